@@ -1,0 +1,39 @@
+# The two commands of the README, and what they stand on.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := runs/demo
+
+.PHONY: demo test install lint format clean
+
+demo: $(READY)  ## Train on 5,000 real digits, encode, decode, and draw the report
+	$(BIN)/sdlgm fit mnist-5k --config examples/demo.yaml --out $(DEMO) --overwrite
+	$(BIN)/sdlgm encode $(DEMO) mnist-5k $(DEMO)/codes.parquet --split test
+	$(BIN)/sdlgm decode $(DEMO) $(DEMO)/codes.parquet $(DEMO)/decoded.npy
+	$(BIN)/sdlgm report $(DEMO)
+
+test: $(READY)  ## Run the whole test suite
+	$(BIN)/python -m pytest
+
+install: $(READY)  ## Set up .venv with all that the tests need
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sdlgm needs Python 3.11 or newer; say which with: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[data,report,dev]'
+	touch $@
+
+lint: $(READY)  ## What pre-commit checks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)  ## Lay the code out
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## Remove the environment and all runs
+	rm -rf $(VENV) runs

@@ -1,0 +1,64 @@
+"""Sparse discrete codes under a hard budget.
+
+A code is a vector of counts drawn from one distribution,
+:class:`~sdlgm.distributions.GatedMultinomial`; a model is a module whose parts return
+distributions; a gradient estimator is an interchangeable function. Sub-packages are imported when
+they are first touched.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sdlgm.config import DataConfig, ModelConfig, TrainingConfig
+    from sdlgm.distributions import GatedMultinomial, RelaxedGatedMultinomial
+    from sdlgm.evaluation import Evaluation, evaluate
+    from sdlgm.models import SDLGM, load_model, save_model
+    from sdlgm.training import Run, fit, resume
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "DataConfig": "config",
+    "Evaluation": "evaluation",
+    "GatedMultinomial": "distributions",
+    "ModelConfig": "config",
+    "RelaxedGatedMultinomial": "distributions",
+    "Run": "training",
+    "SDLGM": "models",
+    "TrainingConfig": "config",
+    "evaluate": "evaluation",
+    "fit": "training",
+    "load_model": "models",
+    "resume": "training",
+    "save_model": "models",
+}
+
+__all__ = [
+    "SDLGM",
+    "DataConfig",
+    "Evaluation",
+    "GatedMultinomial",
+    "ModelConfig",
+    "RelaxedGatedMultinomial",
+    "Run",
+    "TrainingConfig",
+    "__version__",
+    "evaluate",
+    "fit",
+    "load_model",
+    "resume",
+    "save_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"sdlgm.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'sdlgm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,365 @@
+"""The command line: ``sdlgm fit | resume | evaluate | encode | decode | report | info``.
+
+Every setting is a field of a dataclass in :mod:`sdlgm.config`; the same classes read YAML. Only
+what a command needs is imported, when it is run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
+
+from sdlgm import __version__
+from sdlgm.config import DataConfig, ModelConfig, TrainingConfig
+from sdlgm.errors import SDLGMError
+
+__all__ = ["main"]
+
+
+class _Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows defaults, and examples as they are written."""
+
+
+class _Parser(ArgumentParser):
+    """Takes ``--batch-size`` as well as ``--batch_size``, and shows the former."""
+
+    def __init__(self, synopsis: str = "COMMAND ...", **about: Any) -> None:
+        usage = f"sdlgm {synopsis}"
+        super().__init__(usage=usage, formatter_class=_Formatter, **about)
+
+    def format_help(self) -> str:
+        return re.sub(r"--[a-z_]+", lambda option: option[0].replace("_", "-"), super().format_help())
+
+
+def _fit_parser() -> _Parser:
+    parser = _Parser(
+        "fit DATA --out RUN [options]",
+        description="Train a model and leave a run: a folder with its settings, log, weights and "
+        "held-out numbers.",
+        epilog="""examples:
+  sdlgm fit mnist-5k --out runs/digits
+  sdlgm fit mnist --out runs/plain --groups 1 --activation relu --normalisation none
+  sdlgm fit metrics.parquet --out runs/metrics --likelihood gaussian --features 64 --budget 8
+  sdlgm fit --config runs/digits/config.yaml --seed 1 --out runs/again
+
+Ctrl-C writes a checkpoint; sdlgm resume RUN goes on from it.""",
+    )
+    parser.add_argument("--config", action="config", help="YAML file with any of the settings below.")
+    parser.add_argument(
+        "data",
+        nargs="?",
+        default=argparse.SUPPRESS,  # so that a configuration file can name it
+        help="A built-in data set (digits, mnist-5k, mnist, fashion-mnist), or a .csv, .parquet or "
+        ".npy file with one sample a row.",
+    )
+    parser.add_argument("--out", type=str, default=None, help="Folder of the run.")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="Replace a run that is there already."
+    )
+    parser.add_argument(
+        "--importance_samples",
+        type=int,
+        default=100,
+        help="Codes a sample in the nll_bound that is measured at the end.",
+    )
+    parser.add_class_arguments(DataConfig, skip={"data"})
+    parser.add_class_arguments(ModelConfig)
+    parser.add_class_arguments(TrainingConfig)
+    return parser
+
+
+def _fit(options: Namespace) -> None:
+    from sdlgm.training import fit
+
+    for name in ("data", "out"):
+        if options.get(name) is None:
+            raise SDLGMError(f"Say what {name} is: sdlgm fit DATA --out RUN (or in --config).")
+    run = fit(
+        _take(options, DataConfig),
+        _take(options, ModelConfig),
+        _take(options, TrainingConfig),
+        out=options.out,
+        overwrite=options.overwrite,
+        importance_samples=options.importance_samples,
+    )
+    _show_metrics(run.metrics, f"{run.folder}: held-out numbers")
+
+
+def _resume_parser() -> _Parser:
+    parser = _Parser(
+        "resume RUN [options]",
+        description="Go on with a run that was stopped; the outcome is the same as without a stop.",
+        epilog="example:\n  sdlgm resume runs/digits",
+    )
+    parser.add_argument("run", help="Folder of the run.")
+    parser.add_argument(
+        "--importance_samples",
+        type=int,
+        default=100,
+        help="Codes a sample in the nll_bound that is measured at the end.",
+    )
+    return parser
+
+
+def _resume(options: Namespace) -> None:
+    from sdlgm.training import resume
+
+    run = resume(options.run, importance_samples=options.importance_samples)
+    _show_metrics(run.metrics, f"{run.folder}: held-out numbers")
+
+
+def _evaluate_parser() -> _Parser:
+    parser = _Parser(
+        "evaluate RUN [options]",
+        description="Measure the bounds of a trained model on data: nats per sample, lower is "
+        "better. relaxed_objective is the paper's number and no bound.",
+        epilog="""examples:
+  sdlgm evaluate runs/digits
+  sdlgm evaluate runs/digits --importance-samples 1000 --json > numbers.json
+  sdlgm evaluate runs/metrics --data new.parquet --split all""",
+    )
+    parser.add_argument("run", help="Folder of the run.")
+    parser.add_argument("--data", default=None, help="Other data than the run's own.")
+    _add_split(parser, "test")
+    parser.add_argument(
+        "--importance_samples", type=int, default=100, help="Codes a sample in the nll_bound."
+    )
+    parser.add_argument("--seed", type=int, default=0, help="Source of bits and codes.")
+    parser.add_argument(
+        "--json", action="store_true", help="Print one JSON object and nothing else."
+    )
+    return parser
+
+
+def _evaluate(options: Namespace) -> None:
+    from sdlgm.evaluation import evaluate
+    from sdlgm.progress import progress_bar
+    from sdlgm.training import Run
+
+    run = Run.open(options.run)
+    model, dataset = run.saved.model, run.load_rows(options.data)
+    rows = dataset.rows(options.split)
+    with progress_bar("evaluating", len(rows)) as update:
+        measured = evaluate(
+            model,
+            rows,
+            importance_samples=options.importance_samples,
+            seed=options.seed,
+            progress=lambda done: update(done, {}),
+        )
+    numbers = dataclasses.asdict(measured)
+    if options.json:
+        print(json.dumps(numbers, indent=2))
+    else:
+        _show_metrics(numbers, f"{run.folder} on {dataset.name} ({options.split})")
+
+
+def _encode_parser() -> _Parser:
+    parser = _Parser(
+        "encode RUN DATA OUT [options]",
+        description="Encode data: one row of indices and counts a sample, never more features "
+        "than the budget.",
+        epilog="""examples:
+  sdlgm encode runs/digits mnist-5k codes.parquet --split test
+  sdlgm encode runs/metrics new.csv codes.parquet --code mode""",
+    )
+    parser.add_argument("run", help="Folder of the run.")
+    parser.add_argument("data", help="A built-in data set, or a .csv, .parquet or .npy file.")
+    parser.add_argument("out", help="Parquet file to write.")
+    _add_split(parser, "all")
+    parser.add_argument(
+        "--code",
+        choices=("sample", "mode"),
+        default="sample",
+        help="Draw the code from the posterior, or take a most probable one.",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="Source of bits and codes.")
+    return parser
+
+
+def _encode(options: Namespace) -> None:
+    from sdlgm.codec import encode_file
+    from sdlgm.progress import progress_bar
+    from sdlgm.training import Run
+
+    run = Run.open(options.run)
+    rows = run.load_rows(options.data).rows(options.split)
+    with progress_bar("encoding", len(rows)) as update:
+        number = encode_file(
+            run.saved,
+            rows,
+            options.out,
+            choice=options.code,
+            seed=options.seed,
+            progress=lambda done: update(done, {}),
+        )
+    _say(f"{options.out}: {number:,} codes of at most {run.model.budget} active features.")
+
+
+def _decode_parser() -> _Parser:
+    parser = _Parser(
+        "decode RUN CODES OUT",
+        description="Decode codes to the mean of the data that they stand for.",
+        epilog="example:\n  sdlgm decode runs/digits codes.parquet decoded.npy",
+    )
+    parser.add_argument("run", help="Folder of the run that encoded them.")
+    parser.add_argument("codes", help="Parquet file of codes.")
+    parser.add_argument("out", help="File to write: .npy, .csv or .parquet.")
+    return parser
+
+
+def _decode(options: Namespace) -> None:
+    from sdlgm.codec import decode_file
+    from sdlgm.data import write_rows
+    from sdlgm.training import Run
+
+    decoded = decode_file(Run.open(options.run).saved, options.codes)
+    write_rows(options.out, decoded)
+    _say(f"{options.out}: {len(decoded):,} rows of {decoded.shape[1]} columns.")
+
+
+def _report_parser() -> _Parser:
+    parser = _Parser(
+        "report RUN [options]",
+        description="Write report.html, one self-contained page of pictures and numbers.",
+        epilog="example:\n  sdlgm report runs/digits",
+    )
+    parser.add_argument("run", help="Folder of the run.")
+    parser.add_argument("--out", type=str, default=None, help="File to write. Default: RUN/report.html.")
+    return parser
+
+
+def _report(options: Namespace) -> None:
+    from sdlgm.report import write_report
+    from sdlgm.training import Run
+
+    _say(f"{write_report(Run.open(options.run), options.out)} is ready; open it in a browser.")
+
+
+def _info_parser() -> _Parser:
+    parser = _Parser(
+        "info RUN",
+        description="Say what a run is: its data, shape, state and numbers.",
+        epilog="example:\n  sdlgm info runs/digits",
+    )
+    parser.add_argument("run", help="Folder of the run.")
+    return parser
+
+
+def _info(options: Namespace) -> None:
+    from sdlgm.training import Run
+
+    run = Run.open(options.run)
+    model, steps = run.model, run.training.iterations
+    complete = (run.folder / "metrics.json").exists()
+    print(f"run        {run.folder}")
+    print(f"data       {run.data.data}, binarisation {run.data.binarisation}")
+    print(f"code       K = {model.features} features, budget L0 = {model.budget}, {model.groups} groups")
+    print(f"objective  {run.training.objective}, {run.training.estimator}, {steps} iterations")
+    if not complete:
+        done = max((line["step"] for line in run.log), default=0)
+        print(f"state      stopped after about {done} iterations; go on: sdlgm resume {run.folder}")
+        return
+    weights = sum(p.numel() for p in run.saved.model.parameters())
+    print(f"state      complete, {weights:,} weights, hash {run.saved.sha256[:12]}")
+    _show_metrics(run.metrics, "held-out numbers")
+
+
+_COMMANDS: dict[str, tuple[Callable[[], _Parser], Callable[[Namespace], None], str]] = {
+    "fit": (_fit_parser, _fit, "Train a model."),
+    "resume": (_resume_parser, _resume, "Go on with a run that was stopped."),
+    "evaluate": (_evaluate_parser, _evaluate, "Measure the bounds of a model."),
+    "encode": (_encode_parser, _encode, "Turn data into codes."),
+    "decode": (_decode_parser, _decode, "Turn codes into data."),
+    "report": (_report_parser, _report, "Draw a run on one HTML page."),
+    "info": (_info_parser, _info, "Say what a run is."),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status (0 done, 1 error, 2 usage, 130 interrupted)."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = _Parser(
+        prog="sdlgm",
+        description="Sparse discrete codes under a hard budget.",
+        epilog="""examples:
+  sdlgm fit mnist-5k --out runs/digits
+  sdlgm evaluate runs/digits
+  sdlgm encode runs/digits mnist-5k codes.parquet
+  sdlgm fit --help""",
+    )
+    parser.add_argument("--version", action="version", version=f"sdlgm {__version__}")
+    commands = parser.add_subcommands(dest="command")
+    given = [_underscored(token) for token in (sys.argv[1:] if arguments is None else arguments)]
+    for name, (build, _, what) in _COMMANDS.items():
+        command = build() if name in given else _Parser()
+        commands.add_subcommand(name, command, help=what)
+        command.prog = f"sdlgm {name}"
+    options = parser.parse_args(given)
+    try:
+        _COMMANDS[options.command][1](options[options.command])
+    except SDLGMError as error:
+        from sdlgm.training import Interrupted
+
+        _say(f"sdlgm: {error}")
+        return 130 if isinstance(error, Interrupted) else 1
+    except KeyboardInterrupt:
+        _say("sdlgm: interrupted; nothing was left half-written.")
+        return 130
+    return 0
+
+
+def _underscored(token: str) -> str:
+    """Spell an option as a field's name; leave its value and everything else alone."""
+    if not token.startswith("--"):
+        return token
+    name, equals, value = token.partition("=")
+    return "--" + name[2:].replace("-", "_") + equals + value
+
+
+def _take(options: Namespace, config: type) -> Any:
+    """Collect the fields of one configuration."""
+    return config(**{field.name: options[field.name] for field in dataclasses.fields(config)})
+
+
+def _add_split(parser: _Parser, default: str) -> None:
+    parser.add_argument(
+        "--split",
+        choices=("train", "test", "all"),
+        default=default,
+        help="Rows to take; of a file of yours the test rows are those held out by fit.",
+    )
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _show_metrics(metrics: dict[str, Any], title: str) -> None:
+    """Print a table for people."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, caption="nats per sample, lower is better", title_justify="left")
+    for heading in ("number", "value", "what it is"):
+        table.add_column(heading, justify="right" if heading == "value" else "left")
+    samples = metrics["importance_samples"]
+    for name, what in (
+        ("negative_elbo", "bound: hard codes, exact KL"),
+        ("nll_bound", f"bound: importance-weighted, M = {samples} hard codes"),
+        ("relaxed_objective", "the paper's number: relaxed codes, NOT a bound"),
+        ("active_features_mean", "mean number of active features"),
+        ("active_features_max", "largest number of active features"),
+        ("budget", "hard limit L0 of that number"),
+        ("n_samples", "held-out samples"),
+    ):
+        value = metrics[name]
+        table.add_row(name, f"{value:.2f}" if isinstance(value, float) else str(value), what)
+    Console().print(table)

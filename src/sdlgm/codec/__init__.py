@@ -1,0 +1,23 @@
+"""Codes to files and back."""
+
+from sdlgm.codec.parquet import CodeFile, read_codes, write_codes
+from sdlgm.codec.transcode import (
+    Choice,
+    decode_codes,
+    decode_file,
+    describe,
+    encode_file,
+    encode_rows,
+)
+
+__all__ = [
+    "Choice",
+    "CodeFile",
+    "decode_codes",
+    "decode_file",
+    "describe",
+    "encode_file",
+    "encode_rows",
+    "read_codes",
+    "write_codes",
+]

@@ -1,0 +1,206 @@
+"""Codes in Parquet: which features are present, and how often."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from sdlgm.errors import CodeFileError
+from sdlgm.storage import atomic_path
+
+__all__ = ["CodeFile", "from_arrow", "read_codes", "to_arrow", "write_codes"]
+
+FORMAT_VERSION = 1
+_SCHEMA = pa.schema(
+    [
+        pa.field("indices", pa.list_(pa.field("item", pa.uint32(), nullable=False)), nullable=False),
+        pa.field("counts", pa.list_(pa.field("item", pa.uint16(), nullable=False)), nullable=False),
+    ]
+)
+
+
+class CodeFile(NamedTuple):
+    """What a file of codes says of itself."""
+
+    n_codes: int
+    """Number of rows."""
+    features: int
+    """Number K of features."""
+    budget: int
+    """Hard budget L0."""
+    groups: int
+    """Groups that each keep ``budget / groups``."""
+    model_sha256: str
+    """Hash of the model that made the codes."""
+
+
+def to_arrow(codes: Tensor) -> pa.RecordBatch:
+    """Turn codes of shape ``(n, K)`` into rows of ascending ``indices`` and their ``counts``."""
+    row, column = codes.nonzero(as_tuple=True)
+    counts = codes[row, column].to(torch.int64).numpy().astype(np.uint16)
+    present = torch.bincount(row, minlength=len(codes))
+    offsets = np.concatenate([[0], present.cumsum(0).numpy()]).astype(np.int32)
+    arrays = [
+        pa.ListArray.from_arrays(offsets, values, type=field.type)
+        for values, field in zip(
+            (pa.array(column.numpy().astype(np.uint32)), pa.array(counts)), _SCHEMA, strict=True
+        )
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA)
+
+
+def from_arrow(batch: pa.RecordBatch, about: CodeFile, first_row: int = 0) -> Tensor:
+    """Turn rows back into codes of shape ``(n, K)``, float32, checking each.
+
+    Raises
+    ------
+    CodeFileError
+        If a row is no code: lists of unequal length, features out of order or range, counts below
+        one, or a sum over the budget. The message names the row.
+    """
+    lists = [batch.column(name) for name in ("indices", "counts")]
+    lengths = [np.diff(part.offsets.to_numpy()) for part in lists]
+    indices, counts = (part.flatten().to_numpy().astype(np.int64) for part in lists)
+    if not np.array_equal(*lengths):
+        bad = int(np.flatnonzero(lengths[0] != lengths[1])[0])
+        raise _damaged(first_row + bad, "indices and counts differ in length")
+    rows = np.repeat(np.arange(len(batch)), lengths[0])
+    repeated = (np.diff(rows) == 0) & (np.diff(indices) <= 0)
+    for wrong, what in (
+        (indices >= about.features, f"a feature is not among the {about.features}"),
+        (np.append(repeated, False), "the features are not in ascending order"),
+        (counts < 1, "a count is 0"),
+    ):
+        if wrong.any():
+            raise _damaged(first_row + int(rows[np.flatnonzero(wrong)[0]]), what)
+    codes = torch.zeros(len(batch), about.features)
+    codes[torch.from_numpy(rows), torch.from_numpy(indices)] = torch.from_numpy(counts).float()
+    sums = codes.view(len(batch), about.groups, -1).sum(-1)
+    over = (sums > about.budget // about.groups).any(-1)
+    if bool(over.any()):
+        bad = int(over.nonzero()[0])
+        raise _damaged(
+            first_row + bad, f"the counts ({int(codes[bad].sum())} in all) exceed the budget"
+        )
+    return codes
+
+
+def write_codes(path: Path | str, batches: Iterable[Tensor], about: CodeFile) -> int:
+    """Write batches of codes, shape ``(n, K)`` each, atomically; return the number of rows.
+
+    The file's metadata hold K, L0, the groups, the model's hash and a SHA-256 of all codes;
+    ``about.n_codes`` is not looked at.
+    """
+    sha, rows = _Digest(), 0
+    with atomic_path(path) as temporary:
+        with pq.ParquetWriter(temporary, _SCHEMA, compression="zstd") as writer:
+            for codes in batches:
+                batch = to_arrow(codes)
+                sha.update(batch)
+                writer.write_batch(batch)
+                rows += len(batch)
+            writer.add_key_value_metadata(
+                {
+                    "sdlgm.format_version": str(FORMAT_VERSION),
+                    "K": str(about.features),
+                    "L0": str(about.budget),
+                    "groups": str(about.groups),
+                    "model_sha256": about.model_sha256,
+                    "codes_sha256": sha.hexdigest(),
+                }
+            )
+    return rows
+
+
+def read_codes(
+    path: Path | str, expected: CodeFile | None = None, batch_size: int = 8192
+) -> tuple[CodeFile, Iterator[Tensor]]:
+    """Read what :func:`write_codes` wrote: its description, and batches of codes.
+
+    The SHA-256 of the codes is compared when the last batch has been read, so use the batches
+    only once all have come.
+
+    Raises
+    ------
+    CodeFileError
+        If the file is missing, damaged, of a newer format, or made by another model than
+        ``expected``.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CodeFileError(f"{path} does not exist.")
+    try:
+        file = pq.ParquetFile(path)
+        if file.schema_arrow.remove_metadata() != _SCHEMA:
+            raise CodeFileError(f"{path} does not have the columns indices and counts of codes.")
+        keys = {k.decode(): v.decode() for k, v in (file.metadata.metadata or {}).items()}
+        if int(keys["sdlgm.format_version"]) > FORMAT_VERSION:
+            raise CodeFileError(f"{path} is of a newer format than this sdlgm reads. Update sdlgm.")
+        about = CodeFile(
+            file.metadata.num_rows,
+            int(keys["K"]),
+            int(keys["L0"]),
+            int(keys["groups"]),
+            keys["model_sha256"],
+        )
+        sha = keys["codes_sha256"]
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        if isinstance(error, CodeFileError):
+            raise
+        raise CodeFileError(f"{path} is damaged, or is no file of codes ({error}).") from None
+    if expected is not None and about.model_sha256 != expected.model_sha256:
+        raise CodeFileError(
+            f"{path} was encoded by another model (hash {about.model_sha256[:12]}..., this one is "
+            f"{expected.model_sha256[:12]}...). Decode it with the model that made it."
+        )
+    if expected is not None and about[1:] != expected[1:]:
+        raise CodeFileError(f"{path} was tampered with: K, L0 or groups are not the model's.")
+    return about, _batches(path, file, about, sha, batch_size)
+
+
+def _batches(
+    path: Path, file: pq.ParquetFile, about: CodeFile, expected: str, size: int
+) -> Iterator[Tensor]:
+    sha, row = _Digest(), 0
+    try:
+        for batch in file.iter_batches(size):
+            sha.update(batch)
+            yield from_arrow(batch, about, row)
+            row += len(batch)
+    except CodeFileError as error:
+        raise CodeFileError(f"{path} is damaged: {error}") from None
+    except (pa.ArrowException, OSError) as error:
+        raise CodeFileError(f"{path} is damaged after row {row} ({error}).") from None
+    if sha.hexdigest() != expected:
+        raise CodeFileError(
+            f"{path} is damaged or was tampered with: its codes do not match their SHA-256 "
+            f"{expected[:12]}... Encode the data again."
+        )
+
+
+class _Digest:
+    """SHA-256 of codes, however their rows are split over batches."""
+
+    def __init__(self) -> None:
+        self._parts = [hashlib.sha256() for _ in range(3)]
+
+    def update(self, batch: pa.RecordBatch) -> None:
+        indices, counts = (batch.column(name) for name in ("indices", "counts"))
+        streams = (np.diff(indices.offsets.to_numpy()), indices.flatten(), counts.flatten())
+        for part, stream in zip(self._parts, streams, strict=True):
+            part.update(np.asarray(stream).astype("<u4").tobytes())
+
+    def hexdigest(self) -> str:
+        return hashlib.sha256(b"".join(part.digest() for part in self._parts)).hexdigest()
+
+
+def _damaged(row: int, what: str) -> CodeFileError:
+    return CodeFileError(f"row {row} is no code: {what}.")

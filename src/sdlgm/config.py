@@ -1,0 +1,246 @@
+"""Settings: three small frozen dataclasses that drive Python, YAML, the CLI and saved files.
+
+Nothing heavy is imported here, so that ``sdlgm --help`` is quick. A field left at ``None`` is
+resolved when the object is made, so that what is saved is always what was used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from sdlgm.errors import ConfigError
+
+__all__ = [
+    "Activation",
+    "Binarisation",
+    "DataConfig",
+    "LikelihoodName",
+    "ModelConfig",
+    "TrainingConfig",
+    "from_dict",
+    "to_dict",
+]
+
+LikelihoodName = Literal["bernoulli", "gaussian", "poisson", "categorical"]
+Activation = Literal["gelu", "relu", "silu", "tanh"]
+Binarisation = Literal["dynamic", "fixed", "threshold", "none"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The shape of a model: its code, its networks, its prior."""
+
+    features: int = 200
+    """Number K of features that a code counts."""
+    budget: int = 40
+    """Hard budget L0: the largest sum of counts, and so of active features, of any code."""
+    groups: int | None = None
+    """Groups G that split features and budget evenly; 1 is the paper's model. Default: the budget,
+    that is one slot a group."""
+    gates: Literal["learned", "open"] = "learned"
+    """"open" fills every slot: with one slot a group a plain categorical latent."""
+    likelihood: LikelihoodName = "bernoulli"
+    """Distribution of a sample given its code."""
+    encoder_hidden: tuple[int, ...] = (512, 384, 256)
+    """Widths of the encoder's hidden layers; the decoder mirrors them."""
+    sparsity_hidden: tuple[int, ...] = (256, 64)
+    """Widths of the hidden layers of the sparsity net, which sets the gates."""
+    shared_trunk: bool = False
+    """Feed the sparsity net with the encoder's last hidden layer instead of the data."""
+    activation: Activation = "gelu"
+    """Activation after each hidden layer (the paper: relu)."""
+    normalisation: Literal["layer", "none"] = "layer"
+    """Normalisation before each activation (the paper: none)."""
+    prior: Literal["learned", "fixed"] = "learned"
+    """Learn the prior's gates and features, or keep their start (the paper: fixed)."""
+    prior_gate: float = 0.5
+    """Start of the prior probability lambda0 that a gate is open."""
+    gate_temperature: float = 1.0
+    """Start of the relaxed gates' temperature (used, and learned, by the paper's objective)."""
+    feature_temperature: float = 1.0
+    """Start of the relaxed features' temperature (used, and learned, by the paper's objective)."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "features", "budget", "gate_temperature", "feature_temperature")
+        groups = self.budget if self.groups is None else self.groups
+        object.__setattr__(self, "groups", groups)
+        _require_positive(self, "groups")
+        if self.features % groups or self.budget % groups:
+            shared = math.gcd(self.features, self.budget)
+            fitting = [g for g in range(1, shared + 1) if shared % g == 0]
+            raise ConfigError(
+                f"groups = {groups} does not divide both features = {self.features} and "
+                f"budget = {self.budget}. Groups that do: {', '.join(map(str, fitting))}."
+            )
+        for name in ("encoder_hidden", "sparsity_hidden"):
+            widths = tuple(getattr(self, name))
+            object.__setattr__(self, name, widths)
+            if any(width < 1 for width in widths):
+                raise ConfigError(f"{name} must hold positive widths, got {widths}.")
+        if not 0 < self.prior_gate < 1:
+            raise ConfigError(f"prior_gate must lie between 0 and 1, got {self.prior_gate}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained."""
+
+    iterations: int = 10_000
+    """Number of gradient steps."""
+    batch_size: int = 100
+    """Samples a step."""
+    objective: Literal["elbo", "paper"] = "elbo"
+    """"elbo" trains the discrete bound; "paper" the relaxed objective (Gumbel-Softmax samples,
+    KL of eqs. 13 and 14, learned temperatures), which is not a bound."""
+    estimator: str | None = None
+    """Gradient estimator of the discrete bound. Default: reinmax. (The paper's objective has its
+    own, gumbel_softmax.)"""
+    kl: Literal["exact", "paper"] | None = None
+    """Form of the KL. Default: exact for "elbo", paper for "paper"."""
+    kl_warmup: float | None = None
+    """Share of the iterations over which the KL's weight rises from 0 to 1. Default: 0.4 for
+    "elbo", 0 for "paper"."""
+    learning_rate: float = 1e-3
+    """Rate of Adam."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Course of the rate: constant, or falling to zero along a half cosine."""
+    gradient_clip: float | None = None
+    """Largest norm of the gradient of the mean loss; larger ones are scaled down to it."""
+    validation_fraction: float = 0.0
+    """Share of the training rows held out to follow the discrete bound during training."""
+    patience: int | None = None
+    """Stop after this many evaluations without a better validation bound, and keep the best
+    weights. Needs validation_fraction."""
+    evaluate_every: int = 500
+    """Iterations between two evaluations on the validation rows."""
+    checkpoint_every: int = 1000
+    """Iterations between two checkpoints."""
+    seed: int = 0
+    """Source of all randomness: weights, order, binarisation, codes."""
+    accelerator: Literal["cpu", "gpu", "mps", "auto"] = "cpu"
+    """Device to train on (Lightning Fabric's names)."""
+    precision: str = "32-true"
+    """Numerical precision (Lightning Fabric's names, such as bf16-mixed)."""
+
+    def __post_init__(self) -> None:
+        own: dict[str, Any] = (
+            {"estimator": "gumbel_softmax", "kl": "paper", "kl_warmup": 0.0}
+            if self.objective == "paper"
+            else {"estimator": "reinmax", "kl": "exact", "kl_warmup": 0.4}
+        )
+        for name, value in own.items():
+            given = getattr(self, name)
+            if given is None:
+                object.__setattr__(self, name, value)
+            elif self.objective == "paper" and name != "kl_warmup" and given != value:
+                raise ConfigError(
+                    f"objective = 'paper' fixes {name} = {value!r}, got {given!r}. To combine "
+                    "freely, use objective = 'elbo'."
+                )
+        _require_positive(
+            self, "iterations", "batch_size", "learning_rate", "evaluate_every", "checkpoint_every"
+        )
+        if not 0 <= self.kl_warmup <= 1:  # type: ignore[operator]
+            raise ConfigError(f"kl_warmup is a share from 0 to 1, got {self.kl_warmup}.")
+        if not 0 <= self.validation_fraction < 1:
+            raise ConfigError(
+                f"validation_fraction is a share from 0 to below 1, got {self.validation_fraction}."
+            )
+        if self.gradient_clip is not None:
+            _require_positive(self, "gradient_clip")
+        if self.patience is not None:
+            _require_positive(self, "patience")
+            if self.validation_fraction == 0:
+                raise ConfigError(
+                    "patience needs rows to watch: set validation_fraction, for example to 0.1."
+                )
+        if self.seed < 0:
+            raise ConfigError(f"seed must not be negative, got {self.seed}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """What is learned from."""
+
+    data: str
+    """Name of a built-in data set (digits, mnist-5k, mnist, fashion-mnist) or path of a .csv,
+    .parquet or .npy file with one sample a row."""
+    binarisation: Binarisation | None = None
+    """How grey values become bits: drawn anew at each visit (dynamic), drawn once (fixed), cut at
+    one half (threshold), or not (none). Default: dynamic for images under a Bernoulli likelihood,
+    else none."""
+    test_fraction: float = 0.1
+    """Share of the rows of a file of yours that is held out as its test split."""
+    split_seed: int = 0
+    """Seed of that split and of fixed binarisation; the training seed does not move them."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.test_fraction < 1:
+            raise ConfigError(
+                f"test_fraction is a share between 0 and 1, got {self.test_fraction}."
+            )
+
+
+Config = TypeVar("Config", ModelConfig, TrainingConfig, DataConfig)
+
+
+def to_dict(*configs: ModelConfig | TrainingConfig | DataConfig) -> dict[str, Any]:
+    """Merge configurations into one flat dictionary of plain values (tuples become lists)."""
+    merged: dict[str, Any] = {}
+    for config in configs:
+        for name, value in dataclasses.asdict(config).items():
+            merged[name] = list(value) if isinstance(value, tuple) else value
+    return merged
+
+
+def from_dict(config: type[Config], values: Mapping[str, Any]) -> Config:
+    """Make a configuration of a dictionary, strictly.
+
+    Raises
+    ------
+    ConfigError
+        For a key that is no field (with the nearest field's name), or a value of a wrong type.
+    """
+    hints = typing.get_type_hints(config)
+    for name, value in values.items():
+        if name not in hints:
+            near = difflib.get_close_matches(name, hints, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" Keys: {', '.join(hints)}."
+            raise ConfigError(f"{config.__name__} has no key {name!r}.{hint}")
+        if not _fits(value, hints[name]):
+            raise ConfigError(f"{name} = {value!r} does not fit {_spell(hints[name])}.")
+    return config(**values)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return value in arguments
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in arguments)
+    if origin is tuple:
+        return isinstance(value, (list, tuple)) and all(_fits(v, arguments[0]) for v in value)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _spell(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(repr, typing.get_args(hint)))
+    return getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint)  # type: ignore[return-value]
+
+
+def _require_positive(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is None or not value > 0 or value == math.inf:
+            raise ConfigError(f"{name} must be positive, got {value}.")

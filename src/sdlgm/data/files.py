@@ -1,0 +1,84 @@
+"""Tables of the user's: CSV, Parquet and NumPy files, one sample a row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sdlgm.data.rows import Rows
+from sdlgm.errors import DataError
+from sdlgm.storage import atomic_path
+
+__all__ = ["SUFFIXES", "read_rows", "write_rows"]
+
+SUFFIXES = (".csv", ".parquet", ".npy")
+
+
+def read_rows(path: Path) -> tuple[Rows, tuple[int, int] | None]:
+    """Read a file of numbers; also the height and width, if it is an array of images.
+
+    Raises
+    ------
+    DataError
+        If it is missing, unreadable, empty, or has columns that are no numbers.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} does not exist.")
+    try:
+        if path.suffix == ".npy":
+            values = np.load(path, allow_pickle=False)
+        else:
+            values = _table(path)
+    except DataError:
+        raise
+    except Exception as error:  # whatever the reader raises on a damaged file
+        raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {error}") from None
+    if values.ndim < 2 or 0 in values.shape:
+        raise DataError(f"{path} needs rows and columns, got an array of shape {values.shape}.")
+    if values.dtype.kind not in "buif":
+        raise DataError(f"{path} holds {values.dtype}, not numbers.")
+    shape = (values.shape[1], values.shape[2]) if values.ndim == 3 else None
+    values = values.reshape(len(values), -1)
+    kept = values if values.dtype == np.uint8 else values.astype(np.float32)
+    return Rows(torch.from_numpy(np.ascontiguousarray(kept))), shape
+
+
+def _table(path: Path) -> np.ndarray:
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    table = pa.csv.read_csv(path) if path.suffix == ".csv" else pa.parquet.read_table(path)
+    numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
+    wrong = [f.name for f in table.schema if not any(test(f.type) for test in numeric)]
+    if wrong:
+        raise DataError(
+            f"{path} has columns that are no numbers: {', '.join(wrong[:5])}"
+            f"{' ...' if len(wrong) > 5 else ''}. Drop or encode them first."
+        )
+    columns = [column.cast(pa.float32()).to_numpy() for column in table.columns]
+    return np.stack(columns, axis=1) if columns else np.empty((0, 0), dtype=np.float32)
+
+
+def write_rows(path: Path | str, values: torch.Tensor) -> None:
+    """Write a table ``(n, D)`` of numbers atomically, in the format that the suffix names."""
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise DataError(f"{path} must end in {', '.join(SUFFIXES)}.")
+    array = values.numpy()
+    with atomic_path(path) as temporary:
+        if path.suffix == ".npy":
+            with temporary.open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+            return
+        table = pa.table({f"x{column}": array[:, column] for column in range(array.shape[1])})
+        if path.suffix == ".csv":
+            pa.csv.write_csv(table, temporary)
+        else:
+            pa.parquet.write_table(table, temporary)

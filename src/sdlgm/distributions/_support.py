@@ -1,0 +1,60 @@
+"""The set of codes: membership, enumeration, and the most probable member."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+MAX_ENUMERATION = 1_000_000
+"""Largest number of codes that :func:`enumerate_counts` lists."""
+
+
+class CountVector(constraints.Constraint):
+    """Vectors of non-negative integers with a sum of at most ``total_count``."""
+
+    is_discrete = True
+    event_dim = 1
+
+    def __init__(self, total_count: int) -> None:
+        self.total_count = total_count
+        super().__init__()
+
+    def check(self, value: Tensor) -> Tensor:
+        """Tell which vectors along the last dimension are codes."""
+        whole = ((value >= 0) & (value % 1 == 0)).all(-1)
+        return whole & (value.sum(-1) <= self.total_count)
+
+    def __repr__(self) -> str:
+        return f"CountVector(total_count={self.total_count})"
+
+
+def enumerate_counts(features: int, total_count: int) -> Tensor:
+    """All codes of ``features`` counts with a sum of at most ``total_count``, one a row (int64)."""
+    number = math.comb(features + total_count, total_count)
+    if number > MAX_ENUMERATION:
+        raise ValueError(
+            f"{features} features under a budget of {total_count} have {number:,} codes, more than "
+            f"the {MAX_ENUMERATION:,} that enumeration allows; sample instead."
+        )
+    # Stars and bars: the gaps between K bars among L0 + K places are the K counts and the rest.
+    bars = torch.tensor(list(itertools.combinations(range(features + total_count), features)))
+    return torch.diff(bars, dim=-1, prepend=torch.full((number, 1), -1)) - 1
+
+
+@torch.no_grad()
+def most_probable_counts(total_count: int, probs: Tensor) -> Tensor:
+    """Mode of Multinomial(``total_count``; ``probs``), ties to the lower index.
+
+    Starts at ``max(ceil(n p_k) - 1, 0)``, which no mode falls below, and gives the slots that
+    remain one by one to the largest ``p_k / (n_k + 1)``.
+    """
+    counts = (torch.ceil(total_count * probs.double()) - 1).clamp_min(0)
+    rest = total_count - counts.sum(-1, keepdim=True)
+    for step in range(int(rest.max().item()) if rest.numel() else 0):
+        best = (probs / (counts + 1)).argmax(-1, keepdim=True)
+        counts.scatter_add_(-1, best, (rest > step).to(counts))
+    return counts.to(probs)

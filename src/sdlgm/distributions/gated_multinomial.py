@@ -1,0 +1,261 @@
+"""The one distribution of this library: a bounded vector of counts."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Size, Tensor
+from torch.distributions import Distribution, constraints
+from torch.distributions.utils import lazy_property
+from torch.nn import functional as F
+
+from sdlgm.distributions._support import CountVector, enumerate_counts, most_probable_counts
+
+if TYPE_CHECKING:
+    from sdlgm.distributions.relaxed import RelaxedGatedMultinomial
+
+__all__ = ["GatedMultinomial"]
+
+
+class GatedMultinomial(Distribution):
+    r"""Counts of ``K`` features drawn through ``L0`` gates: a hard budget in one distribution.
+
+    Slot :math:`\ell = 1, \dots, L_0` is closed with probability :math:`1 - \lambda`; else it
+    holds feature :math:`k` with probability :math:`\pi_k` (Xu et al. 2021, eqs. 1, 2, 7, 9).
+    The code :math:`z` counts the features, so that exactly
+
+    .. math::
+
+        (z_1, \dots, z_K, L_0 - \textstyle\sum_k z_k) \sim
+        \mathrm{Multinomial}(L_0;\ \lambda\pi_1, \dots, \lambda\pi_K,\ 1 - \lambda)
+
+    with :math:`\lambda` = sigmoid(``gate_logits``) and :math:`\pi` = softmax(``feature_logits``).
+    Hence :math:`\|z\|_0 \le \sum_k z_k \le L_0` always, and
+    :math:`L = \sum_k z_k \sim \mathrm{Binomial}(L_0, \lambda)`. No method makes an
+    ``L0 x K`` tensor.
+
+    Parameters
+    ----------
+    total_count
+        The budget :math:`L_0 \ge 1`: the number of slots.
+    gate_logits
+        Log-odds of an open gate, shape ``(*batch,)``. ``inf`` keeps every gate open.
+    feature_logits
+        Unnormalised log-probabilities of the features, shape ``(*batch, K)``.
+    validate_args
+        As in :class:`torch.distributions.Distribution`.
+
+    Raises
+    ------
+    ValueError
+        If ``total_count`` is not a positive integer, or a parameter is NaN or has no
+        feature dimension.
+
+    Examples
+    --------
+    >>> code = GatedMultinomial(3, torch.tensor(0.0), torch.zeros(4))
+    >>> code.mean
+    tensor([0.3750, 0.3750, 0.3750, 0.3750])
+    >>> code.log_prob(torch.tensor([1.0, 0.0, 2.0, 0.0])).exp()
+    tensor(0.0059)
+    """
+
+    arg_constraints = {  # noqa: RUF012 (the signature torch expects)
+        "gate_logits": constraints.real,
+        "feature_logits": constraints.real_vector,
+    }
+    has_enumerate_support = True
+
+    def __init__(
+        self,
+        total_count: int,
+        gate_logits: Tensor,
+        feature_logits: Tensor,
+        validate_args: bool | None = None,
+    ) -> None:
+        if isinstance(total_count, bool) or not isinstance(total_count, int) or total_count < 1:
+            raise ValueError(f"total_count must be a positive integer, got {total_count!r}.")
+        if feature_logits.dim() < 1 or feature_logits.shape[-1] < 1:
+            raise ValueError(
+                "feature_logits needs a last dimension of K >= 1 features, "
+                f"got shape {tuple(feature_logits.shape)}."
+            )
+        batch_shape = torch.broadcast_shapes(gate_logits.shape, feature_logits.shape[:-1])
+        self.total_count = total_count
+        self.gate_logits = gate_logits.expand(batch_shape)
+        self.feature_logits = feature_logits.expand(*batch_shape, feature_logits.shape[-1])
+        super().__init__(batch_shape, feature_logits.shape[-1:], validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Distribution | None = None) -> GatedMultinomial:
+        """Return the same distribution with its batch expanded to ``batch_shape``."""
+        new = self._get_checked_instance(GatedMultinomial, _instance)
+        batch_shape = Size(batch_shape)
+        new.total_count = self.total_count
+        new.gate_logits = self.gate_logits.expand(batch_shape)
+        new.feature_logits = self.feature_logits.expand(batch_shape + self.event_shape)
+        Distribution.__init__(new, batch_shape, self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    @constraints.dependent_property(is_discrete=True, event_dim=1)
+    def support(self) -> constraints.Constraint:
+        """Vectors of K non-negative integers whose sum is at most ``total_count``."""
+        return CountVector(self.total_count)
+
+    # --- parameters on the scales that the closed forms need ---------------------------------
+
+    @lazy_property
+    def open_log_prob(self) -> Tensor:
+        r"""Log-probability of an open gate, :math:`\log \lambda`, shape ``(*batch,)``."""
+        return F.logsigmoid(self.gate_logits)
+
+    @lazy_property
+    def closed_log_prob(self) -> Tensor:
+        r"""Log-probability of a closed gate, :math:`\log(1 - \lambda)`, shape ``(*batch,)``."""
+        return F.logsigmoid(-self.gate_logits)
+
+    @lazy_property
+    def feature_log_probs(self) -> Tensor:
+        r"""Log-probabilities of the features, :math:`\log \pi`, shape ``(*batch, K)``."""
+        return F.log_softmax(self.feature_logits, dim=-1)
+
+    @cached_property
+    def slot_log_probs(self) -> Tensor:
+        r"""Log-probabilities of one slot's K + 1 outcomes, "closed" last: ``(*batch, K + 1)``."""
+        with torch.enable_grad():
+            features = self.open_log_prob.unsqueeze(-1) + self.feature_log_probs
+            return torch.cat([features, self.closed_log_prob.unsqueeze(-1)], dim=-1)
+
+    # --- closed forms -------------------------------------------------------------------------
+
+    @property
+    def mean(self) -> Tensor:
+        r"""Expected counts :math:`L_0 \lambda \pi`, shape ``(*batch, K)``."""
+        return self.total_count * self.slot_log_probs[..., :-1].exp()
+
+    @property
+    def variance(self) -> Tensor:
+        r"""Variance of each count, :math:`L_0 \lambda\pi_k (1 - \lambda\pi_k)`."""
+        probs = self.slot_log_probs[..., :-1].exp()
+        return self.total_count * probs * (1 - probs)
+
+    @property
+    def mode(self) -> Tensor:
+        """A most probable code, shape ``(*batch, K)``.
+
+        The log-probability is a sum of concave terms of the K + 1 counts, so that handing out
+        the slots one by one to the largest gain is exact. With slots that share a flat
+        posterior the mode is often the empty code, and a poor one to store.
+        """
+        counts = most_probable_counts(self.total_count, self.slot_log_probs.detach().exp())
+        return counts[..., :-1]
+
+    @property
+    def presence_probs(self) -> Tensor:
+        r"""Probability that a feature is present, shape ``(*batch, K)``.
+
+        .. math:: P(z_k \ge 1) = 1 - (1 - \lambda\pi_k)^{L_0}
+        """
+        probs = self.slot_log_probs[..., :-1].exp()
+        return -torch.expm1(self.total_count * torch.log1p(-probs))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability (nats) of codes of shape ``(*sample, *batch, K)``."""
+        if self._validate_args:
+            self._validate_sample(value)
+        value = value.to(self.slot_log_probs.dtype)
+        closed = self.total_count - value.sum(-1, keepdim=True)
+        counts = torch.cat([value, closed], dim=-1)
+        orderings = math.lgamma(self.total_count + 1) - torch.lgamma(counts + 1).sum(-1)
+        return orderings + weighted(counts, self.slot_log_probs).sum(-1)
+
+    def total_log_prob(self, total: Tensor) -> Tensor:
+        r"""Log-probability (nats) of the number of open slots :math:`L = \sum_k z_k`.
+
+        .. math:: L \sim \mathrm{Binomial}(L_0, \lambda)
+
+        Parameters
+        ----------
+        total
+            Integers in ``0..total_count``, of a shape that broadcasts with the batch.
+            ``torch.arange(total_count + 1).unsqueeze(-1)`` gives the whole law of a batch.
+        """
+        check_total(total, self.total_count, self._validate_args)
+        total = total.to(self.gate_logits.dtype)
+        rest = self.total_count - total
+        choose = math.lgamma(self.total_count + 1) - torch.lgamma(total + 1)
+        choose = choose - torch.lgamma(rest + 1)
+        return choose + weighted(total, self.open_log_prob) + weighted(rest, self.closed_log_prob)
+
+    # --- draws --------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def sample(
+        self, sample_shape: Any = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draw codes of shape ``(*sample, *batch, K)``, in the dtype of the logits.
+
+        Slots are drawn by inversion of the cumulative probabilities (kept in float64, so that
+        100,000 features keep theirs), which costs ``O(K + L0 log K)`` time a code. ``generator``
+        is the source of randomness; ``None`` is torch's global one, as for any torch
+        distribution.
+        """
+        sample_shape = Size(sample_shape)
+        draws, outcomes = sample_shape.numel(), self.event_shape[0] + 1
+        probs = self.slot_log_probs.exp().reshape(-1, outcomes)
+        cdf = probs.cumsum(-1, dtype=torch.float64)
+        cdf /= cdf[:, -1:].clone()
+        noise = torch.rand(
+            (len(cdf), draws * self.total_count),
+            dtype=cdf.dtype,
+            device=cdf.device,
+            generator=generator,
+        )
+        slots = torch.searchsorted(cdf, noise, right=True)
+        slots = slots.view(len(cdf), draws, self.total_count)
+        counts = probs.new_zeros(len(cdf), draws, outcomes)
+        counts.scatter_add_(-1, slots, counts.new_ones(()).expand_as(slots))
+        counts = counts[..., :-1].transpose(0, 1)
+        return counts.reshape(self._extended_shape(sample_shape))
+
+    def relax(
+        self, gate_temperature: Tensor | float, feature_temperature: Tensor | float
+    ) -> RelaxedGatedMultinomial:
+        """Return the relaxed counterpart (paper, eqs. 8, 10, 12) at two temperatures."""
+        from sdlgm.distributions.relaxed import RelaxedGatedMultinomial
+
+        return RelaxedGatedMultinomial(
+            self.total_count,
+            self.gate_logits,
+            self.feature_logits,
+            gate_temperature,
+            feature_temperature,
+            validate_args=self._validate_args,
+        )
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        r"""All :math:`\binom{K + L_0}{L_0}` codes, stacked along a new first dimension.
+
+        Raises
+        ------
+        ValueError
+            If there are more than a million of them.
+        """
+        values = enumerate_counts(self.event_shape[0], self.total_count)
+        values = values.to(self.feature_logits).view(-1, *(1,) * len(self.batch_shape), values.shape[-1])
+        return values.expand(-1, *self.batch_shape, -1) if expand else values
+
+
+def weighted(counts: Tensor, log_probs: Tensor) -> Tensor:
+    """``counts * log_probs`` where "never" that never happened (0 * -inf) is worth 0."""
+    impossible = (counts == 0) & log_probs.isneginf()
+    return counts * log_probs.masked_fill(impossible, 0.0)
+
+
+def check_total(total: Tensor, total_count: int, validate: bool) -> None:
+    """Raise ``ValueError`` unless all totals are integers in ``0..total_count``."""
+    if validate and not bool(((total >= 0) & (total <= total_count) & (total % 1 == 0)).all()):
+        raise ValueError(f"total must hold integers from 0 to total_count = {total_count}.")

@@ -1,0 +1,112 @@
+"""The paper's relaxation: two Gumbel-Softmax steps a slot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Size, Tensor
+from torch.distributions import Distribution, constraints
+from torch.distributions.utils import broadcast_all
+from torch.nn import functional as F
+
+from sdlgm.distributions.gated_multinomial import GatedMultinomial
+
+__all__ = ["RelaxedGatedMultinomial"]
+
+
+class RelaxedGatedMultinomial(Distribution):
+    r"""Two-step Gumbel-Softmax relaxation of :class:`GatedMultinomial` (Xu et al. 2021).
+
+    .. math::
+
+        \omega_\ell &= \mathrm{sigmoid}\big((\mathrm{logit}\,\lambda + \xi_{\ell,1} - \xi_{\ell,2})
+            / \tau\big) & \text{(eq. 8)} \\
+        z_\ell &= \mathrm{softmax}\big((\log \pi + \xi_\ell) / \tau_z\big) & \text{(eq. 10)} \\
+        z &= \textstyle\sum_{\ell=1}^{L_0} \omega_\ell z_\ell & \text{(eq. 12)}
+
+    with i.i.d. standard Gumbel :math:`\xi`. **A draw is not a code**: its entries are real numbers
+    that can carry far more information than counts, the more so the higher the temperature. An
+    objective of such draws with the discrete KL is not a lower bound of the likelihood. One draw
+    needs ``L0 x K`` numbers; its density is an ``L0``-fold convolution without a closed form, so
+    there is no ``log_prob``.
+
+    Parameters
+    ----------
+    total_count, gate_logits, feature_logits
+        As for :class:`GatedMultinomial`.
+    gate_temperature, feature_temperature
+        Positive scalars :math:`\tau` and :math:`\tau_z`, or tensors of a shape that broadcasts
+        with the batch. They may be learned.
+    """
+
+    arg_constraints = {  # noqa: RUF012 (the signature torch expects)
+        "gate_logits": constraints.real,
+        "feature_logits": constraints.real_vector,
+        "gate_temperature": constraints.positive,
+        "feature_temperature": constraints.positive,
+    }
+    has_rsample = True
+
+    def __init__(
+        self,
+        total_count: int,
+        gate_logits: Tensor,
+        feature_logits: Tensor,
+        gate_temperature: Tensor | float = 1.0,
+        feature_temperature: Tensor | float = 1.0,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.discrete = GatedMultinomial(total_count, gate_logits, feature_logits, validate_args)
+        self.total_count = total_count
+        self.gate_logits, self.gate_temperature, self.feature_temperature = broadcast_all(
+            self.discrete.gate_logits, gate_temperature, feature_temperature
+        )
+        self.feature_logits = self.discrete.feature_logits
+        super().__init__(
+            self.discrete.batch_shape, self.discrete.event_shape, validate_args=validate_args
+        )
+
+    def expand(
+        self, batch_shape: Any, _instance: Distribution | None = None
+    ) -> RelaxedGatedMultinomial:
+        """Return the same distribution with its batch expanded to ``batch_shape``."""
+        new = self._get_checked_instance(RelaxedGatedMultinomial, _instance)
+        batch_shape = Size(batch_shape)
+        new.discrete = self.discrete.expand(batch_shape)
+        new.total_count = self.total_count
+        new.gate_logits = new.discrete.gate_logits
+        new.feature_logits = new.discrete.feature_logits
+        new.gate_temperature = self.gate_temperature.expand(batch_shape)
+        new.feature_temperature = self.feature_temperature.expand(batch_shape)
+        Distribution.__init__(new, batch_shape, self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    @constraints.dependent_property(is_discrete=False, event_dim=1)
+    def support(self) -> constraints.Constraint:
+        """Vectors of K non-negative real numbers (whose sum is at most ``total_count``)."""
+        return constraints.independent(constraints.nonnegative, 1)
+
+    def rsample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
+        """Draw differentiably; shape ``(*sample, *batch, K)``, sums at most ``total_count``."""
+        shape = Size(sample_shape) + self.batch_shape + (self.total_count,)
+        logits = self.gate_logits.unsqueeze(-1)
+        noise = gumbel(shape, logits, generator) - gumbel(shape, logits, generator)
+        gates = torch.sigmoid((logits + noise) / self.gate_temperature.unsqueeze(-1))
+        noise = gumbel(shape + self.event_shape, logits, generator)
+        temperature = self.feature_temperature[..., None, None]
+        slots = F.softmax((self.feature_logits.unsqueeze(-2) + noise) / temperature, dim=-1)
+        return torch.matmul(gates.unsqueeze(-2), slots).squeeze(-2)
+
+    def sample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
+        """Draw without gradients; see :meth:`rsample`."""
+        with torch.no_grad():
+            return self.rsample(sample_shape, generator)
+
+
+def gumbel(shape: Size, like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Standard Gumbel noise: minus the log of a standard exponential, kept finite."""
+    noise = torch.empty(shape, dtype=like.dtype, device=like.device)
+    noise.exponential_(generator=generator)
+    return noise.clamp_(min=torch.finfo(like.dtype).tiny).log_().neg_()

@@ -1,0 +1,133 @@
+"""Held-out numbers of a model, side by side and by their names."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import torch
+
+from sdlgm.data import Rows
+from sdlgm.errors import DataError, TrainingError
+from sdlgm.models import SDLGM
+from sdlgm.nn import check_data
+from sdlgm.objectives import active_features, negative_elbo, nll_bound, relaxed_objective
+from sdlgm.random import generator
+
+__all__ = ["Evaluation", "check_rows", "evaluate"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Means over rows, in nats per sample, lower is better; only the first two are bounds."""
+
+    negative_elbo: float
+    """Minus the evidence lower bound: hard codes, exact KL (one code a sample)."""
+    nll_bound: float
+    """Importance-weighted bound of hard codes."""
+    importance_samples: int
+    """Number M of codes a sample in ``nll_bound``."""
+    relaxed_objective: float
+    """The paper's number, at relaxed samples and the model's temperatures. Not a bound."""
+    reconstruction: float
+    """Part of ``negative_elbo``: minus the log-likelihood at the code."""
+    kl_gates: float
+    """Part of ``negative_elbo``: divergence of the gates from the prior."""
+    kl_features: float
+    """Part of ``negative_elbo``: divergence of the features from the prior."""
+    active_features_mean: float
+    """Mean number of features present in a code."""
+    active_features_max: int
+    """Largest number of features present in a code."""
+    budget: int
+    """Hard limit L0 of that number."""
+    n_samples: int
+    """Number of rows."""
+
+
+def evaluate(
+    model: SDLGM,
+    rows: Rows,
+    *,
+    importance_samples: int = 100,
+    seed: int = 0,
+    batch_size: int = 100,
+    progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Evaluate a model on rows.
+
+    Parameters
+    ----------
+    model, rows
+        What is evaluated, on what. Dynamic rows have their bits drawn once, from ``seed``.
+    importance_samples
+        Number M of codes a sample in ``nll_bound``.
+    seed
+        Source of bits and codes.
+    batch_size
+        Rows at a time; no influence but on speed and on which random numbers meet which row.
+    progress
+        Called with the number of rows done after each batch.
+
+    Raises
+    ------
+    DataError
+        If the rows do not suit the model.
+    """
+    check_rows(model, rows)
+    device = next(model.parameters()).device
+    bits = generator(seed, "evaluation bits", device=device)
+    noise = generator(seed, "evaluation codes", device=device)
+    sums = torch.zeros(6, dtype=torch.float64)
+    most = done = 0
+    training = model.training
+    model.eval()
+    try:
+        for x in rows.batches(batch_size, bits):
+            x = x.to(device)
+            hard = negative_elbo(model, x, generator=noise)
+            relaxed = relaxed_objective(model, x, generator=noise).total
+            bound = nll_bound(model, x, importance_samples, generator=noise)
+            active = active_features(hard.codes)
+            parts = (hard.reconstruction, hard.kl_gates, hard.kl_features, relaxed, bound, active)
+            sums += torch.stack([part.double().sum() for part in parts]).cpu()
+            most = max(most, int(active.max()))
+            done += len(x)
+            if progress:
+                progress(done)
+    finally:
+        model.train(training)
+    means = (sums / done).tolist()
+    if not all(map(math.isfinite, means)):
+        raise TrainingError("The model gives numbers that are not finite on these rows.")
+    reconstruction, kl_gates, kl_features, relaxed_mean, bound_mean, active_mean = means
+    return Evaluation(
+        negative_elbo=reconstruction + kl_gates + kl_features,
+        nll_bound=bound_mean,
+        importance_samples=importance_samples,
+        relaxed_objective=relaxed_mean,
+        reconstruction=reconstruction,
+        kl_gates=kl_gates,
+        kl_features=kl_features,
+        active_features_mean=active_mean,
+        active_features_max=most,
+        budget=model.config.budget,
+        n_samples=done,
+    )
+
+
+def check_rows(model: SDLGM, rows: Rows, what: str = "the data") -> None:
+    """Raise :class:`DataError` unless rows have the model's width and suit its likelihood."""
+    if rows.values.dim() == 2 and rows.n_inputs != model.n_inputs:
+        raise DataError(
+            f"{what} has {rows.n_inputs} columns, but the model was trained on {model.n_inputs}."
+        )
+    if not rows.dynamic:
+        check_data(model.config.likelihood, rows.values, what)
+    levels = model.levels
+    if model.config.likelihood == "categorical" and float(rows.values.max()) >= levels:
+        raise DataError(
+            f"{what} holds level {float(rows.values.max()):g}, but the model knows 0 to "
+            f"{levels - 1}, those of its training data."
+        )

@@ -1,0 +1,73 @@
+"""ReinMax for counts: second-order accurate, in O(K) whatever the budget."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdlgm.gradients.registry import Code, Estimate, Loss, register, split, ungrouped
+
+__all__ = ["reinmax"]
+
+
+@register
+def reinmax(
+    posterior: Code, loss: Loss, *, generator: torch.Generator | None = None
+) -> Estimate:
+    r"""ReinMax (Liu et al. 2023), summed over the slots of a code in closed form.
+
+    With :math:`p` the K + 1 outcomes of a slot (the last: closed), :math:`n` the sampled K + 1
+    counts and :math:`g` the gradient of the loss with respect to the counts (0 for closed), the
+    gradient with respect to the logits of the outcomes is
+
+    .. math:: \tfrac12 \big[ (L_0 p + n)\, g - n\, (p^\top g) - p\, (n^\top g) \big].
+
+    - Bias: none for losses that are polynomials of degree at most two in each slot; third order
+      in general. - Variance: that of a pathwise estimate. - Cost: one decoder call, and O(K) for
+      the latent: no ``L0 x K`` tensor.
+
+    Reference: Liu et al., "Bridging Discrete and Backpropagation: Straight-Through and Beyond",
+    NeurIPS 2023 (at temperature 1).
+    """
+    base = ungrouped(posterior)
+    drawn = posterior.sample(generator=generator)
+    codes = _CountReinMax.apply(
+        base.gate_logits, base.feature_logits, split(posterior, drawn), base.total_count
+    ).view_as(drawn)
+    value = loss(codes)
+    return Estimate(value, value.detach(), drawn)
+
+
+class _CountReinMax(torch.autograd.Function):
+    """The identity on the counts whose backward pass is the formula above.
+
+    The chain rule from the outcomes' log-probabilities to the two sets of logits is folded in:
+    with ``u`` the gradient of the K open outcomes and ``s`` their sum (the closed one gets -s),
+    the gate's logit gets ``s`` and the features' ``u - pi * s``.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, gate_logits: Tensor, feature_logits: Tensor, counts: Tensor, total_count: int
+    ) -> Tensor:
+        ctx.save_for_backward(gate_logits, feature_logits, counts)
+        ctx.total_count = total_count
+        return counts.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        gate_logits, feature_logits, counts = ctx.saved_tensors
+        (grad,) = grads
+        features = torch.softmax(feature_logits, dim=-1)
+        open_prob = torch.sigmoid(gate_logits).unsqueeze(-1)
+        probs = open_prob * features
+        weighted = probs * grad
+        p_dot_g = weighted.sum(-1, keepdim=True)
+        n_times_g = counts * grad
+        n_dot_g = n_times_g.sum(-1, keepdim=True)
+        outcome = ctx.total_count * weighted + n_times_g - counts * p_dot_g - probs * n_dot_g
+        outcome *= 0.5
+        gate = outcome.sum(-1, keepdim=True)
+        return gate.squeeze(-1), outcome - features * gate, None, None

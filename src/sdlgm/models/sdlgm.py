@@ -1,0 +1,136 @@
+"""The sparse deep latent generative model."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch import distributions as td
+
+from sdlgm.config import ModelConfig
+from sdlgm.distributions import Grouped, grouped_gated_multinomial
+from sdlgm.nn import DataStatistics, likelihood, linear, mlp
+
+__all__ = ["SDLGM"]
+
+
+class SDLGM(nn.Module):
+    r"""Sparse deep latent generative model (Xu et al. 2021, section III): parts that return distributions.
+
+    .. math::
+
+        p(z) &= \text{code of prior gates } \lambda_0 \text{ and features } \alpha
+            & \text{(eqs. 1, 2)} \\
+        p(x \mid z) &= \text{likelihood at } g(z; \theta) & \text{(eq. 3)} \\
+        q(z \mid x) &= \text{code of gates } h(x; \gamma) \text{ and features } f(x; \phi)
+            & \text{(eqs. 7, 9)}
+
+    where a code is a :class:`~sdlgm.distributions.Grouped`
+    :class:`~sdlgm.distributions.GatedMultinomial`. ``forward`` is the posterior.
+
+    Parameters
+    ----------
+    config
+        The shape of the model.
+    statistics
+        Summary of the training data: the encoder's input is centred on it, and the decoder starts
+        at its mean.
+    generator
+        Source of the initial weights. Default: one seeded with 0.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        statistics: DataStatistics,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        generator = generator or torch.Generator().manual_seed(0)
+        self.config = config
+        self.n_inputs = len(statistics.mean)
+        self.levels = statistics.levels
+        self.groups = int(config.groups or config.budget)
+
+        # Bits are centred only: their deviation would blow up pixels that are hardly ever on.
+        bits = config.likelihood == "bernoulli"
+        scale = torch.ones_like(statistics.scale) if bits else statistics.scale
+        self.register_buffer("input_shift", statistics.mean.clone())
+        self.register_buffer("input_scale", scale.clone())
+
+        def hidden(inputs: int, widths: tuple[int, ...]) -> nn.Sequential:
+            return mlp(
+                inputs,
+                widths,
+                activation=config.activation,
+                normalisation=config.normalisation,
+                generator=generator,
+            )
+
+        encoder_width = (self.n_inputs, *config.encoder_hidden)[-1]
+        self.encoder = hidden(self.n_inputs, config.encoder_hidden)
+        self.feature_head = linear(encoder_width, config.features, generator)
+
+        trunk_width = encoder_width if config.shared_trunk else self.n_inputs
+        sparsity_width = (trunk_width, *config.sparsity_hidden)[-1]
+        if config.gates == "learned":
+            self.sparsity = hidden(trunk_width, config.sparsity_hidden)
+            self.gate_head = linear(sparsity_width, self.groups, generator)
+
+        self.likelihood = likelihood(config.likelihood, statistics)
+        decoder_hidden = config.encoder_hidden[::-1]
+        decoder_width = (config.features, *decoder_hidden)[-1]
+        self.decoder = hidden(config.features, decoder_hidden)
+        self.output_head = linear(decoder_width, self.likelihood.n_outputs, generator)
+        with torch.no_grad():
+            self.output_head.bias.copy_(self.likelihood.initial_bias(statistics))
+
+        learned = config.prior == "learned"
+        start = math.log(config.prior_gate) - math.log1p(-config.prior_gate)
+        start = start if config.gates == "learned" else math.inf
+        self.prior_gate_logits = nn.Parameter(
+            torch.full((self.groups,), start), requires_grad=learned and config.gates == "learned"
+        )
+        self.prior_feature_logits = nn.Parameter(
+            torch.zeros(config.features), requires_grad=learned
+        )
+        self.log_gate_temperature = nn.Parameter(torch.tensor(math.log(config.gate_temperature)))
+        self.log_feature_temperature = nn.Parameter(
+            torch.tensor(math.log(config.feature_temperature))
+        )
+
+    @property
+    def gate_temperature(self) -> Tensor:
+        """Temperature of relaxed gates, a positive scalar."""
+        return self.log_gate_temperature.exp()
+
+    @property
+    def feature_temperature(self) -> Tensor:
+        """Temperature of relaxed features, a positive scalar."""
+        return self.log_feature_temperature.exp()
+
+    def forward(self, x: Tensor) -> Grouped:
+        """Return the posterior ``q(z | x)`` of samples ``x`` of shape ``(*batch, D)``."""
+        x = (x - self.input_shift) / self.input_scale
+        trunk = self.encoder(x)
+        if self.config.gates == "learned":
+            gate_logits = self.gate_head(self.sparsity(trunk if self.config.shared_trunk else x))
+        else:
+            gate_logits = x.new_full((*x.shape[:-1], self.groups), math.inf)
+        return self._code(gate_logits, self.feature_head(trunk))
+
+    posterior = forward
+
+    def prior(self) -> Grouped:
+        """Return the prior ``p(z)``, without a batch dimension."""
+        return self._code(self.prior_gate_logits, self.prior_feature_logits)
+
+    def decode(self, codes: Tensor) -> td.Distribution:
+        """Return the likelihood ``p(x | z)`` of codes of shape ``(*batch, K)``."""
+        return self.likelihood(self.output_head(self.decoder(codes)))
+
+    def _code(self, gate_logits: Tensor, feature_logits: Tensor) -> Grouped:
+        return grouped_gated_multinomial(
+            self.config.budget, gate_logits, feature_logits, validate_args=False
+        )

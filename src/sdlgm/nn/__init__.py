@@ -1,0 +1,27 @@
+"""Encoders, decoders and likelihoods: the parts that models are made of."""
+
+from sdlgm.nn.likelihoods import (
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    Likelihood,
+    Poisson,
+    check_data,
+    likelihood,
+)
+from sdlgm.nn.mlp import linear, mlp
+from sdlgm.nn.statistics import DataStatistics, data_statistics
+
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "DataStatistics",
+    "Gaussian",
+    "Likelihood",
+    "Poisson",
+    "check_data",
+    "data_statistics",
+    "likelihood",
+    "linear",
+    "mlp",
+]

@@ -1,0 +1,201 @@
+"""Likelihoods: from the decoder's raw outputs to a distribution of the data."""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch import distributions as td
+from torch.nn import functional as F
+
+from sdlgm.errors import ConfigError, DataError
+from sdlgm.nn.statistics import DataStatistics
+
+__all__ = ["Bernoulli", "Categorical", "Gaussian", "Likelihood", "Poisson", "likelihood"]
+
+
+class Likelihood(nn.Module, abc.ABC):
+    """Makes a distribution of samples ``x`` of shape ``(*, D)`` from a decoder's raw outputs.
+
+    Parameters
+    ----------
+    statistics
+        Summary of the training data, on which raw outputs of zero are centred.
+    """
+
+    def __init__(self, statistics: DataStatistics) -> None:
+        super().__init__()
+        self.n_inputs = len(statistics.mean)
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of raw outputs that the decoder must give."""
+        return self.n_inputs
+
+    @abc.abstractmethod
+    def initial_bias(self, statistics: DataStatistics) -> Tensor:
+        """Return raw outputs, shape ``(n_outputs,)``, at which the mean is the data's mean."""
+
+    @abc.abstractmethod
+    def forward(self, raw: Tensor) -> td.Distribution:
+        """Return the distribution of ``x``, event shape ``(D,)``, from raw ``(*, n_outputs)``."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def check(x: Tensor) -> str | None:
+        """Say what is wrong with data for this likelihood, or ``None``."""
+
+
+class Bernoulli(Likelihood):
+    r"""Bits: :math:`x_d \sim \mathrm{Bernoulli}(\mathrm{sigmoid}(r_d))` (paper, eq. 3)."""
+
+    def initial_bias(self, statistics: DataStatistics) -> Tensor:
+        """Log-odds of the mean, kept within those of one count in a few thousand."""
+        return torch.logit(statistics.mean.clamp(1e-3, 1 - 1e-3))
+
+    def forward(self, raw: Tensor) -> td.Distribution:
+        """See the class."""
+        return td.Independent(td.Bernoulli(logits=raw, validate_args=False), 1, validate_args=False)
+
+    @staticmethod
+    def check(x: Tensor) -> str | None:
+        """Only 0 and 1."""
+        if bool(((x == 0) | (x == 1)).all()):
+            return None
+        return (
+            "a Bernoulli likelihood needs data of 0 and 1; for grey values in [0, 1] choose a "
+            "binarisation, for real numbers the gaussian likelihood"
+        )
+
+
+class Gaussian(Likelihood):
+    r"""Real numbers: :math:`x_d \sim \mathcal{N}(m_d + s_d r_d,\ (s_d \sigma_d)^2)`.
+
+    ``m`` and ``s`` are the training data's means and deviations, so that a change of units changes
+    nothing but the density's; the relative scale :math:`\sigma = \mathrm{softplus}(\rho) + 10^{-3}`
+    is learned, one a dimension.
+    """
+
+    def __init__(self, statistics: DataStatistics) -> None:
+        super().__init__(statistics)
+        self.register_buffer("shift", statistics.mean.clone())
+        self.register_buffer("unit", statistics.scale.clone())
+        self.rho = nn.Parameter(torch.full((self.n_inputs,), math.log(math.e - 1)))
+
+    def initial_bias(self, statistics: DataStatistics) -> Tensor:
+        """Zero: the data's mean."""
+        return torch.zeros(self.n_outputs)
+
+    def forward(self, raw: Tensor) -> td.Distribution:
+        """See the class."""
+        scale = self.unit * (F.softplus(self.rho) + 1e-3)
+        location = torch.addcmul(self.shift, self.unit, raw)
+        return td.Independent(td.Normal(location, scale, validate_args=False), 1, validate_args=False)
+
+    @staticmethod
+    def check(x: Tensor) -> str | None:
+        """Any finite number."""
+        return None
+
+
+class Poisson(Likelihood):
+    r"""Counts: :math:`x_d \sim \mathrm{Poisson}(\mathrm{softplus}(r_d))`."""
+
+    def initial_bias(self, statistics: DataStatistics) -> Tensor:
+        """Inverse softplus of the mean."""
+        mean = statistics.mean.clamp_min(1e-3)
+        return mean + torch.log(-torch.expm1(-mean))
+
+    def forward(self, raw: Tensor) -> td.Distribution:
+        """See the class."""
+        rate = F.softplus(raw).clamp_min(1e-6)
+        return td.Independent(td.Poisson(rate, validate_args=False), 1, validate_args=False)
+
+    @staticmethod
+    def check(x: Tensor) -> str | None:
+        """Only 0, 1, 2, ..."""
+        if bool(((x >= 0) & (x == x.round())).all()):
+            return None
+        return "a Poisson likelihood needs non-negative integers"
+
+
+class Categorical(Likelihood):
+    r"""Levels ``0..C-1``: :math:`x_d \sim \mathrm{Categorical}(\mathrm{softmax}(r_{d,:}))`.
+
+    ``C`` is one more than the largest level in the training data. The encoder reads levels as
+    numbers, which suits ordered ones such as pixel intensities.
+    """
+
+    def __init__(self, statistics: DataStatistics) -> None:
+        super().__init__(statistics)
+        self.levels = statistics.levels
+
+    @property
+    def n_outputs(self) -> int:
+        """``D * C``."""
+        return self.n_inputs * self.levels
+
+    def initial_bias(self, statistics: DataStatistics) -> Tensor:
+        """Log of a discretised normal law of the data's mean and deviation, a dimension."""
+        level = torch.arange(self.levels)
+        distance = (level - statistics.mean.unsqueeze(-1)) / statistics.scale.unsqueeze(-1)
+        return F.log_softmax(-0.5 * distance**2, dim=-1).clamp_min(-8.0).flatten()
+
+    def forward(self, raw: Tensor) -> td.Distribution:
+        """See the class."""
+        logits = raw.unflatten(-1, (self.n_inputs, self.levels))
+        return td.Independent(
+            _Levels(logits=logits, validate_args=False), 1, validate_args=False
+        )
+
+    @staticmethod
+    def check(x: Tensor) -> str | None:
+        """Only 0, 1, 2, ..., at most 65,535."""
+        if bool(((x >= 0) & (x == x.round()) & (x < 65_536)).all()):
+            return None
+        return "a categorical likelihood needs integers from 0 to 65,535"
+
+
+class _Levels(td.Categorical):
+    """A Categorical over ordered levels, which have a mean."""
+
+    @property
+    def mean(self) -> Tensor:
+        level = torch.arange(self._num_events, dtype=self.probs.dtype, device=self.probs.device)
+        return self.probs @ level
+
+
+_LIKELIHOODS: dict[str, Callable[[DataStatistics], Likelihood]] = {
+    "bernoulli": Bernoulli,
+    "gaussian": Gaussian,
+    "poisson": Poisson,
+    "categorical": Categorical,
+}
+
+
+def likelihood(name: str, statistics: DataStatistics) -> Likelihood:
+    """Make the likelihood of this name."""
+    if name not in _LIKELIHOODS:
+        raise ConfigError(f"No likelihood is named {name!r}; there are: {', '.join(_LIKELIHOODS)}.")
+    return _LIKELIHOODS[name](statistics)
+
+
+def check_data(name: str, x: Tensor, what: str = "the data") -> None:
+    """Raise :class:`DataError` unless ``x`` of shape ``(n, D)`` suits the likelihood ``name``."""
+    if x.dim() != 2 or 0 in x.shape:
+        raise DataError(f"{what} must be a table of rows and columns, got shape {tuple(x.shape)}.")
+    if x.is_floating_point():
+        bad = ~torch.isfinite(x)
+        if bool(bad.any()):
+            row, column = (int(i) for i in bad.nonzero()[0])
+            raise DataError(
+                f"{what} has {int(bad.sum())} values that are not finite, the first in row {row}, "
+                f"column {column} ({float(x[row, column])}). Drop or fill them first."
+            )
+    complaint = _LIKELIHOODS[name].check(x)  # type: ignore[attr-defined]
+    if complaint:
+        low, high = float(x.min()), float(x.max())
+        raise DataError(f"{what} (values from {low:g} to {high:g}): {complaint}.")

@@ -1,0 +1,121 @@
+"""Files that are written whole or not at all, and say so when they are damaged. No pickle."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sdlgm.errors import ModelFileError
+
+__all__ = ["atomic_path", "digest", "read_json", "read_tensors", "write_json", "write_tensors"]
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that replaces it if the block succeeds.
+
+    A reader, or a crash at any moment, sees the old file or the new one, never a part.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write a JSON file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    ModelFileError
+        If it is missing or no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelFileError(f"{path} does not exist.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelFileError(f"{path} is damaged: it is no JSON ({error}).") from None
+
+
+def digest(tensors: Mapping[str, Tensor], note: str = "") -> str:
+    """SHA-256 of names, types, shapes and bytes of tensors, and of a note."""
+    sha = hashlib.sha256(note.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        sha.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
+
+
+def write_tensors(path: Path | str, tensors: Mapping[str, Tensor], state: Any) -> str:
+    """Write tensors and a JSON-able state to one safetensors file; return the digest it holds."""
+    note = json.dumps(state, sort_keys=True, allow_nan=False)
+    owned = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    sha = digest(owned, note)
+    with atomic_path(path) as temporary:
+        save_file(owned, temporary, metadata={"state": note, "sha256": sha})
+    return sha
+
+
+def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], Any, str]:
+    """Read what :func:`write_tensors` wrote: tensors (on the CPU), state and digest.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, truncated, or does not have the content it was written with.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelFileError(f"{path} does not exist.")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelFileError(
+            f"{path} is damaged or cut short ({path.stat().st_size:,} bytes: {error}). "
+            "Restore it from a copy, or train again."
+        ) from None
+    note, sha = metadata.get("state"), metadata.get("sha256")
+    if note is None or sha is None:
+        raise ModelFileError(f"{path} was not written by sdlgm: it has no state or no digest.")
+    if digest(tensors, note) != sha:
+        raise ModelFileError(
+            f"{path} is damaged: its content does not match its SHA-256 {sha[:12]}... "
+            "Restore it from a copy, or train again."
+        )
+    return tensors, json.loads(note), sha

@@ -1,0 +1,7 @@
+"""The training loop, its order, log and checkpoints, and runs in a folder."""
+
+from sdlgm.training.log import read_log
+from sdlgm.training.loop import Interrupted, Result, train
+from sdlgm.training.run import Run, fit, resume
+
+__all__ = ["Interrupted", "Result", "Run", "fit", "read_log", "resume", "train"]

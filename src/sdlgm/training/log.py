@@ -1,0 +1,51 @@
+"""The log of a training: one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sdlgm.storage import atomic_path
+
+__all__ = ["Log", "read_log"]
+
+
+class Log:
+    """Appends lines to a file (or to memory alone), beginning after those of a step.
+
+    Lines beyond ``keep_until``, left by a training that was killed after its last checkpoint, are
+    dropped, so that no step stands twice.
+    """
+
+    def __init__(self, path: Path | None, keep_until: int = 0) -> None:
+        self.path = path
+        self.lines = []  # type: list[dict[str, Any]]
+        self.latest: dict[str, float] = {}
+        if path:
+            if path.is_file() and keep_until:
+                self.lines = [line for line in read_log(path) if line["step"] <= keep_until]
+            with atomic_path(path) as temporary:
+                temporary.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Add a line."""
+        self.lines.append(line)
+        prefix = "validation_" if line["event"] == "validation" else ""
+        for name in ("objective", "negative_elbo", "active_features"):
+            if name in line:
+                self.latest[prefix + name] = line[name]
+        if self.path:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
+
+def read_log(path: Path | str) -> list[dict[str, Any]]:
+    """Read a log; a last line that was cut short by a kill is passed over."""
+    lines = []
+    for text in Path(path).read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue
+    return lines

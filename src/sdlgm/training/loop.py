@@ -1,0 +1,307 @@
+"""The training loop: short, on Lightning Fabric, and a function of the step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sdlgm.config import TrainingConfig, to_dict
+from sdlgm.data import Rows
+from sdlgm.errors import DataError, TrainingError
+from sdlgm.gradients import get_estimator
+from sdlgm.models import SDLGM
+from sdlgm.nn import check_data
+from sdlgm.objectives import active_features, negative_elbo, temperatures, training_objective
+from sdlgm.random import generator
+from sdlgm.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
+from sdlgm.training.log import Log
+from sdlgm.training.order import Order
+
+__all__ = ["Interrupted", "Result", "train"]
+
+LOG_EVERY = 100
+TERMS = ("reconstruction", "kl_gates", "kl_features")
+
+
+class Interrupted(TrainingError):
+    """Training was stopped by the user; a checkpoint was written."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training came to."""
+
+    step: int
+    """Number of gradient steps taken."""
+    best_step: int | None
+    """Step of the weights that were kept, under early stopping."""
+    seconds: float
+    """Wall time of the training, all sessions added up."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """The lines of the log."""
+
+
+def train(
+    model: SDLGM,
+    rows: Rows,
+    config: TrainingConfig,
+    *,
+    validation: Rows | None = None,
+    folder: Path | str | None = None,
+    resume: bool = False,
+    on_step: Callable[[int, dict[str, float]], None] | None = None,
+) -> Result:
+    """Train a model in place.
+
+    Parameters
+    ----------
+    model, rows, config
+        What is trained, on what, and how.
+    validation
+        Rows on which the discrete bound is followed every ``config.evaluate_every`` iterations.
+    folder
+        Where the log and the checkpoints go; ``None`` keeps neither.
+    resume
+        Continue from the checkpoint in ``folder``; on one machine's CPU the outcome is bit-equal
+        to that of a training that was never stopped.
+    on_step
+        Called with the number of steps taken and the latest numbers, for a progress display.
+
+    Raises
+    ------
+    DataError
+        If the rows do not suit the model.
+    TrainingError
+        If a term of the objective is not finite; the message names step and term.
+    Interrupted
+        After Ctrl-C or SIGTERM: the step under way is finished and a checkpoint written.
+    """
+    from lightning_fabric import Fabric
+
+    if config.patience is not None and validation is None:
+        raise DataError("Early stopping (patience) needs validation rows.")
+    folder = None if folder is None else Path(folder)
+    fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)  # type: ignore[arg-type]
+    bare = _Objective(model, config)
+    bare.to(fabric.device)
+    fused = fabric.device.type in ("cpu", "cuda")
+    adam = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=fused)
+    mark = _fingerprint(model, rows, validation, config)
+    progress = load_checkpoint(folder, model, adam, mark) if folder and resume else Progress()
+    objective, optimizer = fabric.setup(bare, adam)
+    log = Log(folder / "log.jsonl" if folder else None, keep_until=progress.step)
+    order = Order(len(rows), config.batch_size, config.seed)
+    window = _Window(progress.step)
+    started = time.monotonic() - progress.seconds
+
+    def checkpoint() -> None:
+        progress.seconds = time.monotonic() - started
+        if folder:
+            save_checkpoint(folder, model, adam, progress, mark)
+
+    model.train()
+    with _signals() as interrupted:
+        while progress.step < config.iterations and not progress.stopped:
+            step = progress.step
+            noise = generator(config.seed, "noise", step, fabric.device)
+            x = rows.batch(order.batch(step), generator(config.seed, "bits", step))
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config, step)
+            optimizer.zero_grad()
+            surrogate, terms = objective(x.to(fabric.device), kl_weight(config, step), noise)
+            fabric.backward(surrogate)
+            if config.gradient_clip is not None:
+                fabric.clip_gradients(objective, optimizer, max_norm=config.gradient_clip)
+            optimizer.step()
+            window.add(terms)
+            progress.step = step = step + 1
+
+            last = step == config.iterations
+            evaluating = validation is not None and (step % config.evaluate_every == 0 or last)
+            saving = step % config.checkpoint_every == 0 or bool(interrupted)
+            if step % LOG_EVERY == 0 or last or evaluating or saving:
+                window.check(folder, model)
+            if step % LOG_EVERY == 0 or last:
+                log.write(_line(window, model, config, step, time.monotonic() - started))
+                window = _Window(step)
+            if evaluating:
+                value = _validate(model, validation, config)  # type: ignore[arg-type]
+                log.write({"event": "validation", "step": step, "negative_elbo": value})
+                _track(progress, value, model, config)
+            if saving or last or progress.stopped:
+                checkpoint()
+            if on_step:
+                on_step(step, log.latest)
+            if interrupted and not last and not progress.stopped:
+                raise Interrupted(
+                    f"Stopped at step {step} of {config.iterations}."
+                    + (f" Go on with: sdlgm resume {folder}" if folder else "")
+                )
+    if progress.best:
+        model.load_state_dict(progress.best)
+    model.eval()
+    best = progress.best_step if progress.best else None
+    return Result(progress.step, best, progress.seconds, log.lines)
+
+
+def kl_weight(config: TrainingConfig, step: int) -> float:
+    """Weight of the KL at a step: rises linearly from 0 to 1 over the warm-up, then stays."""
+    warmup = (config.kl_warmup or 0.0) * config.iterations
+    return min(1.0, step / warmup) if warmup else 1.0
+
+
+def learning_rate(config: TrainingConfig, step: int) -> float:
+    """Rate at a step."""
+    if config.schedule == "constant":
+        return config.learning_rate
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / config.iterations))
+
+
+class _Objective(nn.Module):
+    """The training objective as one module, so that Fabric can wrap model and loss together."""
+
+    def __init__(self, model: SDLGM, config: TrainingConfig) -> None:
+        super().__init__()
+        self.model, self.config = model, config
+
+    def forward(
+        self, x: Tensor, weight: float, noise: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        name = str(self.config.estimator)
+        options = temperatures(self.model) if name == "gumbel_softmax" else {}
+        surrogate, terms = training_objective(
+            self.model,
+            x,
+            get_estimator(name, **options),
+            kl=self.config.kl or "exact",
+            kl_weight=weight,
+            generator=noise,
+        )
+        means = [getattr(terms, term).mean() for term in TERMS]
+        return surrogate, torch.stack([*means, active_features(terms.codes).float().mean()])
+
+
+class _Window:
+    """Terms of the steps since the last line of the log, read from the device once a line."""
+
+    def __init__(self, start: int) -> None:
+        self.start, self.terms = start, []  # type: int, list[Tensor]
+
+    def add(self, terms: Tensor) -> None:
+        self.terms.append(terms)
+
+    def means(self) -> list[float]:
+        return torch.stack(self.terms).double().mean(0).tolist()
+
+    def check(self, folder: Path | None, model: nn.Module) -> None:
+        """Raise :class:`TrainingError` at the first step with a term that is not finite."""
+        bad = ~torch.isfinite(torch.stack(self.terms)) if self.terms else torch.zeros(0)
+        if bool(bad.any()):
+            row, column = (int(i) for i in bad.nonzero()[0])
+            name = (*TERMS, "active_features")[column]
+            value = float(self.terms[row][column])
+            what = f"Step {self.start + row + 1}: the term {name} is {value}."
+        else:
+            names = [n for n, p in model.named_parameters() if bool(p.isnan().any())]
+            if not names:
+                return
+            what = f"By step {self.start + len(self.terms)} the weights {names[0]} became NaN."
+        kept = folder is not None and (folder / FILE).is_file()
+        raise TrainingError(
+            f"{what} Try a lower --learning-rate or a --gradient-clip (for example 10)."
+            + (f" The last good checkpoint stays in {folder}." if kept else "")
+        )
+
+
+def _line(
+    window: _Window, model: SDLGM, config: TrainingConfig, step: int, seconds: float
+) -> dict[str, Any]:
+    reconstruction, kl_gates, kl_features, active = window.means()
+    line = {
+        "event": "train",
+        "step": step,
+        "objective": reconstruction + kl_gates + kl_features,
+        "reconstruction": reconstruction,
+        "kl_gates": kl_gates,
+        "kl_features": kl_features,
+        "kl_weight": kl_weight(config, step - 1),
+        "learning_rate": learning_rate(config, step - 1),
+        "seconds": round(seconds, 3),
+    }
+    if config.estimator == "gumbel_softmax":
+        line["gate_temperature"] = model.gate_temperature.item()
+        line["feature_temperature"] = model.feature_temperature.item()
+    else:
+        line["active_features"] = active
+    return line
+
+
+def _validate(model: SDLGM, rows: Rows, config: TrainingConfig) -> float:
+    """Mean negative ELBO of hard codes; the same bits and noise at each call."""
+    device = next(model.parameters()).device
+    noise = generator(config.seed, "validation", device=device)
+    bits = generator(config.seed, "validation bits")
+    model.eval()
+    total = sum(
+        float(negative_elbo(model, x.to(device), generator=noise).total.double().sum())
+        for x in rows.batches(500, bits)
+    )
+    model.train()
+    return total / len(rows)
+
+
+def _track(progress: Progress, value: float, model: SDLGM, config: TrainingConfig) -> None:
+    """Keep the best weights, and stop when they have not got better for long enough."""
+    if config.patience is None:
+        return
+    if progress.best_value is None or value < progress.best_value:
+        progress.best_value, progress.best_step, progress.misses = value, progress.step, 0
+        progress.best = {n: t.detach().cpu().clone() for n, t in model.state_dict().items()}
+    else:
+        progress.misses += 1
+        progress.stopped = progress.misses >= config.patience
+
+
+def _fingerprint(
+    model: SDLGM, rows: Rows, validation: Rows | None, config: TrainingConfig
+) -> str:
+    """Digest of all that a training is a function of."""
+    for part, what in ((rows, "the training data"), (validation, "the validation data")):
+        if part is not None and not part.dynamic:
+            check_data(model.config.likelihood, part.values, what)
+    settings = [to_dict(model.config, config), rows.dynamic, rows.sha256()]
+    settings.append(validation.sha256() if validation is not None else None)
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect Ctrl-C and SIGTERM, so that a step is never cut in two; a second one is obeyed."""
+    seen: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield seen
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
