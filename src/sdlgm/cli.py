@@ -34,8 +34,12 @@ class _Parser(ArgumentParser):
         usage = f"sdlgm {synopsis}"
         super().__init__(usage=usage, formatter_class=_Formatter, **about)
 
-    def format_help(self) -> str:
-        return re.sub(r"--[a-z_]+", lambda option: option[0].replace("_", "-"), super().format_help())
+    def format_help(self, *arguments: Any) -> str:
+        return re.sub(
+            r"--[a-z_]+",
+            lambda option: option[0].replace("_", "-"),
+            super().format_help(*arguments),
+        )
 
 
 def _fit_parser() -> _Parser:
@@ -51,7 +55,9 @@ def _fit_parser() -> _Parser:
 
 Ctrl-C writes a checkpoint; sdlgm resume RUN goes on from it.""",
     )
-    parser.add_argument("--config", action="config", help="YAML file with any of the settings below.")
+    parser.add_argument(
+        "--config", action="config", help="YAML file with any of the settings below."
+    )
     parser.add_argument(
         "data",
         nargs="?",
@@ -232,7 +238,9 @@ def _report_parser() -> _Parser:
         epilog="example:\n  sdlgm report runs/digits",
     )
     parser.add_argument("run", help="Folder of the run.")
-    parser.add_argument("--out", type=str, default=None, help="File to write. Default: RUN/report.html.")
+    parser.add_argument(
+        "--out", type=str, default=None, help="File to write. Default: RUN/report.html."
+    )
     return parser
 
 
@@ -261,7 +269,7 @@ def _info(options: Namespace) -> None:
     complete = (run.folder / "metrics.json").exists()
     print(f"run        {run.folder}")
     print(f"data       {run.data.data}, binarisation {run.data.binarisation}")
-    print(f"code       K = {model.features} features, budget L0 = {model.budget}, {model.groups} groups")
+    print(f"code       K = {model.features}, budget L0 = {model.budget}, {model.groups} groups")
     print(f"objective  {run.training.objective}, {run.training.estimator}, {steps} iterations")
     if not complete:
         done = max((line["step"] for line in run.log), default=0)
@@ -363,3 +371,8 @@ def _show_metrics(metrics: dict[str, Any], title: str) -> None:
         value = metrics[name]
         table.add_row(name, f"{value:.2f}" if isinstance(value, float) else str(value), what)
     Console().print(table)
+
+
+def run() -> None:
+    """Run the command of this process and exit with its status."""
+    sys.exit(main())

@@ -108,7 +108,7 @@ class TrainingConfig:
     "elbo", 0 for "paper"."""
     learning_rate: float = 1e-3
     """Rate of Adam."""
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine"] = "cosine"
     """Course of the rate: constant, or falling to zero along a half cosine."""
     gradient_clip: float | None = None
     """Largest norm of the gradient of the mean loss; larger ones are scaled down to it."""

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["CodeFileError", "ConfigError", "DataError", "ModelFileError", "SDLGMError", "TrainingError"]
+__all__ = [
+    "CodeFileError",
+    "ConfigError",
+    "DataError",
+    "ModelFileError",
+    "SDLGMError",
+    "TrainingError",
+]
 
 
 class SDLGMError(Exception):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sdlgm.distributions import Grouped, KLForm, KLTerms, kl_terms, log_ratio
+from sdlgm.distributions import KLForm, KLTerms, kl_terms, log_ratio
 from sdlgm.gradients import Estimator, get_estimator
 from sdlgm.models import SDLGM
 
@@ -100,7 +100,7 @@ def negative_elbo(
 def relaxed_objective(
     model: SDLGM, x: Tensor, *, generator: torch.Generator | None = None
 ) -> ObjectiveTerms:
-    """Compute the paper's objective (eqs. 11 - 14) at the model's temperatures. **Not a bound.**
+    """Compute the paper's objective (eqs. 11 - 14) at the model's temperatures: **not a bound**.
 
     Relaxed samples are decoded, while the KL is that of discrete codes (eqs. 13 + 14).
     """
@@ -166,6 +166,3 @@ def _terms(reconstruction: Tensor, divergence: KLTerms, codes: Tensor) -> Object
 def active_features(codes: Tensor) -> Tensor:
     """Number of features present in each code, shape ``(*batch,)`` (int64)."""
     return (codes > 0).sum(-1)
-
-
-Posterior = Grouped

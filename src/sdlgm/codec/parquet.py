@@ -21,7 +21,9 @@ __all__ = ["CodeFile", "from_arrow", "read_codes", "to_arrow", "write_codes"]
 FORMAT_VERSION = 1
 _SCHEMA = pa.schema(
     [
-        pa.field("indices", pa.list_(pa.field("item", pa.uint32(), nullable=False)), nullable=False),
+        pa.field(
+            "indices", pa.list_(pa.field("item", pa.uint32(), nullable=False)), nullable=False
+        ),
         pa.field("counts", pa.list_(pa.field("item", pa.uint16(), nullable=False)), nullable=False),
     ]
 )
@@ -100,23 +102,25 @@ def write_codes(path: Path | str, batches: Iterable[Tensor], about: CodeFile) ->
     ``about.n_codes`` is not looked at.
     """
     sha, rows = _Digest(), 0
-    with atomic_path(path) as temporary:
-        with pq.ParquetWriter(temporary, _SCHEMA, compression="zstd") as writer:
-            for codes in batches:
-                batch = to_arrow(codes)
-                sha.update(batch)
-                writer.write_batch(batch)
-                rows += len(batch)
-            writer.add_key_value_metadata(
-                {
-                    "sdlgm.format_version": str(FORMAT_VERSION),
-                    "K": str(about.features),
-                    "L0": str(about.budget),
-                    "groups": str(about.groups),
-                    "model_sha256": about.model_sha256,
-                    "codes_sha256": sha.hexdigest(),
-                }
-            )
+    with (
+        atomic_path(path) as temporary,
+        pq.ParquetWriter(temporary, _SCHEMA, compression="zstd") as writer,
+    ):
+        for codes in batches:
+            batch = to_arrow(codes)
+            sha.update(batch)
+            writer.write_batch(batch)
+            rows += len(batch)
+        writer.add_key_value_metadata(
+            {
+                "sdlgm.format_version": str(FORMAT_VERSION),
+                "K": str(about.features),
+                "L0": str(about.budget),
+                "groups": str(about.groups),
+                "model_sha256": about.model_sha256,
+                "codes_sha256": sha.hexdigest(),
+            }
+        )
     return rows
 
 

@@ -4,4 +4,12 @@ from sdlgm.data.catalog import BUILT_IN, load_data, resolve_binarisation
 from sdlgm.data.files import read_rows, write_rows
 from sdlgm.data.rows import Dataset, Rows
 
-__all__ = ["BUILT_IN", "Dataset", "Rows", "load_data", "read_rows", "resolve_binarisation", "write_rows"]
+__all__ = [
+    "BUILT_IN",
+    "Dataset",
+    "Rows",
+    "load_data",
+    "read_rows",
+    "resolve_binarisation",
+    "write_rows",
+]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from sdlgm.config import DataConfig, LikelihoodName
+from sdlgm.config import Binarisation, DataConfig, LikelihoodName
 from sdlgm.data.files import SUFFIXES, read_rows
 from sdlgm.data.rows import Dataset, Rows
 from sdlgm.errors import DataError
@@ -108,7 +108,7 @@ def load_data(config: DataConfig, likelihood: LikelihoodName = "bernoulli") -> D
     )
 
 
-def resolve_binarisation(config: DataConfig, likelihood: LikelihoodName):  # noqa: ANN201
+def resolve_binarisation(config: DataConfig, likelihood: LikelihoodName) -> Binarisation:
     """Return the binarisation asked for, or the default for this data and likelihood."""
     if config.binarisation is not None:
         return config.binarisation
@@ -162,7 +162,7 @@ def _idx(name: str) -> Dataset:
         splits.append(
             Rows(torch.from_numpy(pixels.copy()), maximum=255.0, labels=torch.from_numpy(classes))
         )
-    return Dataset(name, *splits, (28, 28))
+    return Dataset(name, splits[0], splits[1], (28, 28))
 
 
 def _fetch(name: str, file: str) -> bytes:

@@ -27,10 +27,7 @@ def read_rows(path: Path) -> tuple[Rows, tuple[int, int] | None]:
     if not path.is_file():
         raise DataError(f"{path} does not exist.")
     try:
-        if path.suffix == ".npy":
-            values = np.load(path, allow_pickle=False)
-        else:
-            values = _table(path)
+        values = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _table(path)
     except DataError:
         raise
     except Exception as error:  # whatever the reader raises on a damaged file

@@ -193,9 +193,7 @@ class GatedMultinomial(Distribution):
     # --- draws --------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def sample(
-        self, sample_shape: Any = (), generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
         """Draw codes of shape ``(*sample, *batch, K)``, in the dtype of the logits.
 
         Slots are drawn by inversion of the cumulative probabilities (kept in float64, so that
@@ -245,7 +243,9 @@ class GatedMultinomial(Distribution):
             If there are more than a million of them.
         """
         values = enumerate_counts(self.event_shape[0], self.total_count)
-        values = values.to(self.feature_logits).view(-1, *(1,) * len(self.batch_shape), values.shape[-1])
+        values = values.to(self.feature_logits).view(
+            -1, *(1,) * len(self.batch_shape), values.shape[-1]
+        )
         return values.expand(-1, *self.batch_shape, -1) if expand else values
 
 

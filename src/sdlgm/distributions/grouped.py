@@ -88,7 +88,7 @@ class Grouped(Distribution):
 
     def expand(self, batch_shape: Any, _instance: Distribution | None = None) -> Grouped:
         """Return the same distribution with its batch expanded to ``batch_shape``."""
-        return Grouped(self.base.expand(Size(batch_shape) + (self.groups,)))
+        return Grouped(self.base.expand((*batch_shape, self.groups)))
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]
@@ -145,7 +145,9 @@ class Grouped(Distribution):
         """
         check_total(total, self.total_count, self._validate_args)
         slots = torch.arange(self._discrete.total_count + 1, device=total.device)
-        parts = self._discrete.total_log_prob(slots.view(-1, *(1,) * len(self._discrete.batch_shape)))
+        parts = self._discrete.total_log_prob(
+            slots.view(-1, *(1,) * len(self._discrete.batch_shape))
+        )
         parts = parts.movedim(0, -1).double().exp()  # (*batch, G, L0/G + 1)
         law = parts[..., 0, :]
         for group in range(1, self.groups):

@@ -13,9 +13,7 @@ __all__ = ["reinmax"]
 
 
 @register
-def reinmax(
-    posterior: Code, loss: Loss, *, generator: torch.Generator | None = None
-) -> Estimate:
+def reinmax(posterior: Code, loss: Loss, *, generator: torch.Generator | None = None) -> Estimate:
     r"""ReinMax (Liu et al. 2023), summed over the slots of a code in closed form.
 
     With :math:`p` the K + 1 outcomes of a slot (the last: closed), :math:`n` the sampled K + 1

@@ -16,7 +16,9 @@ __all__ = ["SDLGM"]
 
 
 class SDLGM(nn.Module):
-    r"""Sparse deep latent generative model (Xu et al. 2021, section III): parts that return distributions.
+    r"""Sparse deep latent generative model (Xu et al. 2021, section III).
+
+    Its parts return distributions.
 
     .. math::
 
@@ -39,6 +41,9 @@ class SDLGM(nn.Module):
     generator
         Source of the initial weights. Default: one seeded with 0.
     """
+
+    input_shift: Tensor
+    input_scale: Tensor
 
     def __init__(
         self,

@@ -79,6 +79,9 @@ class Gaussian(Likelihood):
     is learned, one a dimension.
     """
 
+    shift: Tensor
+    unit: Tensor
+
     def __init__(self, statistics: DataStatistics) -> None:
         super().__init__(statistics)
         self.register_buffer("shift", statistics.mean.clone())
@@ -93,7 +96,9 @@ class Gaussian(Likelihood):
         """See the class."""
         scale = self.unit * (F.softplus(self.rho) + 1e-3)
         location = torch.addcmul(self.shift, self.unit, raw)
-        return td.Independent(td.Normal(location, scale, validate_args=False), 1, validate_args=False)
+        return td.Independent(
+            td.Normal(location, scale, validate_args=False), 1, validate_args=False
+        )
 
     @staticmethod
     def check(x: Tensor) -> str | None:
@@ -147,9 +152,7 @@ class Categorical(Likelihood):
     def forward(self, raw: Tensor) -> td.Distribution:
         """See the class."""
         logits = raw.unflatten(-1, (self.n_inputs, self.levels))
-        return td.Independent(
-            _Levels(logits=logits, validate_args=False), 1, validate_args=False
-        )
+        return td.Independent(_Levels(logits=logits, validate_args=False), 1, validate_args=False)
 
     @staticmethod
     def check(x: Tensor) -> str | None:

@@ -6,7 +6,7 @@ is the model, the optimiser, and the best weights so far.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -54,7 +54,8 @@ def save_checkpoint(
     tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
     for index, entries in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": value for key, value in entries.items()}
-    state = {name: value for name, value in _plain(progress).items()}
+    state = asdict(replace(progress, best={}))
+    del state["best"]
     note = {"format_version": FORMAT_VERSION, "fingerprint": fingerprint, "progress": state}
     write_tensors(folder / FILE, tensors, note)
 
@@ -95,9 +96,3 @@ def load_checkpoint(
         states.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
     return Progress(**note["progress"], best=parts["best"])
-
-
-def _plain(progress: Progress) -> dict[str, object]:
-    values = asdict(Progress(**{**vars(progress), "best": {}}))
-    del values["best"]
-    return values

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from sdlgm.config import TrainingConfig, to_dict
 from sdlgm.data import Rows
 from sdlgm.errors import DataError, TrainingError
+from sdlgm.evaluation import check_rows
 from sdlgm.gradients import get_estimator
 from sdlgm.models import SDLGM
-from sdlgm.nn import check_data
 from sdlgm.objectives import active_features, negative_elbo, temperatures, training_objective
 from sdlgm.random import generator
 from sdlgm.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
@@ -35,7 +35,7 @@ LOG_EVERY = 100
 TERMS = ("reconstruction", "kl_gates", "kl_features")
 
 
-class Interrupted(TrainingError):
+class Interrupted(TrainingError):  # noqa: N818 (not a fault)
     """Training was stopped by the user; a checkpoint was written."""
 
 
@@ -90,6 +90,9 @@ def train(
     """
     from lightning_fabric import Fabric
 
+    check_rows(model, rows, "the training data")
+    if validation is not None:
+        check_rows(model, validation, "the validation data")
     if config.patience is not None and validation is None:
         raise DataError("Early stopping (patience) needs validation rows.")
     folder = None if folder is None else Path(folder)
@@ -176,9 +179,7 @@ class _Objective(nn.Module):
         super().__init__()
         self.model, self.config = model, config
 
-    def forward(
-        self, x: Tensor, weight: float, noise: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, weight: float, noise: torch.Generator) -> tuple[Tensor, Tensor]:
         name = str(self.config.estimator)
         options = temperatures(self.model) if name == "gumbel_softmax" else {}
         surrogate, terms = training_objective(
@@ -274,13 +275,8 @@ def _track(progress: Progress, value: float, model: SDLGM, config: TrainingConfi
         progress.stopped = progress.misses >= config.patience
 
 
-def _fingerprint(
-    model: SDLGM, rows: Rows, validation: Rows | None, config: TrainingConfig
-) -> str:
+def _fingerprint(model: SDLGM, rows: Rows, validation: Rows | None, config: TrainingConfig) -> str:
     """Digest of all that a training is a function of."""
-    for part, what in ((rows, "the training data"), (validation, "the validation data")):
-        if part is not None and not part.dynamic:
-            check_data(model.config.likelihood, part.values, what)
     settings = [to_dict(model.config, config), rows.dynamic, rows.sha256()]
     settings.append(validation.sha256() if validation is not None else None)
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

@@ -159,9 +159,7 @@ def fit(
     return _complete(run, False, importance_samples, progress)
 
 
-def resume(
-    folder: Path | str, *, importance_samples: int = 100, progress: bool = True
-) -> Run:
+def resume(folder: Path | str, *, importance_samples: int = 100, progress: bool = True) -> Run:
     """Go on with a run that was stopped, from its last checkpoint (or its beginning).
 
     Raises
@@ -225,9 +223,7 @@ def _complete(run: Run, resumed: bool, importance_samples: int, progress: bool) 
     return run
 
 
-def _measure(
-    model: SDLGM, dataset: Dataset, importance_samples: int, progress: bool
-) -> Evaluation:
+def _measure(model: SDLGM, dataset: Dataset, importance_samples: int, progress: bool) -> Evaluation:
     with progress_bar("evaluating", len(dataset.test), progress) as update:
         return evaluate(
             model,
@@ -243,7 +239,7 @@ def _split(values: Mapping[str, Any]) -> tuple[DataConfig, ModelConfig, Training
     kinds = (DataConfig, ModelConfig, TrainingConfig)
     for name, value in values.items():
         for part, kind in zip(parts, kinds, strict=True):
-            if name in kind.__dataclass_fields__:
+            if name in {field.name for field in dataclasses.fields(kind)}:
                 part[name] = value
                 break
         else:

@@ -1,0 +1,182 @@
+"""Pictures of a run, each a self-contained string of SVG or PNG for an HTML page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sdlgm.distributions import Grouped
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["budget_use", "curve", "reconstructions", "usage"]
+
+INK, SOFT, ACCENT, WARM = "#1b2733", "#9db4c8", "#1f6f8b", "#d1603d"
+
+
+def reconstructions(original: Tensor, decoded: Tensor, shape: tuple[int, int] | None) -> str:
+    """Draw rows of data beside what their codes decode to: images, or else curves.
+
+    Parameters
+    ----------
+    original, decoded
+        Shape ``(n, D)``.
+    shape
+        Height and width of an image, or ``None``.
+    """
+    if shape is None:
+        return _curves(original, decoded)
+    number = len(original)
+    columns = min(10, number)
+    figure = _figure(columns * 1.5, 0.82 * -(-number // columns))
+    axes = np.atleast_2d(
+        figure.subplots(
+            -(-number // columns),
+            2 * columns,
+            squeeze=False,
+            gridspec_kw={"wspace": 0.06, "hspace": 0.1},
+        )
+    )
+    high = float(original.max())
+    for axis in axes.flat:
+        axis.axis("off")
+    for index in range(number):
+        row, column = divmod(index, columns)
+        for side, values in enumerate((original, decoded)):
+            image = values[index].view(shape).numpy()
+            style = {"cmap": "gray_r" if side == 0 else "GnBu", "vmin": 0, "vmax": high}
+            axes[row, 2 * column + side].imshow(image, interpolation="nearest", **style)
+    return _png(figure)
+
+
+def _curves(original: Tensor, decoded: Tensor) -> str:
+    number = min(6, len(original))
+    figure = _figure(9, 1.2 * number)
+    axes = figure.subplots(number, 1, sharex=True, squeeze=False)[:, 0]
+    for axis, before, after in zip(axes, original, decoded, strict=False):
+        axis.plot(before.numpy(), color=INK, linewidth=1.2, label="original")
+        axis.plot(after.numpy(), color=WARM, linewidth=1.2, label="decoded")
+        _tidy(axis)
+    axes[0].legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
+    axes[-1].set_xlabel("column")
+    return _svg(figure)
+
+
+def budget_use(codes: Tensor, prior: Grouped, start: Grouped) -> str:
+    """Draw how many slots the codes fill (``L``), against the law of the prior.
+
+    Parameters
+    ----------
+    codes
+        Shape ``(n, K)``.
+    prior, start
+        The prior as it is and as it started: the Binomial of eq. 1 (``L ~ Binomial(L0, lambda0)``).
+    """
+    totals = torch.arange(prior.total_count + 1)
+    share = torch.bincount(codes.sum(-1).long(), minlength=len(totals)).double() / len(codes)
+    figure = _figure(7.5, 3)
+    axis = figure.subplots()
+    axis.bar(totals.numpy(), share.numpy(), color=SOFT, width=0.9, label="codes of the test rows")
+    law = start.total_log_prob(totals).exp()
+    axis.plot(totals, law, color=INK, linewidth=1, linestyle="--", label="Binomial prior (start)")
+    learned = prior.total_log_prob(totals).exp()
+    if not torch.allclose(learned, law, atol=1e-4):
+        axis.plot(totals, learned, color=WARM, linewidth=1.4, label="learned prior")
+    axis.axvline(prior.total_count + 0.5, color=ACCENT, linewidth=2)
+    axis.annotate(
+        "budget", (prior.total_count + 0.4, 0.98), xycoords=("data", "axes fraction"),
+        ha="right", va="top", color=ACCENT,
+    )  # fmt: skip
+    axis.set_xlabel("open slots L")
+    axis.set_ylabel("share of samples")
+    axis.legend(frameon=False, loc="upper left")
+    _tidy(axis)
+    return _svg(figure)
+
+
+def usage(present: Tensor, groups: int) -> str:
+    """Draw the share of samples in which each feature is present, shape ``(K,)``; dead ones red."""
+    features = np.arange(len(present))
+    figure = _figure(9, 2.6)
+    axis = figure.subplots()
+    axis.vlines(
+        features, 0, present.numpy(), color=ACCENT, linewidth=max(0.4, 500 / len(present) / 2)
+    )
+    dead = features[present.numpy() == 0]
+    axis.plot(dead, np.zeros(len(dead)), "x", color=WARM, markersize=4, clip_on=False)
+    if 1 < groups <= 60:
+        for edge in range(0, len(present) + 1, len(present) // groups):
+            axis.axvline(edge - 0.5, color=SOFT, linewidth=0.4, zorder=0)
+    axis.set_xlim(-1, len(present))
+    axis.set_ylim(0, max(float(present.max()) * 1.05, 1e-3))
+    axis.set_xlabel(f"feature (thin lines part {groups} groups)" if groups > 1 else "feature")
+    axis.set_ylabel("share of samples")
+    _tidy(axis)
+    return _svg(figure)
+
+
+def curve(log: Sequence[dict[str, Any]], objective: str) -> str:
+    """Draw the training objective and, where it was followed, the validation bound."""
+    figure = _figure(7.5, 3)
+    axis = figure.subplots()
+    lines = [line for line in log if line["event"] == "train"]
+    held = [line for line in log if line["event"] == "validation"]
+    name = "negative ELBO" if objective == "elbo" else "relaxed objective (not a bound)"
+    values = [line["objective"] for line in lines]
+    axis.plot(
+        [line["step"] for line in lines], values, color=ACCENT, linewidth=1.3,
+        label=f"training: {name}",
+    )  # fmt: skip
+    if held:
+        axis.plot(
+            [line["step"] for line in held], [line["negative_elbo"] for line in held],
+            color=WARM, linewidth=1.3, marker="o", markersize=3, label="validation: negative ELBO",
+        )  # fmt: skip
+    warming = [line["step"] for line in lines if line["kl_weight"] < 1]
+    if warming:
+        axis.axvspan(0, warming[-1], color=SOFT, alpha=0.2, linewidth=0, label="KL warm-up")
+    if values:
+        shown = values + [line["negative_elbo"] for line in held]
+        top = float(np.quantile(shown, 0.95))
+        axis.set_ylim(min(shown) - 0.03 * (top - min(shown)), top + 0.1 * abs(top - min(shown)))
+    axis.set_xlabel("iteration")
+    axis.set_ylabel("nats per sample")
+    axis.legend(frameon=False)
+    _tidy(axis)
+    return _svg(figure)
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _tidy(axis: Any) -> None:
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["left", "bottom"]].set_color(SOFT)
+    axis.tick_params(color=SOFT, labelcolor=INK, labelsize=8)
+
+
+def _svg(figure: Figure) -> str:
+    import matplotlib as mpl
+
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "sdlgm"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _png(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=160)
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="originals beside reconstructions" src="data:image/png;base64,{encoded}">'

@@ -1,0 +1,96 @@
+"""One self-contained HTML page that shows what a run learned."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import torch
+
+from sdlgm.codec import decode_codes, encode_rows
+from sdlgm.config import to_dict
+from sdlgm.distributions import Grouped, grouped_gated_multinomial
+from sdlgm.errors import SDLGMError
+from sdlgm.random import generator
+from sdlgm.storage import atomic_path
+from sdlgm.training import Run
+
+__all__ = ["FeatureUse", "feature_use", "write_report"]
+
+SHOWN = 30
+"""Samples whose reconstructions are drawn."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureUse:
+    """How often the features are used."""
+
+    present: torch.Tensor
+    """Share of the samples in which each feature is present, shape ``(K,)``."""
+
+    @property
+    def dead(self) -> list[int]:
+        """Features that no sample uses."""
+        return [int(k) for k in (self.present == 0).nonzero().flatten()]
+
+
+def feature_use(codes: torch.Tensor) -> FeatureUse:
+    """Count the use of each feature in codes of shape ``(n, K)``."""
+    return FeatureUse((codes > 0).double().mean(0))
+
+
+def write_report(run: Run, out: Path | str | None = None) -> Path:
+    """Draw a finished run on one HTML page, written atomically; return its path.
+
+    Raises
+    ------
+    SDLGMError
+        If the extra ``report`` (matplotlib, jinja2) is not installed.
+    ModelFileError, DataError
+        If the run is not finished, or its data are not to be had.
+    """
+    try:
+        import jinja2
+        import matplotlib as mpl  # noqa: F401 (asked for here, so that the message is ours)
+    except ImportError as error:
+        raise SDLGMError(f"The report needs {error.name}: pip install 'sdlgm[report]'.") from None
+    from sdlgm.report import figures
+
+    model, rows, metrics = run.saved.model, run.dataset.test, run.metrics
+    codes = torch.cat(list(encode_rows(model, rows)))
+    use = feature_use(codes)
+    shown = slice(0, SHOWN)
+    original = rows.batch(slice(0, 1000), generator(0, "evaluation bits"))[shown]
+    decoded = decode_codes(model, codes[shown])
+    environment = jinja2.Environment(autoescape=True)
+    page = environment.from_string(_template()).render(
+        run=run,
+        metrics=metrics,
+        dead=use.dead,
+        alive=len(use.present) - len(use.dead),
+        settings=to_dict(run.data, run.model, run.training),
+        pictures={
+            "reconstructions": figures.reconstructions(original, decoded, run.dataset.image_shape),
+            "budget": figures.budget_use(codes, model.prior(), _starting_prior(run)),
+            "usage": figures.usage(use.present, model.groups),
+            "curve": figures.curve(run.log, run.training.objective),
+        },
+    )
+    path = Path(out) if out else run.folder / "report.html"
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+@torch.no_grad()
+def _starting_prior(run: Run) -> Grouped:
+    """Return the prior before training: L ~ Binomial(L0, lambda0), features alike."""
+    config, groups = run.model, run.saved.model.groups
+    odds = math.log(config.prior_gate / (1 - config.prior_gate))
+    gates = torch.full((groups,), odds if config.gates == "learned" else math.inf)
+    return grouped_gated_multinomial(config.budget, gates, torch.zeros(config.features))
+
+
+def _template() -> str:
+    return (Path(__file__).parent / "report.html.jinja").read_text(encoding="utf-8")
