@@ -40,6 +40,7 @@ def feature_use(codes: torch.Tensor) -> FeatureUse:
     return FeatureUse((codes > 0).double().mean(0))
 
 
+@torch.no_grad()
 def write_report(run: Run, out: Path | str | None = None) -> Path:
     """Draw a finished run on one HTML page, written atomically; return its path.
 
@@ -83,7 +84,6 @@ def write_report(run: Run, out: Path | str | None = None) -> Path:
     return path
 
 
-@torch.no_grad()
 def _starting_prior(run: Run) -> Grouped:
     """Return the prior before training: L ~ Binomial(L0, lambda0), features alike."""
     config, groups = run.model, run.saved.model.groups

@@ -1,0 +1,38 @@
+"""What several tests share: seeded generators, a tiny trained run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import SMALL
+
+from sdlgm.config import DataConfig, TrainingConfig
+from sdlgm.training import Run, fit
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(1234)
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A short training on the digits of scikit-learn. Do not write into its folder."""
+    return fit(
+        DataConfig("digits"),
+        SMALL,
+        TrainingConfig(iterations=150, learning_rate=3e-3, checkpoint_every=60),
+        out=tmp_path_factory.mktemp("run") / "digits",
+        importance_samples=10,
+        progress=False,
+    )
+
+
+@pytest.fixture
+def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

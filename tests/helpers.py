@@ -1,0 +1,44 @@
+"""What several tests make: tiny codes and models, all of whose codes can be listed."""
+
+from __future__ import annotations
+
+import torch
+
+from sdlgm.config import ModelConfig
+from sdlgm.distributions import Grouped, grouped_gated_multinomial
+from sdlgm.models import SDLGM
+from sdlgm.nn import DataStatistics
+
+SMALL = ModelConfig(
+    features=12, budget=4, groups=2, encoder_hidden=(16, 8), sparsity_hidden=(8,)
+)
+
+
+def random_code(
+    generator: torch.Generator,
+    *,
+    features: int = 6,
+    budget: int = 4,
+    groups: int = 2,
+    batch: tuple[int, ...] = (),
+    spread: float = 1.0,
+    dtype: torch.dtype = torch.float64,
+) -> Grouped:
+    """A code with random logits that require gradients."""
+    gates = torch.randn(*batch, groups, generator=generator, dtype=dtype) * spread
+    logits = torch.randn(*batch, features, generator=generator, dtype=dtype) * spread
+    return grouped_gated_multinomial(
+        budget, gates.requires_grad_(), logits.requires_grad_(), validate_args=True
+    )
+
+
+def tiny_model(inputs: int = 5, **settings: object) -> SDLGM:
+    """An untrained model whose codes can all be listed."""
+    config = ModelConfig(
+        **{"features": 3, "budget": 3, "groups": 1, "encoder_hidden": (8,),
+           "sparsity_hidden": (4,), **settings}
+    )  # fmt: skip
+    statistics = DataStatistics(torch.full((inputs,), 0.4), torch.full((inputs,), 0.5), 3)
+    return SDLGM(config, statistics, torch.Generator().manual_seed(5))
+
+
