@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import SMALL
 
+from helpers import SMALL
 from sdlgm.config import DataConfig, TrainingConfig
 from sdlgm.training import Run, fit
 
@@ -25,7 +25,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return fit(
         DataConfig("digits"),
         SMALL,
-        TrainingConfig(iterations=150, learning_rate=3e-3, checkpoint_every=60),
+        TrainingConfig(iterations=800, batch_size=50, learning_rate=5e-3),
         out=tmp_path_factory.mktemp("run") / "digits",
         importance_samples=10,
         progress=False,

@@ -9,9 +9,7 @@ from sdlgm.distributions import Grouped, grouped_gated_multinomial
 from sdlgm.models import SDLGM
 from sdlgm.nn import DataStatistics
 
-SMALL = ModelConfig(
-    features=12, budget=4, groups=2, encoder_hidden=(16, 8), sparsity_hidden=(8,)
-)
+SMALL = ModelConfig(features=12, budget=4, groups=2, encoder_hidden=(16, 8), sparsity_hidden=(8,))
 
 
 def random_code(
@@ -40,5 +38,3 @@ def tiny_model(inputs: int = 5, **settings: object) -> SDLGM:
     )  # fmt: skip
     statistics = DataStatistics(torch.full((inputs,), 0.4), torch.full((inputs,), 0.5), 3)
     return SDLGM(config, statistics, torch.Generator().manual_seed(5))
-
-

@@ -86,7 +86,9 @@ def write_tensors(path: Path | str, tensors: Mapping[str, Tensor], state: Any) -
     owned = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     sha = digest(owned, note)
     with atomic_path(path) as temporary:
-        save_file(owned, temporary, metadata={"state": note, "sha256": sha})
+        # One key: the order of several is not fixed, and equal content should be equal bytes.
+        about = json.dumps({"sha256": sha, "state": note})
+        save_file(owned, temporary, metadata={"sdlgm": about})
     return sha
 
 
@@ -103,14 +105,14 @@ def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], Any, str]:
         raise ModelFileError(f"{path} does not exist.")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
+            about = json.loads((file.metadata() or {}).get("sdlgm", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelFileError(
             f"{path} is damaged or cut short ({path.stat().st_size:,} bytes: {error}). "
             "Restore it from a copy, or train again."
         ) from None
-    note, sha = metadata.get("state"), metadata.get("sha256")
+    note, sha = about.get("state"), about.get("sha256")
     if note is None or sha is None:
         raise ModelFileError(f"{path} was not written by sdlgm: it has no state or no digest.")
     if digest(tensors, note) != sha:

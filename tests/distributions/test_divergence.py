@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
-from helpers import random_code
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import kl_divergence
 
+from helpers import random_code
 from sdlgm.distributions import (
     GatedMultinomial,
     grouped_gated_multinomial,
@@ -25,7 +25,9 @@ def test_kl_equals_enumeration(seed: int, shape: tuple[int, int, int]) -> None:
     features, budget, groups = shape
     generator = torch.Generator().manual_seed(seed)
     q, p = (
-        random_code(generator, features=features, budget=budget, groups=groups, batch=(3,), spread=2)
+        random_code(
+            generator, features=features, budget=budget, groups=groups, batch=(3,), spread=2
+        )
         for _ in range(2)
     )
     codes = q.enumerate_support()

@@ -6,13 +6,15 @@ import math
 
 import pytest
 import torch
-from helpers import random_code
 from torch.distributions import Bernoulli, OneHotCategorical, kl_divergence
 
+from helpers import random_code
 from sdlgm.distributions import Grouped, grouped_gated_multinomial
 
 
-@pytest.mark.parametrize(("features", "budget", "groups"), [(3, 3, 1), (6, 4, 2), (6, 3, 3), (3, 3, 3)])
+@pytest.mark.parametrize(
+    ("features", "budget", "groups"), [(3, 3, 1), (6, 4, 2), (6, 3, 3), (3, 3, 3)]
+)
 def test_closed_forms_equal_enumeration(
     features: int, budget: int, groups: int, generator: torch.Generator
 ) -> None:
@@ -59,7 +61,9 @@ def test_the_law_of_the_total_at_the_largest_setting(generator: torch.Generator)
     q = grouped_gated_multinomial(1000, gates, torch.zeros(1000, dtype=torch.float64))
     law = q.total_log_prob(torch.arange(1001)).exp()
     assert law.sum().item() == pytest.approx(1)
-    assert (law * torch.arange(1001)).sum().item() == pytest.approx(torch.sigmoid(gates).sum().item())
+    assert (law * torch.arange(1001)).sum().item() == pytest.approx(
+        torch.sigmoid(gates).sum().item()
+    )
 
 
 def test_shapes_and_expand(generator: torch.Generator) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import random_code
 
+from helpers import random_code
 from sdlgm.distributions import GatedMultinomial, RelaxedGatedMultinomial
 
 
@@ -47,7 +47,10 @@ def test_draws_keep_the_budget_but_are_no_codes(generator: torch.Generator) -> N
 
 
 def test_gradients_reach_logits_and_temperatures(generator: torch.Generator) -> None:
-    leaves = [torch.randn(s, dtype=torch.float64, generator=generator).requires_grad_() for s in ((), (3,))]
+    leaves = [
+        torch.randn(s, dtype=torch.float64, generator=generator).requires_grad_()
+        for s in ((), (3,))
+    ]
     heat = [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (0.8, 1.5)]
 
     def draw(gate, logits, gate_temperature, feature_temperature):

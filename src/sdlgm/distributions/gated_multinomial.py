@@ -212,7 +212,8 @@ class GatedMultinomial(Distribution):
             device=cdf.device,
             generator=generator,
         )
-        slots = torch.searchsorted(cdf, noise, right=True)
+        # Only NaN finds no place. It counts as closed, and shows up where it is looked for.
+        slots = torch.searchsorted(cdf, noise, right=True).clamp_(max=outcomes - 1)
         slots = slots.view(len(cdf), draws, self.total_count)
         counts = probs.new_zeros(len(cdf), draws, outcomes)
         counts.scatter_add_(-1, slots, counts.new_ones(()).expand_as(slots))

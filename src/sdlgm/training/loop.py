@@ -131,9 +131,9 @@ def train(
             window.add(terms)
             progress.step = step = step + 1
 
-            last = step == config.iterations
+            last, stopping = step == config.iterations, bool(interrupted)
             evaluating = validation is not None and (step % config.evaluate_every == 0 or last)
-            saving = step % config.checkpoint_every == 0 or bool(interrupted)
+            saving = step % config.checkpoint_every == 0 or stopping
             if step % LOG_EVERY == 0 or last or evaluating or saving:
                 window.check(folder, model)
             if step % LOG_EVERY == 0 or last:
@@ -147,7 +147,7 @@ def train(
                 checkpoint()
             if on_step:
                 on_step(step, log.latest)
-            if interrupted and not last and not progress.stopped:
+            if stopping and not last and not progress.stopped:
                 raise Interrupted(
                     f"Stopped at step {step} of {config.iterations}."
                     + (f" Go on with: sdlgm resume {folder}" if folder else "")

@@ -1,0 +1,75 @@
+"""The model: parts that return distributions, in every setting."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from helpers import tiny_model
+from sdlgm.config import ModelConfig
+from sdlgm.distributions import Grouped
+from sdlgm.models import SDLGM
+from sdlgm.nn import data_statistics
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("gates", ["learned", "open"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_parts_return_distributions(
+    groups: int, gates: str, shared: bool, generator: torch.Generator
+) -> None:
+    model = tiny_model(groups=groups, gates=gates, shared_trunk=shared)
+    x = torch.ones(4, 5)
+    posterior, prior = model(x), model.prior()
+    assert isinstance(posterior, Grouped)
+    assert (posterior.batch_shape, prior.batch_shape) == ((4,), ())
+    z = posterior.sample((2,), generator=generator)
+    assert z.shape == (2, 4, 3)
+    assert (z.sum(-1) == 3).all() or gates == "learned"
+    assert model.decode(z).log_prob(x).shape == (2, 4)
+
+
+def test_the_prior_starts_at_the_papers() -> None:
+    prior = tiny_model(prior="fixed").prior()
+    torch.testing.assert_close(prior.mean, torch.full((3,), 3 * 0.5 / 3))
+    names = {n for n, p in tiny_model(prior="fixed").named_parameters() if not p.requires_grad}
+    assert names == {"prior_gate_logits", "prior_feature_logits"}
+    assert all(p.requires_grad for p in tiny_model(prior="learned").parameters())
+
+
+def test_default_networks_are_the_papers() -> None:
+    model = SDLGM(ModelConfig(), data_statistics(torch.eye(784)))
+    widths = [m.out_features for m in model.encoder if isinstance(m, torch.nn.Linear)]
+    assert widths == [512, 384, 256]
+    assert [m.out_features for m in model.sparsity if isinstance(m, torch.nn.Linear)] == [256, 64]
+    assert [m.out_features for m in model.decoder if isinstance(m, torch.nn.Linear)] == [
+        256,
+        384,
+        512,
+    ]
+    assert (model.feature_head.out_features, model.gate_head.out_features) == (200, 40)
+
+
+def test_the_decoder_starts_near_the_mean_of_the_data(generator: torch.Generator) -> None:
+    x = (torch.rand(500, 6, generator=generator) < torch.linspace(0.1, 0.9, 6)).float()
+    model = SDLGM(ModelConfig(features=4, budget=2), data_statistics(x))
+    bias = model.output_head.bias.detach()
+    torch.testing.assert_close(torch.sigmoid(bias), x.mean(0), atol=1e-3, rtol=0)
+
+
+def test_the_gaussian_encoder_does_not_see_units(generator: torch.Generator) -> None:
+    x = torch.randn(50, 4, generator=generator)
+    config = ModelConfig(features=4, budget=2, likelihood="gaussian")
+    one, other = (SDLGM(config, data_statistics(scale * x + 7)) for scale in (1.0, 1000.0))
+    torch.testing.assert_close(
+        one(x + 7).base.gate_logits, other(1000 * x + 7).base.gate_logits, atol=1e-3, rtol=1e-3
+    )
+
+
+def test_temperatures_are_parameters() -> None:
+    model = tiny_model(gate_temperature=2.0, feature_temperature=0.5)
+    assert model.gate_temperature.item() == pytest.approx(2)
+    assert model.feature_temperature.item() == pytest.approx(0.5)
+    assert math.isclose(model.log_gate_temperature.item(), math.log(2), rel_tol=1e-6)

@@ -1,0 +1,83 @@
+"""Likelihoods: they normalise, start at the data's mean, and refuse what they cannot explain."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sdlgm.errors import ConfigError, DataError
+from sdlgm.nn import check_data, data_statistics, likelihood
+
+DATA = {
+    "bernoulli": torch.tensor([[0.0, 1, 1], [0, 1, 0], [1, 1, 0], [0, 1, 0]]),
+    "gaussian": torch.tensor([[10.0, -3, 0.1], [12, -1, 0.2], [11, -2, 0.7], [10, -5, 0.4]]),
+    "poisson": torch.tensor([[0.0, 3, 12], [1, 4, 9], [0, 5, 11], [2, 1, 15]]),
+    "categorical": torch.tensor([[0.0, 3, 2], [1, 3, 3], [0, 2, 3], [2, 1, 3]]),
+}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_decoders_start_at_the_mean_of_the_data(name: str) -> None:
+    x = DATA[name]
+    statistics = data_statistics(x)
+    start = likelihood(name, statistics)
+    p = start(start.initial_bias(statistics))
+    assert p.event_shape == (3,)
+    atol = 0.35 if name == "categorical" else 2e-3
+    torch.testing.assert_close(p.mean, x.mean(0), atol=atol, rtol=1e-3)
+    assert p.log_prob(x).shape == (4,)
+    assert p.log_prob(x).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "poisson", "categorical"])
+def test_discrete_likelihoods_normalise(name: str, generator: torch.Generator) -> None:
+    statistics = data_statistics(DATA[name])
+    part = likelihood(name, statistics)
+    p = part(torch.randn(part.n_outputs, generator=generator))
+    last = {"bernoulli": 1, "poisson": 40, "categorical": statistics.levels - 1}[name]
+    levels = torch.arange(last + 1.0)
+    grid = levels.unsqueeze(-1).expand(-1, 3)
+    per_dimension = p.base_dist.log_prob(grid).exp().sum(0)
+    torch.testing.assert_close(per_dimension, torch.ones(3), atol=1e-4, rtol=0)
+
+
+def test_a_change_of_units_changes_only_the_density(generator: torch.Generator) -> None:
+    x = DATA["gaussian"]
+    raw = torch.randn(4, 3, generator=generator)
+    one = likelihood("gaussian", data_statistics(x))
+    thousand = likelihood("gaussian", data_statistics(1000 * x))
+    shift = 3 * torch.tensor(1000.0).log()
+    torch.testing.assert_close(
+        thousand(raw).log_prob(1000 * x) + shift, one(raw).log_prob(x), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_statistics_are_those_of_numpy_and_constants_have_scale_one() -> None:
+    x = torch.tensor([[1.0, 5.0], [3.0, 5.0]])
+    statistics = data_statistics(x, block=1)
+    assert statistics.mean.tolist() == [2, 5]
+    assert statistics.scale.tolist() == [1, 1]
+    assert data_statistics(torch.tensor([[0], [200]], dtype=torch.uint8)).levels == 201
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "message"),
+    [
+        ("bernoulli", [[0.5]], "binarisation"),
+        ("bernoulli", [[2.0]], "0 and 1"),
+        ("poisson", [[-1.0]], "non-negative integers"),
+        ("poisson", [[1.5]], "non-negative integers"),
+        ("categorical", [[70_000.0]], "65,535"),
+        ("gaussian", [[0.0, float("nan")], [1.0, 2.0]], "row 0, column 1"),
+        ("gaussian", [[0.0, 1.0], [float("inf"), 2.0]], "row 1, column 0"),
+        ("gaussian", [[]], "rows and columns"),
+    ],
+)
+def test_bad_data_are_refused(name: str, bad: list[list[float]], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        check_data(name, torch.tensor(bad))
+
+
+def test_an_unknown_likelihood_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'cauchy'; there are: bernoulli"):
+        likelihood("cauchy", data_statistics(torch.ones(2, 2)))

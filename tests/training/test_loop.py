@@ -1,0 +1,192 @@
+"""The loop: it learns, stops, resumes exactly, and says where it went wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from helpers import tiny_model
+from sdlgm.config import TrainingConfig
+from sdlgm.data import Rows
+from sdlgm.errors import DataError, ModelFileError, TrainingError
+from sdlgm.evaluation import evaluate
+from sdlgm.models import SDLGM
+from sdlgm.training import Interrupted, read_log, train
+from sdlgm.training.loop import kl_weight, learning_rate
+
+
+@pytest.fixture
+def rows(generator: torch.Generator) -> Rows:
+    """Two kinds of patterns with a little noise."""
+    kind = torch.rand(300, 1, generator=generator) < 0.5
+    pattern = torch.where(kind, torch.tensor([1.0, 1, 1, 0, 0]), torch.tensor([0.0, 0, 0, 1, 1]))
+    flip = torch.rand(300, 5, generator=generator) < 0.05
+    return Rows(torch.where(flip, 1 - pattern, pattern))
+
+
+def weights(model: SDLGM) -> list[torch.Tensor]:
+    return [tensor.clone() for tensor in model.state_dict().values()]
+
+
+def equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("objective", ["elbo", "paper"])
+def test_training_lowers_what_it_is_trained_on(objective: str, rows: Rows) -> None:
+    model = tiny_model()
+    number = {"elbo": "negative_elbo", "paper": "relaxed_objective"}[objective]
+    before = getattr(evaluate(model, rows, importance_samples=5), number)
+    result = train(
+        model,
+        rows,
+        TrainingConfig(iterations=300, learning_rate=0.01, objective=objective),  # type: ignore[arg-type]
+    )
+    after = getattr(evaluate(model, rows, importance_samples=5), number)
+    assert after < before - 0.5
+    assert result.step == 300
+    assert [line["step"] for line in result.history] == [100, 200, 300]
+    assert not model.training
+
+
+def test_two_trainings_with_one_seed_are_equal(rows: Rows) -> None:
+    config = TrainingConfig(iterations=60)
+    models = [tiny_model() for _ in range(3)]
+    before = torch.get_rng_state()
+    train(models[0], rows, config)
+    train(models[1], rows, config)
+    train(models[2], rows, TrainingConfig(iterations=60, seed=1))
+    assert equal(weights(models[0]), weights(models[1]))
+    assert not equal(weights(models[0]), weights(models[2]))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_only_the_papers_objective_learns_temperatures(rows: Rows) -> None:
+    for objective, moved in (("elbo", False), ("paper", True)):
+        model = tiny_model()
+        train(model, rows, TrainingConfig(iterations=20, objective=objective))  # type: ignore[arg-type]
+        assert (model.log_feature_temperature.item() != 0) == moved
+        assert (model.log_gate_temperature.item() != 0) == moved
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("when", [1, 37, 99])
+def test_interrupted_equals_uninterrupted(
+    number: int, when: int, rows: Rows, tmp_path: Path
+) -> None:
+    """With early stopping, so that the best weights and the count of misses are restored too."""
+    config = TrainingConfig(
+        iterations=120, evaluate_every=10, patience=9, validation_fraction=0.1, learning_rate=0.02
+    )
+    held = rows.subset(torch.arange(40))
+    whole = tiny_model()
+    train(whole, rows, config, validation=held)
+
+    def stop(step: int, numbers: object) -> None:
+        if step == when:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(Interrupted, match=rf"Stopped at step {when + 1} of 120. Go on with: sdlgm"):
+        train(tiny_model(), rows, config, validation=held, folder=tmp_path, on_step=stop)
+    resumed = tiny_model()
+    train(resumed, rows, config, validation=held, folder=tmp_path, resume=True)
+    assert equal(weights(whole), weights(resumed))
+    steps = [line["step"] for line in read_log(tmp_path / "log.jsonl") if line["event"] == "train"]
+    assert steps == sorted(set(steps))
+
+
+def test_early_stopping_keeps_the_best_weights(rows: Rows) -> None:
+    config = TrainingConfig(
+        iterations=4000, evaluate_every=20, patience=3, validation_fraction=0.1,
+        learning_rate=0.02, kl_warmup=0.0,
+    )  # fmt: skip
+    few = rows.subset(torch.arange(12))
+    held = rows.subset(torch.arange(12, 200))
+    model = tiny_model()
+    result = train(model, few, config, validation=held)
+    values = {
+        line["step"]: line["negative_elbo"]
+        for line in result.history
+        if line["event"] == "validation"
+    }
+    assert result.step < 4000
+    assert result.best_step == min(values, key=values.__getitem__)
+    assert result.step == result.best_step + 3 * 20
+
+
+def test_a_term_that_is_not_finite_is_named_with_its_step(rows: Rows, tmp_path: Path) -> None:
+    model = tiny_model(likelihood="gaussian")
+    big = Rows(torch.randn(50, 5) * 1e30)
+    with pytest.raises(
+        TrainingError, match=r"Step 1: the term reconstruction is (inf|nan).*--learning-rate"
+    ):
+        train(model, big, TrainingConfig(iterations=200))
+
+    model = tiny_model()
+
+    def poison(step: int, numbers: object) -> None:
+        if step == 130:
+            with torch.no_grad():
+                model.gate_head.bias.fill_(float("nan"))
+
+    with pytest.raises(TrainingError, match="Step 131: the term .* is nan.*last good checkpoint"):
+        train(
+            model, rows, TrainingConfig(iterations=400, checkpoint_every=120),
+            folder=tmp_path, on_step=poison,
+        )  # fmt: skip
+    fresh = tiny_model()
+    train(
+        fresh,
+        rows,
+        TrainingConfig(iterations=400, checkpoint_every=120),
+        folder=tmp_path,
+        resume=True,
+    )
+    assert all(t.isfinite().all() for t in weights(fresh))
+
+
+def test_a_checkpoint_of_other_data_or_settings_is_refused(rows: Rows, tmp_path: Path) -> None:
+    train(tiny_model(), rows, TrainingConfig(iterations=10, checkpoint_every=5), folder=tmp_path)
+    for data, config in (
+        (rows, TrainingConfig(iterations=11, checkpoint_every=5)),
+        (rows.subset(torch.arange(299)), TrainingConfig(iterations=10, checkpoint_every=5)),
+    ):
+        with pytest.raises(ModelFileError, match="other data or settings"):
+            train(tiny_model(), data, config, folder=tmp_path, resume=True)
+
+
+def test_a_truncated_checkpoint_is_named(rows: Rows, tmp_path: Path) -> None:
+    config = TrainingConfig(iterations=10)
+    train(tiny_model(), rows, config, folder=tmp_path)
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ModelFileError, match="damaged or cut short"):
+        train(tiny_model(), rows, config, folder=tmp_path, resume=True)
+
+
+def test_schedules() -> None:
+    config = TrainingConfig(iterations=100, kl_warmup=0.2, schedule="cosine", learning_rate=1.0)
+    assert [kl_weight(config, s) for s in (0, 10, 20, 90)] == [0, 0.5, 1, 1]
+    assert kl_weight(TrainingConfig(kl_warmup=0.0), 0) == 1
+    assert learning_rate(config, 0) == 1
+    assert learning_rate(config, 50) == pytest.approx(0.5)
+    assert learning_rate(config, 99) < 0.001
+    assert learning_rate(TrainingConfig(schedule="constant"), 9999) == 1e-3
+
+
+def test_clipping_and_lower_precision_run(rows: Rows) -> None:
+    for more in ({"gradient_clip": 0.1}, {"precision": "bf16-mixed"}):
+        model = tiny_model()
+        train(model, rows, TrainingConfig(iterations=5, **more))  # type: ignore[arg-type]
+        assert all(t.isfinite().all() for t in weights(model))
+
+
+def test_rows_that_do_not_fit_are_refused(rows: Rows) -> None:
+    with pytest.raises(DataError, match="the training data has 4 columns"):
+        train(tiny_model(), Rows(rows.values[:, :4]), TrainingConfig())
+    with pytest.raises(DataError, match="needs validation rows"):
+        train(tiny_model(), rows, TrainingConfig(patience=1, validation_fraction=0.1))

@@ -1,0 +1,132 @@
+"""Runs in a folder; a kill at any moment costs nothing but time."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from helpers import SMALL
+from sdlgm.config import DataConfig, TrainingConfig
+from sdlgm.errors import ConfigError, DataError, ModelFileError
+from sdlgm.training import Run, fit, resume
+
+SDLGM = Path(sys.executable).parent / "sdlgm"
+SETTINGS = (
+    "fit digits --iterations 400 --checkpoint-every 7 --features 12 --budget 4 --groups 2 "
+    "--encoder-hidden [64,32] --sparsity-hidden [16] --importance-samples 5 --out"
+).split()
+
+
+def test_a_run_holds_what_it_should(run: Run) -> None:
+    assert sorted(p.name for p in run.folder.iterdir()) == [
+        "config.json", "config.yaml", "log.jsonl", "metrics.json", "model.safetensors",
+    ]  # fmt: skip
+    values = yaml.safe_load((run.folder / "config.yaml").read_text())
+    assert values["data"] == "digits"
+    assert values["binarisation"] == "dynamic"  # what was resolved, not what was left open
+    assert values["estimator"] == "reinmax"
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    assert metrics["model_sha256"] == run.saved.sha256
+    assert {"seed", "iterations", "split", "binarisation", "importance_samples", "units"} <= set(
+        metrics
+    )
+    again = Run.open(run.folder)
+    assert (again.data, again.model, again.training) == (run.data, run.model, run.training)
+
+
+def test_a_run_is_not_replaced_by_accident(run: Run) -> None:
+    with pytest.raises(ConfigError, match=r"holds a run already.*--overwrite"):
+        fit("digits", out=run.folder)
+    with pytest.raises(ConfigError, match="complete; there is nothing to resume"):
+        resume(run.folder)
+
+
+def test_bad_data_leave_a_run_untouched(tmp_path: Path) -> None:
+    out = tmp_path / "r"
+    settings = TrainingConfig(iterations=3)
+    fit("digits", SMALL, settings, out=out, importance_samples=2, progress=False)
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    with pytest.raises(DataError):
+        fit("digitz", SMALL, settings, out=out, overwrite=True)
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    fit("digits", SMALL, settings, out=out, overwrite=True, importance_samples=2, progress=False)
+    assert (out / "model.safetensors").read_bytes() == before["model.safetensors"]
+
+
+def test_errors_of_the_settings_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"no config.yaml"):
+        Run.open(tmp_path)
+    for text, message in (
+        ("data: digits\nbudgets: 3", "unknown key 'budgets'"),
+        ("budget: 3", "does not name its data"),
+        ("- 3", "must map keys"),
+        ("a: [", "no YAML"),
+        ("data: digits\nbudget: many", "does not fit int"),
+    ):
+        (tmp_path / "config.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            Run.open(tmp_path)
+
+
+def test_early_stopping_is_in_the_metrics(tmp_path: Path) -> None:
+    settings = TrainingConfig(
+        iterations=60, validation_fraction=0.2, patience=1, evaluate_every=20, learning_rate=0.003
+    )
+    run = fit(
+        DataConfig("digits"),
+        SMALL,
+        settings,
+        out=tmp_path / "r",
+        importance_samples=2,
+        progress=False,
+    )
+    assert run.metrics["kept_iteration"] in (20, 40, 60)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Weights of a training that nobody disturbed."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    subprocess.run([SDLGM, *SETTINGS, out], check=True, capture_output=True)
+    return (out / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_sigkill_and_resume_give_bit_equal_weights(
+    attempt: int, whole: bytes, tmp_path: Path
+) -> None:
+    """Killed once a step drawn at random has been logged or checkpointed, wherever it then is."""
+    out = tmp_path / "run"
+    wait_for = random.Random(attempt).randrange(1, 300)
+    training = subprocess.Popen(
+        [SDLGM, *SETTINGS, out], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while checkpoint_step(out) < wait_for and time.monotonic() < deadline:
+        assert training.poll() is None, "the training ended before it could be killed"
+    os.kill(training.pid, signal.SIGKILL)
+    training.wait()
+    assert not (out / "model.safetensors").exists()
+    subprocess.run([SDLGM, "resume", out], check=True, capture_output=True)
+    assert (out / "model.safetensors").read_bytes() == whole
+
+
+def checkpoint_step(out: Path) -> int:
+    """Step of the last checkpoint, read from the head of its file."""
+    try:
+        with (out / "checkpoint.safetensors").open("rb") as file:
+            head = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        return int(
+            json.loads(json.loads(head["__metadata__"]["sdlgm"])["state"])["progress"]["step"]
+        )
+    except FileNotFoundError:
+        return 0
