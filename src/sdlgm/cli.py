@@ -361,8 +361,8 @@ def _show_metrics(metrics: dict[str, Any], title: str) -> None:
     samples = metrics["importance_samples"]
     for name, what in (
         ("negative_elbo", "bound: hard codes, exact KL"),
-        ("nll_bound", f"bound: importance-weighted, M = {samples} hard codes"),
-        ("relaxed_objective", "the paper's number: relaxed codes, NOT a bound"),
+        ("nll_bound", f"bound: importance-weighted, M = {samples}"),
+        ("relaxed_objective", "NOT a bound: relaxed codes, as in the paper"),
         ("active_features_mean", "mean number of active features"),
         ("active_features_max", "largest number of active features"),
         ("budget", "hard limit L0 of that number"),

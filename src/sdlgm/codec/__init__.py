@@ -2,6 +2,7 @@
 
 from sdlgm.codec.parquet import CodeFile, read_codes, write_codes
 from sdlgm.codec.transcode import (
+    BATCH,
     Choice,
     decode_codes,
     decode_file,
@@ -11,6 +12,7 @@ from sdlgm.codec.transcode import (
 )
 
 __all__ = [
+    "BATCH",
     "Choice",
     "CodeFile",
     "decode_codes",

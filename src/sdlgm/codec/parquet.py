@@ -102,25 +102,24 @@ def write_codes(path: Path | str, batches: Iterable[Tensor], about: CodeFile) ->
     ``about.n_codes`` is not looked at.
     """
     sha, rows = _Digest(), 0
+    about_file = {
+        "sdlgm.format_version": str(FORMAT_VERSION),
+        "K": str(about.features),
+        "L0": str(about.budget),
+        "groups": str(about.groups),
+        "model_sha256": about.model_sha256,
+    }
+    schema = _SCHEMA.with_metadata(about_file)
     with (
         atomic_path(path) as temporary,
-        pq.ParquetWriter(temporary, _SCHEMA, compression="zstd") as writer,
+        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
     ):
         for codes in batches:
             batch = to_arrow(codes)
             sha.update(batch)
-            writer.write_batch(batch)
+            writer.write_batch(batch.replace_schema_metadata(about_file))
             rows += len(batch)
-        writer.add_key_value_metadata(
-            {
-                "sdlgm.format_version": str(FORMAT_VERSION),
-                "K": str(about.features),
-                "L0": str(about.budget),
-                "groups": str(about.groups),
-                "model_sha256": about.model_sha256,
-                "codes_sha256": sha.hexdigest(),
-            }
-        )
+        writer.add_key_value_metadata({"codes_sha256": sha.hexdigest()})
     return rows
 
 

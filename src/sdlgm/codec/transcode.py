@@ -22,6 +22,10 @@ Choice = Literal["sample", "mode"]
 one, which suits one slot a group and is poor where many slots share one posterior."""
 
 
+BATCH = 1000
+"""Rows that are encoded at a time."""
+
+
 @torch.no_grad()
 def encode_rows(
     model: SDLGM,
@@ -29,7 +33,7 @@ def encode_rows(
     *,
     choice: Choice = "sample",
     seed: int = 0,
-    batch_size: int = 1000,
+    batch_size: int = BATCH,
 ) -> Iterator[Tensor]:
     """Yield batches of codes, shape ``(b, K)``, of all rows in order.
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sdlgm.distributions import GatedMultinomial, Grouped
+from sdlgm.errors import ConfigError
 
 __all__ = ["Code", "Estimate", "Estimator", "Loss", "estimators", "get_estimator", "register"]
 
@@ -71,11 +72,11 @@ def get_estimator(name: str, **options: object) -> Estimator:
 
     Raises
     ------
-    ValueError
+    ConfigError
         If no estimator has this name; the message lists those there are.
     """
     if name not in _REGISTRY:
-        raise ValueError(f"No estimator is named {name!r}; there are: {', '.join(estimators())}.")
+        raise ConfigError(f"No estimator is named {name!r}; there are: {', '.join(estimators())}.")
     return functools.partial(_REGISTRY[name], **options)
 
 

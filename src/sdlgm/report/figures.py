@@ -51,7 +51,7 @@ def reconstructions(original: Tensor, decoded: Tensor, shape: tuple[int, int] | 
         row, column = divmod(index, columns)
         for side, values in enumerate((original, decoded)):
             image = values[index].view(shape).numpy()
-            style = {"cmap": "gray_r" if side == 0 else "GnBu", "vmin": 0, "vmax": high}
+            style = {"cmap": "gray_r" if side == 0 else "Blues", "vmin": 0, "vmax": high}
             axes[row, 2 * column + side].imshow(image, interpolation="nearest", **style)
     return _png(figure)
 

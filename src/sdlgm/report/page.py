@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from sdlgm.codec import decode_codes, encode_rows
+from sdlgm.codec import BATCH, decode_codes, encode_rows
 from sdlgm.config import to_dict
 from sdlgm.distributions import Grouped, grouped_gated_multinomial
 from sdlgm.errors import SDLGMError
@@ -61,8 +61,8 @@ def write_report(run: Run, out: Path | str | None = None) -> Path:
     model, rows, metrics = run.saved.model, run.dataset.test, run.metrics
     codes = torch.cat(list(encode_rows(model, rows)))
     use = feature_use(codes)
-    shown = slice(0, SHOWN)
-    original = rows.batch(slice(0, 1000), generator(0, "evaluation bits"))[shown]
+    shown = torch.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).long()
+    original = torch.cat(list(rows.batches(BATCH, generator(0, "evaluation bits"))))[shown]
     decoded = decode_codes(model, codes[shown])
     environment = jinja2.Environment(autoescape=True)
     page = environment.from_string(_template()).render(

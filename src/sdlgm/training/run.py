@@ -17,6 +17,7 @@ from sdlgm.config import DataConfig, ModelConfig, TrainingConfig, from_dict, to_
 from sdlgm.data import Dataset, load_data, resolve_binarisation
 from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.evaluation import Evaluation, check_rows, evaluate
+from sdlgm.gradients import get_estimator
 from sdlgm.models import SDLGM, SavedModel, load_model, save_model
 from sdlgm.nn import check_data, data_statistics
 from sdlgm.progress import progress_bar
@@ -150,7 +151,8 @@ def fit(
             f"{run.folder} holds a run already. Go on with it (sdlgm resume {run.folder}), replace "
             "it (--overwrite), or choose another folder."
         )
-    run.dataset  # noqa: B018 (fail on the data before anything is replaced)
+    get_estimator(str(training.estimator))  # fail on names and data before anything is replaced
+    run.dataset  # noqa: B018
     for name in ("metrics.json", "config.json", "model.safetensors", CHECKPOINT, "log.jsonl"):
         (run.folder / name).unlink(missing_ok=True)
     with atomic_path(run.folder / "config.yaml") as temporary:

@@ -1,0 +1,68 @@
+"""From data to codes and back by a trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from helpers import tiny_model
+from sdlgm.codec import decode_codes, decode_file, describe, encode_file, encode_rows, read_codes
+from sdlgm.data import Rows
+from sdlgm.errors import CodeFileError, DataError
+from sdlgm.models import SavedModel
+from sdlgm.training import Run
+
+
+def test_decoding_a_file_is_decoding_its_codes(run: Run, tmp_path: Path) -> None:
+    saved, rows, seen = run.saved, run.dataset.test, []
+    number = encode_file(saved, rows, tmp_path / "c.parquet", progress=seen.append)
+    assert number == seen[-1] == len(rows)
+    codes = torch.cat(list(encode_rows(saved.model, rows)))
+    assert torch.equal(torch.cat(list(read_codes(tmp_path / "c.parquet")[1])), codes)
+    decoded = decode_file(saved, tmp_path / "c.parquet")
+    torch.testing.assert_close(decoded, decode_codes(saved.model, codes))
+    assert (codes.sum(-1) <= 4).all()
+    assert (codes[:, :6].sum(-1) <= 2).all()
+
+
+def test_decoded_codes_resemble_the_data(run: Run) -> None:
+    """Closer than the mean image is, which is what a model that ignores its codes gives."""
+    rows, model = run.dataset.test, run.saved.model
+    decoded = decode_codes(model, torch.cat(list(encode_rows(model, rows))))
+    grey = rows.grey()
+    ours = (decoded - grey).square().mean()
+    trivial = (run.dataset.train.grey().mean(0) - grey).square().mean()
+    assert ours < 0.9 * trivial
+
+
+def test_codes_depend_on_the_seed_alone_and_modes_on_nothing(run: Run) -> None:
+    model = run.saved.model
+    fixed = run.dataset.test.binarise("none", 0)
+    rows = Rows(fixed.batch(slice(None), torch.Generator().manual_seed(0)))
+
+    def codes(**options: object) -> torch.Tensor:
+        return torch.cat(list(encode_rows(model, rows, **options)))  # type: ignore[arg-type]
+
+    assert torch.equal(codes(seed=1), codes(seed=1))
+    assert not torch.equal(codes(seed=1), codes(seed=2))
+    assert torch.equal(codes(choice="mode", seed=1), codes(choice="mode", seed=2, batch_size=7))
+
+
+def test_another_model_is_refused(run: Run, tmp_path: Path) -> None:
+    encode_file(run.saved, run.dataset.test, tmp_path / "c.parquet")
+    other = SavedModel(run.saved.model, "0" * 64)
+    with pytest.raises(CodeFileError, match="encoded by another model"):
+        decode_file(other, tmp_path / "c.parquet")
+    assert describe(run.saved).features == 12
+
+
+def test_rows_of_another_width_are_refused_before_anything_is_written(
+    run: Run, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="has 5 columns, but the model was trained on 64"):
+        encode_file(run.saved, Rows(torch.ones(3, 5)), tmp_path / "c.parquet")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(DataError, match="rows and columns"):
+        encode_file(SavedModel(tiny_model(), ""), Rows(torch.ones(0, 5)), tmp_path / "c.parquet")

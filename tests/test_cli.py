@@ -1,0 +1,169 @@
+"""The command line, as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from sdlgm.cli import main
+from sdlgm.training import Run
+
+KEYS = {
+    "negative_elbo", "nll_bound", "importance_samples", "relaxed_objective", "reconstruction",
+    "kl_gates", "kl_features", "active_features_mean", "active_features_max", "budget", "n_samples",
+}  # fmt: skip
+FIT = "--features 6 --budget 3 --encoder-hidden [8] --sparsity-hidden [4] --iterations 20"
+
+
+def call(text: str, *more: object) -> int:
+    return main([*text.split(), *map(str, more)])
+
+
+def test_evaluate_prints_one_json_object_and_nothing_else(
+    run: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        call("evaluate --data digits --split test --importance-samples 10 --json", run.folder) == 0
+    )
+    found = json.loads(capfd.readouterr().out)
+    assert set(found) == KEYS
+    assert found["negative_elbo"] == run.metrics["negative_elbo"]
+
+
+def test_evaluate_prints_a_table_for_people(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    assert call("evaluate --importance-samples 3", run.folder) == 0
+    out = capfd.readouterr().out
+    assert "lower is better" in out
+    assert "NOT a bound" in " ".join(out.split())
+
+
+def test_from_data_to_codes_and_back(
+    run: Run, in_tmp: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert call(f"encode {run.folder} digits codes.parquet --split test") == 0
+    assert call(f"decode {run.folder} codes.parquet out.npy") == 0
+    assert np.load("out.npy").shape == (len(run.dataset.test), 64)
+    assert call(f"encode {run.folder} digits all.parquet --code mode") == 0
+    assert call(f"decode {run.folder} all.parquet out.csv") == 0
+    assert len(Path("out.csv").read_text().splitlines()) == 1 + 1797
+    assert call(f"report {run.folder} --out page.html") == 0
+    assert Path("page.html").stat().st_size > 10_000
+    assert capfd.readouterr().out == ""
+    assert call(f"info {run.folder}") == 0
+    assert run.saved.sha256[:12] in capfd.readouterr().out
+
+
+def test_fit_on_a_table(in_tmp: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    values = np.random.default_rng(0).normal(size=(80, 4))
+    np.save("table.npy", values)
+    assert (
+        call(f"fit table.npy --out run --likelihood gaussian {FIT} --validation_fraction=0.1") == 0
+    )
+    assert yaml.safe_load(Path("run/config.yaml").read_text())["binarisation"] == "none"
+    capfd.readouterr()
+    assert call("evaluate run --split all --importance-samples 2 --json") == 0
+    assert json.loads(capfd.readouterr().out)["n_samples"] == 80
+    assert call("fit --config run/config.yaml --out again") == 0
+    assert (
+        Path("again/model.safetensors").read_bytes() == Path("run/model.safetensors").read_bytes()
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fit mnsit --out r", "No data set is named 'mnsit'. Did you mean 'mnist'?"),
+        ("fit digits", "Say what out is"),
+        ("fit --out r", "Say what data is"),
+        ("fit digits --out r --groups 7", "groups = 7 does not divide both"),
+        ("fit digits --out r --objective paper --estimator reinmax", "fixes estimator"),
+        ("fit digits --out r --estimator nope", "No estimator is named 'nope'"),
+        ("fit none.csv --out r", "none.csv does not exist"),
+        ("evaluate r", "r holds no run"),
+        ("resume r", "sdlgm fit DATA --out r"),
+        ("decode r c.parquet o.npy", "holds no run"),
+    ],
+)
+def test_errors_are_one_line_and_leave_nothing(
+    text: str, message: str, in_tmp: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert call(text) == 1
+    err = capfd.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+    assert not (in_tmp / "r" / "model.safetensors").exists()
+
+
+def test_a_nan_in_the_data_is_found_before_training(
+    in_tmp: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    values = np.ones((30, 4))
+    values[7, 2] = np.nan
+    np.save("table.npy", values)
+    assert call(f"fit table.npy --out run --likelihood gaussian {FIT}") == 1
+    err = capfd.readouterr().err
+    assert "1 values that are not finite" in err
+    assert "column 2 (nan)" in err
+
+
+def test_wrong_widths_codes_and_models(
+    run: Run, in_tmp: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    np.save("narrow.npy", np.ones((5, 3)))
+    assert call(f"encode {run.folder} narrow.npy c.parquet") == 1
+    assert "has 3 columns, but the model was trained on 64" in capfd.readouterr().err
+    assert call(f"encode {run.folder} digits c.parquet") == 0
+    content = bytearray(Path("c.parquet").read_bytes())
+    content[60] ^= 255
+    Path("c.parquet").write_bytes(content)
+    capfd.readouterr()
+    assert call(f"decode {run.folder} c.parquet out.npy") == 1
+    assert "is damaged" in capfd.readouterr().err
+    assert not Path("out.npy").exists()
+    shutil.copytree(run.folder, "copy")
+    path = Path("copy/model.safetensors")
+    path.write_bytes(path.read_bytes()[:-50])
+    assert call("evaluate copy") == 1
+    assert "damaged or cut short" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", ["", "fit", "resume", "evaluate", "encode", "decode", "report", "info"]
+)
+def test_help_has_examples(command: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        call(f"{command} --help")
+    out = capfd.readouterr().out
+    assert done.value.code == 0
+    assert "example" in out
+    assert "sdlgm" in out
+    assert "_" not in "".join(word for word in out.split() if word.startswith("--"))
+
+
+def test_wrong_options_are_usage_errors(capfd: pytest.CaptureFixture[str]) -> None:
+    for text in ("fit digits --out r --activation gelo", "fit digits --out r --budgets 3", "nope"):
+        with pytest.raises(SystemExit) as done:
+            call(text)
+        assert done.value.code == 2
+    assert "gelo" in capfd.readouterr().err
+
+
+def test_unknown_keys_in_a_config_file_are_errors(in_tmp: Path) -> None:
+    Path("c.yaml").write_text("budgets: 3\n")
+    with pytest.raises(SystemExit):
+        call("fit digits --out r --config c.yaml")
+
+
+def test_the_command_is_installed_and_knows_its_version() -> None:
+    import sdlgm
+
+    program = Path(sys.executable).parent / "sdlgm"
+    out = subprocess.run([program, "--version"], check=True, capture_output=True, text=True).stdout
+    assert out.strip() == f"sdlgm {sdlgm.__version__}"
