@@ -14,7 +14,7 @@ demo: $(READY)  ## Train on 5,000 real digits, encode, decode, and draw the repo
 	$(BIN)/sdlgm report $(DEMO)
 
 test: $(READY)  ## Run the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 install: $(READY)  ## Set up .venv with all that the tests need
 

@@ -22,7 +22,6 @@ def test_round_trip(suffix: str, tmp_path: Path, generator: torch.Generator) -> 
     assert shape is None
     data = load_data(DataConfig(str(tmp_path / f"a{suffix}"), test_fraction=0.25), "gaussian")
     assert (len(data.train), len(data.test)) == (15, 5)
-    assert not data.in_splits
 
 
 def test_arrays_of_images_keep_their_shape(tmp_path: Path) -> None:

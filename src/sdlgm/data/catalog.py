@@ -90,7 +90,7 @@ def load_data(config: DataConfig, likelihood: LikelihoodName = "bernoulli") -> D
     elif Path(name).suffix in SUFFIXES:
         rows, shape = read_rows(Path(name))
         train, test = rows.split(config.test_fraction, config.split_seed)
-        dataset = Dataset(name, train, test, shape, in_splits=False)
+        dataset = Dataset(name, train, test, shape)
     else:
         near = difflib.get_close_matches(name, BUILT_IN, n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
@@ -104,7 +104,6 @@ def load_data(config: DataConfig, likelihood: LikelihoodName = "bernoulli") -> D
         dataset.train.binarise(kind, config.split_seed),
         dataset.test.binarise(kind, config.split_seed + 1),
         dataset.image_shape,
-        dataset.in_splits,
     )
 
 

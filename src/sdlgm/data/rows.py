@@ -102,8 +102,6 @@ class Dataset:
     test: Rows
     image_shape: tuple[int, int] | None = None
     """Height and width, where a row is an image."""
-    in_splits: bool = True
-    """Whether the split is part of the data set (else it was drawn here)."""
 
     def rows(self, split: str) -> Rows:
         """Return the rows of ``"train"``, ``"test"`` or ``"all"`` (train, then test)."""

@@ -9,6 +9,23 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+
+def broadcast_logits(
+    total_count: int, gate_logits: Tensor, feature_logits: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Check a budget, and give gates and features of a code a common batch shape."""
+    if isinstance(total_count, bool) or not isinstance(total_count, int) or total_count < 1:
+        raise ValueError(f"total_count must be a positive integer, got {total_count!r}.")
+    if feature_logits.dim() < 1 or feature_logits.shape[-1] < 1:
+        raise ValueError(
+            "feature_logits needs a last dimension of K >= 1 features, "
+            f"got shape {tuple(feature_logits.shape)}."
+        )
+    batch_shape = torch.broadcast_shapes(gate_logits.shape, feature_logits.shape[:-1])
+    features = feature_logits.expand(*batch_shape, feature_logits.shape[-1])
+    return gate_logits.expand(batch_shape), features
+
+
 MAX_ENUMERATION = 1_000_000
 """Largest number of codes that :func:`enumerate_counts` lists."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Size, Tensor
@@ -12,10 +12,13 @@ from torch.distributions import Distribution, constraints
 from torch.distributions.utils import lazy_property
 from torch.nn import functional as F
 
-from sdlgm.distributions._support import CountVector, enumerate_counts, most_probable_counts
-
-if TYPE_CHECKING:
-    from sdlgm.distributions.relaxed import RelaxedGatedMultinomial
+from sdlgm.distributions._support import (
+    CountVector,
+    broadcast_logits,
+    enumerate_counts,
+    most_probable_counts,
+)
+from sdlgm.distributions.relaxed import RelaxedGatedMultinomial
 
 __all__ = ["GatedMultinomial"]
 
@@ -76,18 +79,12 @@ class GatedMultinomial(Distribution):
         feature_logits: Tensor,
         validate_args: bool | None = None,
     ) -> None:
-        if isinstance(total_count, bool) or not isinstance(total_count, int) or total_count < 1:
-            raise ValueError(f"total_count must be a positive integer, got {total_count!r}.")
-        if feature_logits.dim() < 1 or feature_logits.shape[-1] < 1:
-            raise ValueError(
-                "feature_logits needs a last dimension of K >= 1 features, "
-                f"got shape {tuple(feature_logits.shape)}."
-            )
-        batch_shape = torch.broadcast_shapes(gate_logits.shape, feature_logits.shape[:-1])
         self.total_count = total_count
-        self.gate_logits = gate_logits.expand(batch_shape)
-        self.feature_logits = feature_logits.expand(*batch_shape, feature_logits.shape[-1])
-        super().__init__(batch_shape, feature_logits.shape[-1:], validate_args=validate_args)
+        self.gate_logits, self.feature_logits = broadcast_logits(
+            total_count, gate_logits, feature_logits
+        )
+        batch_shape, event_shape = self.gate_logits.shape, self.feature_logits.shape[-1:]
+        super().__init__(batch_shape, event_shape, validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Distribution | None = None) -> GatedMultinomial:
         """Return the same distribution with its batch expanded to ``batch_shape``."""
@@ -224,8 +221,6 @@ class GatedMultinomial(Distribution):
         self, gate_temperature: Tensor | float, feature_temperature: Tensor | float
     ) -> RelaxedGatedMultinomial:
         """Return the relaxed counterpart (paper, eqs. 8, 10, 12) at two temperatures."""
-        from sdlgm.distributions.relaxed import RelaxedGatedMultinomial
-
         return RelaxedGatedMultinomial(
             self.total_count,
             self.gate_logits,

@@ -10,13 +10,13 @@ from torch.distributions import Distribution, constraints
 from torch.distributions.utils import broadcast_all
 from torch.nn import functional as F
 
-from sdlgm.distributions.gated_multinomial import GatedMultinomial
+from sdlgm.distributions._support import broadcast_logits
 
 __all__ = ["RelaxedGatedMultinomial"]
 
 
 class RelaxedGatedMultinomial(Distribution):
-    r"""Two-step Gumbel-Softmax relaxation of :class:`GatedMultinomial` (Xu et al. 2021).
+    r"""Two-step Gumbel-Softmax relaxation of ``GatedMultinomial`` (Xu et al. 2021).
 
     .. math::
 
@@ -34,7 +34,7 @@ class RelaxedGatedMultinomial(Distribution):
     Parameters
     ----------
     total_count, gate_logits, feature_logits
-        As for :class:`GatedMultinomial`.
+        As for ``GatedMultinomial``.
     gate_temperature, feature_temperature
         Positive scalars :math:`\tau` and :math:`\tau_z`, or tensors of a shape that broadcasts
         with the batch. They may be learned.
@@ -57,15 +57,15 @@ class RelaxedGatedMultinomial(Distribution):
         feature_temperature: Tensor | float = 1.0,
         validate_args: bool | None = None,
     ) -> None:
-        self.discrete = GatedMultinomial(total_count, gate_logits, feature_logits, validate_args)
         self.total_count = total_count
+        gate_logits, self.feature_logits = broadcast_logits(
+            total_count, gate_logits, feature_logits
+        )
         self.gate_logits, self.gate_temperature, self.feature_temperature = broadcast_all(
-            self.discrete.gate_logits, gate_temperature, feature_temperature
+            gate_logits, gate_temperature, feature_temperature
         )
-        self.feature_logits = self.discrete.feature_logits
-        super().__init__(
-            self.discrete.batch_shape, self.discrete.event_shape, validate_args=validate_args
-        )
+        batch_shape, event_shape = gate_logits.shape, self.feature_logits.shape[-1:]
+        super().__init__(batch_shape, event_shape, validate_args=validate_args)
 
     def expand(
         self, batch_shape: Any, _instance: Distribution | None = None
@@ -73,10 +73,9 @@ class RelaxedGatedMultinomial(Distribution):
         """Return the same distribution with its batch expanded to ``batch_shape``."""
         new = self._get_checked_instance(RelaxedGatedMultinomial, _instance)
         batch_shape = Size(batch_shape)
-        new.discrete = self.discrete.expand(batch_shape)
         new.total_count = self.total_count
-        new.gate_logits = new.discrete.gate_logits
-        new.feature_logits = new.discrete.feature_logits
+        new.gate_logits = self.gate_logits.expand(batch_shape)
+        new.feature_logits = self.feature_logits.expand(batch_shape + self.event_shape)
         new.gate_temperature = self.gate_temperature.expand(batch_shape)
         new.feature_temperature = self.feature_temperature.expand(batch_shape)
         Distribution.__init__(new, batch_shape, self.event_shape, validate_args=False)

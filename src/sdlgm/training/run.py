@@ -134,11 +134,6 @@ def fit(
         If ``out`` holds a run already.
     sdlgm.errors.DataError, sdlgm.training.Interrupted, sdlgm.errors.TrainingError
         As from loading and training.
-
-    Examples
-    --------
-    >>> run = fit("digits", training=TrainingConfig(iterations=500), out="runs/digits")
-    ... # doctest: +SKIP
     """
     data = DataConfig(data) if isinstance(data, str) else data
     model = model or ModelConfig()

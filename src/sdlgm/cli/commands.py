@@ -1,49 +1,25 @@
-"""The command line: ``sdlgm fit | resume | evaluate | encode | decode | report | info``.
-
-Every setting is a field of a dataclass in :mod:`sdlgm.config`; the same classes read YAML. Only
-what a command needs is imported, when it is run.
-"""
+"""The commands: for each the options it takes and what it does."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import json
-import re
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
+from jsonargparse import Namespace
 
-from sdlgm import __version__
+from sdlgm.cli.parser import Parser
+from sdlgm.cli.show import say, show_metrics
 from sdlgm.config import DataConfig, ModelConfig, TrainingConfig
 from sdlgm.errors import SDLGMError
 
-__all__ = ["main"]
+__all__ = ["COMMANDS"]
 
 
-class _Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows defaults, and examples as they are written."""
-
-
-class _Parser(ArgumentParser):
-    """Takes ``--batch-size`` as well as ``--batch_size``, and shows the former."""
-
-    def __init__(self, synopsis: str = "COMMAND ...", **about: Any) -> None:
-        usage = f"sdlgm {synopsis}"
-        super().__init__(usage=usage, formatter_class=_Formatter, **about)
-
-    def format_help(self, *arguments: Any) -> str:
-        return re.sub(
-            r"--[a-z_]+",
-            lambda option: option[0].replace("_", "-"),
-            super().format_help(*arguments),
-        )
-
-
-def _fit_parser() -> _Parser:
-    parser = _Parser(
+def _fit_parser() -> Parser:
+    parser = Parser(
         "fit DATA --out RUN [options]",
         description="Train a model and leave a run: a folder with its settings, log, weights and "
         "held-out numbers.",
@@ -95,11 +71,11 @@ def _fit(options: Namespace) -> None:
         overwrite=options.overwrite,
         importance_samples=options.importance_samples,
     )
-    _show_metrics(run.metrics, f"{run.folder}: held-out numbers")
+    show_metrics(run.metrics, f"{run.folder}: held-out numbers")
 
 
-def _resume_parser() -> _Parser:
-    parser = _Parser(
+def _resume_parser() -> Parser:
+    parser = Parser(
         "resume RUN [options]",
         description="Go on with a run that was stopped; the outcome is the same as without a stop.",
         epilog="example:\n  sdlgm resume runs/digits",
@@ -118,11 +94,11 @@ def _resume(options: Namespace) -> None:
     from sdlgm.training import resume
 
     run = resume(options.run, importance_samples=options.importance_samples)
-    _show_metrics(run.metrics, f"{run.folder}: held-out numbers")
+    show_metrics(run.metrics, f"{run.folder}: held-out numbers")
 
 
-def _evaluate_parser() -> _Parser:
-    parser = _Parser(
+def _evaluate_parser() -> Parser:
+    parser = Parser(
         "evaluate RUN [options]",
         description="Measure the bounds of a trained model on data: nats per sample, lower is "
         "better. relaxed_objective is the paper's number and no bound.",
@@ -164,11 +140,11 @@ def _evaluate(options: Namespace) -> None:
     if options.json:
         print(json.dumps(numbers, indent=2))
     else:
-        _show_metrics(numbers, f"{run.folder} on {dataset.name} ({options.split})")
+        show_metrics(numbers, f"{run.folder} on {dataset.name} ({options.split})")
 
 
-def _encode_parser() -> _Parser:
-    parser = _Parser(
+def _encode_parser() -> Parser:
+    parser = Parser(
         "encode RUN DATA OUT [options]",
         description="Encode data: one row of indices and counts a sample, never more features "
         "than the budget.",
@@ -206,11 +182,11 @@ def _encode(options: Namespace) -> None:
             seed=options.seed,
             progress=lambda done: update(done, {}),
         )
-    _say(f"{options.out}: {number:,} codes of at most {run.model.budget} active features.")
+    say(f"{options.out}: {number:,} codes of at most {run.model.budget} active features.")
 
 
-def _decode_parser() -> _Parser:
-    parser = _Parser(
+def _decode_parser() -> Parser:
+    parser = Parser(
         "decode RUN CODES OUT",
         description="Decode codes to the mean of the data that they stand for.",
         epilog="example:\n  sdlgm decode runs/digits codes.parquet decoded.npy",
@@ -228,11 +204,11 @@ def _decode(options: Namespace) -> None:
 
     decoded = decode_file(Run.open(options.run).saved, options.codes)
     write_rows(options.out, decoded)
-    _say(f"{options.out}: {len(decoded):,} rows of {decoded.shape[1]} columns.")
+    say(f"{options.out}: {len(decoded):,} rows of {decoded.shape[1]} columns.")
 
 
-def _report_parser() -> _Parser:
-    parser = _Parser(
+def _report_parser() -> Parser:
+    parser = Parser(
         "report RUN [options]",
         description="Write report.html, one self-contained page of pictures and numbers.",
         epilog="example:\n  sdlgm report runs/digits",
@@ -248,11 +224,11 @@ def _report(options: Namespace) -> None:
     from sdlgm.report import write_report
     from sdlgm.training import Run
 
-    _say(f"{write_report(Run.open(options.run), options.out)} is ready; open it in a browser.")
+    say(f"{write_report(Run.open(options.run), options.out)} is ready; open it in a browser.")
 
 
-def _info_parser() -> _Parser:
-    parser = _Parser(
+def _info_parser() -> Parser:
+    parser = Parser(
         "info RUN",
         description="Say what a run is: its data, shape, state and numbers.",
         epilog="example:\n  sdlgm info runs/digits",
@@ -277,10 +253,10 @@ def _info(options: Namespace) -> None:
         return
     weights = sum(p.numel() for p in run.saved.model.parameters())
     print(f"state      complete, {weights:,} weights, hash {run.saved.sha256[:12]}")
-    _show_metrics(run.metrics, "held-out numbers")
+    show_metrics(run.metrics, "held-out numbers")
 
 
-_COMMANDS: dict[str, tuple[Callable[[], _Parser], Callable[[Namespace], None], str]] = {
+COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], None], str]] = {
     "fit": (_fit_parser, _fit, "Train a model."),
     "resume": (_resume_parser, _resume, "Go on with a run that was stopped."),
     "evaluate": (_evaluate_parser, _evaluate, "Measure the bounds of a model."),
@@ -291,88 +267,15 @@ _COMMANDS: dict[str, tuple[Callable[[], _Parser], Callable[[Namespace], None], s
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return the exit status (0 done, 1 error, 2 usage, 130 interrupted)."""
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = _Parser(
-        prog="sdlgm",
-        description="Sparse discrete codes under a hard budget.",
-        epilog="""examples:
-  sdlgm fit mnist-5k --out runs/digits
-  sdlgm evaluate runs/digits
-  sdlgm encode runs/digits mnist-5k codes.parquet
-  sdlgm fit --help""",
-    )
-    parser.add_argument("--version", action="version", version=f"sdlgm {__version__}")
-    commands = parser.add_subcommands(dest="command")
-    given = [_underscored(token) for token in (sys.argv[1:] if arguments is None else arguments)]
-    for name, (build, _, what) in _COMMANDS.items():
-        command = build() if name in given else _Parser()
-        commands.add_subcommand(name, command, help=what)
-        command.prog = f"sdlgm {name}"
-    options = parser.parse_args(given)
-    try:
-        _COMMANDS[options.command][1](options[options.command])
-    except SDLGMError as error:
-        from sdlgm.training import Interrupted
-
-        _say(f"sdlgm: {error}")
-        return 130 if isinstance(error, Interrupted) else 1
-    except KeyboardInterrupt:
-        _say("sdlgm: interrupted; nothing was left half-written.")
-        return 130
-    return 0
-
-
-def _underscored(token: str) -> str:
-    """Spell an option as a field's name; leave its value and everything else alone."""
-    if not token.startswith("--"):
-        return token
-    name, equals, value = token.partition("=")
-    return "--" + name[2:].replace("-", "_") + equals + value
-
-
 def _take(options: Namespace, config: type) -> Any:
     """Collect the fields of one configuration."""
     return config(**{field.name: options[field.name] for field in dataclasses.fields(config)})
 
 
-def _add_split(parser: _Parser, default: str) -> None:
+def _add_split(parser: Parser, default: str) -> None:
     parser.add_argument(
         "--split",
         choices=("train", "test", "all"),
         default=default,
         help="Rows to take; of a file of yours the test rows are those held out by fit.",
     )
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
-
-
-def _show_metrics(metrics: dict[str, Any], title: str) -> None:
-    """Print a table for people."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, caption="nats per sample, lower is better", title_justify="left")
-    for heading in ("number", "value", "what it is"):
-        table.add_column(heading, justify="right" if heading == "value" else "left")
-    samples = metrics["importance_samples"]
-    for name, what in (
-        ("negative_elbo", "bound: hard codes, exact KL"),
-        ("nll_bound", f"bound: importance-weighted, M = {samples}"),
-        ("relaxed_objective", "NOT a bound: relaxed codes, as in the paper"),
-        ("active_features_mean", "mean number of active features"),
-        ("active_features_max", "largest number of active features"),
-        ("budget", "hard limit L0 of that number"),
-        ("n_samples", "held-out samples"),
-    ):
-        value = metrics[name]
-        table.add_row(name, f"{value:.2f}" if isinstance(value, float) else str(value), what)
-    Console().print(table)
-
-
-def run() -> None:
-    """Run the command of this process and exit with its status."""
-    sys.exit(main())
