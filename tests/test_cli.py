@@ -109,8 +109,7 @@ def test_a_nan_in_the_data_is_found_before_training(
     np.save("table.npy", values)
     assert call(f"fit table.npy --out run --likelihood gaussian {FIT}") == 1
     err = capfd.readouterr().err
-    assert "1 values that are not finite" in err
-    assert "column 2 (nan)" in err
+    assert "table.npy has 1 value that is not finite, the first (nan) in row 7, column 2" in err
 
 
 def test_wrong_widths_codes_and_models(

@@ -119,7 +119,8 @@ def evaluate(
 
 def check_rows(model: SDLGM, rows: Rows, what: str = "the data") -> None:
     """Raise :class:`DataError` unless rows have the model's width and suit its likelihood."""
-    if rows.values.dim() == 2 and rows.n_inputs != model.n_inputs:
+    rows.check(what)
+    if rows.n_inputs != model.n_inputs:
         raise DataError(
             f"{what} has {rows.n_inputs} columns, but the model was trained on {model.n_inputs}."
         )

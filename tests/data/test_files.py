@@ -32,10 +32,13 @@ def test_arrays_of_images_keep_their_shape(tmp_path: Path) -> None:
     assert shape == (4, 3)
 
 
-def test_gaps_become_nan_and_are_refused_later(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("x,y\n1,2\n3,\n")
-    rows, _ = read_rows(tmp_path / "a.csv")
-    assert rows.values[1].isnan().tolist() == [False, True]
+def test_gaps_and_overflows_are_refused_with_their_place(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x,load\n1,2\n3,\n")
+    with pytest.raises(DataError, match="row 1, column 'load'"):
+        read_rows(tmp_path / "a.csv")
+    np.save(tmp_path / "a.npy", np.array([[1.0, 1e300]]))
+    with pytest.raises(DataError, match=r"\(inf\) in row 0, column 1"):
+        read_rows(tmp_path / "a.npy")
 
 
 def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:

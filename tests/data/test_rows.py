@@ -61,6 +61,23 @@ def test_a_split_loses_and_doubles_nothing(rows: int, fraction: float, seed: int
     assert torch.equal(held.labels.float(), held.values[:, 0])
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([[0.0, float("nan")], [1.0, float("inf")]], "2 values that are .* row 0, column 1"),
+        (
+            [[0.0, 1.0], [float("-inf"), 2.0]],
+            r"1 value that is not finite, the first \(-inf\) in row 1",
+        ),
+        ([[]], "rows and columns"),
+        ([1.0], "rows and columns"),
+    ],
+)
+def test_gaps_are_named(values: list[object], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Rows(torch.tensor(values)).check("x.csv")
+
+
 def test_batches_cover_all_rows_in_order() -> None:
     data = Rows(torch.arange(10).view(-1, 1).float())
     assert torch.cat(list(data.batches(3, generator(0, "x"))))[:, 0].tolist() == list(range(10))

@@ -193,7 +193,7 @@ def _fetch(name: str, file: str) -> bytes:
             progressbar=False,
         )
     except Exception as error:  # of the network, in whatever layer
-        reason = f"{type(error).__name__}: {error}".split("\n")[0][:160]
+        reason = type(error).__name__
         raise DataError(f"{name} could not be downloaded ({reason}). {ways_out}") from None
     return _read_checked(Path(path), remote.sha256[file])
 

@@ -22,27 +22,33 @@ def read_rows(path: Path) -> tuple[Rows, tuple[int, int] | None]:
     Raises
     ------
     DataError
-        If it is missing, unreadable, empty, or has columns that are no numbers.
+        If it is missing, unreadable or empty, or holds what is no finite number.
     """
     if not path.is_file():
         raise DataError(f"{path} does not exist.")
+    columns: list[str] | None = None
     try:
-        values = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _table(path)
+        if path.suffix == ".npy":
+            values = np.load(path, allow_pickle=False)
+        else:
+            values, columns = _table(path)
     except DataError:
         raise
     except Exception as error:  # whatever the reader raises on a damaged file
         raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {error}") from None
-    if values.ndim < 2 or 0 in values.shape:
-        raise DataError(f"{path} needs rows and columns, got an array of shape {values.shape}.")
     if values.dtype.kind not in "buif":
         raise DataError(f"{path} holds {values.dtype}, not numbers.")
     shape = (values.shape[1], values.shape[2]) if values.ndim == 3 else None
-    values = values.reshape(len(values), -1)
-    kept = values if values.dtype == np.uint8 else values.astype(np.float32)
-    return Rows(torch.from_numpy(np.ascontiguousarray(kept))), shape
+    if shape:
+        values = values.reshape(len(values), -1)
+    with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and refused
+        kept = values if values.dtype == np.uint8 else values.astype(np.float32)
+    rows = Rows(torch.from_numpy(np.ascontiguousarray(kept)))
+    rows.check(str(path), columns)
+    return rows, shape
 
 
-def _table(path: Path) -> np.ndarray:
+def _table(path: Path) -> tuple[np.ndarray, list[str]]:
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet
@@ -56,7 +62,8 @@ def _table(path: Path) -> np.ndarray:
             f"{' ...' if len(wrong) > 5 else ''}. Drop or encode them first."
         )
     columns = [column.cast(pa.float32()).to_numpy() for column in table.columns]
-    return np.stack(columns, axis=1) if columns else np.empty((0, 0), dtype=np.float32)
+    values = np.stack(columns, axis=1) if columns else np.empty((0, 0), dtype=np.float32)
+    return values, table.column_names
 
 
 def write_rows(path: Path | str, values: torch.Tensor) -> None:

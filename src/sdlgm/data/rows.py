@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -36,6 +36,25 @@ class Rows:
     def n_inputs(self) -> int:
         """Number D of columns."""
         return self.values.shape[1]
+
+    def check(self, what: str, columns: Sequence[str] | None = None) -> None:
+        """Raise :class:`DataError` unless this is a table of finite numbers; name the first gap."""
+        if self.values.dim() != 2 or 0 in self.values.shape:
+            shape = tuple(self.values.shape)
+            raise DataError(f"{what} must have rows and columns, got an array of shape {shape}.")
+        if not self.values.is_floating_point():
+            return
+        bad = ~torch.isfinite(self.values)
+        if bool(bad.any()):
+            number = int(bad.sum())
+            row, column = (int(i) for i in bad.nonzero()[0])
+            value = float(self.values[row, column])
+            place = f"row {row}, column {repr(columns[column]) if columns else column}"
+            raise DataError(
+                f"{what} has {number} {'value that is' if number == 1 else 'values that are'} not "
+                f"finite, the first ({value}) in {place} (counted from 0). Drop or fill such rows "
+                "first."
+            )
 
     def batch(self, index: Tensor | slice, generator: torch.Generator) -> Tensor:
         """Return rows as float32 ``(b, D)``; ``generator`` draws the bits of dynamic ones."""

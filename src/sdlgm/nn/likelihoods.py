@@ -187,17 +187,7 @@ def likelihood(name: str, statistics: DataStatistics) -> Likelihood:
 
 
 def check_data(name: str, x: Tensor, what: str = "the data") -> None:
-    """Raise :class:`DataError` unless ``x`` of shape ``(n, D)`` suits the likelihood ``name``."""
-    if x.dim() != 2 or 0 in x.shape:
-        raise DataError(f"{what} must be a table of rows and columns, got shape {tuple(x.shape)}.")
-    if x.is_floating_point():
-        bad = ~torch.isfinite(x)
-        if bool(bad.any()):
-            row, column = (int(i) for i in bad.nonzero()[0])
-            raise DataError(
-                f"{what} has {int(bad.sum())} values that are not finite, the first in row {row}, "
-                f"column {column} ({float(x[row, column])}). Drop or fill them first."
-            )
+    """Raise :class:`DataError` unless finite ``x``, shape ``(n, D)``, suit a likelihood."""
     complaint = _LIKELIHOODS[name].check(x)  # type: ignore[attr-defined]
     if complaint:
         low, high = float(x.min()), float(x.max())

@@ -176,6 +176,7 @@ def _complete(run: Run, resumed: bool, importance_samples: int, progress: bool) 
     rows, validation = dataset.train, None
     if settings.validation_fraction:
         rows, validation = rows.split(settings.validation_fraction, settings.seed)
+    rows.check(f"{dataset.name} (training rows)")
     if not rows.dynamic:
         check_data(run.model.likelihood, rows.values, f"{dataset.name} (training rows)")
     model = SDLGM(run.model, data_statistics(rows.grey()), generator(settings.seed, "weights"))
