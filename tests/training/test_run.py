@@ -120,6 +120,23 @@ def test_sigkill_and_resume_give_bit_equal_weights(
     assert (out / "model.safetensors").read_bytes() == whole
 
 
+def test_ctrl_c_saves_and_says_how_to_go_on(whole: bytes, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    training = subprocess.Popen(
+        [SDLGM, *SETTINGS, out], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    deadline = time.monotonic() + 120
+    while checkpoint_step(out) < 20 and time.monotonic() < deadline:
+        assert training.poll() is None, "the training ended before it could be stopped"
+    training.send_signal(signal.SIGINT)
+    message = training.communicate()[1]
+    assert training.returncode == 130
+    assert f"Go on with: sdlgm resume {out}" in message.replace("\n", "")
+    assert "Traceback" not in message
+    subprocess.run([SDLGM, "resume", out], check=True, capture_output=True)
+    assert (out / "model.safetensors").read_bytes() == whole
+
+
 def checkpoint_step(out: Path) -> int:
     """Step of the last checkpoint, read from the head of its file."""
     try:
