@@ -60,6 +60,11 @@ def test_statistics_are_those_of_numpy_and_constants_have_scale_one() -> None:
     assert data_statistics(torch.tensor([[0], [200]], dtype=torch.uint8)).levels == 201
 
 
+@pytest.mark.parametrize("name", ["poisson", "categorical", "gaussian"])
+def test_bytes_are_fine(name: str) -> None:
+    check_data(name, torch.tensor([[0, 255]], dtype=torch.uint8))
+
+
 @pytest.mark.parametrize(
     ("name", "bad", "message"),
     [

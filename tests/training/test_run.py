@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -60,6 +61,22 @@ def test_bad_data_leave_a_run_untouched(tmp_path: Path) -> None:
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before
     fit("digits", SMALL, settings, out=out, overwrite=True, importance_samples=2, progress=False)
     assert (out / "model.safetensors").read_bytes() == before["model.safetensors"]
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "poisson", "categorical"])
+def test_every_likelihood_learns_from_bytes(likelihood: str, tmp_path: Path) -> None:
+    model = dataclasses.replace(SMALL, likelihood=likelihood)
+    settings = TrainingConfig(iterations=200, learning_rate=3e-3, kl_warmup=0.1)
+    run = fit("digits", model, settings, out=tmp_path / "r", importance_samples=2, progress=False)
+    assert run.log[-1]["reconstruction"] < run.log[0]["reconstruction"] - 1
+    assert run.data.binarisation == "none"
+
+
+def test_data_that_do_not_suit_the_likelihood_leave_no_run(tmp_path: Path) -> None:
+    data = DataConfig("digits", binarisation="none")
+    with pytest.raises(DataError, match=r"from 0 to 16\): a Bernoulli likelihood needs"):
+        fit(data, SMALL, out=tmp_path / "r")
+    assert not (tmp_path / "r").exists()
 
 
 def test_errors_of_the_settings_file(tmp_path: Path) -> None:

@@ -7,14 +7,14 @@ import functools
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
 
 import sdlgm
 from sdlgm.config import DataConfig, ModelConfig, TrainingConfig, from_dict, to_dict
-from sdlgm.data import Dataset, load_data, resolve_binarisation
+from sdlgm.data import Dataset, Rows, load_data, resolve_binarisation
 from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.evaluation import Evaluation, check_rows, evaluate
 from sdlgm.gradients import get_estimator
@@ -147,13 +147,13 @@ def fit(
             "it (--overwrite), or choose another folder."
         )
     get_estimator(str(training.estimator))  # fail on names and data before anything is replaced
-    run.dataset  # noqa: B018
+    prepared = _prepare(run)
     for name in ("metrics.json", "config.json", "model.safetensors", CHECKPOINT, "log.jsonl"):
         (run.folder / name).unlink(missing_ok=True)
     with atomic_path(run.folder / "config.yaml") as temporary:
         text = yaml.safe_dump(to_dict(data, model, training), sort_keys=False)
         temporary.write_text(text, encoding="utf-8")
-    return _complete(run, False, importance_samples, progress)
+    return _complete(run, prepared, False, importance_samples, progress)
 
 
 def resume(folder: Path | str, *, importance_samples: int = 100, progress: bool = True) -> Run:
@@ -167,27 +167,45 @@ def resume(folder: Path | str, *, importance_samples: int = 100, progress: bool 
     run = Run.open(folder)
     if (run.folder / "metrics.json").exists():
         raise ConfigError(f"{run.folder} is complete; there is nothing to resume.")
-    return _complete(run, (run.folder / CHECKPOINT).exists(), importance_samples, progress)
+    resumed = (run.folder / CHECKPOINT).exists()
+    return _complete(run, _prepare(run), resumed, importance_samples, progress)
 
 
-def _complete(run: Run, resumed: bool, importance_samples: int, progress: bool) -> Run:
-    """Train (on), save, measure."""
-    settings, dataset = run.training, run.dataset
+class _Prepared(NamedTuple):
+    """What a training starts from."""
+
+    model: SDLGM
+    rows: Rows
+    validation: Rows | None
+
+
+def _prepare(run: Run) -> _Prepared:
+    """Load and check the data, and make the model; nothing is written."""
+    dataset, seed = run.dataset, run.training.seed
     rows, validation = dataset.train, None
-    if settings.validation_fraction:
-        rows, validation = rows.split(settings.validation_fraction, settings.seed)
+    if run.training.validation_fraction:
+        rows, validation = rows.split(run.training.validation_fraction, seed)
     rows.check(f"{dataset.name} (training rows)")
     if not rows.dynamic:
         check_data(run.model.likelihood, rows.values, f"{dataset.name} (training rows)")
-    model = SDLGM(run.model, data_statistics(rows.grey()), generator(settings.seed, "weights"))
-    check_rows(model, dataset.test, f"{dataset.name} (test rows)")
+    model = SDLGM(run.model, data_statistics(rows.grey()), generator(seed, "weights"))
+    for part, what in ((validation, "validation"), (dataset.test, "test")):
+        if part is not None:
+            check_rows(model, part, f"{dataset.name} ({what} rows)")
+    return _Prepared(model, rows, validation)
 
+
+def _complete(
+    run: Run, prepared: _Prepared, resumed: bool, importance_samples: int, progress: bool
+) -> Run:
+    """Train (on), save, measure."""
+    settings, dataset, model = run.training, run.dataset, prepared.model
     with progress_bar("training", settings.iterations, progress) as update:
         result = train(
             model,
-            rows,
+            prepared.rows,
             settings,
-            validation=validation,
+            validation=prepared.validation,
             folder=run.folder,
             resume=resumed,
             on_step=update,
