@@ -30,10 +30,6 @@ def test_one_seed_gives_the_same_numbers_again(run: Run) -> None:
     one, again = (evaluate(model, rows, importance_samples=3, seed=1) for _ in range(2))
     assert one == again
     assert one != evaluate(model, rows, importance_samples=3, seed=2)
-    more = evaluate(model, rows, importance_samples=9, seed=1)
-    assert more.negative_elbo == one.negative_elbo
-    assert more.relaxed_objective == one.relaxed_objective
-    assert more.nll_bound < one.nll_bound
 
 
 def test_metrics_are_those_of_the_saved_model(run: Run) -> None:

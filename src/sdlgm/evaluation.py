@@ -78,11 +78,7 @@ def evaluate(
     check_rows(model, rows)
     device = next(model.parameters()).device
     bits = generator(seed, "evaluation bits", device=device)
-    # A stream for each number, so that none depends on how the others are measured.
-    hard_noise, relaxed_noise, bound_noise = (
-        generator(seed, f"evaluation {what}", device=device)
-        for what in ("codes", "relaxed", "importance")
-    )
+    noise = generator(seed, "evaluation codes", device=device)
     sums = torch.zeros(6, dtype=torch.float64)
     most = done = 0
     training = model.training
@@ -90,9 +86,9 @@ def evaluate(
     try:
         for x in rows.batches(batch_size, bits):
             x = x.to(device)
-            hard = negative_elbo(model, x, generator=hard_noise)
-            relaxed = relaxed_objective(model, x, generator=relaxed_noise).total
-            bound = nll_bound(model, x, importance_samples, generator=bound_noise)
+            hard = negative_elbo(model, x, generator=noise)
+            relaxed = relaxed_objective(model, x, generator=noise).total
+            bound = nll_bound(model, x, importance_samples, generator=noise)
             active = active_features(hard.codes)
             parts = (hard.reconstruction, hard.kl_gates, hard.kl_features, relaxed, bound, active)
             sums += torch.stack([part.double().sum() for part in parts]).cpu()
