@@ -234,7 +234,7 @@ def log_permanent(log_matrix: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=256)
 def _subsets(size: int, number: int) -> tuple[Tensor, Tensor]:
-    """For each ``number``-subset: place of it without one row, and that row; ``(subsets, number)``."""
+    """For each ``number``-subset its place without one row, and that row: ``(*, number)``."""
     place = {rows: i for i, rows in enumerate(itertools.combinations(range(size), number - 1))}
     subsets = list(itertools.combinations(range(size), number))
     before = [[place[rows[:i] + rows[i + 1 :]] for i in range(number)] for rows in subsets]
