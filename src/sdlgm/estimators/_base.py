@@ -30,7 +30,7 @@ __all__ = ["Counter", "Encoder", "NetworkCounter"]
 Encoder = Literal["mlp", "conv", "columns"]
 
 
-class Counter(BaseEstimator):
+class Counter(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """What every counter can do: fit counts, predict them, and be scored."""
 
     @abstractmethod
@@ -279,6 +279,9 @@ class NetworkCounter(Counter):
 
 class _Scaling(nn.Module):
     """Centre and scale inputs as the training data ask: columns one by one, images as a whole."""
+
+    mean: Tensor
+    scale: Tensor
 
     def __init__(self, inputs: Tensor) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ from sdlgm.errors import DataError, SDLGMError
 __all__ = ["CounterNotFittedError", "check_counts", "check_inputs", "check_like_training"]
 
 
-class CounterNotFittedError(SDLGMError, NotFittedError):
+class CounterNotFittedError(SDLGMError, NotFittedError):  # type: ignore[misc]
     """A prediction was asked of an estimator that has learned nothing yet."""
 
 

@@ -33,7 +33,8 @@ def convolutions(
             layers.append(nn.MaxPool2d(2, ceil_mode=True))  # so that no image is too small
         inputs = outputs
     layers.append(nn.Flatten())
-    trunk = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # twice as fast
+    trunk = nn.Sequential(*layers)
+    trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast
     with torch.no_grad():
         width = trunk.eval()(torch.zeros(1, *shape)).shape[1]
     trunk.train()
