@@ -1,0 +1,138 @@
+"""The methods of the counting experiment, and its sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sdlgm.estimators import (
+    ConstantCounter,
+    Counter,
+    ForestCounter,
+    PoissonCounter,
+    SDLGMCounter,
+    SoftmaxCounter,
+)
+
+__all__ = ["COLUMNS", "METHODS", "PROFILES", "Method", "Profile"]
+
+COLUMNS = 5
+"""Columns of a training image."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The size of an experiment."""
+
+    source: str
+    train: int
+    test: int
+    seeds: int
+    scale: float
+    """Share of the epochs and trees."""
+
+    def much(self, number: int) -> int:
+        """Scale a number of epochs or trees."""
+        return max(1, round(self.scale * number))
+
+
+PROFILES = {
+    "full": Profile("mnist", 5000, 1000, 5, 1.0),
+    "smoke": Profile("mnist-5k", 200, 100, 1, 0.05),
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table."""
+
+    title: str
+    family: str
+    make: Callable[[Profile, int], Counter]
+    published: float | None = None
+    """MSE in the paper."""
+
+
+# The counts of an image do not depend on the order of its columns, nor on small shifts.
+MLP: dict[str, Any] = {"epochs": 60, "learning_rate": 2e-3}
+CHANGED: dict[str, Any] = {"shuffle_columns": True, "shift": 1.0, "rotation": 5.0}
+
+
+def _network(
+    kind: Callable[..., Counter], encoder: str, **settings: Any
+) -> Callable[[Profile, int], Counter]:
+    def make(profile: Profile, seed: int) -> Counter:
+        epochs = profile.much(settings["epochs"])
+        chosen = {**settings, "epochs": epochs, "columns": COLUMNS, "progress": False}
+        return kind(encoder, random_state=seed, **chosen)
+
+    return make
+
+
+def _forest(kind: str) -> Callable[[Profile, int], Counter]:
+    def make(profile: Profile, seed: int) -> Counter:
+        return ForestCounter(
+            kind,  # type: ignore[arg-type]
+            n_estimators=profile.much(100),
+            max_features="sqrt",
+            random_state=seed,
+        )
+
+    return make
+
+
+METHODS: dict[str, Method] = {
+    "constant": Method("constant (training mean)", "baseline", lambda p, s: ConstantCounter()),
+    "random-forest": Method(
+        "random forest, 100 trees, sqrt(D) features a split", "baseline", _forest("random"), 0.16
+    ),
+    "extra-trees": Method(
+        "extra trees, 100 trees, sqrt(D) features a split", "baseline", _forest("extra")
+    ),
+    "mlp": Method(
+        "SDLGMCounter, MLP, tied slots (the paper's setting)",
+        "multinomial",
+        _network(SDLGMCounter, "mlp", slots="tied", **{**MLP, "epochs": 15}),
+        0.05,
+    ),
+    "mlp-changed": Method(
+        "the same, training columns shuffled, shifted and turned",
+        "multinomial",
+        _network(SDLGMCounter, "mlp", slots="tied", **MLP, **CHANGED),
+        0.05,
+    ),
+    "mlp-untied": Method(
+        "the same, untied slots",
+        "Poisson-multinomial",
+        _network(SDLGMCounter, "mlp", slots="untied", **MLP, **CHANGED),
+    ),
+    "mlp-poisson": Method(
+        "independent Poisson heads, MLP, same changes",
+        "Poisson",
+        _network(PoissonCounter, "mlp", **MLP, **CHANGED),
+    ),
+    "mlp-softmax": Method(
+        "softmax over 0..5 a class, MLP, same changes",
+        "categorical",
+        _network(SoftmaxCounter, "mlp", **MLP, **CHANGED),
+    ),
+    "conv": Method(
+        "SDLGMCounter, convolutions over the whole image, tied slots, same changes",
+        "multinomial",
+        _network(SDLGMCounter, "conv", slots="tied", epochs=15, learning_rate=3e-3, **CHANGED),
+    ),
+    "columns": Method(
+        "SDLGMCounter, convolutions shared by the columns, untied slots, shifted and turned",
+        "Poisson-multinomial",
+        _network(
+            SDLGMCounter,
+            "columns",
+            epochs=15,
+            batch_size=50,
+            learning_rate=3e-3,
+            shift=2.0,
+            rotation=10.0,
+        ),
+    ),
+}
