@@ -109,7 +109,10 @@ def train_counter(
     order = Order(len(inputs), schedule.batch_size, schedule.seed)
     steps = schedule.epochs * order.batches_per_epoch
     adam = torch.optim.AdamW(
-        network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
+        network.parameters(),
+        lr=schedule.learning_rate,
+        weight_decay=schedule.weight_decay,
+        fused=True,
     )
     history: list[dict[str, float]] = []
     best, best_weights, best_epoch = math.inf, None, 0

@@ -128,7 +128,7 @@ METHODS: dict[str, Method] = {
         _network(
             SDLGMCounter,
             "columns",
-            epochs=15,
+            epochs=22,
             batch_size=50,
             learning_rate=3e-3,
             shift=2.0,

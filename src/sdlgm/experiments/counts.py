@@ -19,6 +19,7 @@ import numpy as np
 
 from sdlgm.data import digit_columns
 from sdlgm.data.columns import EMPTY
+from sdlgm.errors import SDLGMError
 from sdlgm.estimators import Counter
 from sdlgm.experiments.counting_methods import COLUMNS, METHODS, PROFILES, Method, Profile
 from sdlgm.experiments.results import Cells, choose, row, write_markdown, write_results
@@ -65,6 +66,8 @@ def reproduce(
     (name,) = choose([profile], PROFILES, "profile")
     size = PROFILES[name]
     number = size.seeds if seeds is None else seeds
+    if number < 1:
+        raise SDLGMError(f"seeds must be a positive integer, got {number}.")
     chosen = choose(only, METHODS, "method")
     cells = Cells(out / "cells")
     # All methods of a seed before the next seed, so that a run cut short compares like with like.
@@ -81,9 +84,8 @@ def reproduce(
             f"{numbers['exact']:.3f} ({spent})"
         )
     found = _found(cells, size)
-    spelled = "sdlgm reproduce counts" + "".join(
-        [f" --profile {profile}" if profile != "full" else "", f" --seeds {seeds}" if seeds else ""]
-    )
+    spelled = f"sdlgm reproduce counts --profile {profile} --seeds {number}"
+    spelled += f" --only {' '.join(chosen)}" if only else ""
     write_results(out / "counts.json", "counts", spelled, _rows(found, size))
     write_markdown(out / "counts.md", _markdown(found, size))
     _write_page(out / "counts.html", found, size, spelled)
