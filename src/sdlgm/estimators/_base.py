@@ -21,7 +21,7 @@ from sdlgm.estimators._checks import (
 from sdlgm.estimators._heads import Head
 from sdlgm.estimators._training import Augmentation, Schedule, apply, train_counter
 from sdlgm.nn import data_statistics, linear, mlp
-from sdlgm.nn.convolutional import ColumnEncoder, convolutions
+from sdlgm.nn.convolutional import ColumnEncoder, convolutions, split_columns
 from sdlgm.progress import progress_bar
 from sdlgm.random import generator
 
@@ -89,6 +89,7 @@ class NetworkCounter(Counter):
         shift: float = 0.0,
         rotation: float = 0.0,
         shuffle_columns: bool = False,
+        orders: int = 1,
         validation_fraction: float = 0.0,
         patience: int | None = None,
         random_state: int = 0,
@@ -106,6 +107,7 @@ class NetworkCounter(Counter):
         self.shift = shift
         self.rotation = rotation
         self.shuffle_columns = shuffle_columns
+        self.orders = orders
         self.validation_fraction = validation_fraction
         self.patience = patience
         self.random_state = random_state
@@ -194,12 +196,20 @@ class NetworkCounter(Counter):
         fitted_columns = self.encoder == "columns" and hasattr(self, "sample_shape_")
         width = self.sample_shape_[1] // self.columns if fitted_columns else None
         inputs = self._inputs(X, width)
-        return apply(self.network_, inputs)
+        if self.orders == 1:
+            return apply(self.network_, inputs)
+        parts, outputs = split_columns(inputs, self.columns), []
+        for number in range(self.orders):
+            source = generator(self.random_state, "orders of the columns", number)
+            order = torch.randperm(self.columns, generator=source)
+            shuffled = parts[:, order].transpose(1, 2).reshape(inputs.shape)
+            outputs.append(apply(self.network_, shuffled))
+        return self.head_.average(torch.stack(outputs))
 
     def _check_parameters(self) -> None:
         if self.encoder not in ("mlp", "conv", "columns"):
             raise ConfigError(f"encoder must be 'mlp', 'conv' or 'columns', got {self.encoder!r}.")
-        for name in ("columns", "epochs", "batch_size"):
+        for name in ("columns", "epochs", "batch_size", "orders"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigError(f"{name} must be a positive integer, got {value!r}.")
@@ -232,6 +242,7 @@ class NetworkCounter(Counter):
                 ("shift", self.shift),
                 ("rotation", self.rotation),
                 ("shuffle_columns", self.shuffle_columns),
+                ("orders", self.orders > 1),
             )
             if needs
         ]
@@ -240,7 +251,7 @@ class NetworkCounter(Counter):
                 f"{needing[0]} needs images X of shape (n, height, width), got rows of "
                 f"{self.n_features_in_} features. Reshape X, or use encoder='mlp' without it."
             )
-        if self._parted and self.sample_shape_[1] % self.columns:
+        if (self._parted or self.orders > 1) and self.sample_shape_[1] % self.columns:
             raise ConfigError(
                 f"columns = {self.columns} does not divide the width of the images, "
                 f"{self.sample_shape_[1]}."
@@ -285,12 +296,10 @@ class _Scaling(nn.Module):
 
     def __init__(self, inputs: Tensor) -> None:
         super().__init__()
-        statistics = data_statistics(inputs.flatten(1))
-        mean, scale = statistics.mean, statistics.scale
-        if inputs.dim() == 3:
-            # The spread of all pixels: that of a border pixel is next to nothing.
-            spread = ((scale.square() + (mean - mean.mean()).square()).mean()).sqrt()
-            mean, scale = mean.mean(), spread
+        if inputs.dim() == 3:  # one scale for all pixels: that of a border pixel is next to nothing
+            inputs = inputs.reshape(-1, 1)
+        statistics = data_statistics(inputs)
+        mean, scale = statistics.mean.squeeze(), statistics.scale.squeeze()
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
 

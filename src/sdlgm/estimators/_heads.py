@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -27,6 +28,10 @@ class Head(ABC):
     @abstractmethod
     def outputs(self) -> tuple[int, ...]:
         """Shape of the outputs of one sample."""
+
+    def average(self, outputs: Tensor) -> Tensor:
+        """Average laws along a first dimension of outputs, so that expected counts average."""
+        raise NotImplementedError(f"{type(self).__name__} has no outputs that could be averaged.")
 
     @abstractmethod
     def log_prob(self, outputs: Tensor, counts: Tensor) -> Tensor:
@@ -60,6 +65,13 @@ class TiedSlots(Head):
     def law(self, outputs: Tensor) -> GatedMultinomial:
         """Return the distribution."""
         return GatedMultinomial(self.budget, outputs[:, -1], outputs[:, :-1], validate_args=False)
+
+    def average(self, outputs: Tensor) -> Tensor:
+        """Average the probabilities of a slot's ``K + 1`` outcomes."""
+        law = GatedMultinomial(self.budget, outputs[..., -1], outputs[..., :-1], False)
+        probs = _log_mean(law.slot_log_probs)
+        gates = torch.logsumexp(probs[..., :-1], dim=-1) - probs[..., -1]
+        return torch.cat([probs[..., :-1], gates.unsqueeze(-1)], dim=-1)
 
     def log_prob(self, outputs: Tensor, counts: Tensor) -> Tensor:
         """Multinomial likelihood."""
@@ -125,6 +137,10 @@ class PoissonHead(Head):
         """Log of the rate of each class."""
         return (self.features,)
 
+    def average(self, outputs: Tensor) -> Tensor:
+        """Average the rates."""
+        return _log_mean(outputs)
+
     def log_prob(self, outputs: Tensor, counts: Tensor) -> Tensor:
         """Sum of the classes' Poisson log-probabilities."""
         return (counts * outputs - outputs.exp() - torch.lgamma(counts + 1)).sum(-1)
@@ -157,6 +173,10 @@ class SoftmaxHead(Head):
         """Logits of the counts ``0..L0`` of each class."""
         return (self.features, self.budget + 1)
 
+    def average(self, outputs: Tensor) -> Tensor:
+        """Average the probabilities of each count."""
+        return _log_mean(F.log_softmax(outputs, -1))
+
     def log_prob(self, outputs: Tensor, counts: Tensor) -> Tensor:
         """Sum of the classes' categorical log-probabilities."""
         index = counts.long().unsqueeze(-1)
@@ -186,3 +206,8 @@ class SoftmaxHead(Head):
             sums[:, -1] += 1 - sums.sum(-1)  # whatever ran over
             law = sums
         return law
+
+
+def _log_mean(logs: Tensor) -> Tensor:
+    """Log of the mean along the first dimension of what has these logs."""
+    return torch.logsumexp(logs, dim=0) - math.log(len(logs))
