@@ -17,7 +17,7 @@ ROW = {
     "method", "dataset", "family", "protocol", "metric", "value", "std", "seeds", "published",
     "title",
 }  # fmt: skip
-FAST = ["constant", "extra-trees", "columns"]
+FAST = ["constant", "extra-trees", "columns", "constant-half"]
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,8 @@ def test_the_results_file_has_its_form(out: Path) -> None:
     parts = [by["constant", "digit columns, 5", f"mse_of_{k}"]["value"] for k in range(10)]
     assert mse == pytest.approx(sum(parts) / 10)
     assert 0.35 < mse < 0.5
+    assert 0.15 < by["constant-half", "digit columns, 5", "mse"]["value"] < 0.3
+    assert "probability 0.5," in by["constant-half", "digit columns, 5", "mse"]["protocol"]
 
 
 def test_the_tables_and_the_page(out: Path) -> None:
@@ -66,7 +68,7 @@ def test_finished_cells_are_not_computed_again(
     monkeypatch.setattr(counts, "_compute", refuse)
     lines: list[str] = []
     counts.reproduce(out, profile="smoke", seeds=2, only=FAST, say=lines.append)
-    assert len(lines) == 6
+    assert len(lines) == 8
     assert all("done before" in line for line in lines)
     assert (out / "counts.json").read_bytes() == before
 

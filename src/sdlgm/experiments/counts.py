@@ -74,7 +74,7 @@ def reproduce(
     plan = [(method, seed) for seed in range(number) for method in chosen]
     for place, (method, seed) in enumerate(plan, 1):
         counter = METHODS[method].make(size, seed)
-        settings = {**asdict(size), **counter.get_params(), "empty": EMPTY}
+        settings = {**asdict(size), **counter.get_params(), "empty": METHODS[method].empty}
         numbers, there = cells.get(
             method, seed, settings, functools.partial(_compute, method, counter, size, seed)
         )
@@ -94,24 +94,27 @@ def reproduce(
 
 def _compute(method: str, counter: Counter, size: Profile, seed: int) -> dict[str, Any]:
     """Fit one counter on one seed's images and measure it."""
-    images, counts = digit_columns(size.train, COLUMNS, "train", seed=seed, source=size.source)
+    empty = METHODS[method].empty
+    images, counts = digit_columns(size.train, COLUMNS, "train", empty, seed, size.source)
     counter.fit(images, counts)
-    numbers = _measure(counter, size, seed, COLUMNS)
-    images, _ = _test_images(size, seed, COLUMNS)
+    numbers = _measure(counter, size, seed, COLUMNS, empty)
+    images, _ = _test_images(size, seed, COLUMNS, empty)
     numbers["shown"] = counter.predict(images[:SHOWN]).tolist()
     if method == "columns":
         numbers["transfer"] = {
-            str(columns): _measure(counter, size, seed, columns) for columns in TRANSFER
+            str(columns): _measure(counter, size, seed, columns, empty) for columns in TRANSFER
         }
     return numbers
 
 
-def _test_images(size: Profile, seed: int, columns: int) -> tuple[Any, Any]:
-    return digit_columns(size.test, columns, "test", seed=seed, source=size.source)
+def _test_images(size: Profile, seed: int, columns: int, empty: float) -> tuple[Any, Any]:
+    return digit_columns(size.test, columns, "test", empty, seed, size.source)
 
 
-def _measure(counter: Counter, size: Profile, seed: int, columns: int) -> dict[str, Any]:
-    images, counts = _test_images(size, seed, columns)
+def _measure(
+    counter: Counter, size: Profile, seed: int, columns: int, empty: float
+) -> dict[str, Any]:
+    images, counts = _test_images(size, seed, columns, empty)
     whole = counter.predict(images)
     square = (counter.predict_mean(images) - counts) ** 2
     return {
@@ -132,7 +135,11 @@ def _found(cells: Cells, size: Profile) -> Found:
     found: Found = {}
     for name, method in METHODS.items():
         for seed in range(100):
-            settings = {**asdict(size), **method.make(size, seed).get_params(), "empty": EMPTY}
+            settings = {
+                **asdict(size),
+                **method.make(size, seed).get_params(),
+                "empty": method.empty,
+            }
             numbers = cells.read(name, seed, settings)
             if numbers is not None:
                 found.setdefault(name, {})[seed] = numbers
@@ -141,12 +148,13 @@ def _found(cells: Cells, size: Profile) -> Found:
 
 def _rows(found: Found, size: Profile) -> list[dict[str, Any]]:
     rows = []
-    protocol = (
-        f"{size.train} training and {size.test} test images of {size.source}'s own training and "
-        f"test digits, a column empty with probability {EMPTY}, drawn anew for each seed"
-    )
     for name, by_seed in found.items():
         method = METHODS[name]
+        protocol = (
+            f"{size.train} training and {size.test} test images of {size.source}'s own training "
+            f"and test digits, a column empty with probability {method.empty}, drawn anew for each "
+            "seed"
+        )
 
         def add(
             metric: str,
@@ -156,6 +164,7 @@ def _rows(found: Found, size: Profile) -> list[dict[str, Any]]:
             name: str = name,
             by_seed: Mapping[int, Mapping[str, Any]] = by_seed,
             method: Method = method,
+            protocol: str = protocol,
         ) -> None:
             rows.append(
                 row(
@@ -194,9 +203,9 @@ def _markdown(found: Found, size: Profile) -> str:
     about = (
         f"{size.train:,} training and {size.test:,} test images of five columns, from the "
         f"training and the test digits of {size.source}; a column is empty with probability "
-        f"{EMPTY}; mean ± standard deviation over the seeds. Lower MSE is better. *MSE* is that of "
-        "the expected counts and is compared with the paper; *MSE of integers* that of the "
-        "predicted whole numbers."
+        f"{EMPTY} unless said; mean ± standard deviation over the seeds. Lower MSE is better. "
+        "*MSE* is that of the expected counts and is compared with the paper; *MSE of integers* "
+        "that of the predicted whole numbers."
     )
     lines = [
         about,
@@ -250,7 +259,7 @@ def _spread(values: Sequence[float], digits: int) -> str:
 
 def _write_page(path: Path, found: Found, size: Profile, command: str) -> None:
     seed = min((seed for by_seed in found.values() for seed in by_seed), default=0)
-    images, counts = _test_images(size, seed, COLUMNS)
+    images, counts = _test_images(size, seed, COLUMNS, EMPTY)
     tables = [
         Counted(METHODS[name].title, np.array(by_seed[seed]["shown"]), _summary(by_seed))
         for name, by_seed in found.items()
