@@ -84,8 +84,9 @@ def reproduce(
             f"{numbers['exact']:.3f} ({spent})"
         )
     found = _found(cells, size)
-    spelled = f"sdlgm reproduce counts --profile {profile} --seeds {number}"
-    spelled += f" --only {' '.join(chosen)}" if only else ""
+    # The files hold all cells that are done, whatever was asked for this time.
+    most = 1 + max(seed for by_seed in found.values() for seed in by_seed)
+    spelled = f"sdlgm reproduce counts --profile {profile} --seeds {most}"
     write_results(out / "counts.json", "counts", spelled, _rows(found, size))
     write_markdown(out / "counts.md", _markdown(found, size))
     _write_page(out / "counts.html", found, size, spelled)
@@ -272,5 +273,6 @@ def _summary(by_seed: Mapping[int, Mapping[str, Any]]) -> str:
     numbers = list(by_seed.values())
     return (
         f"MSE {_spread([n['mse'] for n in numbers], 4)}, exact vector "
-        f"{_spread([100 * n['exact'] for n in numbers], 1)} % ({len(numbers)} seeds)"
+        f"{_spread([100 * n['exact'] for n in numbers], 1)} % ({len(numbers)} "
+        f"seed{'' if len(numbers) == 1 else 's'})"
     )
