@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import cross_val_score
 
 from sdlgm.errors import ConfigError, DataError, SDLGMError, TrainingError
 from sdlgm.estimators import SDLGMCounter
@@ -136,6 +137,12 @@ def test_parameters_are_stored_and_cloned() -> None:
     counter = SDLGMCounter("columns", columns=3, epochs=7)
     assert counter.get_params()["epochs"] == 7
     assert clone(counter).get_params() == counter.get_params()
+
+
+def test_it_takes_part_in_cross_validation() -> None:
+    scores = cross_val_score(SDLGMCounter(max_count=4, **{**QUICK, "epochs": 5}), *rows(60), cv=2)
+    assert scores.shape == (2,)
+    assert ((scores >= 0) & (scores <= 1)).all()
 
 
 def test_early_stopping_keeps_the_best_epoch() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class Counter(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """What every counter can do: fit counts, predict them, and be scored."""
 
     @abstractmethod
-    def fit(self, X: Any, y: Any) -> Counter:  # noqa: N803 (scikit-learn's name)
+    def fit(self, X: Any, y: Any) -> Self:  # noqa: N803 (scikit-learn's name)
         """Learn from samples and their counts."""
 
     @abstractmethod
@@ -121,7 +121,7 @@ class NetworkCounter(Counter):
     def _make_head(self, features: int, budget: int) -> Head:
         """Return the likelihood of counts."""
 
-    def fit(self, X: Any, y: Any) -> NetworkCounter:  # noqa: N803
+    def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
         """Fit by maximum likelihood of the counts.
 
         Parameters

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ class ConstantCounter(Counter):
     def __init__(self, max_count: int | None = None) -> None:
         self.max_count = max_count
 
-    def fit(self, X: Any, y: Any) -> ConstantCounter:  # noqa: N803
+    def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
         """Take the means of y; X is only checked."""
         _, counts = self._fit_checked(X, y, self.max_count)
         values = counts.numpy()
@@ -89,7 +89,7 @@ class ForestCounter(Counter):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    def fit(self, X: Any, y: Any) -> ForestCounter:  # noqa: N803
+    def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
         """Grow the trees on flattened samples."""
         from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
