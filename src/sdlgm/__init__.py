@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sdlgm.config import DataConfig, ModelConfig, TrainingConfig
-    from sdlgm.distributions import GatedMultinomial, RelaxedGatedMultinomial
+    from sdlgm.distributions import GatedMultinomial, PoissonMultinomial, RelaxedGatedMultinomial
+    from sdlgm.estimators import SDLGMCounter
     from sdlgm.evaluation import Evaluation, evaluate
     from sdlgm.models import SDLGM, load_model, save_model
     from sdlgm.training import Run, fit, resume
@@ -25,9 +26,11 @@ _HOME = {
     "Evaluation": "evaluation",
     "GatedMultinomial": "distributions",
     "ModelConfig": "config",
+    "PoissonMultinomial": "distributions",
     "RelaxedGatedMultinomial": "distributions",
     "Run": "training",
     "SDLGM": "models",
+    "SDLGMCounter": "estimators",
     "TrainingConfig": "config",
     "evaluate": "evaluation",
     "fit": "training",
@@ -42,8 +45,10 @@ __all__ = [
     "Evaluation",
     "GatedMultinomial",
     "ModelConfig",
+    "PoissonMultinomial",
     "RelaxedGatedMultinomial",
     "Run",
+    "SDLGMCounter",
     "TrainingConfig",
     "__version__",
     "evaluate",
