@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sdlgm.config import DataConfig, ModelConfig, TrainingConfig
     from sdlgm.distributions import GatedMultinomial, PoissonMultinomial, RelaxedGatedMultinomial
-    from sdlgm.estimators import SDLGMCounter
     from sdlgm.evaluation import Evaluation, evaluate
     from sdlgm.models import SDLGM, load_model, save_model
     from sdlgm.training import Run, fit, resume
@@ -30,7 +29,6 @@ _HOME = {
     "RelaxedGatedMultinomial": "distributions",
     "Run": "training",
     "SDLGM": "models",
-    "SDLGMCounter": "estimators",
     "TrainingConfig": "config",
     "evaluate": "evaluation",
     "fit": "training",
@@ -48,7 +46,6 @@ __all__ = [
     "PoissonMultinomial",
     "RelaxedGatedMultinomial",
     "Run",
-    "SDLGMCounter",
     "TrainingConfig",
     "__version__",
     "evaluate",
