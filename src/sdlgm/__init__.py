@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sdlgm.config import DataConfig, ModelConfig, TrainingConfig
-    from sdlgm.distributions import GatedMultinomial, RelaxedGatedMultinomial
+    from sdlgm.distributions import GatedMultinomial, PoissonMultinomial, RelaxedGatedMultinomial
     from sdlgm.evaluation import Evaluation, evaluate
     from sdlgm.models import SDLGM, load_model, save_model
     from sdlgm.training import Run, fit, resume
@@ -25,6 +25,7 @@ _HOME = {
     "Evaluation": "evaluation",
     "GatedMultinomial": "distributions",
     "ModelConfig": "config",
+    "PoissonMultinomial": "distributions",
     "RelaxedGatedMultinomial": "distributions",
     "Run": "training",
     "SDLGM": "models",
@@ -42,6 +43,7 @@ __all__ = [
     "Evaluation",
     "GatedMultinomial",
     "ModelConfig",
+    "PoissonMultinomial",
     "RelaxedGatedMultinomial",
     "Run",
     "TrainingConfig",

@@ -1,4 +1,4 @@
-"""The command line: ``sdlgm fit | resume | evaluate | encode | decode | report | info``.
+"""The command line: ``sdlgm fit | resume | evaluate | encode | decode | report | info | ...``.
 
 Every setting is a field of a dataclass in :mod:`sdlgm.config`; the same classes read YAML. Only
 what a command needs is imported, when it is run.

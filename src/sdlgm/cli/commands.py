@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -256,6 +257,47 @@ def _info(options: Namespace) -> None:
     show_metrics(run.metrics, "held-out numbers")
 
 
+def _reproduce_parser() -> Parser:
+    parser = Parser(
+        "reproduce NAME [options]",
+        description="Run an experiment of the paper and write its numbers (JSON, Markdown) and its "
+        "page (HTML). One that was stopped goes on where it was.",
+        epilog="""examples:
+  sdlgm reproduce counts --profile smoke --out runs/smoke
+  sdlgm reproduce counts --only columns random-forest --seeds 2""",
+    )
+    parser.add_argument("name", choices=EXPERIMENTS, help="counts: how many of each, Table III.")
+    parser.add_argument(
+        "--profile",
+        choices=("smoke", "full"),
+        default="full",
+        help="full is the paper's size; smoke takes seconds and only shows that all runs.",
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=None, help="Number of seeds. Default: of the profile."
+    )
+    parser.add_argument("--only", nargs="+", default=None, help="Methods to run. Default: all.")
+    parser.add_argument(
+        "--out", type=str, default=None, help="Folder of the results. Default: runs/NAME."
+    )
+    return parser
+
+
+def _reproduce(options: Namespace) -> None:
+    experiment = importlib.import_module(f"sdlgm.experiments.{options.name}")
+    path = experiment.reproduce(
+        options.out or f"runs/{options.name}",
+        profile=options.profile,
+        seeds=options.seeds,
+        only=options.only,
+        say=say,
+    )
+    say(f"{path}, {path.with_suffix('.md')} and {path.with_suffix('.html')} are ready.")
+
+
+EXPERIMENTS = ("counts",)
+"""Modules of sdlgm.experiments that can be reproduced."""
+
 COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], None], str]] = {
     "fit": (_fit_parser, _fit, "Train a model."),
     "resume": (_resume_parser, _resume, "Go on with a run that was stopped."),
@@ -264,6 +306,7 @@ COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], None], str
     "decode": (_decode_parser, _decode, "Turn codes into data."),
     "report": (_report_parser, _report, "Draw a run on one HTML page."),
     "info": (_info_parser, _info, "Say what a run is."),
+    "reproduce": (_reproduce_parser, _reproduce, "Run an experiment of the paper."),
 }
 
 

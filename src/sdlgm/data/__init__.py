@@ -1,6 +1,7 @@
 """Loaders with checksums; offline through the environment variable ``SDLGM_DATA``."""
 
 from sdlgm.data.catalog import BUILT_IN, load_data, resolve_binarisation
+from sdlgm.data.columns import digit_columns
 from sdlgm.data.files import read_rows, write_rows
 from sdlgm.data.rows import Dataset, Rows
 
@@ -8,6 +9,7 @@ __all__ = [
     "BUILT_IN",
     "Dataset",
     "Rows",
+    "digit_columns",
     "load_data",
     "read_rows",
     "resolve_binarisation",

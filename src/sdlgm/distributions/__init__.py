@@ -3,6 +3,7 @@
 from sdlgm.distributions.divergence import KLForm, KLTerms, kl_terms, log_ratio
 from sdlgm.distributions.gated_multinomial import GatedMultinomial
 from sdlgm.distributions.grouped import Grouped, grouped_gated_multinomial
+from sdlgm.distributions.poisson_multinomial import PoissonMultinomial
 from sdlgm.distributions.relaxed import RelaxedGatedMultinomial
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Grouped",
     "KLForm",
     "KLTerms",
+    "PoissonMultinomial",
     "RelaxedGatedMultinomial",
     "grouped_gated_multinomial",
     "kl_terms",

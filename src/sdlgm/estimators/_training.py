@@ -1,0 +1,167 @@
+"""One short loop that fits a counting network, whatever its head; augmentation of images."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sdlgm.errors import TrainingError
+from sdlgm.estimators._heads import Head
+from sdlgm.nn.convolutional import split_columns
+from sdlgm.random import generator
+from sdlgm.training.order import Order
+
+__all__ = ["Augmentation", "Schedule", "apply", "train_counter"]
+
+BLOCK = 500
+"""Samples that are evaluated at a time."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of training images that leave the counts as they are."""
+
+    columns: int = 1
+    """Parts of an image that are changed independently of each other."""
+    shift: float = 0.0
+    """Largest shift in pixels, in both directions."""
+    rotation: float = 0.0
+    """Largest rotation about the centre of a part, in degrees."""
+    shuffle: bool = False
+    """Put the parts into a random order."""
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Change images ``(n, h, w)``; what is shifted in is 0."""
+        parts = split_columns(images, self.columns)
+        number, columns, height, width = parts.shape
+        if self.shuffle:
+            keys = torch.rand(number, columns, generator=generator)
+            parts = parts[torch.arange(number)[:, None], keys.argsort(1)]
+        if self.shift or self.rotation:
+            noise = 2 * torch.rand(3, number * columns, generator=generator) - 1
+            angle = noise[0] * math.radians(self.rotation)
+            cos, sin = angle.cos(), angle.sin()
+            # Grid coordinates go from -1 to 1 over either side, so that a rotation has to know
+            # their ratio.
+            down, right = (2 * self.shift * noise[1:].T / torch.tensor([height, width])).T
+            across = torch.stack([cos, -sin * height / width, right], -1)
+            along = torch.stack([sin * width / height, cos, down], -1)
+            flat = parts.reshape(-1, 1, height, width)
+            grid = F.affine_grid(torch.stack([across, along], 1), list(flat.shape), False)
+            parts = F.grid_sample(flat, grid, align_corners=False).view(parts.shape)
+        return parts.transpose(1, 2).reshape(images.shape)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast a network is trained."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    """Highest rate of AdamW: it rises over the first 5 % of the steps and falls as a cosine."""
+    weight_decay: float
+    patience: int | None
+    """Epochs without a better validation likelihood after which training ends."""
+    seed: int
+
+
+def train_counter(
+    network: nn.Module,
+    head: Head,
+    inputs: Tensor,
+    counts: Tensor,
+    schedule: Schedule,
+    *,
+    augmentation: Augmentation | None = None,
+    validation: tuple[Tensor, Tensor] | None = None,
+    on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
+) -> list[dict[str, float]]:
+    """Fit a network in place by maximum likelihood; return the mean loss of each epoch.
+
+    Parameters
+    ----------
+    network
+        Maps float32 inputs ``(b, ...)`` to outputs ``(b, *head.outputs)``.
+    head
+        The likelihood of counts.
+    inputs, counts
+        Training samples ``(n, ...)`` and counts ``(n, K)``.
+    schedule, augmentation
+        How to train, and how to change images on the way.
+    validation
+        Samples and counts on which the likelihood is followed; the weights of the best epoch are
+        kept.
+    on_epoch
+        Called with the number of epochs done and the last loss, for a progress display.
+
+    Raises
+    ------
+    TrainingError
+        If the loss is not finite; the message names the step.
+    """
+    order = Order(len(inputs), schedule.batch_size, schedule.seed)
+    steps = schedule.epochs * order.batches_per_epoch
+    adam = torch.optim.AdamW(
+        network.parameters(),
+        lr=schedule.learning_rate,
+        weight_decay=schedule.weight_decay,
+        fused=True,
+    )
+    history: list[dict[str, float]] = []
+    best, best_weights, best_epoch = math.inf, None, 0
+    for epoch in range(schedule.epochs):
+        network.train()
+        sum_of_losses = 0.0
+        for step in range(epoch * order.batches_per_epoch, (epoch + 1) * order.batches_per_epoch):
+            index = order.batch(step)
+            x = inputs[index].to(torch.float32)
+            if augmentation is not None:
+                x = augmentation(x, generator(schedule.seed, "augmentation", step))
+            adam.param_groups[0]["lr"] = schedule.learning_rate * _rate(step, steps)
+            loss = -head.log_prob(network(x), counts[index].to(x)).mean()
+            if not math.isfinite(loss.item()):
+                raise TrainingError(
+                    f"The loss is {loss.item()} at step {step}. Lower learning_rate (now "
+                    f"{schedule.learning_rate:g}), or look for extreme values in X."
+                )
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            sum_of_losses += loss.item()
+        line = {"epoch": epoch + 1, "loss": sum_of_losses / order.batches_per_epoch}
+        history.append(line)
+        if validation is not None:
+            outputs = apply(network, validation[0])
+            line["validation_loss"] = -float(head.log_prob(outputs, validation[1].float()).mean())
+            if line["validation_loss"] < best:
+                best, best_epoch = line["validation_loss"], epoch
+                best_weights = copy.deepcopy(network.state_dict())
+        on_epoch(epoch + 1, line.get("validation_loss", line["loss"]))
+        if schedule.patience is not None and epoch - best_epoch >= schedule.patience:
+            break
+    if best_weights is not None:
+        network.load_state_dict(best_weights)
+    network.eval()
+    return history
+
+
+@torch.no_grad()
+def apply(network: nn.Module, inputs: Tensor) -> Tensor:
+    """Outputs for all samples, block by block, in evaluation mode."""
+    network.eval()
+    return torch.cat([network(block.to(torch.float32)) for block in inputs.split(BLOCK)])
+
+
+def _rate(step: int, steps: int) -> float:
+    """Share of the highest rate at a step."""
+    warm = max(1, round(0.05 * steps))
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))

@@ -1,0 +1,148 @@
+"""Cells that are computed once, and the files that experiments leave."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import sdlgm
+from sdlgm.errors import SDLGMError
+from sdlgm.storage import atomic_path, read_json, write_json
+
+__all__ = ["Cells", "choose", "row", "write_markdown", "write_results"]
+
+Numbers = dict[str, Any]
+
+
+class Cells:
+    """Results of (method, seed) in one file each, so that a run that was stopped goes on.
+
+    Parameters
+    ----------
+    folder
+        Where the files are kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get(
+        self, method: str, seed: int, settings: Mapping[str, Any], compute: Callable[[], Numbers]
+    ) -> tuple[Numbers, bool]:
+        """Return a cell and whether it was there; compute it if it is missing or was set otherwise.
+
+        ``settings`` is all that the cell depends on; it is stored beside the numbers.
+        """
+        found = self.read(method, seed, settings)
+        if found is not None:
+            return found, True
+        started = time.monotonic()
+        numbers = {**compute(), "seconds": round(time.monotonic() - started, 1)}
+        write_json(self._path(method, seed), {"settings": settings, "numbers": numbers})
+        return numbers, False
+
+    def read(self, method: str, seed: int, settings: Mapping[str, Any]) -> Numbers | None:
+        """Return a cell if it is there and was made with these settings."""
+        path = self._path(method, seed)
+        if not path.is_file():
+            return None
+        found = read_json(path)
+        asked = json.loads(json.dumps(settings))  # tuples become lists, as in the file
+        return found["numbers"] if found.get("settings") == asked else None
+
+    def _path(self, method: str, seed: int) -> Path:
+        return self.folder / f"{method}-{seed}.json"
+
+
+def row(
+    method: str,
+    values: Sequence[float],
+    seeds: Sequence[int],
+    *,
+    dataset: str,
+    family: str,
+    protocol: str,
+    metric: str,
+    published: float | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """Return one row of a results file: the mean over the seeds, and their deviation."""
+    return {
+        "method": method,
+        "dataset": dataset,
+        "family": family,
+        "protocol": protocol,
+        "metric": metric,
+        "value": statistics.fmean(values),
+        "std": statistics.stdev(values) if len(values) > 1 else None,
+        "seeds": list(seeds),
+        "published": published,
+        **more,
+    }
+
+
+def write_results(
+    path: Path, experiment: str, command: str, rows: Iterable[Mapping[str, Any]]
+) -> None:
+    """Write the results file of an experiment, atomically."""
+    result = {
+        "experiment": experiment,
+        "command": command,
+        "commit": _commit(),
+        "versions": _versions(),
+        "rows": list(rows),
+    }
+    write_json(path, result)
+
+
+def write_markdown(path: Path, text: str) -> None:
+    """Write a table for people, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text.rstrip() + "\n", encoding="utf-8")
+
+
+def choose(names: Sequence[str] | None, known: Iterable[str], what: str) -> list[str]:
+    """Return the names asked for, or all.
+
+    Raises
+    ------
+    SDLGMError
+        If one is unknown; the message lists those that are known.
+    """
+    known = list(known)
+    unknown = [name for name in names or () if name not in known]
+    if unknown:
+        raise SDLGMError(f"No {what} is named {unknown[0]!r}. There are {', '.join(known)}.")
+    return [name for name in known if not names or name in names]
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout that this package runs from, marked if it was changed."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--exclude=*"],  # noqa: S607
+            cwd=Path(__file__).parent,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _versions() -> dict[str, str]:
+    found = {"sdlgm": sdlgm.__version__, "python": platform.python_version()}
+    for package in ("torch", "numpy", "scikit-learn"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
