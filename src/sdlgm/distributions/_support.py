@@ -62,6 +62,26 @@ def enumerate_counts(features: int, total_count: int) -> Tensor:
     return torch.diff(bars, dim=-1, prepend=torch.full((number, 1), -1)) - 1
 
 
+def over_batch(values: Tensor, batch_shape: torch.Size, expand: bool) -> Tensor:
+    """View listed codes ``(n, K)`` as ``(n, *ones, K)``, or expand them to ``(n, *batch, K)``."""
+    values = values.view(-1, *(1,) * len(batch_shape), values.shape[-1])
+    return values.expand(-1, *batch_shape, -1) if expand else values
+
+
+@torch.no_grad()
+def draw_outcomes(probs: Tensor, draws: int, generator: torch.Generator | None) -> Tensor:
+    """Draw ``draws`` outcomes (int64) of each row of ``probs`` of shape ``(rows, outcomes)``.
+
+    By inversion of the cumulative probabilities, which are kept in float64, so that 100,000
+    outcomes keep theirs.
+    """
+    cdf = probs.cumsum(-1, dtype=torch.float64)
+    cdf /= cdf[:, -1:].clone()
+    noise = torch.rand((len(cdf), draws), dtype=cdf.dtype, device=cdf.device, generator=generator)
+    # Only NaN finds no place. It gets the last outcome, and shows up where it is looked for.
+    return torch.searchsorted(cdf, noise, right=True).clamp_(max=probs.shape[-1] - 1)
+
+
 @torch.no_grad()
 def most_probable_counts(total_count: int, probs: Tensor) -> Tensor:
     """Mode of Multinomial(``total_count``; ``probs``), ties to the lower index.

@@ -15,8 +15,10 @@ from torch.nn import functional as F
 from sdlgm.distributions._support import (
     CountVector,
     broadcast_logits,
+    draw_outcomes,
     enumerate_counts,
     most_probable_counts,
+    over_batch,
 )
 from sdlgm.distributions.relaxed import RelaxedGatedMultinomial
 
@@ -201,18 +203,9 @@ class GatedMultinomial(Distribution):
         sample_shape = Size(sample_shape)
         draws, outcomes = sample_shape.numel(), self.event_shape[0] + 1
         probs = self.slot_log_probs.exp().reshape(-1, outcomes)
-        cdf = probs.cumsum(-1, dtype=torch.float64)
-        cdf /= cdf[:, -1:].clone()
-        noise = torch.rand(
-            (len(cdf), draws * self.total_count),
-            dtype=cdf.dtype,
-            device=cdf.device,
-            generator=generator,
-        )
-        # Only NaN finds no place. It counts as closed, and shows up where it is looked for.
-        slots = torch.searchsorted(cdf, noise, right=True).clamp_(max=outcomes - 1)
-        slots = slots.view(len(cdf), draws, self.total_count)
-        counts = probs.new_zeros(len(cdf), draws, outcomes)
+        slots = draw_outcomes(probs, draws * self.total_count, generator)
+        slots = slots.view(len(probs), draws, self.total_count)
+        counts = probs.new_zeros(len(probs), draws, outcomes)
         counts.scatter_add_(-1, slots, counts.new_ones(()).expand_as(slots))
         counts = counts[..., :-1].transpose(0, 1)
         return counts.reshape(self._extended_shape(sample_shape))
@@ -239,10 +232,7 @@ class GatedMultinomial(Distribution):
             If there are more than a million of them.
         """
         values = enumerate_counts(self.event_shape[0], self.total_count)
-        values = values.to(self.feature_logits).view(
-            -1, *(1,) * len(self.batch_shape), values.shape[-1]
-        )
-        return values.expand(-1, *self.batch_shape, -1) if expand else values
+        return over_batch(values.to(self.feature_logits), self.batch_shape, expand)
 
 
 def weighted(counts: Tensor, log_probs: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 
-from sdlgm.distributions._support import MAX_ENUMERATION, CountVector, enumerate_counts
+from sdlgm.distributions._support import MAX_ENUMERATION, CountVector, enumerate_counts, over_batch
 from sdlgm.distributions.gated_multinomial import GatedMultinomial, check_total
 from sdlgm.distributions.relaxed import RelaxedGatedMultinomial
 
@@ -197,8 +197,7 @@ class Grouped(Distribution):
             )
         index = torch.cartesian_prod(*[torch.arange(len(part))] * self.groups)
         values = part[index.view(-1, self.groups)].flatten(-2)
-        values = values.view(-1, *(1,) * len(self.batch_shape), values.shape[-1])
-        return values.expand(-1, *self.batch_shape, -1) if expand else values
+        return over_batch(values, self.batch_shape, expand)
 
     @property
     def _discrete(self) -> GatedMultinomial:

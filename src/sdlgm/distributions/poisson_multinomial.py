@@ -12,7 +12,7 @@ from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 from torch.nn import functional as F
 
-from sdlgm.distributions._support import CountVector, enumerate_counts
+from sdlgm.distributions._support import CountVector, draw_outcomes, enumerate_counts, over_batch
 from sdlgm.distributions.gated_multinomial import check_total
 
 __all__ = ["MAX_SLOTS", "PoissonMultinomial"]
@@ -192,12 +192,8 @@ class PoissonMultinomial(Distribution):
         """
         sample_shape = Size(sample_shape)
         draws, outcomes = sample_shape.numel(), self.event_shape[0] + 1
-        cdf = self.slot_log_probs.exp().reshape(-1, outcomes).cumsum(-1, dtype=torch.float64)
-        cdf /= cdf[:, -1:].clone()
-        noise = torch.rand(
-            (len(cdf), draws), dtype=cdf.dtype, device=cdf.device, generator=generator
-        )
-        drawn = torch.searchsorted(cdf, noise, right=True).clamp_(max=outcomes - 1)
+        probs = self.slot_log_probs.exp().reshape(-1, outcomes)
+        drawn = draw_outcomes(probs, draws, generator)
         drawn = drawn.view(-1, self.total_count, draws)
         counts = self.slot_logits.new_zeros(len(drawn), outcomes, draws)
         counts.scatter_add_(1, drawn, counts.new_ones(()).expand_as(drawn))
@@ -212,10 +208,7 @@ class PoissonMultinomial(Distribution):
             If there are more than a million of them.
         """
         values = enumerate_counts(self.event_shape[0], self.total_count)
-        values = values.to(self.slot_logits).view(
-            -1, *(1,) * len(self.batch_shape), values.shape[-1]
-        )
-        return values.expand(-1, *self.batch_shape, -1) if expand else values
+        return over_batch(values.to(self.slot_logits), self.batch_shape, expand)
 
 
 def log_permanent(log_matrix: Tensor) -> Tensor:
