@@ -90,7 +90,10 @@ class RelaxedGatedMultinomial(Distribution):
         return constraints.independent(constraints.nonnegative, 1)
 
     def rsample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
-        """Draw differentiably (once); shape ``(*sample, *batch, K)``, sums at most ``total_count``."""
+        """Draw differentiably; shape ``(*sample, *batch, K)``, sums at most ``total_count``.
+
+        First derivatives only.
+        """
         shape = self._extended_shape(sample_shape)
         batch, slots = shape[:-1], (*shape[:-1], self.total_count)
         logits = self.gate_logits.unsqueeze(-1)

@@ -29,7 +29,7 @@ from sdlgm.training.checkpoint import FILE, Progress, load_checkpoint, save_chec
 from sdlgm.training.log import Log
 from sdlgm.training.order import Order
 
-__all__ = ["Interrupted", "Result", "train"]
+__all__ = ["Interrupted", "Result", "Trainer", "train"]
 
 LOG_EVERY = 100
 TERMS = ("reconstruction", "kl_gates", "kl_features")
@@ -88,22 +88,16 @@ def train(
     Interrupted
         After Ctrl-C or SIGTERM: the step under way is finished and a checkpoint written.
     """
-    from lightning_fabric import Fabric
-
     check_rows(model, rows, "the training data")
     if validation is not None:
         check_rows(model, validation, "the validation data")
     if config.patience is not None and validation is None:
         raise DataError("Early stopping (patience) needs validation rows.")
     folder = None if folder is None else Path(folder)
-    fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)  # type: ignore[arg-type]
-    bare = _Objective(model, config)
-    bare.to(fabric.device)
-    fused = fabric.device.type in ("cpu", "cuda")
-    adam = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=fused)
+    trainer = Trainer(model, config)
+    adam = trainer.adam
     mark = _fingerprint(model, rows, validation, config)
     progress = load_checkpoint(folder, model, adam, mark) if folder and resume else Progress()
-    objective, optimizer = fabric.setup(bare, adam)
     log = Log(folder / "log.jsonl" if folder else None, keep_until=progress.step)
     order = Order(len(rows), config.batch_size, config.seed)
     window = _Window(progress.step)
@@ -118,17 +112,8 @@ def train(
     with _signals() as interrupted:
         while progress.step < config.iterations and not progress.stopped:
             step = progress.step
-            noise = generator(config.seed, "noise", step, fabric.device)
             x = rows.batch(order.batch(step), generator(config.seed, "bits", step))
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config, step)
-            optimizer.zero_grad()
-            surrogate, terms = objective(x.to(fabric.device), kl_weight(config, step), noise)
-            fabric.backward(surrogate)
-            if config.gradient_clip is not None:
-                fabric.clip_gradients(objective, optimizer, max_norm=config.gradient_clip)
-            optimizer.step()
-            window.add(terms)
+            window.add(trainer.step(x, step))
             progress.step = step = step + 1
 
             last, stopping = step == config.iterations, bool(interrupted)
@@ -157,6 +142,49 @@ def train(
     model.eval()
     best = progress.best_step if progress.best else None
     return Result(progress.step, best, progress.seconds, log.lines)
+
+
+class Trainer:
+    """A model, its objective and its optimiser on their device, and what one step does.
+
+    Parameters
+    ----------
+    model, config
+        What is trained, in place, and how.
+    """
+
+    def __init__(self, model: SDLGM, config: TrainingConfig) -> None:
+        from lightning_fabric import Fabric
+
+        self.config = config
+        self.fabric = Fabric(
+            accelerator=config.accelerator,
+            devices=1,
+            precision=config.precision,  # type: ignore[arg-type]
+        )
+        objective = _Objective(model, config)
+        objective.to(self.fabric.device)
+        fused = self.fabric.device.type in ("cpu", "cuda")
+        self.adam = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=fused)
+        # Fabric's optimiser holds groups of its own, which do not follow a restored state: rates
+        # are set in ours.
+        self._objective, self._optimizer = self.fabric.setup(objective, self.adam)
+
+    def step(self, x: Tensor, step: int) -> Tensor:
+        """Take gradient step number ``step`` on a batch; return its terms (see ``TERMS``)."""
+        config, device = self.config, self.fabric.device
+        noise = generator(config.seed, "noise", step, device)
+        for group in self.adam.param_groups:
+            group["lr"] = learning_rate(config, step)
+        self.adam.zero_grad()
+        surrogate, terms = self._objective(x.to(device), kl_weight(config, step), noise)
+        self.fabric.backward(surrogate)
+        if config.gradient_clip is not None:
+            self.fabric.clip_gradients(
+                self._objective, self._optimizer, max_norm=config.gradient_clip
+            )
+        self._optimizer.step()
+        return terms
 
 
 def kl_weight(config: TrainingConfig, step: int) -> float:
