@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.distributions import register_kl
 
-from sdlgm.distributions.gated_multinomial import GatedMultinomial, weighted
+from sdlgm.distributions.gated_multinomial import GatedMultinomial
 from sdlgm.distributions.grouped import Grouped
 
 __all__ = ["KLForm", "KLTerms", "kl_terms", "log_ratio"]
@@ -64,19 +65,87 @@ def kl_terms(
         )
     if form not in ("exact", "paper"):
         raise ValueError(f"The form of the KL is 'exact' or 'paper', got {form!r}.")
-    open_prob, closed_prob = q.open_log_prob.exp(), q.closed_log_prob.exp()
-    gates = (
-        weighted(open_prob, q.open_log_prob)
-        + weighted(closed_prob, q.closed_log_prob)
-        - weighted(open_prob, p.open_log_prob)
-        - weighted(closed_prob, p.closed_log_prob)
-    )
-    probs = q.feature_log_probs.exp()
-    features = weighted(probs, q.feature_log_probs) - weighted(probs, p.feature_log_probs)
-    divergence = features.sum(-1)
-    if form == "exact":
-        divergence = open_prob * divergence
-    return KLTerms(q.total_count * gates, q.total_count * divergence)
+    logs = [
+        log.detach()
+        for code in (q, p)
+        for log in (code.open_log_prob, code.closed_log_prob, code.feature_log_probs)
+    ]
+    logits = (q.gate_logits, q.feature_logits, p.gate_logits, p.feature_logits)
+    return KLTerms(*_SlotsKL.apply(q.total_count, form == "exact", *logits, *logs))
+
+
+class _SlotsKL(torch.autograd.Function):
+    r"""Both terms, with their gradients in closed form.
+
+    With :math:`D = \mathrm{KL}(\pi \| \alpha)` and :math:`w = \lambda` or 1, the gradients of
+    gates + features (divided by L0) with respect to the logits are
+
+    .. math::
+
+        \lambda (1 - \lambda) \Big[ \log \frac{\lambda (1 - \lambda_0)}{(1 - \lambda) \lambda_0}
+        + w' D \Big], \quad w \pi \Big[ \log \frac\pi\alpha - D \Big], \quad
+        \lambda_0 - \lambda, \quad w (\alpha - \pi)
+
+    for the gates and features of ``q``, then of ``p``, with :math:`w' = 1` in the exact form and
+    0 in the paper's. What never happens costs nothing, however impossible ``p`` holds it to be.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, total_count: int, exact: bool, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        q_gate, q_features, p_gate, p_features, *logs = tensors
+        open_q, closed_q, features_q, open_p, closed_p, features_p = logs
+        opened, closed, probs = open_q.exp(), closed_q.exp(), features_q.exp()
+        open_ratio = _log_ratio(opened, open_q, open_p)
+        closed_ratio = _log_ratio(closed, closed_q, closed_p)
+        ratio = _log_ratio(probs, features_q, features_p)
+        gates = torch.addcmul(opened * open_ratio, closed, closed_ratio)
+        weighted = ratio.mul_(probs)
+        divergence = weighted.sum(-1)
+        features = opened * divergence if exact else divergence
+        ctx.save_for_backward(
+            opened,
+            closed,
+            probs,
+            open_ratio - closed_ratio,
+            weighted,
+            divergence,
+            open_p,
+            features_p,
+        )
+        ctx.total_count, ctx.exact = total_count, exact
+        ctx.shapes = [t.shape for t in (q_gate, q_features, p_gate, p_features)]
+        return total_count * gates, total_count * features
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        opened, closed, probs, log_odds, weighted, divergence, open_p, features_p = (
+            ctx.saved_tensors
+        )
+        gates, features = (ctx.total_count * grad for grad in grads)
+        weight = (opened * features if ctx.exact else features).unsqueeze(-1)
+        pull: list[Tensor | None] = [None] * 4
+        if ctx.needs_input_grad[2]:
+            slope = gates * log_odds
+            if ctx.exact:
+                slope.addcmul_(features, divergence)
+            pull[0] = slope.mul_(opened).mul_(closed)
+        if ctx.needs_input_grad[3]:
+            pull[1] = torch.addcmul(weighted, probs, divergence.unsqueeze(-1), value=-1)
+            pull[1].mul_(weight)
+        if ctx.needs_input_grad[4]:
+            pull[2] = gates * (open_p.exp() - opened)
+        if ctx.needs_input_grad[5]:
+            pull[3] = weight * (features_p.exp() - probs)
+        summed = [
+            p if p is None else p.sum_to_size(s) for p, s in zip(pull, ctx.shapes, strict=True)
+        ]
+        return None, None, *summed, *(None,) * 6
+
+
+def _log_ratio(probs: Tensor, log_q: Tensor, log_p: Tensor) -> Tensor:
+    """Return ``log_q - log_p`` where ``probs`` of q are positive, and 0 elsewhere."""
+    return (log_q - log_p).masked_fill_(probs == 0, 0.0)
 
 
 @register_kl(GatedMultinomial, GatedMultinomial)

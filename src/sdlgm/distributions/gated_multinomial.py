@@ -17,6 +17,7 @@ from sdlgm.distributions._support import (
     broadcast_logits,
     draw_outcomes,
     enumerate_counts,
+    log_softmax,
     most_probable_counts,
     over_batch,
 )
@@ -119,7 +120,17 @@ class GatedMultinomial(Distribution):
     @lazy_property
     def feature_log_probs(self) -> Tensor:
         r"""Log-probabilities of the features, :math:`\log \pi`, shape ``(*batch, K)``."""
-        return F.log_softmax(self.feature_logits, dim=-1)
+        return log_softmax(self.feature_logits)
+
+    @lazy_property
+    def open_prob(self) -> Tensor:
+        r"""Probability of an open gate, :math:`\lambda`, shape ``(*batch,)``."""
+        return self.open_log_prob.exp()
+
+    @lazy_property
+    def feature_probs(self) -> Tensor:
+        r"""Probabilities of the features, :math:`\pi`, shape ``(*batch, K)``."""
+        return self.feature_log_probs.exp()
 
     @cached_property
     def slot_log_probs(self) -> Tensor:
@@ -202,7 +213,9 @@ class GatedMultinomial(Distribution):
         """
         sample_shape = Size(sample_shape)
         draws, outcomes = sample_shape.numel(), self.event_shape[0] + 1
-        probs = self.slot_log_probs.exp().reshape(-1, outcomes)
+        features = self.open_prob.unsqueeze(-1) * self.feature_probs
+        closed = self.closed_log_prob.exp().unsqueeze(-1)
+        probs = torch.cat([features, closed], dim=-1).view(-1, outcomes)
         slots = draw_outcomes(probs, draws * self.total_count, generator)
         slots = slots.view(len(probs), draws, self.total_count)
         counts = probs.new_zeros(len(probs), draws, outcomes)
