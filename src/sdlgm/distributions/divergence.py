@@ -131,8 +131,8 @@ class _SlotsKL(torch.autograd.Function):
                 slope.addcmul_(features, divergence)
             pull[0] = slope.mul_(opened).mul_(closed)
         if ctx.needs_input_grad[3]:
-            pull[1] = torch.addcmul(weighted, probs, divergence.unsqueeze(-1), value=-1)
-            pull[1].mul_(weight)
+            inner = torch.addcmul(weighted, probs, divergence.unsqueeze(-1), value=-1)
+            pull[1] = inner.mul_(weight)
         if ctx.needs_input_grad[4]:
             pull[2] = gates * (open_p.exp() - opened)
         if ctx.needs_input_grad[5]:
