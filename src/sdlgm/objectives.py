@@ -64,7 +64,7 @@ def training_objective(
     posterior = model(x)
     divergence = kl_terms(posterior, model.prior(), kl)
     estimate = estimator(posterior, _reconstruction(model, x), generator=generator)
-    surrogate = (estimate.surrogate + kl_weight * divergence.total).mean()
+    surrogate = torch.add(estimate.surrogate, divergence.total, alpha=kl_weight).mean()
     terms = _terms(estimate.loss, divergence, estimate.codes)
     return surrogate, terms
 

@@ -22,6 +22,8 @@ def broadcast_logits(
             "feature_logits needs a last dimension of K >= 1 features, "
             f"got shape {tuple(feature_logits.shape)}."
         )
+    if gate_logits.shape == feature_logits.shape[:-1]:
+        return gate_logits, feature_logits
     batch_shape = torch.broadcast_shapes(gate_logits.shape, feature_logits.shape[:-1])
     features = feature_logits.expand(*batch_shape, feature_logits.shape[-1])
     return gate_logits.expand(batch_shape), features

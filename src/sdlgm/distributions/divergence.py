@@ -53,10 +53,14 @@ def kl_terms(
     if isinstance(q, Grouped) and isinstance(p, Grouped):
         if q.groups != p.groups:
             raise ValueError(f"KL needs equal groups, got {q.groups} and {p.groups}.")
-        terms = kl_terms(q._discrete, p._discrete, form)
-        return KLTerms(terms.gates.sum(-1), terms.features.sum(-1))
+        return _kl_terms(q._discrete, p._discrete, form, groups=True)
     if isinstance(q, Grouped) or isinstance(p, Grouped):
         raise ValueError("KL needs both codes grouped or both not.")
+    return _kl_terms(q, p, form, groups=False)
+
+
+def _kl_terms(q: GatedMultinomial, p: GatedMultinomial, form: KLForm, *, groups: bool) -> KLTerms:
+    """Terms of ungrouped codes, summed over the last batch dimension if it is one of groups."""
     if q.total_count != p.total_count or q.event_shape != p.event_shape:
         raise ValueError(
             "KL needs equal budgets and features, got "
@@ -65,13 +69,8 @@ def kl_terms(
         )
     if form not in ("exact", "paper"):
         raise ValueError(f"The form of the KL is 'exact' or 'paper', got {form!r}.")
-    logs = [
-        log.detach()
-        for code in (q, p)
-        for log in (code.open_log_prob, code.closed_log_prob, code.feature_log_probs)
-    ]
     logits = (q.gate_logits, q.feature_logits, p.gate_logits, p.feature_logits)
-    return KLTerms(*_SlotsKL.apply(q.total_count, form == "exact", *logits, *logs))
+    return KLTerms(*_SlotsKL.apply(q, p, form == "exact", groups, *logits))
 
 
 class _SlotsKL(torch.autograd.Function):
@@ -91,56 +90,53 @@ class _SlotsKL(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, total_count: int, exact: bool, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        q_gate, q_features, p_gate, p_features, *logs = tensors
-        open_q, closed_q, features_q, open_p, closed_p, features_p = logs
-        opened, closed, probs = open_q.exp(), closed_q.exp(), features_q.exp()
-        open_ratio = _log_ratio(opened, open_q, open_p)
-        closed_ratio = _log_ratio(closed, closed_q, closed_p)
-        ratio = _log_ratio(probs, features_q, features_p)
+    def forward(
+        ctx: Any,
+        q: GatedMultinomial,
+        p: GatedMultinomial,
+        exact: bool,
+        groups: bool,
+        *logits: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        opened, closed, probs = q.open_prob, q.closed_log_prob.exp(), q.feature_probs
+        open_ratio = _log_ratio(opened, q.open_log_prob, p.open_log_prob)
+        closed_ratio = _log_ratio(closed, q.closed_log_prob, p.closed_log_prob)
         gates = torch.addcmul(opened * open_ratio, closed, closed_ratio)
-        weighted = ratio.mul_(probs)
+        weighted = _log_ratio(probs, q.feature_log_probs, p.feature_log_probs).mul_(probs)
         divergence = weighted.sum(-1)
         features = opened * divergence if exact else divergence
-        ctx.save_for_backward(
-            opened,
-            closed,
-            probs,
-            open_ratio - closed_ratio,
-            weighted,
-            divergence,
-            open_p,
-            features_p,
-        )
-        ctx.total_count, ctx.exact = total_count, exact
-        ctx.shapes = [t.shape for t in (q_gate, q_features, p_gate, p_features)]
-        return total_count * gates, total_count * features
+        if groups:
+            gates, features = gates.sum(-1), features.sum(-1)
+        log_odds = open_ratio - closed_ratio
+        ctx.save_for_backward(opened, closed, probs, log_odds, weighted, divergence)
+        ctx.prior = (p.open_prob, p.feature_probs)
+        ctx.total_count, ctx.exact, ctx.groups = q.total_count, exact, groups
+        ctx.shapes = [t.shape for t in logits]
+        return q.total_count * gates, q.total_count * features
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        opened, closed, probs, log_odds, weighted, divergence, open_p, features_p = (
-            ctx.saved_tensors
-        )
-        gates, features = (ctx.total_count * grad for grad in grads)
+        opened, closed, probs, log_odds, weighted, divergence = ctx.saved_tensors
+        gates, features = (ctx.total_count * (g.unsqueeze(-1) if ctx.groups else g) for g in grads)
         weight = (opened * features if ctx.exact else features).unsqueeze(-1)
         pull: list[Tensor | None] = [None] * 4
-        if ctx.needs_input_grad[2]:
+        if ctx.needs_input_grad[4]:
             slope = gates * log_odds
             if ctx.exact:
                 slope.addcmul_(features, divergence)
             pull[0] = slope.mul_(opened).mul_(closed)
-        if ctx.needs_input_grad[3]:
+        if ctx.needs_input_grad[5]:
             inner = torch.addcmul(weighted, probs, divergence.unsqueeze(-1), value=-1)
             pull[1] = inner.mul_(weight)
-        if ctx.needs_input_grad[4]:
-            pull[2] = gates * (open_p.exp() - opened)
-        if ctx.needs_input_grad[5]:
-            pull[3] = weight * (features_p.exp() - probs)
+        if ctx.needs_input_grad[6]:
+            pull[2] = gates * (ctx.prior[0] - opened)
+        if ctx.needs_input_grad[7]:
+            pull[3] = weight * (ctx.prior[1] - probs)
         summed = [
             p if p is None else p.sum_to_size(s) for p, s in zip(pull, ctx.shapes, strict=True)
         ]
-        return None, None, *summed, *(None,) * 6
+        return *(None,) * 4, *summed
 
 
 def _log_ratio(probs: Tensor, log_q: Tensor, log_p: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from sdlgm.distributions._support import (
     CountVector,
     broadcast_logits,
-    draw_outcomes,
     enumerate_counts,
     log_softmax,
     most_probable_counts,
@@ -206,22 +205,29 @@ class GatedMultinomial(Distribution):
     def sample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
         """Draw codes of shape ``(*sample, *batch, K)``, in the dtype of the logits.
 
-        Slots are drawn by inversion of the cumulative probabilities (kept in float64, so that
-        100,000 features keep theirs), which costs ``O(K + L0 log K)`` time a code. ``generator``
-        is the source of randomness; ``None`` is torch's global one, as for any torch
-        distribution.
+        One uniform number a slot decides both whether its gate is open and, by inversion of the
+        cumulative probabilities, which feature it holds (in float64, so that 100,000 features keep
+        their probabilities); that costs ``O(K + L0 log K)`` time a code. ``generator`` is the
+        source of randomness; ``None`` is torch's global one, as for any torch distribution.
         """
         sample_shape = Size(sample_shape)
-        draws, outcomes = sample_shape.numel(), self.event_shape[0] + 1
-        features = self.open_prob.unsqueeze(-1) * self.feature_probs
-        closed = self.closed_log_prob.exp().unsqueeze(-1)
-        probs = torch.cat([features, closed], dim=-1).view(-1, outcomes)
-        slots = draw_outcomes(probs, draws * self.total_count, generator)
-        slots = slots.view(len(probs), draws, self.total_count)
-        counts = probs.new_zeros(len(probs), draws, outcomes)
-        counts.scatter_add_(-1, slots, counts.new_ones(()).expand_as(slots))
-        counts = counts[..., :-1].transpose(0, 1)
-        return counts.reshape(self._extended_shape(sample_shape))
+        draws, features = sample_shape.numel(), self.event_shape[0]
+        cdf = self.feature_probs.reshape(-1, features).cumsum(-1, dtype=torch.float64)
+        open_prob = self.open_prob.reshape(-1, 1)
+        place = torch.rand(
+            (len(cdf), draws * self.total_count),
+            dtype=cdf.dtype,
+            device=cdf.device,
+            generator=generator,
+        )
+        opened = (place < open_prob).to(self.feature_probs)
+        # Given that it is open, the number is uniform below the gate's probability.
+        place.mul_(cdf[:, -1:] / open_prob)
+        slots = torch.searchsorted(cdf, place, right=True).clamp_(max=features - 1)
+        counts = opened.new_zeros(len(cdf), draws, features)
+        shape = (len(cdf), draws, self.total_count)
+        counts.scatter_add_(-1, slots.view(shape), opened.view(shape))
+        return counts.transpose(0, 1).reshape(self._extended_shape(sample_shape))
 
     def relax(
         self, gate_temperature: Tensor | float, feature_temperature: Tensor | float

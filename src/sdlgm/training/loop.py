@@ -218,8 +218,8 @@ class _Objective(nn.Module):
             kl_weight=weight,
             generator=noise,
         )
-        means = [getattr(terms, term).mean() for term in TERMS]
-        return surrogate, torch.stack([*means, active_features(terms.codes).float().mean()])
+        parts = [getattr(terms, term) for term in TERMS]
+        return surrogate, torch.stack([*parts, active_features(terms.codes).to(x)]).mean(-1)
 
 
 class _Window:
