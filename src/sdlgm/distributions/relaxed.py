@@ -131,8 +131,8 @@ class _MixedSlots(torch.autograd.Function):
             \big[ s_\ell u_\ell - (s_\ell^\top u_\ell)\, s_\ell \big]
 
     so that the backward pass is two products with the slots and never makes a gradient of their
-    ``L0 x K`` numbers. The forward pass goes through the batch in parts that stay in the processor's
-    cache.
+    ``L0 x K`` numbers. The forward pass goes through the batch in parts that stay in the
+    processor's cache.
     """
 
     @staticmethod
