@@ -89,14 +89,29 @@ class RelaxedGatedMultinomial(Distribution):
 
     def rsample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
         """Draw differentiably; shape ``(*sample, *batch, K)``, sums at most ``total_count``."""
+        gates, slots = self.rsample_slots(sample_shape, generator)
+        return torch.matmul(gates.unsqueeze(-2), slots).squeeze(-2)
+
+    def rsample_slots(
+        self, sample_shape: Any = (), generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        r"""Draw what a code is the sum of: gates (eq. 8) and contents (eq. 10) of the slots.
+
+        Shapes ``(*sample, *batch, L0)`` and ``(*sample, *batch, L0, K)``. A gate exceeds 1/2 with
+        probability :math:`\lambda`, and a slot's largest entry is ``k`` with probability
+        :math:`\pi_k`, at any temperature.
+        """
         shape = Size(sample_shape) + self.batch_shape + (self.total_count,)
-        logits = self.gate_logits.unsqueeze(-1)
+        # A gate that is always open has an infinite logit; one that is merely huge is as open, and
+        # keeps the gradient of the temperature finite.
+        limit = torch.finfo(self.gate_logits.dtype).max ** 0.5
+        logits = self.gate_logits.clamp(-limit, limit).unsqueeze(-1)
         noise = gumbel(shape, logits, generator) - gumbel(shape, logits, generator)
         gates = torch.sigmoid((logits + noise) / self.gate_temperature.unsqueeze(-1))
         noise = gumbel(shape + self.event_shape, logits, generator)
         temperature = self.feature_temperature[..., None, None]
         slots = F.softmax((self.feature_logits.unsqueeze(-2) + noise) / temperature, dim=-1)
-        return torch.matmul(gates.unsqueeze(-2), slots).squeeze(-2)
+        return gates, slots
 
     def sample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
         """Draw without gradients; see :meth:`rsample`."""
