@@ -16,7 +16,7 @@ from sdlgm.errors import DataError, ModelFileError, TrainingError
 from sdlgm.evaluation import evaluate
 from sdlgm.models import SDLGM
 from sdlgm.training import Interrupted, read_log, train
-from sdlgm.training.loop import kl_weight, learning_rate
+from sdlgm.training.step import kl_weight, learning_rate
 
 
 @pytest.fixture

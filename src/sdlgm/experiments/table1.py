@@ -94,13 +94,13 @@ def reproduce(
     chosen = choose(only, known, "method")
     if protocol == "jang":
         rates = [(name, rate) for name in chosen for rate in size.rates]
-        run = functools.partial(_rate_cell, out, size, profile)
-        for place, (name, rate, value) in enumerate(_parallel(run, rates, jobs), 1):
+        tried = _parallel(functools.partial(_rate_cell, out, size, profile), rates, jobs)
+        for place, (name, rate, value) in enumerate(tried, 1):
             say(f"rates [{place}/{len(rates)}] {name}, {rate:g}: {value:.2f} nats on held-out rows")
     plan = [(name, seed) for name in chosen for seed in seeds_of(known[name], size, seeds)]
     plan.sort(key=lambda cell: cell[1])
-    run = functools.partial(_cell, out, protocol, size, profile)
-    for place, (name, seed, numbers) in enumerate(_parallel(run, plan, jobs), 1):
+    done = _parallel(functools.partial(_cell, out, protocol, size, profile), plan, jobs)
+    for place, (name, seed, numbers) in enumerate(done, 1):
         say(
             f"[{place}/{len(plan)}] {name}, seed {seed}: negative ELBO "
             f"{numbers['negative_elbo']:.2f}, bound {numbers['nll_bound']:.2f}, relaxed objective "
@@ -173,13 +173,9 @@ def _cell(
         return {**_measure(model, dataset, size), **_told(result, training, model)}
 
     numbers, _ = Cells(out / f"{protocol}-{profile}").get(
-        name, seed, _settings(method, size), compute
+        name, seed, method.settings(size), compute
     )
     return name, seed, numbers
-
-
-def _settings(method: Method, size: Profile) -> dict[str, Any]:
-    return method.settings(size)
 
 
 def _dataset(method: Method, size: Profile) -> Dataset:
@@ -254,7 +250,7 @@ def _write(out: Path, protocol: str, profile: str, size: Profile) -> Path:
     cells, found = Cells(out / f"{protocol}-{profile}"), Found()
     for name, method in methods(protocol).items():
         for seed in range(100):
-            numbers = cells.read(name, seed, _settings(method, size))
+            numbers = cells.read(name, seed, method.settings(size))
             if numbers is not None:
                 found.setdefault(name, {})[seed] = numbers
     spelled = f"sdlgm reproduce table1 --protocol {protocol} --profile {profile}"

@@ -25,8 +25,8 @@ from sdlgm.objectives import negative_elbo
 from sdlgm.random import generator
 from sdlgm.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
 from sdlgm.training.log import Log
-from sdlgm.training.objective import TERMS, Objective, kl_weight, learning_rate
 from sdlgm.training.order import Order
+from sdlgm.training.step import TERMS, Trainer, kl_weight, learning_rate
 
 __all__ = ["Interrupted", "Result", "train"]
 
@@ -87,22 +87,16 @@ def train(
     Interrupted
         After Ctrl-C or SIGTERM: the step under way is finished and a checkpoint written.
     """
-    from lightning_fabric import Fabric
-
     check_rows(model, rows, "the training data")
     if validation is not None:
         check_rows(model, validation, "the validation data")
     if config.patience is not None and validation is None:
         raise DataError("Early stopping (patience) needs validation rows.")
     folder = None if folder is None else Path(folder)
-    fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)  # type: ignore[arg-type]
-    bare = Objective(model, config)
-    bare.to(fabric.device)
-    fused = fabric.device.type in ("cpu", "cuda")
-    adam = torch.optim.Adam(bare.parameters(), lr=config.learning_rate, fused=fused)
+    trainer = Trainer(model, config)
+    adam, objective = trainer.adam, trainer.objective
     mark = _fingerprint(model, rows, validation, config)
-    progress = load_checkpoint(folder, bare, adam, mark) if folder and resume else Progress()
-    objective, optimizer = fabric.setup(bare, adam)
+    progress = load_checkpoint(folder, objective, adam, mark) if folder and resume else Progress()
     log = Log(folder / "log.jsonl" if folder else None, keep_until=progress.step)
     order = Order(len(rows), config.batch_size, config.seed)
     window = _Window(progress.step)
@@ -111,23 +105,14 @@ def train(
     def checkpoint() -> None:
         progress.seconds = time.monotonic() - started
         if folder:
-            save_checkpoint(folder, bare, adam, progress, mark)
+            save_checkpoint(folder, objective, adam, progress, mark)
 
     model.train()
     with _signals() as interrupted:
         while progress.step < config.iterations and not progress.stopped:
             step = progress.step
-            noise = generator(config.seed, "noise", step, fabric.device)
             x = rows.batch(order.batch(step), generator(config.seed, "bits", step))
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config, step)
-            optimizer.zero_grad()
-            surrogate, terms = objective(x.to(fabric.device), step, noise)
-            fabric.backward(surrogate)
-            if config.gradient_clip is not None:
-                fabric.clip_gradients(objective, optimizer, max_norm=config.gradient_clip)
-            optimizer.step()
-            window.add(terms)
+            window.add(trainer.step(x, step))
             progress.step = step = step + 1
 
             last, stopping = step == config.iterations, bool(interrupted)

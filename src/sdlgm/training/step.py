@@ -1,4 +1,4 @@
-"""What a step of the training minimises, and the schedules that it follows."""
+"""A step of the training: what it minimises, the schedules that it follows, what it does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sdlgm.models import SDLGM
 from sdlgm.objectives import active_features, temperatures, training_objective
 from sdlgm.random import generator
 
-__all__ = ["TERMS", "Objective", "kl_weight", "learning_rate", "temperature"]
+__all__ = ["TERMS", "Objective", "Trainer", "kl_weight", "learning_rate", "temperature"]
 
 TERMS = ("reconstruction", "kl_gates", "kl_features")
 """Parts of the objective that are logged."""
@@ -86,3 +86,48 @@ class Objective(nn.Module):
         feature = temperature(shape.feature_temperature, decay, step)
         self.model.log_gate_temperature.fill_(math.log(gate))
         self.model.log_feature_temperature.fill_(math.log(feature))
+
+
+class Trainer:
+    """A model, its objective and its optimiser on their device, and what one step does.
+
+    Parameters
+    ----------
+    model, config
+        What is trained, in place, and how.
+    """
+
+    def __init__(self, model: SDLGM, config: TrainingConfig) -> None:
+        from lightning_fabric import Fabric
+
+        self.config = config
+        self.fabric = Fabric(
+            accelerator=config.accelerator,
+            devices=1,
+            precision=config.precision,  # type: ignore[arg-type]
+        )
+        self.objective = Objective(model, config)
+        self.objective.to(self.fabric.device)
+        fused = self.fabric.device.type in ("cpu", "cuda")
+        self.adam = torch.optim.Adam(
+            self.objective.parameters(), lr=config.learning_rate, fused=fused
+        )
+        # Fabric's optimiser holds groups of its own, which do not follow a restored state: rates
+        # are set in ours.
+        self._wrapped, self._optimizer = self.fabric.setup(self.objective, self.adam)
+
+    def step(self, x: Tensor, step: int) -> Tensor:
+        """Take gradient step number ``step`` on a batch; return its terms (see ``TERMS``)."""
+        config, device = self.config, self.fabric.device
+        noise = generator(config.seed, "noise", step, device)
+        for group in self.adam.param_groups:
+            group["lr"] = learning_rate(config, step)
+        self.adam.zero_grad()
+        surrogate, terms = self._wrapped(x.to(device), step, noise)
+        self.fabric.backward(surrogate)
+        if config.gradient_clip is not None:
+            self.fabric.clip_gradients(
+                self._wrapped, self._optimizer, max_norm=config.gradient_clip
+            )
+        self._optimizer.step()
+        return terms
