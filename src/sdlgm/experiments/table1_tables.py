@@ -67,7 +67,7 @@ def _jang(found: Found, size: Profile) -> list[str]:
     about = (
         f"Protocol of Jang et al. 2017 on {size.source}: one linear layer each way (784-200-784, "
         "784-(20x10)-784), bits drawn once for training, validation and test, 5/6 of the training "
-        f"digits for {size.iterations:,} iterations of batch 100 and 1/6 to choose the rate (of "
+        f"digits for {size.iterations:,} iterations of batch 100 and 1/6 to choose Adam's rate (of "
         f"{', '.join(f'{rate:g}' for rate in size.rates)}, by {size.selection:,} iterations of "
         "seed 0) and the weights that are kept. *Bound* is the importance-weighted bound of "
         f"{size.importance_samples:,} hard codes on {size.bound_rows:,} test digits; *ELBO* the "
@@ -109,8 +109,8 @@ def _paper(found: Found, size: Profile) -> list[str]:
         f"The paper's protocol on {size.source}: networks [512, 384, 256], batch 100, "
         f"{size.iterations:,} iterations, Adam. *Relaxed objective* is the paper's number: **it is "
         "no bound**. Beside it, of the same weights and on the same test digits, the negative ELBO "
-        f"and the bound of {size.importance_samples:,} hard codes (on the first "
-        f"{size.bound_rows:,} test digits). Nats per sample, lower is better; mean ± standard "
+        f"and the bound of {size.importance_samples:,} hard codes (on "
+        f"{size.bound_rows:,} of the test digits, evenly spaced). Nats per sample, lower is better; mean ± standard "
         "deviation over seeds. *Training* is the mean of the objective over the last 200 "
         "iterations."
     )
