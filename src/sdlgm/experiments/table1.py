@@ -92,13 +92,13 @@ def reproduce(
         raise SDLGMError(f"jobs must be a positive integer, got {jobs}.")
     size, known = PROFILES[protocol, profile], methods(protocol)
     chosen = choose(only, known, "method")
+    plan = [(name, seed) for name in chosen for seed in seeds_of(known[name], size, seeds)]
+    plan.sort(key=lambda cell: cell[1])
     if protocol == "jang":
         rates = [(name, rate) for name in chosen for rate in size.rates]
         tried = _parallel(functools.partial(_rate_cell, out, size, profile), rates, jobs)
         for place, (name, rate, value) in enumerate(tried, 1):
             say(f"rates [{place}/{len(rates)}] {name}, {rate:g}: {value:.2f} nats on held-out rows")
-    plan = [(name, seed) for name in chosen for seed in seeds_of(known[name], size, seeds)]
-    plan.sort(key=lambda cell: cell[1])
     done = _parallel(functools.partial(_cell, out, protocol, size, profile), plan, jobs)
     for place, (name, seed, numbers) in enumerate(done, 1):
         say(

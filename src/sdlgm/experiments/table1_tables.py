@@ -109,10 +109,9 @@ def _paper(found: Found, size: Profile) -> list[str]:
         f"The paper's protocol on {size.source}: networks [512, 384, 256], batch 100, "
         f"{size.iterations:,} iterations, Adam. *Relaxed objective* is the paper's number: **it is "
         "no bound**. Beside it, of the same weights and on the same test digits, the negative ELBO "
-        f"and the bound of {size.importance_samples:,} hard codes (on "
-        f"{size.bound_rows:,} of the test digits, evenly spaced). Nats per sample, lower is better; mean ± standard "
-        "deviation over seeds. *Training* is the mean of the objective over the last 200 "
-        "iterations."
+        f"and the bound of {size.importance_samples:,} hard codes (on {size.bound_rows:,} of the "
+        "test digits, evenly spaced). Nats per sample, lower is better; mean ± standard deviation "
+        "over seeds. *Training* is the mean of the objective over the last 200 iterations."
     )
     head = (
         "| method | relaxed objective, test | training | published test / training "
