@@ -66,7 +66,7 @@ def test_the_first_batch_is_unbiased_too(name: str, generator: torch.Generator) 
     """It is centred on the other samples: small batches, where the own sample would show."""
     posterior, loss = random_posterior(FAMILIES["groups"], generator), curved_loss(6, generator)
     baseline, parts = Baseline(6, 2, hidden=1), []
-    for _ in range(600):
+    for _ in range(500):
         baseline.batches.zero_()
         estimator = get_estimator(name, baseline=baseline)
         parts.append(gradient_draws(estimator, posterior, loss, 2, generator=generator).mean(0))
@@ -109,12 +109,12 @@ def test_it_learns_to_predict_and_lowers_the_variance(
 
     def spread(baseline: Baseline) -> Tensor:
         baseline.eval()
-        return torch.stack([gradient(baseline) for _ in range(100)]).var(0).sum()
+        return torch.stack([gradient(baseline) for _ in range(60)]).var(0).sum()
 
     untrained, baseline = Baseline(6, 2), Baseline(6, 2)
     untrained.load_state_dict(baseline.state_dict())
     optimizer = torch.optim.Adam(baseline.parameters(), lr=1e-2)
-    for _ in range(200):
+    for _ in range(120):
         optimizer.zero_grad()
         gradient(baseline)
         optimizer.step()
