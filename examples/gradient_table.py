@@ -94,19 +94,8 @@ def main() -> None:
                 columns = {key: [asdict(f)[key] for f in found] for key in asdict(found[0])}
                 columns["max_z"] = [max(columns["max_z"])]
                 for metric, values in columns.items():
-                    rows.append(
-                        row(
-                            label,
-                            values,
-                            [asked.seed],
-                            dataset="random posteriors and losses",
-                            family=family,
-                            protocol=protocol,
-                            metric=metric,
-                            posteriors=POSTERIORS,
-                            draws=asked.draws,
-                        )  # fmt: skip
-                    )
+                    about = {"dataset": "random losses", "family": family, "protocol": protocol}
+                    rows.append(row(label, values, [asked.seed], metric=metric, **about))
                 mean = {key: statistics.fmean(values) for key, values in columns.items()}
                 lines.append(
                     f"| {label} | {family} | {'yes' if mean['max_z'] < LIMIT else 'no'} "
