@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from helpers import random_code
 from sdlgm.distributions import GatedMultinomial, grouped_gated_multinomial
@@ -45,14 +46,30 @@ def test_a_baseline_leaves_the_mean_alone(
     assert compare(draws, exact_gradient(posterior, loss)).max_z < 4.8
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_baseline_adds_no_bias_to_darns_own(family: str, generator: torch.Generator) -> None:
+    shape = FAMILIES[family]
+    posterior, loss = random_posterior(shape, generator), curved_loss(shape.features, generator)
+    baseline = settled(Baseline(shape.features, shape.groups), -0.7, 2.0)
+    estimator = get_estimator("darn", baseline=baseline)
+    plain, centred = (
+        gradient_draws(e, posterior, loss, 20_000, generator=generator) for e in ("darn", estimator)
+    )
+    assert not torch.allclose(plain[:100], centred[:100])
+    gap = (plain.mean(0) - centred.mean(0)).abs()
+    error = ((plain.var(0) + centred.var(0)) / len(plain)).sqrt()
+    assert (gap <= 4.5 * error).all()
+
+
 @pytest.mark.parametrize("name", ["score_function", "muprop"])
 def test_the_first_batch_is_unbiased_too(name: str, generator: torch.Generator) -> None:
     """It is centred on the other samples: small batches, where the own sample would show."""
     posterior, loss = random_posterior(FAMILIES["groups"], generator), curved_loss(6, generator)
-    parts = []
-    for _ in range(3000):
-        estimator = get_estimator(name, baseline=Baseline(6, 2, hidden=1))
-        parts.append(gradient_draws(estimator, posterior, loss, 3, generator=generator).mean(0))
+    baseline, parts = Baseline(6, 2, hidden=1), []
+    for _ in range(500):
+        baseline.batches.zero_()
+        estimator = get_estimator(name, baseline=baseline)
+        parts.append(gradient_draws(estimator, posterior, loss, 2, generator=generator).mean(0))
     assert compare(torch.stack(parts), exact_gradient(posterior, loss)).max_z < 4.5
 
 
@@ -68,48 +85,55 @@ def test_normalisation_divides_the_whole_estimate(name: str, generator: torch.Ge
         assert compare(draws, factor * exact_gradient(posterior, loss)).max_z < 4.5
 
 
-@pytest.mark.parametrize("name", WITH)
+@pytest.mark.parametrize("name", ["score_function", "muprop"])
 def test_it_learns_to_predict_and_lowers_the_variance(
     name: str, generator: torch.Generator
 ) -> None:
     """Losses of very different means a sample, which a running mean cannot follow."""
-    posterior = random_code(generator, batch=(64,), spread=2.0)
-    offsets = 30 * posterior.base.feature_logits[:, 0, 0].detach().tanh()
+    gates = torch.randn(64, 2, generator=generator)
+    logits = 2 * torch.randn(64, 6, generator=generator)
+    offsets = 30 * logits[:, 0].tanh()
 
-    def loss(z: torch.Tensor) -> torch.Tensor:
-        return offsets + (z @ torch.arange(6.0).double() - 4).square() - 100
-
-    def spread(baseline: Baseline | None) -> torch.Tensor:
+    def gradient(baseline: Baseline) -> Tensor:
+        wanted = logits.clone().requires_grad_()
+        posterior = grouped_gated_multinomial(4, gates, wanted)
         estimator = get_estimator(name, baseline=baseline)
-        logits = posterior.base.feature_logits
-        draws = torch.stack([
-            torch.autograd.grad(estimator(posterior, loss, generator=generator).surrogate.sum(),
-                                logits)[0]
-            for _ in range(50)
-        ])  # fmt: skip
-        return draws.var(0).sum()
+        surrogate = estimator(
+            posterior,
+            # For the tangents of MuProp the offset has to be in the curvature.
+            lambda z: offsets * (1 + z.sum(-1).square()) + z.sin().sum(-1) - 100,
+            generator=generator,
+        ).surrogate
+        surrogate.mean().backward()
+        return wanted.grad  # type: ignore[return-value]
 
-    baseline = Baseline(6, 2, generator=generator)
+    def spread(baseline: Baseline) -> Tensor:
+        baseline.eval()
+        return torch.stack([gradient(baseline) for _ in range(60)]).var(0).sum()
+
+    untrained, baseline = Baseline(6, 2), Baseline(6, 2)
+    untrained.load_state_dict(baseline.state_dict())
     optimizer = torch.optim.Adam(baseline.parameters(), lr=1e-2)
-    errors = []
-    for _ in range(300):
+    for _ in range(120):
         optimizer.zero_grad()
-        signal = get_estimator(name, baseline=baseline)(posterior, loss, generator=generator)
-        signal.surrogate.mean().backward()
+        gradient(baseline)
         optimizer.step()
-        errors.append(baseline.variance.item())
-    assert sum(errors[-50:]) < 0.7 * sum(errors[:50]) or name != "score_function"
-    baseline.eval()
+    untrained.mean.copy_(baseline.mean)
+    untrained.variance.copy_(baseline.variance)
+    untrained.batches.copy_(baseline.batches)
     before = {key: value.clone() for key, value in baseline.state_dict().items()}
-    assert spread(baseline) < spread(None)
+    assert spread(baseline) < 0.9 * spread(untrained)
     for key, value in baseline.state_dict().items():
-        torch.testing.assert_close(value, before[key], rtol=0, atol=0)  # eval mode
+        torch.testing.assert_close(value, before[key], rtol=0, atol=0)  # not in eval mode
 
 
-def test_statistics_are_from_before_the_batch(generator: torch.Generator) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_statistics_are_from_before_the_batch(
+    dtype: torch.dtype, generator: torch.Generator
+) -> None:
     posterior = random_code(generator, batch=(5,))
     baseline = Baseline(6, 2, decay=0.5)
-    first = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0], dtype=torch.float64)
+    first = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0], dtype=dtype)
     centred = baseline(posterior, first)
     others = (first.sum() - first) / 4
     torch.testing.assert_close(centred.signal, first - others)
@@ -124,10 +148,10 @@ def test_statistics_are_from_before_the_batch(generator: torch.Generator) -> Non
     assert alone.signal.item() == 4.0
 
 
-def test_training_goes_on_from_a_checkpoint(generator: torch.Generator) -> None:
-    posterior = random_code(generator, batch=(8,))
+def test_training_goes_on_from_a_checkpoint() -> None:
 
-    def step(baseline: Baseline, number: int) -> torch.Tensor:
+    def step(baseline: Baseline, number: int) -> Tensor:
+        posterior = random_code(torch.Generator().manual_seed(5), batch=(8,))
         source = torch.Generator().manual_seed(number)
         estimator = get_estimator("score_function", baseline=baseline)
         surrogate = estimator(posterior, lambda z: z.square().sum(-1), generator=source).surrogate

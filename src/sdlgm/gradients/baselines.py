@@ -139,7 +139,8 @@ class Baseline(nn.Module):
     def _statistics(self, signal: Tensor, samples: int) -> tuple[Tensor, Tensor]:
         """Mean and variance to use for a batch: none of them depends on a sample's own draw."""
         if self.batches > 0 or samples < 2:
-            return self.mean.to(signal), self.variance.to(signal)
+            # Copies, for the buffers move before the caller is done.
+            return self.mean.to(signal, copy=True), self.variance.to(signal, copy=True)
         # The first batch has none from before: take those of the other samples.
         rows = signal.reshape(samples, -1)
         others = rows.numel() - rows.shape[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ __all__ = [
     "Family",
     "GradientCheck",
     "check_gradient",
+    "compare",
     "curved_loss",
     "exact_gradient",
     "exact_importance_gradient",
@@ -199,7 +201,7 @@ def check_gradient(
     draws: int = 20_000,
     *,
     generator: torch.Generator | None = None,
-    **options: object,
+    **options: Any,
 ) -> GradientCheck:
     """Compare draws of an estimator with the exact gradient of its objective.
 
@@ -210,8 +212,7 @@ def check_gradient(
     if multi_sample(estimator):
         options = {"samples": 2, **options}
         prior = uniform_prior(posterior)
-        samples = int(str(options["samples"]))
-        truth = exact_importance_gradient(posterior, loss, prior, samples)
+        truth = exact_importance_gradient(posterior, loss, prior, options["samples"])
     else:
         prior, truth = None, exact_gradient(posterior, loss)
     bound = get_estimator(estimator, **options)
@@ -220,7 +221,7 @@ def check_gradient(
 
 
 def compare(draws: Tensor, truth: Tensor, decoder_calls: float = math.nan) -> GradientCheck:
-    """Compare draws of shape ``(n, d)`` with the truth of shape ``(d,)``."""
+    """Compare draws of a gradient, shape ``(n, d)``, with the exact one, shape ``(d,)``."""
     mean, spread = draws.mean(0), draws.std(0)
     gap, error = mean - truth, spread / math.sqrt(len(draws))
     varies = error > 1e-12 * truth.norm()

@@ -33,7 +33,7 @@ def darn(
 
     within each group. :math:`\bar e` is the mean of a slot whose outcomes are all equally
     probable: 1/2 for a Bernoulli, 1/K for a categorical of K, 1/(K + 1) with a gate. ``baseline``
-    predicts what is left, one number for all groups of a sample.
+    predicts the mean of what is left, one number for all groups of a sample; it need not help.
 
     - Bias: none for losses that are linear in each slot. For Bernoulli slots this is ``reinmax``,
       and quadratic ones do no harm either; with more outcomes curvature within a slot biases it.
