@@ -266,7 +266,11 @@ def _reproduce_parser() -> Parser:
   sdlgm reproduce counts --profile smoke --out runs/smoke
   sdlgm reproduce counts --only columns random-forest --seeds 2""",
     )
-    parser.add_argument("name", choices=EXPERIMENTS, help="counts: how many of each, Table III.")
+    parser.add_argument(
+        "name",
+        choices=EXPERIMENTS,
+        help="counts: how many of each, Table III. figures: figures 3 and 4.",
+    )
     parser.add_argument(
         "--profile",
         choices=("smoke", "full"),
@@ -295,7 +299,7 @@ def _reproduce(options: Namespace) -> None:
     say(f"{path}, {path.with_suffix('.md')} and {path.with_suffix('.html')} are ready.")
 
 
-EXPERIMENTS = ("counts",)
+EXPERIMENTS = ("counts", "figures")
 """Modules of sdlgm.experiments that can be reproduced."""
 
 COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], None], str]] = {
