@@ -58,9 +58,9 @@ def test_the_results_file_has_its_form(out: Path) -> None:
         total = sum(by[model, part]["value"] for part in parts)
         assert by[model, ratio]["value"] == pytest.approx(total)
         assert 0 <= by[model, "tv_law"]["value"] <= 1
-    assert by["mean digit", "reconstruction_codes"]["value"] > 10
-    assert 0.1 < by["largest class", "neighbours_codes"]["value"] < 0.2
-    assert by["PCA of grey values, 64", "neighbours_codes"]["value"] > 0.8
+    assert by["mean digit", "nll"]["value"] > 10
+    assert 0.1 < by["largest class", "neighbours"]["value"] < 0.2
+    assert by["PCA of grey values, 64", "neighbours"]["value"] > 0.8
     assert by["default", "nll_bound"]["importance_samples"] == 2
 
 

@@ -114,17 +114,17 @@ def measure_baselines(dataset: Dataset, digits: Digits) -> dict[str, Numbers]:
     pca = PCA(components, random_state=0).fit(dataset.train.grey().numpy())
 
     def near(features: Tensor) -> Numbers:
-        return {"neighbours_codes": neighbour_accuracy(features, digits.labels)}
+        return {"neighbours": neighbour_accuracy(features, digits.labels)}
 
     def reduced(values: Tensor) -> Tensor:
         return torch.from_numpy(pca.transform(values.numpy()))
 
     return {
         "mean digit": {
-            "reconstruction_codes": float(loss),
-            "pixel_error_codes": _pixel_error(mean, digits.bits),
+            "nll": float(loss),
+            "pixel_error": _pixel_error(mean, digits.bits),
         },
-        "largest class": {"neighbours_codes": float(majority)},
+        "largest class": {"neighbours": float(majority)},
         "bits": near(digits.bits),
         "grey values": near(digits.grey),
         f"PCA of bits, {components}": near(reduced(digits.bits)),

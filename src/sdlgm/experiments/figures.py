@@ -223,8 +223,8 @@ def _figure4(
             )
         )
     for name, found in baselines.items():
-        if "neighbours_codes" in found:
-            accuracies[name] = found["neighbours_codes"]
+        if "neighbours" in found:
+            accuracies[name] = found["neighbours"]
     first = next(iter(looks))
     gates = f"Gate by gate: {MODELS[first].title}", looks[first].slots.gate_logits.ravel()
     figure = drawing.draw_codes(
@@ -238,7 +238,7 @@ def _figure4(
         "Figure 4: a map of the codes, and how many slots they open",
         _save(figure, out / "figure4.png"),
         "maps of codes coloured by digit, and histograms of open slots and sparsity logits",
-        "Maps: numbers stand at the medians of their classes. Open slots: bars are one draw of "
+        "Maps: a number stands where its class is densest. Open slots: bars are one draw of "
         "each digit's code, the solid line the mean of the digits' own laws. Sparsity logits: "
         "those of the digits on bins one slot wide (of 40 gates, the logit of their mean).",
     )

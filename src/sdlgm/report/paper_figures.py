@@ -86,7 +86,7 @@ def draw_strips(strips: Sequence[Strip]) -> bytes:
         row[0].text(y=0.46, s=strip.note, color=GREY, fontsize=8, va="top", **said)
         for axis, image in zip(row[1:], strip.images, strict=True):
             axis.imshow(image, cmap=inks[strip.is_code], vmin=0, vmax=1, interpolation="nearest")
-    return png(figure, 130)
+    return png(figure, 130, colours=128)
 
 
 def draw_codes(
@@ -122,7 +122,7 @@ def draw_codes(
     _map(axes[0, -1], plane, labels, title, note)
     _bars(axes[1, -1], accuracies)
     _gates(axes[2, -1], *gate_logits)
-    return png(figure, 100)
+    return png(figure, 100, colours=128)
 
 
 def _map(axis: Any, plane: Array, labels: NDArray[np.int64], title: str, note: str) -> None:
@@ -132,7 +132,7 @@ def _map(axis: Any, plane: Array, labels: NDArray[np.int64], title: str, note: s
     axis.scatter(plane[:, 0], plane[:, 1], s=4, c=colours, linewidths=0, alpha=0.8)
     halo = [patheffects.withStroke(linewidth=3, foreground="white")]
     for label in np.unique(labels):
-        place = np.median(plane[labels == label], axis=0)
+        place = _densest(plane[labels == label])
         axis.annotate(
             str(label), place, ha="center", va="center", fontsize=15, weight="bold", color=INK,
             path_effects=halo,
@@ -140,6 +140,12 @@ def _map(axis: Any, plane: Array, labels: NDArray[np.int64], title: str, note: s
     axis.set_aspect("equal", adjustable="datalim")
     axis.axis("off")
     _head(axis, title, note)
+
+
+def _densest(places: Array) -> Array:
+    """Return the place that is nearest to a third of the others, so that it lies among its own."""
+    apart = np.linalg.norm(places[:, None] - places[None], axis=-1)
+    return places[np.quantile(apart, 1 / 3, axis=1).argmin()]
 
 
 def _slots(axis: Any, column: Column) -> None:
@@ -193,8 +199,10 @@ def _bars(axis: Any, accuracies: Mapping[str, float]) -> None:
         axis.plot([0, value], [place, place], color=SOFT, linewidth=1)
         axis.plot(value, place, "o", color=ACCENT, markersize=6)
         said = {"textcoords": "offset points", "fontsize": 8}
-        axis.annotate(name, (0, place), xytext=(1, 2), color=GREY, va="bottom", **said)
-        axis.annotate(f"{value:.1%}", (value, place), xytext=(7, 0), color=INK, va="center", **said)
+        axis.annotate(name, (0, place), xytext=(1, 4), color=GREY, va="bottom", **said)
+        axis.annotate(
+            f"{value:.1%}", (value, place), xytext=(7, -1), color=INK, va="center", **said
+        )
     axis.set_ylim(-0.6, len(ordered))
     axis.set_yticks([])
     axis.set_xlim(0, 1.15)
