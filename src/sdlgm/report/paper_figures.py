@@ -129,7 +129,7 @@ def _map(axis: Any, plane: Array, labels: NDArray[np.int64], title: str, note: s
     from matplotlib import patheffects
 
     colours = np.array(CLASSES)[labels % len(CLASSES)]
-    axis.scatter(plane[:, 0], plane[:, 1], s=4, c=colours, linewidths=0, alpha=0.8)
+    axis.scatter(plane[:, 0], plane[:, 1], s=6, c=colours, linewidths=0, alpha=0.8)
     halo = [patheffects.withStroke(linewidth=3, foreground="white")]
     for label in np.unique(labels):
         place = _densest(plane[labels == label])
