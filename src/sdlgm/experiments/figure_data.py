@@ -105,9 +105,8 @@ class OpenSlots:
     expected: Array
     """Expected number of open slots of each sample, shape ``(n,)``."""
     rounded: Array
-    """Share of the samples whose expected number rounds to each, shape ``(L0 + 1,)``."""
-    logits: Array
-    """``logit(E[L_i] / L0)`` of each sample, shape ``(n,)``: for one group the sparsity logit."""
+    """Share of the samples whose expected number rounds to each, shape ``(L0 + 1,)``: for one group
+    the histogram of the sparsity logits, on bins one slot wide."""
     gate_logits: Array
     """All sparsity logits, shape ``(n, G)``."""
     within: float
@@ -145,7 +144,6 @@ def open_slots(decoded: Decoded, prior_gate: float = 0.5) -> OpenSlots:
         prior=binomial_law(budget, prior_gate),
         expected=means,
         rounded=_histogram(means.round(), budget),
-        logits=np.log(means) - np.log(budget - means),
         gate_logits=decoded.gate_logits.double().numpy(),
         within=float(variances.mean() / scale),
         between=float(means.var() / scale),
