@@ -314,6 +314,7 @@ def _reproduce(options: Namespace) -> None:
 
 EXPERIMENTS = {
     "counts": "counts: how many of each, Table III.",
+    "figures": "figures: what codes look like, figures 3 and 4.",
     "table1": "table1: bounds of discrete latents, Table I.",
 }
 """Modules of sdlgm.experiments that can be reproduced, and what they are."""
