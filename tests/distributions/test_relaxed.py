@@ -128,3 +128,22 @@ def test_shapes_and_errors(generator: torch.Generator) -> None:
         RelaxedGatedMultinomial(3, torch.zeros(2), torch.zeros(2, 5), 0.0, 1.0, validate_args=True)
     with pytest.raises(NotImplementedError):
         q.log_prob(torch.zeros(2, 5))
+
+
+def test_a_draw_is_the_sum_of_its_gated_slots(generator: torch.Generator) -> None:
+    q = RelaxedGatedMultinomial(3, torch.zeros(2), torch.zeros(2, 5), 1.0, 2.0)
+    state = generator.get_state()
+    gates, slots = q.rsample_slots((4,), generator=generator)
+    assert gates.shape == (4, 2, 3)
+    assert slots.shape == (4, 2, 3, 5)
+    generator.set_state(state)
+    whole = q.rsample((4,), generator=generator)
+    torch.testing.assert_close(whole, (gates.unsqueeze(-1) * slots).sum(-2))
+
+
+def test_gates_that_are_always_open(generator: torch.Generator) -> None:
+    heat = torch.tensor(1.5, requires_grad=True)
+    q = RelaxedGatedMultinomial(3, torch.full((2,), torch.inf), torch.zeros(2, 5), heat, heat)
+    z = q.rsample(generator=generator)
+    torch.testing.assert_close(z.sum(-1), torch.full((2,), 3.0))
+    assert torch.autograd.grad(z.square().sum(), heat)[0].isfinite()

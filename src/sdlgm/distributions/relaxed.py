@@ -99,9 +99,7 @@ class RelaxedGatedMultinomial(Distribution):
         """
         shape = self._extended_shape(sample_shape)
         batch, slots = shape[:-1], (*shape[:-1], self.total_count)
-        logits = self.gate_logits.unsqueeze(-1)
-        noise = gumbel(slots, logits, generator) - gumbel(slots, logits, generator)
-        gates = torch.sigmoid((logits + noise) / self.gate_temperature.unsqueeze(-1))
+        gates = self._gates(Size(slots), generator)
         rows: Tensor = _MixedSlots.apply(
             gates.reshape(-1, self.total_count),
             self.feature_logits.expand(shape).reshape(-1, shape[-1]),
@@ -109,6 +107,31 @@ class RelaxedGatedMultinomial(Distribution):
             generator,
         )
         return rows.view(shape)
+
+    def rsample_slots(
+        self, sample_shape: Any = (), generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        r"""Draw what a code is the sum of: gates (eq. 8) and contents (eq. 10) of the slots.
+
+        Shapes ``(*sample, *batch, L0)`` and ``(*sample, *batch, L0, K)``. A gate exceeds 1/2 with
+        probability :math:`\lambda`, and a slot's largest entry is ``k`` with probability
+        :math:`\pi_k`, at any temperature.
+        """
+        shape = Size(sample_shape) + self.batch_shape + (self.total_count,)
+        gates = self._gates(shape, generator)
+        noise = gumbel(shape + self.event_shape, self.gate_logits, generator)
+        temperature = self.feature_temperature[..., None, None]
+        slots = torch.softmax((self.feature_logits.unsqueeze(-2) + noise) / temperature, dim=-1)
+        return gates, slots
+
+    def _gates(self, shape: Size, generator: torch.Generator | None) -> Tensor:
+        """Draw relaxed gates (eq. 8)."""
+        # A gate that is always open has an infinite logit; one that is merely huge is as open, and
+        # keeps the gradient of the temperature finite.
+        limit = torch.finfo(self.gate_logits.dtype).max ** 0.5
+        logits = self.gate_logits.clamp(-limit, limit).unsqueeze(-1)
+        noise = gumbel(shape, logits, generator) - gumbel(shape, logits, generator)
+        return torch.sigmoid((logits + noise) / self.gate_temperature.unsqueeze(-1))
 
     def sample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
         """Draw without gradients; see :meth:`rsample`."""

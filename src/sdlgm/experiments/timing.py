@@ -27,7 +27,7 @@ from sdlgm.experiments.results import choose, row, write_markdown, write_results
 from sdlgm.models import SDLGM
 from sdlgm.nn import DataStatistics, mlp
 from sdlgm.random import generator
-from sdlgm.training.loop import Trainer
+from sdlgm.training.step import Trainer
 
 __all__ = ["CONTENDERS", "PROFILES", "Measured", "Size", "measure", "reproduce"]
 
@@ -198,7 +198,7 @@ def measure(
     """Time a training step of every contender, in turns: A B C A B C ...
 
     A step is forward pass, backward pass and Adam: of ours all that
-    :meth:`sdlgm.training.loop.Trainer.step` does. Left out of both are reading and binarising data,
+    :meth:`sdlgm.training.step.Trainer.step` does. Left out of both are reading and binarising data,
     logs and checkpoints.
     """
     if threads < 1:
@@ -231,8 +231,6 @@ def reproduce(
     out: Path | str,
     *,
     profile: str = "full",
-    seeds: int | None = None,
-    only: Sequence[str] | None = None,
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201
 ) -> Path:
     """Measure on one thread, and write timing.json and timing.md.
@@ -243,18 +241,14 @@ def reproduce(
         Folder of the results.
     profile
         ``"full"`` (the paper's networks, 400 rounds) or ``"smoke"``.
-    seeds, only
-        Not for this experiment: steps take as long with any seed, and ratios need all of them.
     say
         Takes lines of progress.
 
     Raises
     ------
     SDLGMError
-        If the profile is unknown, or ``seeds`` or ``only`` are given.
+        If the profile is unknown.
     """
-    if seeds is not None or only is not None:
-        raise SDLGMError("timing takes neither --seeds nor --only: it times all, in turns.")
     (name,) = choose([profile], PROFILES, "profile")
     measured = measure(PROFILES[name], say=say)
     out = Path(out)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sdlgm.gradients.registry import Code, Estimate, Loss, register, split, ungrouped
+from sdlgm.gradients._support import evaluate, split, ungrouped
+from sdlgm.gradients.registry import Code, Estimate, Loss, register
 
 __all__ = ["reinmax"]
 
@@ -40,7 +41,7 @@ def reinmax(posterior: Code, loss: Loss, *, generator: torch.Generator | None = 
         base.feature_probs.detach(),
         base.total_count,
     ).view_as(drawn)
-    value = loss(codes)
+    value = evaluate(loss, codes)
     return Estimate(value, value.detach(), drawn)
 
 

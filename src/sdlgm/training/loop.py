@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import signal
 import threading
 import time
@@ -21,18 +20,18 @@ from sdlgm.config import TrainingConfig, to_dict
 from sdlgm.data import Rows
 from sdlgm.errors import DataError, TrainingError
 from sdlgm.evaluation import check_rows
-from sdlgm.gradients import get_estimator
 from sdlgm.models import SDLGM
-from sdlgm.objectives import active_features, negative_elbo, temperatures, training_objective
+from sdlgm.objectives import negative_elbo
 from sdlgm.random import generator
 from sdlgm.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
 from sdlgm.training.log import Log
 from sdlgm.training.order import Order
+from sdlgm.training.step import TERMS, Trainer, kl_weight, learning_rate
 
-__all__ = ["Interrupted", "Result", "Trainer", "train"]
+__all__ = ["Interrupted", "Result", "train"]
 
 LOG_EVERY = 100
-TERMS = ("reconstruction", "kl_gates", "kl_features")
+RELAXED = ("gumbel_softmax", "st_gumbel_softmax", "slope_annealed_st")
 
 
 class Interrupted(TrainingError):  # noqa: N818 (not a fault)
@@ -95,9 +94,9 @@ def train(
         raise DataError("Early stopping (patience) needs validation rows.")
     folder = None if folder is None else Path(folder)
     trainer = Trainer(model, config)
-    adam = trainer.adam
+    adam, objective = trainer.adam, trainer.objective
     mark = _fingerprint(model, rows, validation, config)
-    progress = load_checkpoint(folder, model, adam, mark) if folder and resume else Progress()
+    progress = load_checkpoint(folder, objective, adam, mark) if folder and resume else Progress()
     log = Log(folder / "log.jsonl" if folder else None, keep_until=progress.step)
     order = Order(len(rows), config.batch_size, config.seed)
     window = _Window(progress.step)
@@ -106,7 +105,7 @@ def train(
     def checkpoint() -> None:
         progress.seconds = time.monotonic() - started
         if folder:
-            save_checkpoint(folder, model, adam, progress, mark)
+            save_checkpoint(folder, objective, adam, progress, mark)
 
     model.train()
     with _signals() as interrupted:
@@ -142,84 +141,6 @@ def train(
     model.eval()
     best = progress.best_step if progress.best else None
     return Result(progress.step, best, progress.seconds, log.lines)
-
-
-class Trainer:
-    """A model, its objective and its optimiser on their device, and what one step does.
-
-    Parameters
-    ----------
-    model, config
-        What is trained, in place, and how.
-    """
-
-    def __init__(self, model: SDLGM, config: TrainingConfig) -> None:
-        from lightning_fabric import Fabric
-
-        self.config = config
-        self.fabric = Fabric(
-            accelerator=config.accelerator,
-            devices=1,
-            precision=config.precision,  # type: ignore[arg-type]
-        )
-        objective = _Objective(model, config)
-        objective.to(self.fabric.device)
-        fused = self.fabric.device.type in ("cpu", "cuda")
-        self.adam = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=fused)
-        # Fabric's optimiser holds groups of its own, which do not follow a restored state: rates
-        # are set in ours.
-        self._objective, self._optimizer = self.fabric.setup(objective, self.adam)
-
-    def step(self, x: Tensor, step: int) -> Tensor:
-        """Take gradient step number ``step`` on a batch; return its terms (see ``TERMS``)."""
-        config, device = self.config, self.fabric.device
-        noise = generator(config.seed, "noise", step, device)
-        for group in self.adam.param_groups:
-            group["lr"] = learning_rate(config, step)
-        self.adam.zero_grad()
-        surrogate, terms = self._objective(x.to(device), kl_weight(config, step), noise)
-        self.fabric.backward(surrogate)
-        if config.gradient_clip is not None:
-            self.fabric.clip_gradients(
-                self._objective, self._optimizer, max_norm=config.gradient_clip
-            )
-        self._optimizer.step()
-        return terms
-
-
-def kl_weight(config: TrainingConfig, step: int) -> float:
-    """Weight of the KL at a step: rises linearly from 0 to 1 over the warm-up, then stays."""
-    warmup = (config.kl_warmup or 0.0) * config.iterations
-    return min(1.0, step / warmup) if warmup else 1.0
-
-
-def learning_rate(config: TrainingConfig, step: int) -> float:
-    """Rate at a step."""
-    if config.schedule == "constant":
-        return config.learning_rate
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / config.iterations))
-
-
-class _Objective(nn.Module):
-    """The training objective as one module, so that Fabric can wrap model and loss together."""
-
-    def __init__(self, model: SDLGM, config: TrainingConfig) -> None:
-        super().__init__()
-        self.model, self.config = model, config
-
-    def forward(self, x: Tensor, weight: float, noise: torch.Generator) -> tuple[Tensor, Tensor]:
-        name = str(self.config.estimator)
-        options = temperatures(self.model) if name == "gumbel_softmax" else {}
-        surrogate, terms = training_objective(
-            self.model,
-            x,
-            get_estimator(name, **options),
-            kl=self.config.kl or "exact",
-            kl_weight=weight,
-            generator=noise,
-        )
-        parts = [getattr(terms, term) for term in TERMS]
-        return surrogate, torch.stack([*parts, active_features(terms.codes).to(x)]).mean(-1)
 
 
 class _Window:
@@ -269,10 +190,10 @@ def _line(
         "learning_rate": learning_rate(config, step - 1),
         "seconds": round(seconds, 3),
     }
-    if config.estimator == "gumbel_softmax":
+    if config.estimator in RELAXED:
         line["gate_temperature"] = model.gate_temperature.item()
         line["feature_temperature"] = model.feature_temperature.item()
-    else:
+    if config.estimator != "gumbel_softmax":  # which decodes no codes
         line["active_features"] = active
     return line
 
