@@ -21,9 +21,9 @@ RATIOS = {
 
 def test_the_benchmark_writes_its_keys(tmp_path: Path) -> None:
     out = tmp_path / "new" / "step_time.json"
+    command = "-m benchmarks step_time --profile smoke --rounds 3 --json"
     subprocess.run(
-        [sys.executable, "-m", "benchmarks", "step_time", "--profile", "smoke", "--rounds", "3"]
-        + ["--json", str(out)],
+        [sys.executable, *command.split(), str(out)],
         cwd=Path(__file__).parents[2],
         check=True,
         capture_output=True,
@@ -48,7 +48,7 @@ def test_the_experiment_writes_rows_and_a_table(
     result = json.loads((tmp_path / "timing.json").read_text())
     assert set(result) == {"experiment", "command", "commit", "versions", "rows"}
     metrics = {line["metric"]: line for line in result["rows"]}
-    assert RATIOS < set(metrics)
+    assert set(metrics) > RATIOS
     assert metrics["ratio_relaxed"]["published"] == pytest.approx(1.44, abs=0.01)
     assert "1.44" in (tmp_path / "timing.md").read_text()
 
