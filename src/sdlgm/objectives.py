@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from sdlgm.distributions import KLForm, KLTerms, kl_terms, log_ratio
-from sdlgm.gradients import Estimator, get_estimator
+from sdlgm.gradients import Code, Estimator, Loss, get_estimator
 from sdlgm.models import SDLGM
 
 __all__ = [
     "ObjectiveTerms",
+    "elbo_surrogate",
     "negative_elbo",
     "nll_bound",
     "relaxed_objective",
@@ -61,12 +62,32 @@ def training_objective(
     The gradient of the surrogate is that of the mean over the batch of ``reconstruction +
     kl_weight * KL``, the reconstruction's passed through the draw by ``estimator``.
     """
-    posterior = model(x)
-    divergence = kl_terms(posterior, model.prior(), kl)
-    estimate = estimator(posterior, _reconstruction(model, x), generator=generator)
-    surrogate = (estimate.surrogate + kl_weight * divergence.total).mean()
+    loss = _reconstruction(model, x)
+    rows, terms = elbo_surrogate(
+        model(x), model.prior(), loss, estimator, kl=kl, kl_weight=kl_weight, generator=generator
+    )
+    return rows.mean(), terms
+
+
+def elbo_surrogate(
+    posterior: Code,
+    prior: Code,
+    loss: Loss,
+    estimator: Estimator,
+    *,
+    kl: KLForm = "exact",
+    kl_weight: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, ObjectiveTerms]:
+    """Return the surrogate of each sample ``(*batch,)``, and the (detached) terms.
+
+    The gradient of the surrogate is that of ``loss + kl_weight * KL``, where ``loss`` maps codes to
+    minus the log-likelihood of the samples.
+    """
+    divergence = kl_terms(posterior, prior, kl)
+    estimate = estimator(posterior, loss, generator=generator)
     terms = _terms(estimate.loss, divergence, estimate.codes)
-    return surrogate, terms
+    return estimate.surrogate + kl_weight * divergence.total, terms
 
 
 @torch.no_grad()

@@ -89,6 +89,27 @@ class RelaxedGatedMultinomial(Distribution):
 
     def rsample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
         """Draw differentiably; shape ``(*sample, *batch, K)``, sums at most ``total_count``."""
+        gates, slots = self._rsample_slots(sample_shape, generator)
+        return torch.matmul(gates.unsqueeze(-2), slots).squeeze(-2)
+
+    def rsample_absence(
+        self, sample_shape: Any = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        r"""Draw the log of relaxed absence differentiably, shape ``(*sample, *batch, K)``.
+
+        .. math:: \textstyle\sum_{\ell=1}^{L_0} \log(1 - \omega_\ell z_{\ell,k})
+
+        For hard gates and slots this is 0 for an absent feature and minus infinity for one that is
+        present; here each factor is at least the floating type's epsilon.
+        """
+        gates, slots = self._rsample_slots(sample_shape, generator)
+        present = (gates.unsqueeze(-1) * slots).clamp(max=1 - torch.finfo(slots.dtype).eps)
+        return torch.log1p(-present).sum(-2)
+
+    def _rsample_slots(
+        self, sample_shape: Any, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Draw gates ``(*sample, *batch, L0)`` and slots ``(*sample, *batch, L0, K)``."""
         shape = Size(sample_shape) + self.batch_shape + (self.total_count,)
         logits = self.gate_logits.unsqueeze(-1)
         noise = gumbel(shape, logits, generator) - gumbel(shape, logits, generator)
@@ -96,7 +117,7 @@ class RelaxedGatedMultinomial(Distribution):
         noise = gumbel(shape + self.event_shape, logits, generator)
         temperature = self.feature_temperature[..., None, None]
         slots = F.softmax((self.feature_logits.unsqueeze(-2) + noise) / temperature, dim=-1)
-        return torch.matmul(gates.unsqueeze(-2), slots).squeeze(-2)
+        return gates, slots
 
     def sample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
         """Draw without gradients; see :meth:`rsample`."""

@@ -1,5 +1,6 @@
 """Encoders, decoders and likelihoods: the parts that models are made of."""
 
+from sdlgm.nn.ensemble import EnsembleLinear, EnsembleMLP, drop
 from sdlgm.nn.likelihoods import (
     Bernoulli,
     Categorical,
@@ -16,11 +17,14 @@ __all__ = [
     "Bernoulli",
     "Categorical",
     "DataStatistics",
+    "EnsembleLinear",
+    "EnsembleMLP",
     "Gaussian",
     "Likelihood",
     "Poisson",
     "check_data",
     "data_statistics",
+    "drop",
     "likelihood",
     "linear",
     "mlp",
