@@ -8,6 +8,7 @@ from sdlgm.estimators.baselines import (
     PoissonCounter,
     SoftmaxCounter,
 )
+from sdlgm.estimators.classifier import SDLGMClassifier
 from sdlgm.estimators.counter import SDLGMCounter
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "CounterNotFittedError",
     "ForestCounter",
     "PoissonCounter",
+    "SDLGMClassifier",
     "SDLGMCounter",
     "SoftmaxCounter",
 ]
