@@ -173,15 +173,18 @@ class LabelNetwork:
             yield torch.from_numpy(index), code.absence_log_probs[..., : config.labels]
 
     def held_out(
-        self, rows: Table, members: MemberRows
+        self, training: LabelTraining
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-        """Yield rows and probabilities of labels by the members that did not learn from them."""
-        for index, absent in self.absences(rows):
-            held = members.held[:, index].double()
+        """Yield rows and probabilities of labels by the members that did not learn from them.
+
+        Rows without weight, or that every member learned from, are left out.
+        """
+        for index, absent in self.absences(training.rows):
+            held = training.members.held[:, index].double()
             number = held.sum(0)
             weight = held / number.clamp_min(1)
             mean = torch.einsum("mb,mbk->bk", weight, -torch.expm1(absent.double()))
-            some = number > 0
+            some = (number > 0) & (training.sample_weight[index] > 0)
             yield index[some].numpy(), mean[some].numpy()
 
 

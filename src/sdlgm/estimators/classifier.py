@@ -66,8 +66,9 @@ class SDLGMClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
     temperature
         Of relaxed gates and features.
     slots
-        :math:`L_0` of the code, of the labels' part. ``None``: the budget. More slots make labels
-        less exclusive.
+        :math:`L_0` of the code. A label may take several slots, and with as many slots as labels no
+        set of labels could be near certain: three labels that share three slots are there with a
+        probability of 0.70 each, with twelve slots of 0.99. ``None``: four times the budget.
     max_labels, min_labels
         The cap and the floor of predicted sets. ``None``: the most labels of a training sample.
     threshold
@@ -240,7 +241,7 @@ class SDLGMClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             self.history_ = self.network_.fit(
                 training, lambda epoch, loss: update(epoch, {"loss": loss})
             )
-        self.threshold_ = self._choose(rows, labels, members)
+        self.threshold_ = self._choose(training)
         return self
 
     def predict(self, X: Any) -> NDArray[np.int64] | sp.csr_array:  # noqa: N803
@@ -307,7 +308,7 @@ class SDLGMClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         conditional = self.variant == "conditional"
         config = LabelModelConfig(
             labels=self.n_labels_,
-            slots=(self.slots or self.max_labels_) + (self.latent_slots if conditional else 0),
+            slots=(self.slots or 4 * self.max_labels_) + (self.latent_slots if conditional else 0),
             latents=self.latent_features if conditional else 0,
             decoder=self.variant != "discriminative",
             likelihood=self.likelihood,
@@ -342,22 +343,23 @@ class SDLGMClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             mean = torch.from_numpy(np.asarray(rows.mean(axis=0), np.float32).ravel())
         return DataStatistics(mean, scale, 2)
 
-    def _choose(
-        self, rows: Table, labels: sp.csr_array, members: MemberRows
-    ) -> float | NDArray[np.float64]:
-        """Choose the threshold on probabilities of rows by members that never saw them."""
+    def _choose(self, training: LabelTraining) -> float | NDArray[np.float64]:
+        """Choose the threshold on probabilities of rows by members that never saw them.
+
+        Rows without weight have no say.
+        """
         if not isinstance(self.threshold, str):
             return float(self.threshold)
         micro = self.threshold == "micro"
-        number = int(members.held.any(0).sum())
+        number = int(training.members.held.any(0).sum())
         if not micro and number * self.n_labels_ > MAX_CELLS:
             raise ConfigError(
                 f"threshold={self.threshold!r} needs {number} x {self.n_labels_} probabilities at "
                 "once. Use 'micro' or a number."
             )
         scores, truth = [], []
-        for index, proba in self.network_.held_out(rows, members):
-            there = labels[index].toarray()
+        for index, proba in self.network_.held_out(training):
+            there = training.labels[index].toarray()
             if micro:
                 proba, there = _leading(proba, there, self.max_labels_)
             scores.append(proba)
