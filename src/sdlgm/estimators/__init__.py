@@ -9,12 +9,18 @@ from sdlgm.estimators.baselines import (
     SoftmaxCounter,
 )
 from sdlgm.estimators.counter import SDLGMCounter
+from sdlgm.estimators.linear import LinearLabels
+from sdlgm.estimators.multilabel_baselines import ConstantLabels, ForestLabels, MLPLabels
 
 __all__ = [
     "ConstantCounter",
+    "ConstantLabels",
     "Counter",
     "CounterNotFittedError",
     "ForestCounter",
+    "ForestLabels",
+    "LinearLabels",
+    "MLPLabels",
     "PoissonCounter",
     "SDLGMCounter",
     "SoftmaxCounter",
