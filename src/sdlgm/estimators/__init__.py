@@ -10,12 +10,18 @@ from sdlgm.estimators.baselines import (
 )
 from sdlgm.estimators.classifier import SDLGMClassifier
 from sdlgm.estimators.counter import SDLGMCounter
+from sdlgm.estimators.linear import LinearLabels
+from sdlgm.estimators.multilabel_baselines import ConstantLabels, ForestLabels, MLPLabels
 
 __all__ = [
     "ConstantCounter",
+    "ConstantLabels",
     "Counter",
     "CounterNotFittedError",
     "ForestCounter",
+    "ForestLabels",
+    "LinearLabels",
+    "MLPLabels",
     "PoissonCounter",
     "SDLGMClassifier",
     "SDLGMCounter",

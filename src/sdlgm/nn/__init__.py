@@ -11,6 +11,7 @@ from sdlgm.nn.likelihoods import (
     likelihood,
 )
 from sdlgm.nn.mlp import linear, mlp
+from sdlgm.nn.sparsemax import sparsemax, sparsemax_loss
 from sdlgm.nn.statistics import DataStatistics, data_statistics
 
 __all__ = [
@@ -28,4 +29,6 @@ __all__ = [
     "likelihood",
     "linear",
     "mlp",
+    "sparsemax",
+    "sparsemax_loss",
 ]
