@@ -56,9 +56,7 @@ def test_listed_labels_give_the_dense_likelihood(generator):
     dense = F.binary_cross_entropy(1 - absent.exp(), y, reduction="none")
     torch.testing.assert_close(label_nll(absent, rows, columns), dense.sum(-1))
     weights = torch.tensor([0.5, 1.0, 3.0], dtype=torch.float64)
-    torch.testing.assert_close(
-        label_nll(absent, rows, columns, weights), (dense * weights).sum(-1)
-    )
+    torch.testing.assert_close(label_nll(absent, rows, columns, weights), (dense * weights).sum(-1))
 
 
 def test_no_labels_at_all_are_fine(generator):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import scipy.sparse as sp
@@ -17,8 +17,8 @@ from sdlgm.estimators._checks import check_inputs
 __all__ = ["InputScaling", "Inputs", "check_rows", "take_rows"]
 
 InputScaling = Literal["standard", "quantile", "none"]
-Table = NDArray[np.float32] | sp.csr_array
-"""Checked rows ``(n, D)``."""
+Table: TypeAlias = Any
+"""Checked rows ``(n, D)``: an array, or ``scipy.sparse.csr_array``, which has no types."""
 
 
 def check_rows(X: Any, features: int | None = None) -> Table:  # noqa: N803 (scikit-learn's name)

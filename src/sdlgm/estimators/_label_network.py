@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdlgm.distributions import GatedMultinomial
+from sdlgm.errors import DataError
 from sdlgm.estimators._inputs import Inputs, Table, take_rows
 from sdlgm.estimators._labels import ActiveLabels
 from sdlgm.estimators._training import Schedule, optimise
@@ -21,10 +22,11 @@ from sdlgm.label_objectives import (
     label_nll,
     negative_labelled_elbo,
 )
-from sdlgm.models import SupervisedSDLGM
+from sdlgm.models import LabelModelConfig, SupervisedSDLGM
+from sdlgm.nn import DataStatistics
 from sdlgm.random import generator
 
-__all__ = ["LabelNetwork", "LabelTraining", "MemberRows", "count_law"]
+__all__ = ["LabelNetwork", "LabelTraining", "MemberRows", "input_statistics"]
 
 CELLS = 4_000_000
 """Probabilities (members x rows x labels) that are computed at a time."""
@@ -188,29 +190,21 @@ class LabelNetwork:
             yield index[some].numpy(), mean[some].numpy()
 
 
-def count_law(absent: Tensor, low: int, high: int) -> Tensor:
-    r"""Law of the number of labels, given that it lies in ``low..high``: ``(*batch, high + 1)``.
+def input_statistics(rows: Table, config: LabelModelConfig) -> DataStatistics:
+    """Summarise what a decoder explains: scaled inputs, or bits as they are.
 
-    The labels of a member are independent given the sample, so that their number is
-    Poisson-binomial; its law is built label by label, ``O(K high)``, in float64.
-
-    Parameters
-    ----------
-    absent
-        Log-probabilities of absence, shape ``(*batch, K)``.
+    Raises
+    ------
+    DataError
+        If a Bernoulli likelihood is to explain other rows than of 0 and 1.
     """
-    absent = absent.double()
-    none, one = absent.exp().unsqueeze(-1), -torch.expm1(absent).unsqueeze(-1)
-    law = none.new_zeros(*absent.shape[:-1], high + 1)
-    law[..., 0] = 1
-    for label in range(absent.shape[-1]):
-        more = law[..., :-1] * one[..., label, :]
-        law = law * none[..., label, :]
-        law[..., 1:] += more
-    law[..., :low] = 0
-    total = law.sum(-1, keepdim=True)
-    # Where floor and cap are out of all proportion, nothing is left of the law but its nearer end.
-    expected = one.squeeze(-1).sum(-1)
-    nearer = torch.where(expected < low, low, high)
-    end = torch.nn.functional.one_hot(nearer.long(), high + 1).to(law)
-    return torch.where(total > 1e-250, law / total.clamp_min(1e-300), end)
+    features = rows.shape[1]
+    mean, scale = torch.zeros(features), torch.ones(features)
+    if config.decoder and config.likelihood == "bernoulli":
+        values = rows.data if sp.issparse(rows) else rows
+        if not np.isin(values, (0, 1)).all():
+            raise DataError(
+                "likelihood='bernoulli' needs X of 0 and 1; for real numbers there is 'gaussian'."
+            )
+        mean = torch.from_numpy(np.asarray(rows.mean(axis=0), np.float32).ravel())
+    return DataStatistics(mean, scale, 2)

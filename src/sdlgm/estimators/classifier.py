@@ -17,20 +17,22 @@ from sdlgm.errors import ConfigError
 from sdlgm.estimators._checks import CounterNotFittedError
 from sdlgm.estimators._classifier_checks import check_parameters, label_weights, row_weights
 from sdlgm.estimators._inputs import Inputs, InputScaling, Table, check_rows
-from sdlgm.estimators._label_network import LabelNetwork, LabelTraining, MemberRows, count_law
+from sdlgm.estimators._label_decisions import choose_held_out, count_law, decide, mean_presence
+from sdlgm.estimators._label_network import (
+    LabelNetwork,
+    LabelTraining,
+    MemberRows,
+    input_statistics,
+)
 from sdlgm.estimators._labels import check_labels
 from sdlgm.estimators._training import Schedule
-from sdlgm.estimators.decisions import ThresholdRule, apply_threshold, choose_threshold
+from sdlgm.estimators.decisions import ThresholdRule
 from sdlgm.label_objectives import LabelLikelihood
 from sdlgm.models import LabelModelConfig, SupervisedSDLGM
-from sdlgm.nn import DataStatistics
 from sdlgm.progress import progress_bar
 from sdlgm.random import generator
 
 __all__ = ["SDLGMClassifier"]
-
-MAX_CELLS = 100_000_000
-"""Held-out probabilities that may be kept to choose a threshold that needs them all."""
 
 
 class SDLGMClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -241,18 +243,28 @@ class SDLGMClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             self.history_ = self.network_.fit(
                 training, lambda epoch, loss: update(epoch, {"loss": loss})
             )
-        self.threshold_ = self._choose(training)
+        self.threshold_ = (
+            choose_held_out(
+                self.network_, training, self.threshold, self.min_labels, self.max_labels_
+            )
+            if isinstance(self.threshold, str)
+            else float(self.threshold)
+        )
         return self
 
     def predict(self, X: Any) -> NDArray[np.int64] | sp.csr_array:  # noqa: N803
         """Predict sets of labels, 0 and 1 of shape ``(n, K)``: CSR if fitted on sparse labels."""
-        tables = [self._decide(absent) for _, absent in self._absences(X)]
-        table = sp.csr_array(sp.vstack(tables))
-        return table if self._sparse else table.toarray()
+        table = sp.vstack(
+            [
+                decide(mean_presence(absent), self.threshold_, self.min_labels, self.max_labels_)
+                for _, absent in self._absences(X)
+            ]
+        )
+        return sp.csr_array(table) if self._sparse else table.toarray()
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         """Predict the probability of each label, one array of shape ``(n, K)``."""
-        return np.concatenate([_mean_presence(absent).numpy() for _, absent in self._absences(X)])
+        return np.concatenate([mean_presence(absent).numpy() for _, absent in self._absences(X)])
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         """Log-odds of :meth:`predict_proba`, kept within those of 1e-12."""
@@ -282,7 +294,7 @@ class SDLGMClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         labels = self._fitted_labels(X)
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= labels:
             raise ConfigError(f"k must be an integer from 1 to {labels}, got {k!r}.")
-        found = [_mean_presence(absent).topk(k) for _, absent in self._absences(X)]
+        found = [mean_presence(absent).topk(k) for _, absent in self._absences(X)]
         return (
             torch.cat([top.indices for top in found]).numpy(),
             torch.cat([top.values for top in found]).numpy(),
@@ -324,106 +336,21 @@ class SDLGMClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         presence = np.bincount(labels.indices, minlength=self.n_labels_) / labels.shape[0]
         model = SupervisedSDLGM(
             config,
-            self._statistics(rows, scaling),
+            input_statistics(rows, config),
             torch.from_numpy(presence.astype(np.float32)),
             generator(self.random_state, "initial weights"),
         )
         return LabelNetwork(model, scaling, self.label_likelihood, self.temperature)
 
-    def _statistics(self, rows: Table, scaling: Inputs) -> DataStatistics:
-        """Summarise what a decoder explains: scaled inputs, or bits as they are."""
-        mean, scale = torch.zeros(self.n_features_in_), torch.ones(self.n_features_in_)
-        if self.variant != "discriminative" and self.likelihood == "bernoulli":
-            values = rows.data if sp.issparse(rows) else rows
-            if not np.isin(values, (0, 1)).all():
-                raise ConfigError(
-                    "likelihood='bernoulli' needs X of 0 and 1; for real numbers there is "
-                    "'gaussian'."
-                )
-            mean = torch.from_numpy(np.asarray(rows.mean(axis=0), np.float32).ravel())
-        return DataStatistics(mean, scale, 2)
-
-    def _choose(self, training: LabelTraining) -> float | NDArray[np.float64]:
-        """Choose the threshold on probabilities of rows by members that never saw them.
-
-        Rows without weight have no say.
-        """
-        if not isinstance(self.threshold, str):
-            return float(self.threshold)
-        micro = self.threshold == "micro"
-        number = int(training.members.held.any(0).sum())
-        if not micro and number * self.n_labels_ > MAX_CELLS:
-            raise ConfigError(
-                f"threshold={self.threshold!r} needs {number} x {self.n_labels_} probabilities at "
-                "once. Use 'micro' or a number."
-            )
-        scores, truth = [], []
-        for index, proba in self.network_.held_out(training):
-            there = training.labels[index].toarray()
-            if micro:
-                proba, there = _leading(proba, there, self.max_labels_)
-            scores.append(proba)
-            truth.append(there)
-        width = max(part.shape[1] for part in scores)
-        return choose_threshold(
-            np.concatenate([_widen(part, width) for part in scores]),
-            np.concatenate([_widen(part, width) for part in truth]),
-            self.threshold,
-            min_labels=self.min_labels,
-            max_labels=self.max_labels_,
-        )
-
     # --- predicting ---------------------------------------------------------------------------
 
     def _fitted_labels(self, X: Any) -> int:  # noqa: N803
         if not hasattr(self, "network_"):
-            raise CounterNotFittedError("This SDLGMClassifier is not fitted yet: call fit(X, Y) first.")
+            raise CounterNotFittedError(
+                "This SDLGMClassifier is not fitted yet: call fit(X, Y) first."
+            )
         return self.n_labels_
 
     def _absences(self, X: Any) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: N803
         self._fitted_labels(X)
         return self.network_.absences(check_rows(X, self.n_features_in_))
-
-    def _decide(self, absent: Tensor) -> sp.csr_array:
-        """Turn one block's probabilities into sets of labels."""
-        proba = _mean_presence(absent)
-        if np.ndim(self.threshold_):
-            return sp.csr_array(
-                apply_threshold(
-                    proba.numpy(), self.threshold_, self.min_labels, self.max_labels_
-                )
-            )
-        # Of one threshold only the best of each row can be over it and within the cap.
-        best = proba.topk(min(self.max_labels_, proba.shape[1]), sorted=True)
-        chosen = apply_threshold(
-            best.values.numpy(), self.threshold_, self.min_labels, self.max_labels_
-        )
-        row, place = np.nonzero(chosen)
-        columns = best.indices.numpy()[row, place]
-        ones = np.ones(len(row), np.int64)
-        return sp.csr_array((ones, (row, columns)), shape=tuple(proba.shape))
-
-
-def _mean_presence(absent: Tensor) -> Tensor:
-    """Probabilities ``(b, K)`` from the members' log-probabilities of absence."""
-    return -torch.expm1(absent.double()).mean(0)
-
-
-def _leading(
-    proba: NDArray[np.float64], there: NDArray[Any], cap: int
-) -> tuple[NDArray[np.float64], NDArray[Any]]:
-    """Narrow a block to its ``cap`` best scores, and as many columns of labels that they miss.
-
-    One threshold under this cap chooses the same, and misses as many labels, as in the whole table.
-    """
-    cap = min(cap, proba.shape[1])
-    order = np.argsort(-proba, axis=1, kind="stable")[:, :cap]
-    hits = np.take_along_axis(there, order, 1)
-    missed = there.sum(1) - hits.sum(1)
-    rest = (np.arange(missed.max(initial=0)) < missed[:, None]).astype(there.dtype)
-    best = np.take_along_axis(proba, order, 1)
-    return np.hstack([best, np.zeros(rest.shape)]), np.hstack([hits, rest])
-
-
-def _widen(table: NDArray[Any], width: int) -> NDArray[Any]:
-    return np.pad(table, ((0, 0), (0, width - table.shape[1])))

@@ -150,6 +150,4 @@ class SupervisedSDLGM(nn.Module):
         return self.likelihood(self.output_head(self.decoder(codes)))
 
     def _code(self, gate_logits: Tensor, feature_logits: Tensor) -> GatedMultinomial:
-        return GatedMultinomial(
-            self.config.slots, gate_logits, feature_logits, validate_args=False
-        )
+        return GatedMultinomial(self.config.slots, gate_logits, feature_logits, validate_args=False)

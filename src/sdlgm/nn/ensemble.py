@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -16,7 +17,7 @@ __all__ = ["EnsembleLinear", "EnsembleMLP", "drop"]
 
 
 class EnsembleLinear(nn.Module):
-    """``members`` linear layers side by side: ``(members, b, inputs)`` to ``(members, b, outputs)``.
+    """``members`` linear layers: ``(members, b, inputs)`` to ``(members, b, outputs)``.
 
     Parameters
     ----------
@@ -27,9 +28,7 @@ class EnsembleLinear(nn.Module):
         draw.
     """
 
-    def __init__(
-        self, members: int, inputs: int, outputs: int, generator: torch.Generator
-    ) -> None:
+    def __init__(self, members: int, inputs: int, outputs: int, generator: torch.Generator) -> None:
         super().__init__()
         bound = 1 / math.sqrt(inputs)
         weight = torch.empty(members, inputs, outputs)
@@ -76,8 +75,7 @@ class EnsembleMLP(nn.Module):
         super().__init__()
         widths = (inputs, *hidden)
         self.layers = nn.ModuleList(
-            EnsembleLinear(members, *pair, generator)
-            for pair in zip(widths, widths[1:], strict=False)
+            EnsembleLinear(members, *pair, generator) for pair in itertools.pairwise(widths)
         )
         self.activation = ACTIVATIONS[activation]()
         self.normalise, self.dropout = normalise, dropout
