@@ -138,7 +138,7 @@ def test_global_randomness_is_left_alone():
     assert (torch.rand(1), np.random.rand()) == expected  # noqa: NPY002
 
 
-@pytest.mark.parametrize("threshold", [0.3, "micro", "macro", "per_label"])
+@pytest.mark.parametrize("threshold", [0.3, "micro", "macro", "per_label", "smoothed"])
 def test_sparse_labels_give_the_same_sparse(threshold):
     x, y = rows(100)
     model = SDLGMClassifier(threshold=threshold, **QUICK | {"epochs": 4})
@@ -148,7 +148,7 @@ def test_sparse_labels_give_the_same_sparse(threshold):
     assert sp.issparse(predicted)
     np.testing.assert_array_equal(predicted.toarray(), dense.predict(x))
     np.testing.assert_array_equal(sparse.threshold_, dense.threshold_)
-    assert np.ndim(dense.threshold_) == (threshold == "per_label")
+    assert np.ndim(dense.threshold_) == (threshold in ("per_label", "smoothed"))
 
 
 def test_sparse_inputs_give_the_same():
@@ -304,7 +304,7 @@ def test_unusable_data(x, y, message):
         ({"variant": "other"}, "variant must be one of 'discriminative'"),
         ({"label_likelihood": "other"}, "label_likelihood must be"),
         ({"inputs": "other"}, "inputs must be"),
-        ({"threshold": "other"}, "'micro', 'macro', 'per_label'"),
+        ({"threshold": "other"}, "'micro', 'macro', 'per_label', 'smoothed'"),
         ({"threshold": 1.5}, "threshold must lie"),
         ({"members": 0}, "members must be an integer of 1"),
         ({"dropout": 1.0}, "dropout must be"),

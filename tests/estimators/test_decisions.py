@@ -106,3 +106,20 @@ def test_the_default_grid_finds_what_separates() -> None:
 def test_what_is_refused(error, call, message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_smoothed_thresholds_maximise_an_f1_of_halfway_truths():
+    source = np.random.default_rng(3)
+    scores = source.uniform(size=(12, 3))
+    truth = (source.uniform(size=(12, 3)) < scores).astype(int)
+    chosen = choose_threshold(scores, truth, "smoothed", min_labels=0)
+    halfway = (truth + scores) / 2
+    for k, threshold in enumerate(chosen):
+
+        def f1(t: float, k: int = k) -> float:
+            above = scores[:, k] > t
+            return 2 * halfway[above, k].sum() / (above.sum() + halfway[:, k].sum())
+
+        assert f1(threshold) == pytest.approx(max(f1(t) for t in [-1, *scores[:, k]]))
+    with pytest.raises(DataError, match="probabilities"):
+        choose_threshold(5 * scores, truth, "smoothed")

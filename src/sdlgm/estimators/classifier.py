@@ -75,7 +75,7 @@ class SDLGMClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         The cap and the floor of predicted sets. ``None``: the most labels of a training sample.
     threshold
         Probability above which a label is predicted: a number, or chosen on held-out rows:
-        ``"micro"``, ``"macro"`` or ``"per_label"``, see
+        ``"micro"``, ``"macro"``, ``"per_label"`` or ``"smoothed"``, see
         :func:`~sdlgm.estimators.decisions.choose_threshold`.
     class_weight
         Weight of each label's part of the likelihood: ``None``, ``"balanced"`` (by the inverse of

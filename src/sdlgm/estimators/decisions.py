@@ -17,7 +17,7 @@ from sdlgm.estimators.metrics import macro_f1_harmonic, micro_f1
 
 __all__ = ["ThresholdRule", "apply_counts", "apply_threshold", "choose_threshold"]
 
-ThresholdRule = Literal["micro", "macro", "per_label"]
+ThresholdRule = Literal["micro", "macro", "per_label", "smoothed"]
 
 CANDIDATES = 100
 """Thresholds that are tried where no grid is given."""
@@ -144,7 +144,9 @@ def choose_threshold(
         ``"macro"``: one for the best :func:`~sdlgm.estimators.metrics.macro_f1_harmonic`, both of
         the sets that :func:`apply_threshold` makes with this floor and cap; ``"per_label"``: for
         each label the threshold of its own best F1, before the floor and the cap. A label that no
-        row has gets the ``"micro"`` threshold.
+        row has gets the ``"micro"`` threshold. ``"smoothed"``: the same of truths that are halfway
+        between the labels and the scores, which must be probabilities: of rare labels, whose own
+        F1 says little, the expected one has half a say.
     grid
         Thresholds to choose from. Default: for one threshold, 100 places between neighbouring
         scores, such that from a quarter to the triple of the labels in Y lie above them; for each
@@ -180,22 +182,32 @@ def choose_threshold(
     one = float(tried[_last_best(np.array(found))])
     if rule != "per_label":
         return one
+    truths = labels.astype(np.float64)
+    if rule == "smoothed":
+        if values.min() < 0 or values.max() > 1:
+            raise DataError(
+                "rule='smoothed' takes scores for probabilities, but they go from "
+                f"{values.min():g} to {values.max():g}."
+            )
+        truths = (truths + values) / 2
     each = [
-        _best_of_label(column, truth > 0, None if grid is None else tried) if truth.any() else one
-        for column, truth in zip(values.T, labels.T, strict=True)
+        _best_of_label(column, truth, None if grid is None else tried) if truth.any() else one
+        for column, truth in zip(values.T, truths.T, strict=True)
     ]
     return np.array(each)
 
 
 def _best_of_label(
-    scores: NDArray[np.float64], truth: NDArray[np.bool_], grid: NDArray[np.float64] | None
+    scores: NDArray[np.float64], truth: NDArray[np.float64], grid: NDArray[np.float64] | None
 ) -> float:
     """Return the highest threshold of the best F1 = 2 TP / (P + T) of one label."""
-    ordered = np.sort(scores)
+    order = np.argsort(scores, kind="stable")
+    ordered = scores[order]
     tried = np.concatenate([ordered[:1] - 1, _between(ordered)]) if grid is None else grid
-    predicted = len(scores) - np.searchsorted(ordered, tried, side="right")
-    right = truth.sum() - np.searchsorted(np.sort(scores[truth]), tried, side="right")
-    return float(tried[_last_best(2 * right / (predicted + truth.sum()))])
+    below = np.searchsorted(ordered, tried, side="right")
+    passed = np.concatenate([[0.0], np.cumsum(truth[order])])
+    right = passed[-1] - passed[below]
+    return float(tried[_last_best(2 * right / (len(scores) - below + passed[-1]))])
 
 
 def _grid(scores: NDArray[np.float64], labels: NDArray[Any]) -> NDArray[np.float64]:
