@@ -22,6 +22,7 @@ def code(generator: torch.Generator, slots: int = 3, labels: int = 3) -> GatedMu
 
 def model(variant: str, members: int = 2, dtype: torch.dtype = torch.float64) -> SupervisedSDLGM:
     config = LabelModelConfig(
+        inputs=4,
         labels=3,
         slots=2,
         latents=2 if variant == "conditional" else 0,

@@ -251,11 +251,11 @@ def test_bits_as_inputs():
     assert sparse.predict_proba(bits).shape == dense.shape
 
 
-@pytest.mark.parametrize("inputs", ["standard", "quantile"])
+@pytest.mark.parametrize("inputs", ["standard", "quantile", "bins"])
 def test_scales_of_the_inputs_do_not_matter(inputs):
     x, y = rows(60)
-    model = SDLGMClassifier(inputs=inputs, **QUICK | {"epochs": 3})
-    changed = np.exp(x) if inputs == "quantile" else 1000 * x + 3
+    model = SDLGMClassifier("generative", inputs=inputs, **QUICK | {"epochs": 3})
+    changed = 1000 * x + 3 if inputs == "standard" else np.exp(x)
     np.testing.assert_allclose(
         clone(model).fit(x, y).predict_proba(x),
         clone(model).fit(changed, y).predict_proba(changed),

@@ -14,7 +14,7 @@ from sdlgm.estimators.decisions import ThresholdRule
 
 __all__ = ["check_parameters", "label_weights", "row_weights"]
 
-COUNTS = ("members", "epochs", "batch_size", "slots", "max_labels", "patience")
+COUNTS = ("bins", "members", "epochs", "batch_size", "slots", "max_labels", "patience")
 MAY_BE_NONE = ("slots", "max_labels", "patience")
 ZERO_OR_MORE = ("random_state", "min_labels", "latent_features", "latent_slots", "folds")
 SHARES = ("dropout", "input_dropout")
@@ -23,7 +23,7 @@ POSITIVE = ("learning_rate", "temperature")
 CHOICES = {
     "variant": ("discriminative", "generative", "conditional"),
     "label_likelihood": ("presence", "relaxed"),
-    "inputs": ("standard", "quantile", "none"),
+    "inputs": ("standard", "quantile", "bins", "none"),
     "likelihood": ("gaussian", "bernoulli"),
     "activation": ("gelu", "relu", "silu", "tanh"),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,7 +16,7 @@ from sdlgm.estimators._checks import check_inputs
 
 __all__ = ["InputScaling", "Inputs", "check_rows", "take_rows"]
 
-InputScaling = Literal["standard", "quantile", "none"]
+InputScaling = Literal["standard", "quantile", "bins", "none"]
 Table: TypeAlias = Any
 """Checked rows ``(n, D)``: an array, or ``scipy.sparse.csr_array``, which has no types."""
 
@@ -66,51 +66,70 @@ class Inputs:
     - ``"quantile"``: each value goes to the normal quantile of its mean rank among the training
       values, then as ``"standard"``. Ties share their middle rank, so that a feature that is mostly
       zero does not throw its zeros into the tail. Dense rows only.
+    - ``"bins"``: each feature becomes ``bins``, which are piecewise linear in its mean rank: the
+      t-th rises from 0 to 1 over the t-th of as many equal parts of the training values (Gorishniy
+      et al., "On Embeddings for Numerical Features in Tabular Deep Learning", NeurIPS 2022); then
+      as ``"standard"``. A layer on them can follow any course of a feature, as trees do. Dense rows
+      only.
     - ``"none"``: as they are.
     """
 
-    def __init__(self, kind: InputScaling, rows: Table) -> None:
-        if kind not in get_args(InputScaling):
+    def __init__(self, kind: InputScaling, rows: Table, bins: int = 4) -> None:
+        if kind in ("quantile", "bins") and sp.issparse(rows):
             raise ConfigError(
-                f"inputs must be one of {', '.join(map(repr, get_args(InputScaling)))}, got "
-                f"{kind!r}."
+                f"inputs={kind!r} ranks all values and would make X dense: use 'standard' or "
+                "'none' for a sparse X."
             )
-        self.sorted: NDArray[np.float32] | None = None
-        if kind == "quantile":
-            if sp.issparse(rows):
-                raise ConfigError(
-                    "inputs='quantile' ranks all values and would make X dense: use 'standard' or "
-                    "'none' for a sparse X."
-                )
-            self.sorted = np.sort(rows, axis=0)
-            rows = self._ranked(rows)
-        features = rows.shape[1]
-        self.shift, self.scale = np.zeros(features, np.float32), np.ones(features, np.float32)
-        if kind == "none":
-            return
-        if sp.issparse(rows):
-            mean = np.asarray(rows.mean(axis=0, dtype=np.float64)).ravel()
-            square = np.asarray(rows.multiply(rows).mean(axis=0, dtype=np.float64)).ravel()
-            deviation = np.sqrt(np.maximum(square - mean**2, 0))
-        else:
-            mean, deviation = rows.mean(0, dtype=np.float64), rows.std(0, dtype=np.float64)
-            self.shift = mean.astype(np.float32)
-        varies = deviation > 1e-6 * (1 + np.abs(mean))
-        self.scale = np.where(varies, deviation, 1).astype(np.float32)
+        self.bins = bins if kind == "bins" else 0
+        ranked = kind in ("quantile", "bins")
+        self.sorted = np.sort(rows, axis=0) if ranked else None
+        placed = self._normal(self._ranks(rows)) if ranked else rows
+        self.shift, self.scale = _moments(placed) if kind != "none" else (0.0, 1.0)
+        self.width = rows.shape[1]
+        if self.bins:
+            self.width *= self.bins
+            self.bin_shift, self.bin_scale = _moments(self._binned(self._ranks(rows)))
 
-    def __call__(self, rows: NDArray[np.float32]) -> Tensor:
-        """Scale dense rows ``(b, D)``."""
-        if self.sorted is not None:
-            rows = self._ranked(rows)
-        return torch.from_numpy((rows - self.shift) / self.scale)
+    def __call__(self, rows: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+        """Return what the encoder reads ``(b, width)`` and scaled rows ``(b, D)`` of dense rows.
 
-    def _ranked(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self.sorted is None:
-            return rows
-        number = len(self.sorted)
+        They differ for ``"bins"`` alone, whose scaled rows are those of ``"quantile"``.
+        """
+        ranks = self._ranks(rows) if self.sorted is not None else None
+        placed = rows if ranks is None else self._normal(ranks)
+        scaled = torch.from_numpy(np.asarray((placed - self.shift) / self.scale, np.float32))
+        if not self.bins or ranks is None:
+            return scaled, scaled
+        binned = (self._binned(ranks) - self.bin_shift) / self.bin_scale
+        return torch.from_numpy(binned), scaled
+
+    def _ranks(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Mean ranks among the training values, from 0 to 1."""
         ranks = np.empty(rows.shape)
-        for feature, values in enumerate(self.sorted.T):
+        for feature, values in enumerate(self.sorted.T):  # type: ignore[union-attr]
             below = np.searchsorted(values, rows[:, feature], side="left")
             up_to = np.searchsorted(values, rows[:, feature], side="right")
-            ranks[:, feature] = (below + up_to) / (2 * number)
-        return ndtri(np.clip(ranks, 0.5 / number, 1 - 0.5 / number)).astype(np.float32)
+            ranks[:, feature] = (below + up_to) / (2 * len(values))
+        return ranks
+
+    def _normal(self, ranks: NDArray[np.float64]) -> NDArray[np.float32]:
+        end = 0.5 / len(self.sorted)  # type: ignore[arg-type]
+        return ndtri(np.clip(ranks, end, 1 - end)).astype(np.float32)
+
+    def _binned(self, ranks: NDArray[np.float64]) -> NDArray[np.float32]:
+        parts = [np.clip(ranks * self.bins - part, 0, 1) for part in range(self.bins)]
+        return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def _moments(rows: Table) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Means (0 of sparse rows) and deviations (1 where there are none) of features."""
+    if sp.issparse(rows):
+        mean = np.asarray(rows.mean(axis=0, dtype=np.float64)).ravel()
+        square = np.asarray(rows.multiply(rows).mean(axis=0, dtype=np.float64)).ravel()
+        deviation = np.sqrt(np.maximum(square - mean**2, 0))
+        shift = np.zeros_like(mean)
+    else:
+        mean, deviation = rows.mean(0, dtype=np.float64), rows.std(0, dtype=np.float64)
+        shift = mean
+    varies = deviation > 1e-6 * (1 + np.abs(mean))
+    return shift.astype(np.float32), np.where(varies, deviation, 1).astype(np.float32)

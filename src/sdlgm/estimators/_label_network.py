@@ -111,12 +111,13 @@ class LabelNetwork:
         raw = self.model.config.likelihood == "bernoulli"
 
         def inputs(index: Tensor) -> tuple[Tensor, Tensor]:
-            """Return scaled inputs, and what the decoder explains: bits as they are."""
+            """Return what the encoder reads, and what the decoder explains: bits as they are."""
             if dense is not None and not raw:
-                return dense[index], dense[index]
+                return dense[0][index], dense[1][index]
             rows = take_rows(training.rows, index.flatten().numpy())
-            scaled = self.scaling(rows).view(*index.shape, -1)
-            return scaled, torch.from_numpy(rows).view_as(scaled) if raw else scaled
+            read, scaled = self.scaling(rows)
+            target = torch.from_numpy(rows) if raw else scaled
+            return read.view(*index.shape, -1), target.view(*index.shape, -1)
 
         def loss(step: int) -> Tensor:
             index = members.batch(step)
@@ -166,7 +167,7 @@ class LabelNetwork:
         self.model.eval()
         for start in range(0, rows.shape[0], block):
             index = np.arange(start, min(start + block, rows.shape[0]))
-            x = self.scaling(take_rows(rows, index))
+            x, _ = self.scaling(take_rows(rows, index))
             code = self.model(x.expand(config.members, *x.shape))
             if self.likelihood == "relaxed":
                 logits = code.gate_logits / self.temperature

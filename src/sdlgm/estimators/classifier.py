@@ -80,9 +80,10 @@ class SDLGMClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
     class_weight
         Weight of each label's part of the likelihood: ``None``, ``"balanced"`` (by the inverse of
         its frequency) or one number a label.
-    inputs
+    inputs, bins
         ``"standard"`` (z-scores; of sparse X no centring), ``"quantile"`` (normal quantiles of
-        ranks, for heavy-tailed features) or ``"none"``.
+        ranks, for heavy-tailed features), ``"bins"`` (each feature as ``bins`` piecewise linear
+        ones, for few rows and features of any course) or ``"none"``.
     likelihood
         Of x given the code: ``"gaussian"`` (of scaled inputs) or ``"bernoulli"`` (X of 0 and 1).
     latent_features, latent_slots
@@ -145,6 +146,7 @@ class SDLGMClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         threshold: float | ThresholdRule = "micro",
         class_weight: Literal["balanced"] | ArrayLike | None = None,
         inputs: InputScaling = "standard",
+        bins: int = 4,
         likelihood: Literal["gaussian", "bernoulli"] = "gaussian",
         latent_features: int = 20,
         latent_slots: int = 10,
@@ -174,6 +176,7 @@ class SDLGMClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         self.threshold = threshold
         self.class_weight = class_weight
         self.inputs = inputs
+        self.bins = bins
         self.likelihood = likelihood
         self.latent_features = latent_features
         self.latent_slots = latent_slots
@@ -316,9 +319,10 @@ class SDLGMClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         return MemberRows(rows, self.members, folds, self.batch_size, self.random_state)
 
     def _make_network(self, rows: Table, labels: sp.csr_array) -> LabelNetwork:
-        scaling = Inputs(self.inputs, rows)
+        scaling = Inputs(self.inputs, rows, self.bins)
         conditional = self.variant == "conditional"
         config = LabelModelConfig(
+            inputs=scaling.width,
             labels=self.n_labels_,
             slots=(self.slots or 4 * self.max_labels_) + (self.latent_slots if conditional else 0),
             latents=self.latent_features if conditional else 0,

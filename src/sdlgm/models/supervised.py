@@ -19,6 +19,8 @@ __all__ = ["LabelModelConfig", "SupervisedSDLGM"]
 class LabelModelConfig:
     """The shape of a :class:`SupervisedSDLGM`."""
 
+    inputs: int
+    """Number of inputs that the encoder reads."""
     labels: int
     """Number K of labels, the first features of the code."""
     slots: int
@@ -68,8 +70,7 @@ class SupervisedSDLGM(nn.Module):
     config
         The shape of the model.
     statistics
-        Summary of the samples that the decoder explains (of the number of inputs alone, if there
-        is no decoder).
+        Summary of the samples that the decoder explains, if there is one.
     presence
         Share of the training samples that have each label, shape ``(K,)``: where the encoder
         starts.
@@ -87,7 +88,6 @@ class SupervisedSDLGM(nn.Module):
         super().__init__()
         self.config = config
         members, features = config.members, config.labels + config.latents
-        inputs = len(statistics.mean)
 
         def layers(width: int, hidden: tuple[int, ...], dropout: float) -> EnsembleMLP:
             return EnsembleMLP(
@@ -100,7 +100,7 @@ class SupervisedSDLGM(nn.Module):
                 generator=generator,
             )
 
-        self.encoder = layers(inputs, config.hidden, config.dropout)
+        self.encoder = layers(config.inputs, config.hidden, config.dropout)
         self.feature_head = EnsembleLinear(members, self.encoder.n_outputs, features, generator)
         self.gate_head = EnsembleLinear(members, self.encoder.n_outputs, 1, generator)
         self._start(presence)
@@ -131,7 +131,7 @@ class SupervisedSDLGM(nn.Module):
         self.gate_head.bias.copy_(torch.logit(taken.sum().clamp(max=0.95)))
 
     def forward(self, x: Tensor, noise: torch.Generator | None = None) -> GatedMultinomial:
-        """Return ``q(y, z | x)`` of inputs ``(members, b, D)``, of batch shape ``(members, b)``.
+        """Return ``q(y, z | x)`` of inputs ``(members, b, inputs)``, of batch shape ``(members, b)``.
 
         ``noise`` is the source of dropout and input noise; ``None`` leaves both out.
         """
