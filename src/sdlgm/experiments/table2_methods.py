@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,8 +100,9 @@ class Method:
     """Settings there; default: the same."""
 
 
-def thresholds(values: Sequence[float], clip: bool) -> Callable[[Size], list[Decision]]:
+def thresholds(values: Iterable[float], clip: bool) -> Callable[[Size], list[Decision]]:
     """Return decisions ``predict_proba > value``; with at least one label and at most L0."""
+    each = [float(value) for value in values]
 
     def make(size: Size) -> list[Decision]:
         low, high = (1, size.most) if clip else (0, None)
@@ -112,7 +113,7 @@ def thresholds(values: Sequence[float], clip: bool) -> Callable[[Size], list[Dec
                 lambda a: apply_threshold(a.ask("predict_proba"), value, low, high),
             )
 
-        return [above(float(value)) for value in values]
+        return [above(value) for value in each]
 
     return make
 

@@ -8,6 +8,7 @@ training rows and measured on the test rows once.
 from __future__ import annotations
 
 import resource
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -74,14 +75,14 @@ def select(method: Method, data: MultilabelDataset, profile: Profile) -> Numbers
                 labels = decision.labels(answers)
                 for aim, metric in enumerate(AIMS.values()):
                     found[aim, place, row] += metric(data.Y_train[held], labels) / len(folds)
-    chosen = {}
-    for aim, values in zip(AIMS, found, strict=True):
-        place, row = np.unravel_index(int(values.argmax()), values.shape)
-        chosen[aim] = {
-            "setting": int(place),
-            "decision": int(row),
-            "decision_name": decisions[row].name,
-            "cross_validated": 100 * float(values[place, row]),
+    chosen: Numbers = {}
+    for name, values in zip(AIMS, found, strict=True):
+        best, way = divmod(int(values.argmax()), len(decisions))
+        chosen[name] = {
+            "setting": best,
+            "decision": way,
+            "decision_name": decisions[way].name,
+            "cross_validated": 100 * float(values[best, way]),
         }
     return chosen
 
@@ -141,11 +142,12 @@ def select_ranking(method: Method, data: MultilabelDataset, profile: Profile) ->
 def measure_ranking(
     method: Method, data: MultilabelDataset, profile: Profile, chosen: Numbers, seed: int
 ) -> Numbers:
-    """Fit the chosen setting to all training rows; return P@k and nDCG@k (per cent) and memory."""
+    """Fit the chosen setting to all training rows; return P@k and nDCG@k (per cent) and costs."""
     estimator = method.make(_ranking_settings(method, profile)[chosen["setting"]], profile, seed)
+    started = time.monotonic()
     estimator.fit(data.X_train, data.Y_train)
     scores = estimator.decision_function(data.X_test)
-    numbers: Numbers = {}
+    numbers: Numbers = {"work_seconds": time.monotonic() - started}
     for k in TOP:
         numbers[f"precision_at_{k}"] = 100 * precision_at_k(data.Y_test, scores, k)
         numbers[f"ndcg_at_{k}"] = 100 * ndcg_at_k(data.Y_test, scores, k)
