@@ -60,12 +60,13 @@ def select(method: Method, data: MultilabelDataset, profile: Profile) -> Numbers
     -------
     dict
         For ``"micro"`` and ``"macro"``: places of the setting and of the decision, the name of the
-        decision, and the mean F1 (per cent) over the folds.
+        decision, and the mean F1 (per cent) over the folds, ``None`` if there is nothing to choose.
     """
     settings = _settings(method, profile)
     decisions = method.decisions(_size(data.Y_train))
     found = np.zeros((len(AIMS), len(settings), len(decisions)))
-    folds = blocks(len(data.Y_train))
+    alone = len(settings) * len(decisions) == 1
+    folds = [] if alone else blocks(len(data.Y_train))
     for held in folds:
         for place, setting in enumerate(settings):
             estimator = method.make(setting, profile, 0)
@@ -82,7 +83,7 @@ def select(method: Method, data: MultilabelDataset, profile: Profile) -> Numbers
             "setting": best,
             "decision": way,
             "decision_name": decisions[way].name,
-            "cross_validated": 100 * float(values[best, way]),
+            "cross_validated": None if alone else 100 * float(values[best, way]),
         }
     return chosen
 
