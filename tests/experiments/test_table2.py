@@ -14,10 +14,10 @@ from scipy.sparse import csr_array
 from sdlgm.cli import main
 from sdlgm.data import MultilabelDataset
 from sdlgm.errors import SDLGMError
-from sdlgm.estimators import LinearLabels
+from sdlgm.estimators import ConstantLabels, LinearLabels
 from sdlgm.estimators.metrics import macro_f1_harmonic, micro_f1
 from sdlgm.experiments import table2, table2_protocol
-from sdlgm.experiments.table2_methods import METHODS, PROFILES, Size, thresholds
+from sdlgm.experiments.table2_methods import METHODS, PROFILES, Method, Size, own, thresholds
 from sdlgm.experiments.table2_protocol import blocks, in_fresh_process, measure, select
 
 FAST = ["constant", "all", "logistic", "softmax", "sparsemax", "extra-trees", "mlp"]
@@ -132,8 +132,22 @@ def test_the_choice_is_the_best_of_all_and_sees_no_test_row() -> None:
 def test_what_leaves_no_choice_is_not_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table2_protocol, "blocks", None)
     choice = select(METHODS["all"], small("emotions"), SMOKE)
-    assert choice["macro"]["decision_name"] == "all"
+    assert choice["macro"]["decision_name"] == "its own"
     assert choice["macro"]["cross_validated"] is None
+
+
+def test_an_estimator_with_a_threshold_of_its_own_is_fitted_for_each_aim() -> None:
+    made: list[str] = []
+
+    def make(settings, profile, seed):
+        made.append(settings["threshold"])
+        return ConstantLabels({"micro": 1, "macro": "all"}[settings["threshold"]])
+
+    method = Method("own", "test", make, [{}], own, aim="threshold")
+    data = small("emotions")
+    numbers = measure(method, data, SMOKE, select(method, data, SMOKE), 0)
+    assert made == ["micro", "macro"]
+    assert (numbers["micro"]["over_budget"], numbers["macro"]["over_budget"]) == (0, 30)
 
 
 @pytest.mark.parametrize("name", METHODS)

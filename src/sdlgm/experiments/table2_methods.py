@@ -94,6 +94,10 @@ class Method:
     """Whether a seed matters."""
     presence: bool = True
     """Whether ``predict_proba`` means the chance that a label is there."""
+    aim: str | None = None
+    """A setting that is given the aim, ``"micro"`` or ``"macro"``: of an estimator that chooses its
+    own threshold in ``fit``, and is then fitted for each aim. With :func:`own` as its decision and
+    a single setting nothing is left to cross-validate."""
     ranks: bool = True
     """Whether it takes part in the ranking of the large sets."""
     ranking_settings: Sequence[Mapping[str, Any]] | None = None
@@ -116,6 +120,11 @@ def thresholds(values: Iterable[float], clip: bool) -> Callable[[Size], list[Dec
         return [above(value) for value in each]
 
     return make
+
+
+def own(size: Size) -> list[Decision]:
+    """Return the one decision that the estimator itself makes."""
+    return [Decision("its own", lambda a: a.ask("predict"))]
 
 
 def _shares(size: Size) -> list[Decision]:
@@ -203,7 +212,7 @@ METHODS: dict[str, Method] = {
         "baseline",
         lambda s, p, seed: ConstantLabels("all"),
         [{}],
-        lambda size: [Decision("all", lambda a: a.ask("predict"))],
+        own,
         ranks=False,
     ),
     "logistic": Method(

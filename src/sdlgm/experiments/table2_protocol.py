@@ -11,6 +11,7 @@ import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -68,14 +69,20 @@ def select(method: Method, data: MultilabelDataset, profile: Profile) -> Numbers
     alone = len(settings) * len(decisions) == 1
     folds = [] if alone else blocks(len(data.Y_train))
     for held in folds:
-        for place, setting in enumerate(settings):
-            estimator = method.make(setting, profile, 0)
-            estimator.fit(data.X_train[~held], data.Y_train[~held])
-            answers = Answers(estimator, data.X_train[held])
-            for row, decision in enumerate(decisions):
-                labels = decision.labels(answers)
-                for aim, metric in enumerate(AIMS.values()):
-                    found[aim, place, row] += metric(data.Y_train[held], labels) / len(folds)
+        part = replace(
+            data,
+            X_train=data.X_train[~held],
+            Y_train=data.Y_train[~held],
+            X_test=data.X_train[held],
+            Y_test=data.Y_train[held],
+        )
+        fitted = _Fitted(method, part, profile, 0)
+        for aim, (name, metric) in enumerate(AIMS.items()):
+            for place in range(len(settings)):
+                answers = fitted.answers(place, name)
+                for row, decision in enumerate(decisions):
+                    f1 = metric(part.Y_test, decision.labels(answers))
+                    found[aim, place, row] += f1 / len(folds)
     chosen: Numbers = {}
     for name, values in zip(AIMS, found, strict=True):
         best, way = divmod(int(values.argmax()), len(decisions))
@@ -101,16 +108,11 @@ def measure(
     """
     size = _size(data.Y_train)
     decisions = method.decisions(size)
-    settings = _settings(method, profile)
-    asked: dict[int, Answers] = {}
+    fitted = _Fitted(method, data, profile, seed)
     numbers: Numbers = {"test_rows": len(data.Y_test)}
     for aim in AIMS:
-        place = chosen[aim]["setting"]
-        if place not in asked:
-            estimator = method.make(settings[place], profile, seed)
-            estimator.fit(data.X_train, data.Y_train)
-            asked[place] = Answers(estimator, data.X_test)
-        labels = decisions[chosen[aim]["decision"]].labels(asked[place])
+        answers = fitted.answers(chosen[aim]["setting"], aim)
+        labels = decisions[chosen[aim]["decision"]].labels(answers)
         empty, over = count_violations(labels, 1, size.most)
         numbers[aim] = {
             "micro_f1": 100 * micro_f1(data.Y_test, labels),
@@ -121,9 +123,31 @@ def measure(
             "label_count_error": label_count_error(data.Y_test, labels.sum(1)),
         }
     if method.presence:
-        chances = asked[chosen["micro"]["setting"]].ask("predict_proba")
+        chances = fitted.answers(chosen["micro"]["setting"], "micro").ask("predict_proba")
         numbers["calibration_error"] = expected_calibration_error(data.Y_test, chances)
     return numbers
+
+
+class _Fitted:
+    """Estimators of a method that are fitted to training rows when they are asked for, once."""
+
+    def __init__(
+        self, method: Method, data: MultilabelDataset, profile: Profile, seed: int
+    ) -> None:
+        self.method, self.data, self.profile, self.seed = method, data, profile, seed
+        self._known: dict[tuple[int, str], Answers] = {}
+
+    def answers(self, place: int, aim: str) -> Answers:
+        """Return what the setting at a place, fitted for an aim, says of the test rows."""
+        key = (place, aim if self.method.aim else "")
+        if key not in self._known:
+            setting = dict(_settings(self.method, self.profile)[place])
+            if self.method.aim:
+                setting[self.method.aim] = aim
+            estimator = self.method.make(setting, self.profile, self.seed)
+            estimator.fit(self.data.X_train, self.data.Y_train)
+            self._known[key] = Answers(estimator, self.data.X_test)
+        return self._known[key]
 
 
 def select_ranking(method: Method, data: MultilabelDataset, profile: Profile) -> Numbers:
