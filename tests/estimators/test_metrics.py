@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array, csr_matrix
-from sklearn.metrics import f1_score, precision_score, recall_score
+from sklearn.metrics import f1_score, ndcg_score, precision_score, recall_score
 
 from sdlgm.errors import DataError
 from sdlgm.estimators.metrics import (
@@ -71,6 +71,11 @@ def test_ranking_by_hand() -> None:
         ((1 + 1 / np.log2(4)) / best + 1 / np.log2(5)) / 2
     )
     assert precision_at_k([[0, 1]], [[0.5, 0.5]], 1) == 0  # the lower column comes first
+    assert ndcg_at_k([[0, 1]], [[0.5, 0.5]], 1) == 0
+    random = np.random.default_rng(1)
+    truth, scores = (random.random((50, 9)) < 0.2).astype(int), random.random((50, 9))
+    for k in (1, 3, 9):
+        assert ndcg_at_k(truth, scores, k) == pytest.approx(ndcg_score(truth, scores, k=k))
 
 
 def test_calibration_of_drawn_labels_is_near_zero_and_of_sure_errors_one() -> None:

@@ -266,7 +266,11 @@ def _reproduce_parser() -> Parser:
   sdlgm reproduce counts --profile smoke --out runs/smoke
   sdlgm reproduce counts --only columns random-forest --seeds 2""",
     )
-    parser.add_argument("name", choices=EXPERIMENTS, help="counts: how many of each, Table III.")
+    parser.add_argument(
+        "name",
+        choices=EXPERIMENTS,
+        help="counts: how many of each, Table III. table2: multi-label.",
+    )
     parser.add_argument(
         "--profile",
         choices=("smoke", "full"),
@@ -276,7 +280,9 @@ def _reproduce_parser() -> Parser:
     parser.add_argument(
         "--seeds", type=int, default=None, help="Number of seeds. Default: of the profile."
     )
-    parser.add_argument("--only", nargs="+", default=None, help="Methods to run. Default: all.")
+    parser.add_argument(
+        "--only", nargs="+", default=None, help="Methods (or data sets) to run. Default: all."
+    )
     parser.add_argument(
         "--out", type=str, default=None, help="Folder of the results. Default: runs/NAME."
     )
@@ -295,7 +301,7 @@ def _reproduce(options: Namespace) -> None:
     say(f"{path}, {path.with_suffix('.md')} and {path.with_suffix('.html')} are ready.")
 
 
-EXPERIMENTS = ("counts",)
+EXPERIMENTS = ("counts", "table2")
 """Modules of sdlgm.experiments that can be reproduced."""
 
 COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], None], str]] = {

@@ -240,8 +240,8 @@ def _plain(name: str) -> str:
 def _table(rows: list[Any], width: int, sparse: bool, file: str) -> Any:
     try:
         if sparse:
-            ends = np.cumsum([0, *map(len, rows)])
-            columns = np.array([column for row in rows for column in row], np.int64)
+            ends = np.cumsum([0, *map(len, rows)], dtype=np.int32)
+            columns = np.array([column for row in rows for column in row], np.int32)
             values = np.array([value for row in rows for value in row.values()], np.float64)
             table = csr_array((values, columns, ends), shape=(len(rows), width))
             table.eliminate_zeros()

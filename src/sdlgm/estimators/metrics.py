@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, issparse
-from sklearn.metrics import ndcg_score
 
 from sdlgm.errors import DataError
 
@@ -60,21 +59,20 @@ def precision_at_k(Y: Any, scores: ArrayLike, k: int) -> float:  # noqa: N803
 
     Of equal scores the lower column comes first. Rows without labels count as 0.
     """
-    truth, values = _dense(Y), _scores(Y, scores)
-    _check_k(k, values.shape[1])
-    top = np.argsort(-values, axis=1, kind="stable")[:, :k]
-    return float(np.take_along_axis(truth, top, 1).mean())
+    return float(_in_order(Y, scores, k).mean())
 
 
 def ndcg_at_k(Y: Any, scores: ArrayLike, k: int) -> float:  # noqa: N803
     r"""Return the mean of :math:`\sum_{l\le k} y_{(l)} / \log_2(1+l)` over its largest value.
 
-    :math:`y_{(l)}` is the label of the l-th highest score; the largest value is that of
-    ``min(k, |y|)`` labels in front. Rows without labels count as 0.
+    :math:`y_{(l)}` is the label of the l-th highest score, of equal ones that of the lower column
+    (scikit-learn takes the higher, or averages); the largest value is that of ``min(k, |y|)``
+    labels in front. Rows without labels count as 0.
     """
-    truth, values = _dense(Y), _scores(Y, scores)
-    _check_k(k, values.shape[1])
-    return float(ndcg_score(truth, values, k=k, ignore_ties=True))
+    gains = 1 / np.log2(np.arange(2, k + 2))
+    found = _in_order(Y, scores, k) @ gains
+    most = np.concatenate([[0], gains.cumsum()])[np.minimum(_dense(Y).sum(1), k)]
+    return float(np.divide(found, most, out=np.zeros(len(found)), where=most > 0).mean())
 
 
 def expected_calibration_error(Y: Any, probabilities: ArrayLike, bins: int = 15) -> float:  # noqa: N803
@@ -155,6 +153,10 @@ def _scores(labels: Any, scores: ArrayLike) -> NDArray[np.float64]:
     return values
 
 
-def _check_k(k: int, labels: int) -> None:
-    if not 1 <= k <= labels:
-        raise DataError(f"k must lie from 1 to the number of labels, {labels}, got {k!r}.")
+def _in_order(truth: Any, scores: ArrayLike, k: int) -> NDArray[Any]:
+    """Return the labels of the k highest scores, best first, ``(n, k)``."""
+    values = _scores(truth, scores)
+    if not 1 <= k <= values.shape[1]:
+        raise DataError(f"k must lie from 1 to the number of labels, {values.shape[1]}, got {k!r}.")
+    top = np.argsort(-values, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(_dense(truth), top, 1)

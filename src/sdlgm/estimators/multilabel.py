@@ -113,7 +113,7 @@ class MultilabelBaseline(BaseEstimator):  # type: ignore[misc]  # scikit-learn h
 
 
 def _rows(values: Any) -> Any:
-    table = csr_array(values, dtype=np.float64) if issparse(values) else np.asarray(values)
+    table: Any = csr_array(values, dtype=np.float64) if issparse(values) else np.asarray(values)
     if table.ndim != 2 or 0 in table.shape or table.dtype.kind not in "biuf":
         raise DataError(
             f"X must be rows of numbers (n, features), got {table.dtype} of shape {table.shape}."
@@ -121,7 +121,13 @@ def _rows(values: Any) -> Any:
     finite = np.isfinite(table.data if issparse(table) else table)
     if not finite.all():
         raise DataError(f"X has {int((~finite).sum())} values that are not finite. Drop such rows.")
-    return table if issparse(table) else table.astype(np.float64)
+    if not issparse(table):
+        return table.astype(np.float64)
+    if max(table.nnz, *table.shape) < 2**31:  # scikit-learn's trees take no other indices
+        table.indices, table.indptr = (
+            part.astype(np.int32) for part in (table.indices, table.indptr)
+        )
+    return table
 
 
 def _labels(values: Any, rows: int) -> Any:

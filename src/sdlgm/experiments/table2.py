@@ -10,9 +10,11 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from sdlgm.data import MultilabelDataset, load_multilabel
 from sdlgm.errors import SDLGMError
@@ -25,7 +27,7 @@ from sdlgm.experiments.table2_protocol import (
     select,
     select_ranking,
 )
-from sdlgm.experiments.table2_tables import Cell, markdown, page_tables, result_rows
+from sdlgm.experiments.table2_tables import TITLES, Cell, markdown, page_tables, result_rows
 from sdlgm.report.multilabel import write_labels_page, write_sparsity_figure
 
 __all__ = ["reproduce"]
@@ -109,13 +111,13 @@ def reproduce(
     spelled = f"sdlgm reproduce table2 --profile {profile}"
     write_results(out / "table2.json", "table2", spelled, result_rows(found, METHODS))
     write_markdown(out / "table2.md", markdown(found, METHODS))
-    histograms = {
-        f"{task} ({split})": _load(task, split, size).Y_train.sum(1)
-        for task, split in (("birds", "official"), ("emotions", "official"), ("cal500", FOLDS[0]))
-        if any(cell.task.startswith(task) for cell in found)
+    numbers = {
+        TITLES[task]: np.asarray(_load(about.name, about.splits[0], size).Y_train.sum(1))
+        for task, about in TASKS.items()
+        if any(cell.task == task for cell in found) and task != "cal500-folds"
     }
-    write_sparsity_figure(out / "figure5.png", histograms)
-    write_labels_page(out / "table2.html", histograms, page_tables(found, METHODS), spelled)
+    write_sparsity_figure(out / "figure5.png", numbers)
+    write_labels_page(out / "table2.html", numbers, page_tables(found, METHODS), spelled)
     return out / "table2.json"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,14 +94,19 @@ class Method:
     """Whether a seed matters."""
     presence: bool = True
     """Whether ``predict_proba`` means the chance that a label is there."""
+    aim: str | None = None
+    """A setting that is given the aim, ``"micro"`` or ``"macro"``: of an estimator that chooses its
+    own threshold in ``fit``, and is then fitted for each aim. With :func:`own` as its decision and
+    a single setting nothing is left to cross-validate."""
     ranks: bool = True
     """Whether it takes part in the ranking of the large sets."""
     ranking_settings: Sequence[Mapping[str, Any]] | None = None
     """Settings there; default: the same."""
 
 
-def thresholds(values: Sequence[float], clip: bool) -> Callable[[Size], list[Decision]]:
+def thresholds(values: Iterable[float], clip: bool) -> Callable[[Size], list[Decision]]:
     """Return decisions ``predict_proba > value``; with at least one label and at most L0."""
+    each = [float(value) for value in values]
 
     def make(size: Size) -> list[Decision]:
         low, high = (1, size.most) if clip else (0, None)
@@ -112,9 +117,14 @@ def thresholds(values: Sequence[float], clip: bool) -> Callable[[Size], list[Dec
                 lambda a: apply_threshold(a.ask("predict_proba"), value, low, high),
             )
 
-        return [above(float(value)) for value in values]
+        return [above(value) for value in each]
 
     return make
+
+
+def own(size: Size) -> list[Decision]:
+    """Return the one decision that the estimator itself makes."""
+    return [Decision("its own", lambda a: a.ask("predict"))]
 
 
 def _shares(size: Size) -> list[Decision]:
@@ -202,7 +212,7 @@ METHODS: dict[str, Method] = {
         "baseline",
         lambda s, p, seed: ConstantLabels("all"),
         [{}],
-        lambda size: [Decision("all", lambda a: a.ask("predict"))],
+        own,
         ranks=False,
     ),
     "logistic": Method(

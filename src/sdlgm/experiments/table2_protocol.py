@@ -8,8 +8,10 @@ training rows and measured on the test rows once.
 from __future__ import annotations
 
 import resource
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -59,29 +61,36 @@ def select(method: Method, data: MultilabelDataset, profile: Profile) -> Numbers
     -------
     dict
         For ``"micro"`` and ``"macro"``: places of the setting and of the decision, the name of the
-        decision, and the mean F1 (per cent) over the folds.
+        decision, and the mean F1 (per cent) over the folds, ``None`` if there is nothing to choose.
     """
     settings = _settings(method, profile)
     decisions = method.decisions(_size(data.Y_train))
     found = np.zeros((len(AIMS), len(settings), len(decisions)))
-    folds = blocks(len(data.Y_train))
+    alone = len(settings) * len(decisions) == 1
+    folds = [] if alone else blocks(len(data.Y_train))
     for held in folds:
-        for place, setting in enumerate(settings):
-            estimator = method.make(setting, profile, 0)
-            estimator.fit(data.X_train[~held], data.Y_train[~held])
-            answers = Answers(estimator, data.X_train[held])
-            for row, decision in enumerate(decisions):
-                labels = decision.labels(answers)
-                for aim, metric in enumerate(AIMS.values()):
-                    found[aim, place, row] += metric(data.Y_train[held], labels) / len(folds)
-    chosen = {}
-    for aim, values in zip(AIMS, found, strict=True):
-        place, row = np.unravel_index(int(values.argmax()), values.shape)
-        chosen[aim] = {
-            "setting": int(place),
-            "decision": int(row),
-            "decision_name": decisions[row].name,
-            "cross_validated": 100 * float(values[place, row]),
+        part = replace(
+            data,
+            X_train=data.X_train[~held],
+            Y_train=data.Y_train[~held],
+            X_test=data.X_train[held],
+            Y_test=data.Y_train[held],
+        )
+        fitted = _Fitted(method, part, profile, 0)
+        for aim, (name, metric) in enumerate(AIMS.items()):
+            for place in range(len(settings)):
+                answers = fitted.answers(place, name)
+                for row, decision in enumerate(decisions):
+                    f1 = metric(part.Y_test, decision.labels(answers))
+                    found[aim, place, row] += f1 / len(folds)
+    chosen: Numbers = {}
+    for name, values in zip(AIMS, found, strict=True):
+        best, way = divmod(int(values.argmax()), len(decisions))
+        chosen[name] = {
+            "setting": best,
+            "decision": way,
+            "decision_name": decisions[way].name,
+            "cross_validated": None if alone else 100 * float(values[best, way]),
         }
     return chosen
 
@@ -99,16 +108,11 @@ def measure(
     """
     size = _size(data.Y_train)
     decisions = method.decisions(size)
-    settings = _settings(method, profile)
-    asked: dict[int, Answers] = {}
+    fitted = _Fitted(method, data, profile, seed)
     numbers: Numbers = {"test_rows": len(data.Y_test)}
     for aim in AIMS:
-        place = chosen[aim]["setting"]
-        if place not in asked:
-            estimator = method.make(settings[place], profile, seed)
-            estimator.fit(data.X_train, data.Y_train)
-            asked[place] = Answers(estimator, data.X_test)
-        labels = decisions[chosen[aim]["decision"]].labels(asked[place])
+        answers = fitted.answers(chosen[aim]["setting"], aim)
+        labels = decisions[chosen[aim]["decision"]].labels(answers)
         empty, over = count_violations(labels, 1, size.most)
         numbers[aim] = {
             "micro_f1": 100 * micro_f1(data.Y_test, labels),
@@ -119,9 +123,31 @@ def measure(
             "label_count_error": label_count_error(data.Y_test, labels.sum(1)),
         }
     if method.presence:
-        chances = asked[chosen["micro"]["setting"]].ask("predict_proba")
+        chances = fitted.answers(chosen["micro"]["setting"], "micro").ask("predict_proba")
         numbers["calibration_error"] = expected_calibration_error(data.Y_test, chances)
     return numbers
+
+
+class _Fitted:
+    """Estimators of a method that are fitted to training rows when they are asked for, once."""
+
+    def __init__(
+        self, method: Method, data: MultilabelDataset, profile: Profile, seed: int
+    ) -> None:
+        self.method, self.data, self.profile, self.seed = method, data, profile, seed
+        self._known: dict[tuple[int, str], Answers] = {}
+
+    def answers(self, place: int, aim: str) -> Answers:
+        """Return what the setting at a place, fitted for an aim, says of the test rows."""
+        key = (place, aim if self.method.aim else "")
+        if key not in self._known:
+            setting = dict(_settings(self.method, self.profile)[place])
+            if self.method.aim:
+                setting[self.method.aim] = aim
+            estimator = self.method.make(setting, self.profile, self.seed)
+            estimator.fit(self.data.X_train, self.data.Y_train)
+            self._known[key] = Answers(estimator, self.data.X_test)
+        return self._known[key]
 
 
 def select_ranking(method: Method, data: MultilabelDataset, profile: Profile) -> Numbers:
@@ -141,11 +167,12 @@ def select_ranking(method: Method, data: MultilabelDataset, profile: Profile) ->
 def measure_ranking(
     method: Method, data: MultilabelDataset, profile: Profile, chosen: Numbers, seed: int
 ) -> Numbers:
-    """Fit the chosen setting to all training rows; return P@k and nDCG@k (per cent) and memory."""
+    """Fit the chosen setting to all training rows; return P@k and nDCG@k (per cent) and costs."""
     estimator = method.make(_ranking_settings(method, profile)[chosen["setting"]], profile, seed)
+    started = time.monotonic()
     estimator.fit(data.X_train, data.Y_train)
     scores = estimator.decision_function(data.X_test)
-    numbers: Numbers = {}
+    numbers: Numbers = {"work_seconds": time.monotonic() - started}
     for k in TOP:
         numbers[f"precision_at_{k}"] = 100 * precision_at_k(data.Y_test, scores, k)
         numbers[f"ndcg_at_{k}"] = 100 * ndcg_at_k(data.Y_test, scores, k)

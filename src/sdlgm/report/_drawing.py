@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ACCENT", "CLASSES", "INK", "SOFT", "WARM", "data_uri", "new_figure", "png", "svg", "tidy"]
+__all__ = [
+    "ACCENT",
+    "CLASSES",
+    "INK",
+    "SOFT",
+    "WARM",
+    "data_uri",
+    "new_figure",
+    "png",
+    "svg",
+    "tidy",
+]
 
 INK, SOFT, ACCENT, WARM = "#1b2733", "#9db4c8", "#1f6f8b", "#d1603d"
 CLASSES = (
