@@ -84,7 +84,10 @@ class Inputs:
         ranked = kind in ("quantile", "bins")
         self.sorted = np.sort(rows, axis=0) if ranked else None
         placed = self._normal(self._ranks(rows)) if ranked else rows
-        self.shift, self.scale = _moments(placed) if kind != "none" else (0.0, 1.0)
+        self.shift: NDArray[np.float32] | float = 0.0
+        self.scale: NDArray[np.float32] | float = 1.0
+        if kind != "none":
+            self.shift, self.scale = _moments(placed)
         self.width = rows.shape[1]
         if self.bins:
             self.width *= self.bins

@@ -18,8 +18,9 @@ import numpy as np
 
 from sdlgm.data import MultilabelDataset, load_multilabel
 from sdlgm.errors import SDLGMError
+from sdlgm.experiments import table2_methods, table2_sdlgm
 from sdlgm.experiments.results import Cells, choose, write_markdown, write_results
-from sdlgm.experiments.table2_methods import METHODS, PROFILES, Profile, Size
+from sdlgm.experiments.table2_methods import PROFILES, Method, Profile, Size
 from sdlgm.experiments.table2_protocol import (
     in_fresh_process,
     measure,
@@ -32,6 +33,7 @@ from sdlgm.report.multilabel import write_labels_page, write_sparsity_figure
 
 __all__ = ["reproduce"]
 
+METHODS: dict[str, Method] = {**table2_methods.METHODS, **table2_sdlgm.METHODS}
 FOLDS = tuple(f"fold-{fold}" for fold in range(5))
 
 

@@ -131,7 +131,7 @@ class SupervisedSDLGM(nn.Module):
         self.gate_head.bias.copy_(torch.logit(taken.sum().clamp(max=0.95)))
 
     def forward(self, x: Tensor, noise: torch.Generator | None = None) -> GatedMultinomial:
-        """Return ``q(y, z | x)`` of inputs ``(members, b, inputs)``, of batch shape ``(members, b)``.
+        """Return ``q(y, z | x)`` of ``x``: ``(members, b, inputs)``, batch shape ``(members, b)``.
 
         ``noise`` is the source of dropout and input noise; ``None`` leaves both out.
         """
