@@ -105,7 +105,7 @@ class ForestLabels(MultilabelBaseline):
                 n_estimators=self.n_estimators,
                 max_features=self.max_features,
                 min_samples_leaf=self.min_samples_leaf,
-                random_state=self.random_state + label * 1_000_003,
+                random_state=(self.random_state + label * 1_000_003) % 2**32,
                 n_jobs=self.n_jobs,
             )
             squeezed = part.ravel() if part.shape[1] == 1 else part
@@ -177,7 +177,7 @@ class MLPLabels(MultilabelBaseline):
                 max_iter=self.epochs,
                 batch_size=min(self.batch_size, X.shape[0]),
                 learning_rate_init=self.learning_rate,
-                random_state=self.random_state + member * 1_000_003,
+                random_state=(self.random_state + member * 1_000_003) % 2**32,
                 tol=0,
                 n_iter_no_change=self.epochs,
             )

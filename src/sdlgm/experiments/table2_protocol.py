@@ -7,7 +7,6 @@ training rows and measured on the test rows once.
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -204,4 +203,6 @@ def _peak_gigabytes() -> float:
     if status.exists():  # the resource usage of a new process on Linux holds its parent's
         line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
         return int(line.split()[1]) * 1024 / 1e9
+    import resource  # not on Windows
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9  # bytes on macOS
