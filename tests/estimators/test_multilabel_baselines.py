@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
 from sdlgm.errors import ConfigError, DataError
-from sdlgm.estimators import CounterNotFittedError
+from sdlgm.estimators import EstimatorNotFittedError
 from sdlgm.estimators.linear import LinearLabels, label_distribution
 from sdlgm.estimators.metrics import micro_f1
 from sdlgm.estimators.multilabel_baselines import ConstantLabels, ForestLabels, MLPLabels
@@ -39,7 +39,7 @@ def data() -> tuple[np.ndarray, np.ndarray]:
 def test_the_grammar(name: str, data) -> None:
     x, y = data
     model = MAKE[name]()
-    with pytest.raises(CounterNotFittedError, match="not fitted yet"):
+    with pytest.raises(EstimatorNotFittedError, match="not fitted yet"):
         model.predict(x)
     fitted = clone(model).fit(x[:120], y[:120])
     chances = fitted.predict_proba(x[120:])

@@ -1,7 +1,7 @@
 """The scikit-learn face: estimators with ``fit`` and ``predict``."""
 
 from sdlgm.estimators._base import Counter
-from sdlgm.estimators._checks import CounterNotFittedError
+from sdlgm.estimators._checks import EstimatorNotFittedError
 from sdlgm.estimators.baselines import (
     ConstantCounter,
     ForestCounter,
@@ -17,7 +17,7 @@ __all__ = [
     "ConstantCounter",
     "ConstantLabels",
     "Counter",
-    "CounterNotFittedError",
+    "EstimatorNotFittedError",
     "ForestCounter",
     "ForestLabels",
     "LinearLabels",

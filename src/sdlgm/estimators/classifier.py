@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sdlgm.config import Activation
 from sdlgm.errors import ConfigError
-from sdlgm.estimators._checks import CounterNotFittedError
+from sdlgm.estimators._checks import EstimatorNotFittedError
 from sdlgm.estimators._classifier_checks import check_parameters, label_weights, row_weights
 from sdlgm.estimators._inputs import Inputs, InputScaling, Table, check_rows
 from sdlgm.estimators._label_decisions import choose_held_out, count_law, decide, mean_presence
@@ -350,7 +350,7 @@ class SDLGMClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
 
     def _fitted_labels(self, X: Any) -> int:  # noqa: N803
         if not hasattr(self, "network_"):
-            raise CounterNotFittedError(
+            raise EstimatorNotFittedError(
                 "This SDLGMClassifier is not fitted yet: call fit(X, Y) first."
             )
         return self.n_labels_

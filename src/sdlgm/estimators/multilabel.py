@@ -11,7 +11,7 @@ from scipy.sparse import csr_array, issparse
 from sklearn.base import BaseEstimator
 
 from sdlgm.errors import DataError
-from sdlgm.estimators._checks import CounterNotFittedError
+from sdlgm.estimators._checks import EstimatorNotFittedError
 from sdlgm.estimators.decisions import apply_threshold
 
 __all__ = ["MultilabelBaseline"]
@@ -102,7 +102,7 @@ class MultilabelBaseline(BaseEstimator):  # type: ignore[misc]  # scikit-learn h
     def _checked(self, X: Any) -> Any:  # noqa: N803
         if not hasattr(self, "n_features_in_"):
             name = type(self).__name__
-            raise CounterNotFittedError(f"This {name} is not fitted yet: call fit(X, Y) first.")
+            raise EstimatorNotFittedError(f"This {name} is not fitted yet: call fit(X, Y) first.")
         rows = _rows(X)
         if rows.shape[1] != self.n_features_in_:
             raise DataError(

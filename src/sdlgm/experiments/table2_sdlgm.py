@@ -41,7 +41,7 @@ OURS: dict[str, Any] = {
     "members": 20,
     "hidden": (128,),
     "dropout": 0.5,
-    "input_dropout": 0.5,
+    "input_dropout": 0.6,
 }
 # How long to train depends on how many rows and how rare labels are: it is what is chosen.
 LENGTHS = [{"epochs": epochs} for epochs in (20, 40, 80)]
