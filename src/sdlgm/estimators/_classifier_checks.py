@@ -9,10 +9,10 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from sdlgm.errors import ConfigError, DataError
+from sdlgm.errors import ConfigError
 from sdlgm.estimators.decisions import ThresholdRule
 
-__all__ = ["check_parameters", "label_weights", "row_weights"]
+__all__ = ["check_parameters", "label_weights"]
 
 COUNTS = ("bins", "members", "epochs", "batch_size", "slots", "max_labels", "patience")
 MAY_BE_NONE = ("slots", "max_labels", "patience")
@@ -106,23 +106,3 @@ def label_weights(class_weight: Any, labels: sp.csr_array) -> Tensor | None:
             f"{class_weight!r}."
         )
     return torch.from_numpy(weights.astype(np.float32))
-
-
-def row_weights(sample_weight: Any, samples: int) -> Tensor:
-    """Return the weight of each sample over their mean, shape ``(n,)``.
-
-    Raises
-    ------
-    DataError
-        If there is not one number of 0 or more a sample, or they are all 0.
-    """
-    if sample_weight is None:
-        return torch.ones(samples)
-    weights = np.asarray(sample_weight, np.float64)
-    fine = weights.shape == (samples,) and np.isfinite(weights).all() and (weights >= 0).all()
-    if not fine or not weights.any():
-        raise DataError(
-            f"sample_weight must hold a number of 0 or more, not all 0, for each of the {samples} "
-            f"samples, got shape {weights.shape}."
-        )
-    return torch.from_numpy((weights / weights.mean()).astype(np.float32))

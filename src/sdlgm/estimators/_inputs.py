@@ -21,30 +21,36 @@ Table: TypeAlias = Any
 """Checked rows ``(n, D)``: an array, or ``scipy.sparse.csr_array``, which has no types."""
 
 
-def check_rows(X: Any, features: int | None = None) -> Table:  # noqa: N803 (scikit-learn's name)
-    """Return rows as float32, dense or CSR as they came.
+def check_rows(
+    X: Any,  # noqa: N803 (scikit-learn's name)
+    features: int | None = None,
+    dtype: type[np.floating[Any]] = np.float32,
+) -> Table:
+    """Return rows, dense or CSR as they came.
 
     Raises
     ------
     DataError
         If they are no table of finite numbers, or not of the width ``features``.
     """
-    if sp.issparse(X):
-        rows: Table = sp.csr_array(X, dtype=np.float32)
-        if 0 in rows.shape:
-            raise DataError(f"X must be rows (n, features), got shape {rows.shape}.")
-        if not np.isfinite(rows.data).all():
-            bad = int(np.flatnonzero(~np.isfinite(rows.data))[0])
-            row = int(np.searchsorted(rows.indptr, bad, side="right")) - 1
-            raise DataError(
-                f"X holds {rows.data[bad]} at [{row}, {rows.indices[bad]}]. Drop or fill such "
-                "samples first."
-            )
-    else:
-        tensor = check_inputs(X)
-        if tensor.dim() != 2:
-            raise DataError(f"X must be rows (n, features), got shape {tuple(tensor.shape)}.")
-        rows = tensor.to(torch.float32).numpy()
+    sparse = sp.issparse(X)
+    if not sparse and check_inputs(X).dim() != 2:
+        raise DataError(f"X must be rows (n, features), got shape {np.shape(X)}.")
+    with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and refused
+        rows: Table = sp.csr_array(X, dtype=dtype) if sparse else np.asarray(X).astype(dtype)
+    if 0 in rows.shape:
+        raise DataError(f"X must be rows (n, features), got shape {rows.shape}.")
+    values = rows.data if sparse else rows
+    if not np.isfinite(values).all():
+        bad = np.argwhere(~np.isfinite(values))
+        place = tuple(map(int, bad[0]))
+        if sparse:
+            row = int(np.searchsorted(rows.indptr, place[0], side="right")) - 1
+            place = (row, int(rows.indices[place[0]]))
+        raise DataError(
+            f"X has {len(bad)} values that are not finite, the first ({values[tuple(bad[0])]}) at "
+            f"[{place[0]}, {place[1]}]. Drop or fill such samples first."
+        )
     if features is not None and rows.shape[1] != features:
         raise DataError(
             f"X has {rows.shape[1]} features, but the classifier was fitted on {features}."

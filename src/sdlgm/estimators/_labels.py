@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sdlgm.errors import DataError
 
-__all__ = ["ActiveLabels", "check_labels"]
+__all__ = ["ActiveLabels", "check_labels", "row_weights"]
 
 
 def check_labels(
@@ -45,7 +46,8 @@ def check_labels(
         place = int(np.flatnonzero(wrong)[0])
         row = int(np.searchsorted(table.indptr, place, side="right")) - 1
         raise DataError(
-            f"Y has {int(wrong.sum())} entries other than 0 and 1, the first ({table.data[place]}) "
+            f"Y must hold 0 and 1 only, but the first of {int(wrong.sum())} others is "
+            f"{table.data[place]} "
             f"at [{row}, {table.indices[place]}]. For counts there is SDLGMCounter."
         )
     numbers = np.diff(table.indptr)
@@ -58,6 +60,23 @@ def check_labels(
             f"{max_labels}. Raise max_labels to {largest} or more, or leave it out."
         )
     return table.astype(np.int8), max_labels or largest
+
+
+def row_weights(sample_weight: Any, samples: int) -> NDArray[np.float64]:
+    """Return the weight of each sample over their mean, shape ``(n,)``.
+
+    Raises
+    ------
+    DataError
+        If there is not one finite number of 0 or more a sample, or they are all 0.
+    """
+    weights = np.ones(samples) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    if weights.shape != (samples,) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
+        raise DataError(
+            f"sample_weight must be {samples} finite numbers of 0 or more, not all 0, got shape "
+            f"{weights.shape}."
+        )
+    return weights / weights.mean()
 
 
 class ActiveLabels:

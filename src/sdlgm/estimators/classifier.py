@@ -9,13 +9,11 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from sdlgm.config import Activation
 from sdlgm.errors import ConfigError
-from sdlgm.estimators._checks import EstimatorNotFittedError
-from sdlgm.estimators._classifier_checks import check_parameters, label_weights, row_weights
+from sdlgm.estimators._classifier_checks import check_parameters, label_weights
 from sdlgm.estimators._inputs import Inputs, InputScaling, Table, check_rows
 from sdlgm.estimators._label_decisions import choose_held_out, count_law, decide, mean_presence
 from sdlgm.estimators._label_network import (
@@ -24,9 +22,10 @@ from sdlgm.estimators._label_network import (
     MemberRows,
     input_statistics,
 )
-from sdlgm.estimators._labels import check_labels
+from sdlgm.estimators._labels import check_labels, row_weights
 from sdlgm.estimators._training import Schedule
 from sdlgm.estimators.decisions import ThresholdRule
+from sdlgm.estimators.multilabel import MultilabelClassifier
 from sdlgm.label_objectives import LabelLikelihood
 from sdlgm.models import LabelModelConfig, SupervisedSDLGM
 from sdlgm.progress import progress_bar
@@ -35,7 +34,7 @@ from sdlgm.random import generator
 __all__ = ["SDLGMClassifier"]
 
 
-class SDLGMClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class SDLGMClassifier(MultilabelClassifier):
     r"""Predict sets of labels of at least ``min_labels`` and at most ``max_labels``.
 
     Labels are a code (Xu et al. 2021, section III.C): each of ``slots`` slots is closed or holds a
@@ -89,7 +88,8 @@ class SDLGMClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
     latent_features, latent_slots
         Of ``"conditional"``: features besides the labels, and slots added for them.
     elbo_weight
-        Weight of the inputs' bound beside the labels' likelihood.
+        Weight of the bound of the inputs (nats of all D of them) beside the labels' likelihood; the
+        paper's sum is 1, which labels of many inputs do not survive.
     hidden, activation, normalise
         Hidden layers of the encoder, which the decoder mirrors.
     dropout, input_dropout, input_noise
@@ -150,7 +150,7 @@ class SDLGMClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         likelihood: Literal["gaussian", "bernoulli"] = "gaussian",
         latent_features: int = 20,
         latent_slots: int = 10,
-        elbo_weight: float = 0.1,
+        elbo_weight: float = 0.03,
         hidden: tuple[int, ...] = (128,),
         activation: Activation = "relu",
         normalise: bool = False,
@@ -221,8 +221,7 @@ class SDLGMClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         check_parameters(self)
         rows = check_rows(X)
         labels, self.max_labels_ = check_labels(Y, rows.shape[0], self.max_labels)
-        self.n_features_in_, self.n_labels_ = rows.shape[1], labels.shape[1]
-        self._sparse = sp.issparse(Y)
+        self._remember(rows, labels, Y)
         if not self.min_labels <= min(self.max_labels_, self.n_labels_):
             raise ConfigError(
                 f"min_labels = {self.min_labels} is more than a sample may have: max_labels = "
@@ -232,7 +231,7 @@ class SDLGMClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         training = LabelTraining(
             rows,
             labels,
-            row_weights(sample_weight, rows.shape[0]),
+            torch.from_numpy(row_weights(sample_weight, rows.shape[0])).float(),
             label_weights(self.class_weight, labels),
             members,
             Schedule(
@@ -263,7 +262,7 @@ class SDLGMClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
                 for _, absent in self._absences(X)
             ]
         )
-        return sp.csr_array(table) if self._sparse else table.toarray()
+        return self._as_fitted(sp.csr_array(table))
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         """Predict the probability of each label, one array of shape ``(n, K)``."""
@@ -280,7 +279,8 @@ class SDLGMClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         Poisson-binomial of each member's probabilities, given that floor and cap hold; the mean
         over the members.
         """
-        low, high = self.min_labels, min(self.max_labels_, self._fitted_labels(X))
+        self._check_fitted()
+        low, high = self.min_labels, min(self.max_labels_, self.n_labels_)
         laws = [count_law(absent, low, high).mean(0) for _, absent in self._absences(X)]
         law = torch.cat(laws).numpy()
         return np.pad(law, ((0, 0), (0, self.max_labels_ - high)))
@@ -294,20 +294,14 @@ class SDLGMClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
 
         Nothing of shape ``(n, K)`` is made.
         """
-        labels = self._fitted_labels(X)
-        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= labels:
-            raise ConfigError(f"k must be an integer from 1 to {labels}, got {k!r}.")
+        self._check_fitted()
+        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= self.n_labels_:
+            raise ConfigError(f"k must be an integer from 1 to {self.n_labels_}, got {k!r}.")
         found = [mean_presence(absent).topk(k) for _, absent in self._absences(X)]
         return (
             torch.cat([top.indices for top in found]).numpy(),
             torch.cat([top.values for top in found]).numpy(),
         )
-
-    def score(self, X: Any, Y: Any) -> float:  # noqa: N803
-        """Share of the rows whose labels are all right and complete (subset accuracy)."""
-        labels, _ = check_labels(Y, check_rows(X).shape[0], None)
-        wrong = sp.csr_array(self.predict(X)) != labels
-        return float((wrong.sum(1) == 0).mean())
 
     # --- fitting ------------------------------------------------------------------------------
 
@@ -348,13 +342,6 @@ class SDLGMClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
 
     # --- predicting ---------------------------------------------------------------------------
 
-    def _fitted_labels(self, X: Any) -> int:  # noqa: N803
-        if not hasattr(self, "network_"):
-            raise EstimatorNotFittedError(
-                "This SDLGMClassifier is not fitted yet: call fit(X, Y) first."
-            )
-        return self.n_labels_
-
     def _absences(self, X: Any) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: N803
-        self._fitted_labels(X)
+        self._check_fitted()
         return self.network_.absences(check_rows(X, self.n_features_in_))

@@ -41,7 +41,8 @@ OURS: dict[str, Any] = {
     "members": 20,
     "hidden": (128,),
     "dropout": 0.5,
-    "input_dropout": 0.6,
+    "input_dropout": 0.7,
+    "elbo_weight": 0.03,
 }
 # How long to train depends on how many rows and how rare labels are: it is what is chosen.
 LENGTHS = [{"epochs": epochs} for epochs in (20, 40, 80)]
@@ -56,6 +57,7 @@ PAPER: dict[str, Any] = {
     "weight_decay": 0.0,
     "batch_size": 100,
     "epochs": 100,
+    "elbo_weight": 1.0,
 }
 SLOTS = [{"slots": slots} for slots in (2, 10, 50)]  # what the paper chose for its three sets
 LARGE: dict[str, Any] = {
