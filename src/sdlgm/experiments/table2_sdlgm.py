@@ -63,13 +63,13 @@ SLOTS = [{"slots": slots} for slots in (2, 10, 50)]  # what the paper chose for 
 LARGE: dict[str, Any] = {
     "inputs": "none",
     "threshold": 0.3,
-    "members": 1,
+    "members": 3,
     "hidden": (512,),
     "dropout": 0.5,
     "input_dropout": 0.2,
     "batch_size": 64,
 }
-LARGE_LENGTHS = [{**LARGE, "epochs": epochs} for epochs in (8, 15)]
+LARGE_LENGTHS = [{**LARGE, "epochs": epochs} for epochs in (6, 10)]
 
 
 def _maker(variant: Variant, fixed: Mapping[str, Any]) -> Callable[..., SDLGMClassifier]:
