@@ -44,9 +44,12 @@ def absence(
       hard, and a probability everywhere (the sum of the slots, eq. 12, may exceed 1).
     """
     if likelihood == "presence":
-        return posterior.absence_log_probs[..., :labels]
-    relaxed = posterior.relax(temperature, temperature)
-    return relaxed.rsample_absence(generator=generator)[..., :labels]
+        absent = posterior.absence_log_probs
+    else:
+        relaxed = posterior.relax(temperature, temperature)
+        absent = relaxed.rsample_absence(generator=generator)
+    # A slice of all would be copied on the way back.
+    return absent if absent.shape[-1] == labels else absent[..., :labels]
 
 
 def label_nll(

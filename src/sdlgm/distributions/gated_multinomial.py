@@ -169,7 +169,8 @@ class GatedMultinomial(Distribution):
         A feature that takes every slot is absent with a probability of the floating type's
         epsilon to the power of ``L0``, not 0, so that gradients stay finite.
         """
-        probs = self.slot_log_probs[..., :-1].exp()
+        # Not by way of slot_log_probs, whose K + 1 outcomes would be copied for 100,000 features.
+        probs = (self.open_log_prob.unsqueeze(-1) + self.feature_log_probs).exp()
         probs = probs.clamp(max=1 - torch.finfo(probs.dtype).eps)
         return self.total_count * torch.log1p(-probs)
 
