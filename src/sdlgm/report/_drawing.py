@@ -55,10 +55,16 @@ def svg(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
-def png(figure: Figure, dpi: int = 160) -> bytes:
-    """Return a figure as the content of a PNG file."""
+def png(figure: Figure, dpi: int = 160, colours: int | None = None) -> bytes:
+    """Return a figure as the content of a PNG file; few colours make it smaller."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
+    if colours is not None:
+        from PIL import Image  # comes with matplotlib, which draws by it
+
+        few = Image.open(buffer).convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+        buffer = io.BytesIO()
+        few.save(buffer, format="png", optimize=True)
     return buffer.getvalue()
 
 
