@@ -79,7 +79,7 @@ def training_objective(
     divergence = kl_terms(posterior, prior, kl)
     if not multi_sample(estimator):
         estimate = estimator(posterior, _reconstruction(model, x), generator=generator)
-        surrogate = (estimate.surrogate + kl_weight * divergence.total).mean()
+        surrogate = torch.add(estimate.surrogate, divergence.total, alpha=kl_weight).mean()
         return surrogate, _terms(estimate.loss, divergence, estimate.codes)
     if kl != "exact":
         raise ConfigError(

@@ -64,8 +64,9 @@ class Objective(nn.Module):
             kl_weight=kl_weight(self.config, step),
             generator=noise,
         )
-        means = [getattr(terms, term).mean() for term in TERMS]
-        return surrogate, torch.stack([*means, active_features(terms.codes).float().mean()])
+        means = torch.stack([getattr(terms, term) for term in TERMS]).mean(-1)
+        active = active_features(terms.codes).to(means).mean()
+        return surrogate, torch.cat([means, active.view(1)])
 
     def _options(self, step: int) -> dict[str, object]:
         """Options of the estimator at a step."""
