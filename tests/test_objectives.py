@@ -9,7 +9,7 @@ import torch
 from torch.distributions import kl_divergence
 
 from helpers import tiny_model
-from sdlgm.gradients import get_estimator
+from sdlgm.gradients import estimators, get_estimator, multi_sample
 from sdlgm.models import SDLGM
 from sdlgm.objectives import (
     negative_elbo,
@@ -113,7 +113,7 @@ def test_cold_relaxed_objective_is_the_discrete_one_and_a_hot_one_is_no_bound(
     assert q.sample((2000,), generator=generator).std() > 0.3
 
 
-@pytest.mark.parametrize("estimator", ["reinmax", "straight_through", "gumbel_softmax"])
+@pytest.mark.parametrize("estimator", [n for n in estimators() if not multi_sample(n)])
 def test_training_objective(estimator: str, x: torch.Tensor, generator: torch.Generator) -> None:
     model = tiny_model()
     surrogate, terms = training_objective(
@@ -148,3 +148,50 @@ def test_the_kl_weight_scales_the_gradient_of_the_kl(
 def test_importance_samples_must_be_positive(x: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="at least 1, got 0"):
         nll_bound(tiny_model(), x, 0)
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.3])
+def test_vimco_is_unbiased_for_the_importance_weighted_bound(
+    weight: float, x: torch.Tensor, generator: torch.Generator
+) -> None:
+    """All pairs of the 20 codes, against 20,000 draws: networks, prior and posterior."""
+    model = shaken(tiny_model(), generator).double()
+    x = x[:1].double()
+    wanted = [model.gate_head.bias, model.feature_head.bias, model.output_head.bias]
+    wanted += [model.prior_feature_logits, model.prior_gate_logits]
+
+    posterior, prior = model(x), model.prior()
+    codes = prior.enumerate_support()
+    log_q = posterior.log_prob(codes.unsqueeze(1)).squeeze(1)
+    likelihood = model.decode(codes).log_prob(x)
+    log_weight = likelihood + weight * (prior.log_prob(codes) - log_q)
+    pairs = torch.cartesian_prod(*[torch.arange(len(codes))] * 2)
+    bound = math.log(2) - log_weight[pairs].logsumexp(-1)
+    exact_bound = (log_q[pairs].sum(-1).exp() * bound).sum()
+    truth = torch.autograd.grad(exact_bound, wanted)
+
+    vimco = get_estimator("vimco", samples=2)
+    parts, values = [], []
+    for _ in range(40):
+        surrogate, terms = training_objective(
+            model, x.expand(500, -1), vimco, kl_weight=weight, generator=generator
+        )
+        parts.append(torch.cat([g.flatten() for g in torch.autograd.grad(surrogate, wanted)]))
+        values.append(surrogate.detach())
+    got = torch.stack(parts)
+    error = got.std(0) / math.sqrt(len(got))
+    z = (got.mean(0) - torch.cat([g.flatten() for g in truth])) / error
+    assert z[error > 1e-12].abs().max() < 4.5
+    torch.testing.assert_close(torch.stack(values).mean(), exact_bound.detach(), atol=0.05, rtol=0)
+    # The terms are those of the ELBO.
+    torch.testing.assert_close(
+        terms.kl_gates + terms.kl_features, kl_divergence(posterior, prior).detach().expand(500)
+    )
+    elbo = -(log_q.exp() * (likelihood + prior.log_prob(codes) - log_q)).sum()
+    torch.testing.assert_close(terms.total.mean(), elbo.detach(), atol=0.3, rtol=0)
+    assert not any(t.requires_grad for t in (terms.total, terms.codes))
+
+
+def test_the_papers_kl_has_no_log_ratio(x: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="needs kl='exact', got 'paper'"):
+        training_objective(tiny_model(), x, get_estimator("vimco"), kl="paper")

@@ -108,6 +108,12 @@ class TrainingConfig:
     "elbo", 0 for "paper"."""
     learning_rate: float = 1e-3
     """Rate of Adam."""
+    temperature: Literal["learned", "annealed", "fixed"] | None = None
+    """Of relaxed samples: learned; annealed, that is their start times exp(-temperature_decay *
+    step), down to 0.5 (Jang et al. 2017); or fixed at its start. An annealed slope is its inverse.
+    Default: annealed for slope_annealed_st, else learned."""
+    temperature_decay: float = 1e-4
+    """Rate r of the annealing."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """Course of the rate: constant, or falling to zero along a half cosine."""
     gradient_clip: float | None = None
@@ -143,8 +149,17 @@ class TrainingConfig:
                     f"objective = 'paper' fixes {name} = {value!r}, got {given!r}. To combine "
                     "freely, use objective = 'elbo'."
                 )
+        if self.temperature is None:
+            annealed = self.estimator == "slope_annealed_st"
+            object.__setattr__(self, "temperature", "annealed" if annealed else "learned")
         _require_positive(
-            self, "iterations", "batch_size", "learning_rate", "evaluate_every", "checkpoint_every"
+            self,
+            "iterations",
+            "batch_size",
+            "learning_rate",
+            "temperature_decay",
+            "evaluate_every",
+            "checkpoint_every",
         )
         if not 0 <= self.kl_warmup <= 1:  # type: ignore[operator]
             raise ConfigError(f"kl_warmup is a share from 0 to 1, got {self.kl_warmup}.")

@@ -2,31 +2,89 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
+from torch import Tensor
 
 from helpers import random_code
 from sdlgm.distributions import GatedMultinomial, RelaxedGatedMultinomial
+from sdlgm.distributions.relaxed import gumbel
 
 
-def test_draws_follow_equations_8_10_12() -> None:
-    """An independent computation, slot by slot, from the same noise."""
-    gate, logits = torch.tensor(0.3), torch.tensor([0.5, -1.0, 0.2])
-    q = RelaxedGatedMultinomial(4, gate, logits, 0.7, 1.3)
-    z = q.rsample(generator=torch.Generator().manual_seed(1))
-
-    noise = torch.Generator().manual_seed(1)
-    first, second, third = (
-        -torch.empty(shape).exponential_(generator=noise).log() for shape in ((4,), (4,), (4, 3))
-    )
+def plainly(
+    total_count: int,
+    gate: Tensor,
+    logits: Tensor,
+    gate_temperature: Tensor,
+    feature_temperature: Tensor,
+    noise: torch.Generator,
+    sample: tuple[int, ...] = (),
+) -> Tensor:
+    """Eqs. 8, 10 and 12 as they stand, slot by slot and with autograd's own gradients."""
+    slots = (*sample, *gate.shape, total_count)
+    first, second = gumbel(slots, gate, noise), gumbel(slots, gate, noise)
+    third = gumbel((*slots, logits.shape[-1]), gate, noise)
     lam, pi = torch.sigmoid(gate), torch.softmax(logits, -1)
-    expected = torch.zeros(3)
-    for slot in range(4):
-        opened = torch.exp((lam.log() + first[slot]) / 0.7)
-        closed = torch.exp(((1 - lam).log() + second[slot]) / 0.7)
-        feature = torch.exp((pi.log() + third[slot]) / 1.3)
-        expected += opened / (opened + closed) * feature / feature.sum()
+    code = torch.zeros(*sample, *logits.shape, dtype=logits.dtype)
+    for slot in range(total_count):
+        opened = torch.exp((lam.log() + first[..., slot]) / gate_temperature)
+        closed = torch.exp(((1 - lam).log() + second[..., slot]) / gate_temperature)
+        feature = torch.exp((pi.log() + third[..., slot, :]) / feature_temperature.unsqueeze(-1))
+        weight = opened / (opened + closed)
+        code = code + weight.unsqueeze(-1) * feature / feature.sum(-1, keepdim=True)
+    return code
+
+
+@pytest.mark.parametrize("sample", [(), (5,)])
+@pytest.mark.parametrize("batch", [(), (2, 3)])
+def test_draws_and_gradients_are_those_of_equations_8_10_12(
+    batch: tuple[int, ...], sample: tuple[int, ...], generator: torch.Generator
+) -> None:
+    """Two implementations, from the same noise."""
+    q = random_code(generator, features=3, budget=4, groups=1, batch=batch).base
+    heat = [torch.rand((), generator=generator).double() + 0.5 for _ in range(2)]
+    heat[1] = heat[1] * torch.ones(q.batch_shape)  # one of its own for each of the batch
+    leaves = [q.gate_logits, q.feature_logits, *(h.requires_grad_() for h in heat)]
+    relaxed = RelaxedGatedMultinomial(4, *leaves)
+    z = relaxed.rsample(sample, generator=torch.Generator().manual_seed(1))
+    expected = plainly(4, *leaves, torch.Generator().manual_seed(1), sample)
     torch.testing.assert_close(z, expected)
+    pull = torch.randn(z.shape, generator=generator, dtype=z.dtype)
+    for got, wanted in zip(
+        torch.autograd.grad(z, leaves, pull),
+        torch.autograd.grad(expected, leaves, pull),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_noise_is_gumbels(dtype: torch.dtype, generator: torch.Generator) -> None:
+    noise = gumbel((200_001,), torch.zeros((), dtype=dtype), generator)
+    assert noise.dtype == dtype
+    assert stats.kstest(noise.numpy(), stats.gumbel_r.cdf).pvalue > 1e-3
+    # Neighbours are cut from the same integer.
+    assert np.corrcoef(noise[:-1:2], noise[1::2])[0, 1] == pytest.approx(0, abs=0.015)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("integer", [0, 2**63 - 1])
+def test_the_noise_is_finite_at_its_ends(
+    dtype: torch.dtype, integer: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tensor, "random_", lambda self, generator: self.fill_(integer))
+    noise = gumbel((3,), torch.zeros((), dtype=dtype), None)
+    assert noise.dtype == dtype
+    assert noise.isfinite().all()
+    assert (noise[0] > 20) == (integer == 0)
+
+
+def test_a_seed_gives_the_same_draws() -> None:
+    q = RelaxedGatedMultinomial(3, torch.zeros(2), torch.zeros(2, 5), 1.0, 2.0)
+    first, second = (q.sample(generator=torch.Generator().manual_seed(7)) for _ in range(2))
+    assert torch.equal(first, second)
 
 
 def test_cold_draws_have_the_law_of_codes(generator: torch.Generator) -> None:
@@ -70,3 +128,22 @@ def test_shapes_and_errors(generator: torch.Generator) -> None:
         RelaxedGatedMultinomial(3, torch.zeros(2), torch.zeros(2, 5), 0.0, 1.0, validate_args=True)
     with pytest.raises(NotImplementedError):
         q.log_prob(torch.zeros(2, 5))
+
+
+def test_a_draw_is_the_sum_of_its_gated_slots(generator: torch.Generator) -> None:
+    q = RelaxedGatedMultinomial(3, torch.zeros(2), torch.zeros(2, 5), 1.0, 2.0)
+    state = generator.get_state()
+    gates, slots = q.rsample_slots((4,), generator=generator)
+    assert gates.shape == (4, 2, 3)
+    assert slots.shape == (4, 2, 3, 5)
+    generator.set_state(state)
+    whole = q.rsample((4,), generator=generator)
+    torch.testing.assert_close(whole, (gates.unsqueeze(-1) * slots).sum(-2))
+
+
+def test_gates_that_are_always_open(generator: torch.Generator) -> None:
+    heat = torch.tensor(1.5, requires_grad=True)
+    q = RelaxedGatedMultinomial(3, torch.full((2,), torch.inf), torch.zeros(2, 5), heat, heat)
+    z = q.rsample(generator=generator)
+    torch.testing.assert_close(z.sum(-1), torch.full((2,), 3.0))
+    assert torch.autograd.grad(z.square().sum(), heat)[0].isfinite()

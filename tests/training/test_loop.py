@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from pathlib import Path
@@ -14,9 +15,10 @@ from sdlgm.config import TrainingConfig
 from sdlgm.data import Rows
 from sdlgm.errors import DataError, ModelFileError, TrainingError
 from sdlgm.evaluation import evaluate
+from sdlgm.gradients import estimators
 from sdlgm.models import SDLGM
 from sdlgm.training import Interrupted, read_log, train
-from sdlgm.training.loop import kl_weight, learning_rate
+from sdlgm.training.step import kl_weight, learning_rate, temperature
 
 
 @pytest.fixture
@@ -190,3 +192,43 @@ def test_rows_that_do_not_fit_are_refused(rows: Rows) -> None:
         train(tiny_model(), Rows(rows.values[:, :4]), TrainingConfig())
     with pytest.raises(DataError, match="needs validation rows"):
         train(tiny_model(), rows, TrainingConfig(patience=1, validation_fraction=0.1))
+
+
+@pytest.mark.parametrize("estimator", estimators())
+def test_every_estimator_trains_and_resumes_exactly(
+    estimator: str, rows: Rows, tmp_path: Path
+) -> None:
+    """What an estimator learns beside the model (a baseline) is part of a checkpoint."""
+    config = TrainingConfig(
+        iterations=40, estimator=estimator, temperature="annealed", checkpoint_every=20
+    )
+    whole, halves = tiny_model(), tiny_model()
+    train(whole, rows, config)
+
+    def stop(step: int, numbers: object) -> None:
+        if step == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        train(halves, rows, config, folder=tmp_path, on_step=stop)
+    again = tiny_model()
+    train(again, rows, config, folder=tmp_path, resume=True)
+    assert equal(weights(whole), weights(again))
+    assert not equal(weights(whole), weights(tiny_model()))
+
+
+def test_temperatures_are_learned_annealed_or_fixed(rows: Rows) -> None:
+    for course, expected in (("fixed", 1.5), ("annealed", 1.5 * math.exp(-0.01 * 99))):
+        model = tiny_model(gate_temperature=1.5, feature_temperature=1.5)
+        config = TrainingConfig(
+            iterations=100, estimator="gumbel_softmax", temperature=course,  # type: ignore[arg-type]
+            temperature_decay=0.01,
+        )  # fmt: skip
+        result = train(model, rows, config)
+        assert model.gate_temperature.item() == pytest.approx(expected)
+        assert result.history[-1]["feature_temperature"] == pytest.approx(expected)
+    model = tiny_model(gate_temperature=1.5)
+    train(model, rows, TrainingConfig(iterations=20, estimator="gumbel_softmax"))
+    assert model.gate_temperature.item() != pytest.approx(1.5, abs=1e-3)
+    assert temperature(1.0, 1e-4, 100_000) == 0.5
+    assert temperature(0.3, 1e-4, 100) == 0.3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
+import inspect
 import json
 from collections.abc import Callable
 from typing import Any
@@ -264,9 +265,10 @@ def _reproduce_parser() -> Parser:
         "page (HTML). One that was stopped goes on where it was.",
         epilog="""examples:
   sdlgm reproduce counts --profile smoke --out runs/smoke
-  sdlgm reproduce counts --only columns random-forest --seeds 2""",
+  sdlgm reproduce counts --only columns random-forest --seeds 2
+  sdlgm reproduce table1 --protocol jang --jobs 2""",
     )
-    parser.add_argument("name", choices=EXPERIMENTS, help="counts: how many of each, Table III.")
+    parser.add_argument("name", choices=EXPERIMENTS, help=" ".join(EXPERIMENTS.values()))
     parser.add_argument(
         "--profile",
         choices=("smoke", "full"),
@@ -278,6 +280,15 @@ def _reproduce_parser() -> Parser:
     )
     parser.add_argument("--only", nargs="+", default=None, help="Methods to run. Default: all.")
     parser.add_argument(
+        "--protocol",
+        choices=("jang", "paper"),
+        default=None,
+        help="Of table1: that of Jang et al. 2017 (the default), or the paper's own.",
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=None, help="Of table1: processes at a time, one thread each."
+    )
+    parser.add_argument(
         "--out", type=str, default=None, help="Folder of the results. Default: runs/NAME."
     )
     return parser
@@ -285,18 +296,28 @@ def _reproduce_parser() -> Parser:
 
 def _reproduce(options: Namespace) -> None:
     experiment = importlib.import_module(f"sdlgm.experiments.{options.name}")
+    takes = inspect.signature(experiment.reproduce).parameters
+    given = {
+        name: options[name]
+        for name in ("seeds", "only", "protocol", "jobs")
+        if options[name] is not None
+    }
+    for name in given:
+        if name not in takes:
+            raise SDLGMError(f"{options.name} takes no --{name}.")
     path = experiment.reproduce(
-        options.out or f"runs/{options.name}",
-        profile=options.profile,
-        seeds=options.seeds,
-        only=options.only,
-        say=say,
+        options.out or f"runs/{options.name}", profile=options.profile, say=say, **given
     )
-    say(f"{path}, {path.with_suffix('.md')} and {path.with_suffix('.html')} are ready.")
+    kinds = [path.with_suffix(kind) for kind in (".json", ".md", ".html")]
+    say(f"Ready: {', '.join(str(path) for path in kinds if path.is_file())}")
 
 
-EXPERIMENTS = ("counts",)
-"""Modules of sdlgm.experiments that can be reproduced."""
+EXPERIMENTS = {
+    "counts": "counts: how many of each, Table III.",
+    "figures": "figures: what codes look like, figures 3 and 4.",
+    "table1": "table1: bounds of discrete latents, Table I.",
+}
+"""Modules of sdlgm.experiments that can be reproduced, and what they are."""
 
 COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], None], str]] = {
     "fit": (_fit_parser, _fit, "Train a model."),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Size, Tensor
+from torch.autograd.function import once_differentiable
 from torch.distributions import Distribution, constraints
 from torch.distributions.utils import broadcast_all
-from torch.nn import functional as F
 
 from sdlgm.distributions._support import broadcast_logits
 
@@ -88,15 +90,43 @@ class RelaxedGatedMultinomial(Distribution):
         return constraints.independent(constraints.nonnegative, 1)
 
     def rsample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
-        """Draw differentiably; shape ``(*sample, *batch, K)``, sums at most ``total_count``."""
+        """Draw differentiably; shape ``(*sample, *batch, K)``, sums at most ``total_count``.
+
+        First derivatives only.
+        """
+        shape = self._extended_shape(sample_shape)
+        batch, slots = shape[:-1], (*shape[:-1], self.total_count)
+        return _MixedSlots.apply(
+            self._gates(Size(slots), generator),
+            self.feature_logits.expand(shape),
+            self.feature_temperature.expand(batch),
+            gumbel(Size((*slots, shape[-1])), self.gate_logits, generator),
+        )
+
+    def rsample_slots(
+        self, sample_shape: Any = (), generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        r"""Draw what a code is the sum of: gates (eq. 8) and contents (eq. 10) of the slots.
+
+        Shapes ``(*sample, *batch, L0)`` and ``(*sample, *batch, L0, K)``. A gate exceeds 1/2 with
+        probability :math:`\lambda`, and a slot's largest entry is ``k`` with probability
+        :math:`\pi_k`, at any temperature.
+        """
         shape = Size(sample_shape) + self.batch_shape + (self.total_count,)
-        logits = self.gate_logits.unsqueeze(-1)
-        noise = gumbel(shape, logits, generator) - gumbel(shape, logits, generator)
-        gates = torch.sigmoid((logits + noise) / self.gate_temperature.unsqueeze(-1))
-        noise = gumbel(shape + self.event_shape, logits, generator)
+        gates = self._gates(shape, generator)
+        noise = gumbel(shape + self.event_shape, self.gate_logits, generator)
         temperature = self.feature_temperature[..., None, None]
-        slots = F.softmax((self.feature_logits.unsqueeze(-2) + noise) / temperature, dim=-1)
-        return torch.matmul(gates.unsqueeze(-2), slots).squeeze(-2)
+        slots = torch.softmax((self.feature_logits.unsqueeze(-2) + noise) / temperature, dim=-1)
+        return gates, slots
+
+    def _gates(self, shape: Size, generator: torch.Generator | None) -> Tensor:
+        """Draw relaxed gates (eq. 8)."""
+        # A gate that is always open has an infinite logit; one that is merely huge is as open, and
+        # keeps the gradient of the temperature finite.
+        limit = torch.finfo(self.gate_logits.dtype).max ** 0.5
+        logits = self.gate_logits.clamp(-limit, limit).unsqueeze(-1)
+        noise = gumbel(shape, logits, generator) - gumbel(shape, logits, generator)
+        return torch.sigmoid((logits + noise) / self.gate_temperature.unsqueeze(-1))
 
     def sample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
         """Draw without gradients; see :meth:`rsample`."""
@@ -104,8 +134,75 @@ class RelaxedGatedMultinomial(Distribution):
             return self.rsample(sample_shape, generator)
 
 
-def gumbel(shape: Size, like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Standard Gumbel noise: minus the log of a standard exponential, kept finite."""
-    noise = torch.empty(shape, dtype=like.dtype, device=like.device)
-    noise.exponential_(generator=generator)
-    return noise.clamp_(min=torch.finfo(like.dtype).tiny).log_().neg_()
+class _MixedSlots(torch.autograd.Function):
+    r"""Eqs. 10 and 12 in one: softmax each slot and add the slots up, weighted by their gates.
+
+    With :math:`u = (\log\pi + \xi) / \tau`, slots :math:`s_\ell = \mathrm{softmax}(u_\ell)`, the
+    code :math:`z = \sum_\ell \omega_\ell s_\ell` and the gradient :math:`g` with respect to it,
+
+    .. math::
+
+        \partial\omega_\ell &= g^\top s_\ell \\
+        \partial\log\pi &= \tfrac1\tau \big[ g z
+            - \textstyle\sum_\ell \omega_\ell (g^\top s_\ell)\, s_\ell \big] \\
+        \partial\tau &= -\tfrac1\tau\, g^\top \textstyle\sum_\ell \omega_\ell
+            \big[ s_\ell u_\ell - (s_\ell^\top u_\ell)\, s_\ell \big]
+
+    so that the backward pass is two products with the slots and never makes a gradient of their
+    ``L0 x K`` numbers. ``noise`` is overwritten.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, gates: Tensor, logits: Tensor, temperature: Tensor, noise: Tensor
+    ) -> Tensor:
+        rate = temperature.reciprocal().unsqueeze(-1)
+        scaled = torch.addcmul((logits * rate).unsqueeze(-2), noise, rate.unsqueeze(-1), out=noise)
+        slots = torch.softmax(scaled, dim=-1)
+        code = _mix(gates, slots)
+        slope = None
+        if ctx.needs_input_grad[2]:
+            weighted = scaled.mul_(slots)
+            slope = _mix(gates * weighted.sum(-1), slots) - _mix(gates, weighted)
+            slope *= rate
+        ctx.save_for_backward(gates, slots, code, rate, slope)
+        return code
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        gates, slots, code, rate, slope = ctx.saved_tensors
+        (grad,) = grads
+        # Rows times the transposed slots: a good deal faster than slots times columns.
+        pulled = torch.matmul(grad.unsqueeze(-2), slots.mT).squeeze(-2)
+        features = (grad * code - _mix(gates * pulled, slots)) * rate
+        heat = None if slope is None else (grad * slope).sum(-1)
+        return pulled, features, heat, None
+
+
+def _mix(weights: Tensor, slots: Tensor) -> Tensor:
+    """Sum slots ``(*, L0, K)`` with weights ``(*, L0)``."""
+    return torch.matmul(weights.unsqueeze(-2), slots).squeeze(-2)
+
+
+def gumbel(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    r"""Standard Gumbel noise :math:`-\log(-\log(1 - u))`, always finite.
+
+    Two uniforms of 31 bits are cut from each random integer of 64 (one of 63 bits in float64):
+    several times faster than torch's exponential noise, and finer near 0, where the largest
+    values come from.
+    """
+    double = like.dtype == torch.float64
+    dtype = torch.float64 if double else torch.float32
+    count, bits = math.prod(shape), 63 if double else 31
+    integers = torch.empty(
+        count if double else (count + 1) // 2, dtype=torch.int64, device=like.device
+    )
+    integers.random_(generator=generator)
+    if not double:
+        integers = integers.bitwise_and_(0x7FFF_FFFF_7FFF_FFFF).view(torch.int32)[:count]
+    # Minus u, within what the dtype can tell from 0 and from -1.
+    below_one = 1 - torch.finfo(dtype).eps / 2
+    noise = integers.view(*shape) * like.new_tensor(-below_one * 2.0**-bits, dtype=dtype)
+    noise.sub_(2.0 ** -(bits + 1)).log1p_().neg_().log_().neg_()
+    return noise.to(like.dtype)

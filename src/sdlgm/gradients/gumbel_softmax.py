@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sdlgm.gradients._support import evaluate
 from sdlgm.gradients.registry import Code, Estimate, Loss, register
 
 __all__ = ["gumbel_softmax"]
@@ -31,5 +32,5 @@ def gumbel_softmax(
     Maddison, Mnih, Teh, "The Concrete Distribution", ICLR 2017.
     """
     relaxed = posterior.relax(gate_temperature, feature_temperature).rsample(generator=generator)
-    value = loss(relaxed)
+    value = evaluate(loss, relaxed)
     return Estimate(value, value.detach(), relaxed.detach())

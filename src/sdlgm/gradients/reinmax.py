@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdlgm.gradients.registry import Code, Estimate, Loss, register, split, ungrouped
+from sdlgm.gradients._support import evaluate, split, ungrouped
+from sdlgm.gradients.registry import Code, Estimate, Loss, register
 
 __all__ = ["reinmax"]
 
@@ -34,7 +35,7 @@ def reinmax(posterior: Code, loss: Loss, *, generator: torch.Generator | None = 
     codes = _CountReinMax.apply(
         base.gate_logits, base.feature_logits, split(posterior, drawn), base.total_count
     ).view_as(drawn)
-    value = loss(codes)
+    value = evaluate(loss, codes)
     return Estimate(value, value.detach(), drawn)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from sdlgm.gradients._support import carrying, evaluate
 from sdlgm.gradients.registry import Code, Estimate, Loss, register
 
 __all__ = ["straight_through"]
@@ -25,6 +26,5 @@ def straight_through(
     Neurons for Conditional Computation", arXiv 1308.3432.
     """
     drawn = posterior.sample(generator=generator)
-    mean = posterior.mean
-    value = loss(drawn + (mean - mean.detach()))
+    value = evaluate(loss, carrying(drawn, posterior.mean))
     return Estimate(value, value.detach(), drawn)

@@ -74,8 +74,12 @@ class SDLGM(nn.Module):
             )
 
         encoder_width = (self.n_inputs, *config.encoder_hidden)[-1]
-        self.encoder = hidden(self.n_inputs, config.encoder_hidden)
-        self.feature_head = linear(encoder_width, config.features, generator)
+        # A group of one feature has nothing to choose: its gate says all (Bernoulli latents).
+        self.chooses = config.features > self.groups
+        if self.chooses or (config.gates == "learned" and config.shared_trunk):
+            self.encoder = hidden(self.n_inputs, config.encoder_hidden)
+        if self.chooses:
+            self.feature_head = linear(encoder_width, config.features, generator)
 
         trunk_width = encoder_width if config.shared_trunk else self.n_inputs
         sparsity_width = (trunk_width, *config.sparsity_hidden)[-1]
@@ -98,7 +102,7 @@ class SDLGM(nn.Module):
             torch.full((self.groups,), start), requires_grad=learned and config.gates == "learned"
         )
         self.prior_feature_logits = nn.Parameter(
-            torch.zeros(config.features), requires_grad=learned
+            torch.zeros(config.features), requires_grad=learned and self.chooses
         )
         self.log_gate_temperature = nn.Parameter(torch.tensor(math.log(config.gate_temperature)))
         self.log_feature_temperature = nn.Parameter(
@@ -118,12 +122,14 @@ class SDLGM(nn.Module):
     def forward(self, x: Tensor) -> Grouped:
         """Return the posterior ``q(z | x)`` of samples ``x`` of shape ``(*batch, D)``."""
         x = (x - self.input_shift) / self.input_scale
-        trunk = self.encoder(x)
+        trunk = self.encoder(x) if hasattr(self, "encoder") else x
         if self.config.gates == "learned":
             gate_logits = self.gate_head(self.sparsity(trunk if self.config.shared_trunk else x))
         else:
             gate_logits = x.new_full((*x.shape[:-1], self.groups), math.inf)
-        return self._code(gate_logits, self.feature_head(trunk))
+        if self.chooses:
+            return self._code(gate_logits, self.feature_head(trunk))
+        return self._code(gate_logits, x.new_zeros(*x.shape[:-1], self.config.features))
 
     posterior = forward
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sdlgm.errors import SDLGMError
-from sdlgm.storage import atomic_path
+from sdlgm.report._drawing import data_uri
+from sdlgm.report._rendering import render_page, require_report
 
 __all__ = ["Counted", "write_counts_page"]
 
@@ -55,12 +54,7 @@ def write_counts_page(
     SDLGMError
         If the extra ``report`` (matplotlib, jinja2) is not installed.
     """
-    try:
-        import jinja2
-        import matplotlib as mpl  # noqa: F401 (asked for here, so that the message is ours)
-    except ImportError as error:
-        raise SDLGMError(f"The page needs {error.name}: pip install 'sdlgm[report]'.") from None
-    template = (Path(__file__).parent / "counting.html.jinja").read_text(encoding="utf-8")
+    require_report("The page")
     tables = [
         {
             "title": method.title,
@@ -78,15 +72,9 @@ def write_counts_page(
         }
         for method in predicted
     ]
-    page = (
-        jinja2.Environment(autoescape=True)
-        .from_string(template)
-        .render(tables=tables, number=len(images), command=command)
+    return render_page(
+        path, "counting.html.jinja", tables=tables, number=len(images), command=command
     )
-    path = Path(path)
-    with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return path
 
 
 def _spelled(counts: NDArray[np.int64]) -> str:
@@ -101,4 +89,4 @@ def _png(image: NDArray[np.uint8]) -> str:
 
     buffer = io.BytesIO()
     imsave(buffer, 255 - image, cmap="gray", vmin=0, vmax=255, format="png", metadata={})
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_uri(buffer.getvalue())

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sdlgm.distributions import Grouped
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from sdlgm.report._drawing import (
+    ACCENT,
+    INK,
+    SOFT,
+    WARM,
+    data_uri,
+    new_figure,
+    png,
+    svg,
+    tidy,
+)
 
 __all__ = ["budget_use", "curve", "reconstructions", "usage"]
-
-INK, SOFT, ACCENT, WARM = "#1b2733", "#9db4c8", "#1f6f8b", "#d1603d"
 
 
 def reconstructions(original: Tensor, decoded: Tensor, shape: tuple[int, int] | None) -> str:
@@ -35,7 +39,7 @@ def reconstructions(original: Tensor, decoded: Tensor, shape: tuple[int, int] | 
         return _curves(original, decoded)
     number = len(original)
     columns = min(10, number)
-    figure = _figure(columns * 1.5, 0.82 * -(-number // columns))
+    figure = new_figure(columns * 1.5, 0.82 * -(-number // columns))
     axes = np.atleast_2d(
         figure.subplots(
             -(-number // columns),
@@ -53,20 +57,20 @@ def reconstructions(original: Tensor, decoded: Tensor, shape: tuple[int, int] | 
             image = values[index].view(shape).numpy()
             style = {"cmap": "gray_r" if side == 0 else "Blues", "vmin": 0, "vmax": high}
             axes[row, 2 * column + side].imshow(image, interpolation="nearest", **style)
-    return _png(figure)
+    return f'<img alt="originals beside reconstructions" src="{data_uri(png(figure))}">'
 
 
 def _curves(original: Tensor, decoded: Tensor) -> str:
     number = min(6, len(original))
-    figure = _figure(9, 1.2 * number)
+    figure = new_figure(9, 1.2 * number)
     axes = figure.subplots(number, 1, sharex=True, squeeze=False)[:, 0]
     for axis, before, after in zip(axes, original, decoded, strict=False):
         axis.plot(before.numpy(), color=INK, linewidth=1.2, label="original")
         axis.plot(after.numpy(), color=WARM, linewidth=1.2, label="decoded")
-        _tidy(axis)
+        tidy(axis)
     axes[0].legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
     axes[-1].set_xlabel("column")
-    return _svg(figure)
+    return svg(figure)
 
 
 def budget_use(codes: Tensor, prior: Grouped, start: Grouped) -> str:
@@ -81,7 +85,7 @@ def budget_use(codes: Tensor, prior: Grouped, start: Grouped) -> str:
     """
     totals = torch.arange(prior.total_count + 1)
     share = torch.bincount(codes.sum(-1).long(), minlength=len(totals)).double() / len(codes)
-    figure = _figure(7.5, 3)
+    figure = new_figure(7.5, 3)
     axis = figure.subplots()
     axis.bar(totals.numpy(), share.numpy(), color=SOFT, width=0.9, label="codes of the test rows")
     law = start.total_log_prob(totals).exp()
@@ -97,14 +101,14 @@ def budget_use(codes: Tensor, prior: Grouped, start: Grouped) -> str:
     axis.set_xlabel("open slots L")
     axis.set_ylabel("share of samples")
     axis.legend(frameon=False, loc="upper left")
-    _tidy(axis)
-    return _svg(figure)
+    tidy(axis)
+    return svg(figure)
 
 
 def usage(present: Tensor, groups: int) -> str:
     """Draw the share of samples in which each feature is present, shape ``(K,)``; dead ones red."""
     features = np.arange(len(present))
-    figure = _figure(9, 2.6)
+    figure = new_figure(9, 2.6)
     axis = figure.subplots()
     axis.vlines(
         features, 0, present.numpy(), color=ACCENT, linewidth=max(0.4, 500 / len(present) / 2)
@@ -118,13 +122,13 @@ def usage(present: Tensor, groups: int) -> str:
     axis.set_ylim(0, max(float(present.max()) * 1.05, 1e-3))
     axis.set_xlabel(f"feature (thin lines part {groups} groups)" if groups > 1 else "feature")
     axis.set_ylabel("share of samples")
-    _tidy(axis)
-    return _svg(figure)
+    tidy(axis)
+    return svg(figure)
 
 
 def curve(log: Sequence[dict[str, Any]], objective: str) -> str:
     """Draw the training objective and, where it was followed, the validation bound."""
-    figure = _figure(7.5, 3)
+    figure = new_figure(7.5, 3)
     axis = figure.subplots()
     lines = [line for line in log if line["event"] == "train"]
     held = [line for line in log if line["event"] == "validation"]
@@ -149,34 +153,5 @@ def curve(log: Sequence[dict[str, Any]], objective: str) -> str:
     axis.set_xlabel("iteration")
     axis.set_ylabel("nats per sample")
     axis.legend(frameon=False)
-    _tidy(axis)
-    return _svg(figure)
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _tidy(axis: Any) -> None:
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.spines[["left", "bottom"]].set_color(SOFT)
-    axis.tick_params(color=SOFT, labelcolor=INK, labelsize=8)
-
-
-def _svg(figure: Figure) -> str:
-    import matplotlib as mpl
-
-    buffer = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "sdlgm"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
-
-
-def _png(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=160)
-    encoded = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="originals beside reconstructions" src="data:image/png;base64,{encoded}">'
+    tidy(axis)
+    return svg(figure)

@@ -11,9 +11,8 @@ import torch
 from sdlgm.codec import BATCH, decode_codes, encode_rows
 from sdlgm.config import to_dict
 from sdlgm.distributions import Grouped, grouped_gated_multinomial
-from sdlgm.errors import SDLGMError
 from sdlgm.random import generator
-from sdlgm.storage import atomic_path
+from sdlgm.report._rendering import render_page, require_report
 from sdlgm.training import Run
 
 __all__ = ["FeatureUse", "feature_use", "write_report"]
@@ -51,11 +50,7 @@ def write_report(run: Run, out: Path | str | None = None) -> Path:
     ModelFileError, DataError
         If the run is not finished, or its data are not to be had.
     """
-    try:
-        import jinja2
-        import matplotlib as mpl  # noqa: F401 (asked for here, so that the message is ours)
-    except ImportError as error:
-        raise SDLGMError(f"The report needs {error.name}: pip install 'sdlgm[report]'.") from None
+    require_report("The report")
     from sdlgm.report import figures
 
     model, rows, metrics = run.saved.model, run.dataset.test, run.metrics
@@ -64,8 +59,9 @@ def write_report(run: Run, out: Path | str | None = None) -> Path:
     shown = torch.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).long()
     original = torch.cat(list(rows.batches(BATCH, generator(0, "evaluation bits"))))[shown]
     decoded = decode_codes(model, codes[shown])
-    environment = jinja2.Environment(autoescape=True)
-    page = environment.from_string(_template()).render(
+    return render_page(
+        out or run.folder / "report.html",
+        "report.html.jinja",
         run=run,
         metrics=metrics,
         dead=use.dead,
@@ -78,10 +74,6 @@ def write_report(run: Run, out: Path | str | None = None) -> Path:
             "curve": figures.curve(run.log, run.training.objective),
         },
     )
-    path = Path(out) if out else run.folder / "report.html"
-    with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return path
 
 
 def _starting_prior(run: Run) -> Grouped:
@@ -90,7 +82,3 @@ def _starting_prior(run: Run) -> Grouped:
     odds = math.log(config.prior_gate / (1 - config.prior_gate))
     gates = torch.full((groups,), odds if config.gates == "learned" else math.inf)
     return grouped_gated_multinomial(config.budget, gates, torch.zeros(config.features))
-
-
-def _template() -> str:
-    return (Path(__file__).parent / "report.html.jinja").read_text(encoding="utf-8")

@@ -1,7 +1,8 @@
 """Checkpoints: all that is not a function of the step, in one file without pickle.
 
 Schedule, warm-up, order of the rows and random numbers are functions of the step; what remains
-is the model, the optimiser, and the best weights so far.
+is the objective (the model, and what its estimator learns), the optimiser, and the best weights so
+far.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from sdlgm.storage import read_tensors, write_tensors
 
 __all__ = ["Progress", "load_checkpoint", "save_checkpoint"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FILE = "checkpoint.safetensors"
 
 
@@ -44,13 +45,13 @@ class Progress:
 
 def save_checkpoint(
     folder: Path,
-    model: torch.nn.Module,
+    objective: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     progress: Progress,
     fingerprint: str,
 ) -> None:
     """Write ``checkpoint.safetensors`` atomically. ``fingerprint`` ties it to data and settings."""
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors = {f"objective.{name}": tensor for name, tensor in objective.state_dict().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
     for index, entries in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": value for key, value in entries.items()}
@@ -62,7 +63,7 @@ def save_checkpoint(
 
 def load_checkpoint(
     folder: Path,
-    model: torch.nn.Module,
+    objective: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     fingerprint: str,
 ) -> Progress:
@@ -84,12 +85,12 @@ def load_checkpoint(
             f"{folder / FILE} was made with other data or settings than these. Restore them, or "
             "start a new run in another folder."
         )
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+    parts: dict[str, dict[str, Tensor]] = {"objective": {}, "best": {}, "optimizer": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
         parts[part][rest] = tensor
-    check_tensors(parts["model"], model.state_dict(), str(folder / FILE))
-    model.load_state_dict(parts["model"])
+    check_tensors(parts["objective"], objective.state_dict(), str(folder / FILE))
+    objective.load_state_dict(parts["objective"])
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in parts["optimizer"].items():
         index, _, key = name.partition(".")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import signal
 import threading
 import time
@@ -21,18 +20,18 @@ from sdlgm.config import TrainingConfig, to_dict
 from sdlgm.data import Rows
 from sdlgm.errors import DataError, TrainingError
 from sdlgm.evaluation import check_rows
-from sdlgm.gradients import get_estimator
 from sdlgm.models import SDLGM
-from sdlgm.objectives import active_features, negative_elbo, temperatures, training_objective
+from sdlgm.objectives import negative_elbo
 from sdlgm.random import generator
 from sdlgm.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
 from sdlgm.training.log import Log
 from sdlgm.training.order import Order
+from sdlgm.training.step import TERMS, Trainer, kl_weight, learning_rate
 
 __all__ = ["Interrupted", "Result", "train"]
 
 LOG_EVERY = 100
-TERMS = ("reconstruction", "kl_gates", "kl_features")
+RELAXED = ("gumbel_softmax", "st_gumbel_softmax", "slope_annealed_st")
 
 
 class Interrupted(TrainingError):  # noqa: N818 (not a fault)
@@ -88,22 +87,16 @@ def train(
     Interrupted
         After Ctrl-C or SIGTERM: the step under way is finished and a checkpoint written.
     """
-    from lightning_fabric import Fabric
-
     check_rows(model, rows, "the training data")
     if validation is not None:
         check_rows(model, validation, "the validation data")
     if config.patience is not None and validation is None:
         raise DataError("Early stopping (patience) needs validation rows.")
     folder = None if folder is None else Path(folder)
-    fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)  # type: ignore[arg-type]
-    bare = _Objective(model, config)
-    bare.to(fabric.device)
-    fused = fabric.device.type in ("cpu", "cuda")
-    adam = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=fused)
+    trainer = Trainer(model, config)
+    adam, objective = trainer.adam, trainer.objective
     mark = _fingerprint(model, rows, validation, config)
-    progress = load_checkpoint(folder, model, adam, mark) if folder and resume else Progress()
-    objective, optimizer = fabric.setup(bare, adam)
+    progress = load_checkpoint(folder, objective, adam, mark) if folder and resume else Progress()
     log = Log(folder / "log.jsonl" if folder else None, keep_until=progress.step)
     order = Order(len(rows), config.batch_size, config.seed)
     window = _Window(progress.step)
@@ -112,23 +105,14 @@ def train(
     def checkpoint() -> None:
         progress.seconds = time.monotonic() - started
         if folder:
-            save_checkpoint(folder, model, adam, progress, mark)
+            save_checkpoint(folder, objective, adam, progress, mark)
 
     model.train()
     with _signals() as interrupted:
         while progress.step < config.iterations and not progress.stopped:
             step = progress.step
-            noise = generator(config.seed, "noise", step, fabric.device)
             x = rows.batch(order.batch(step), generator(config.seed, "bits", step))
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config, step)
-            optimizer.zero_grad()
-            surrogate, terms = objective(x.to(fabric.device), kl_weight(config, step), noise)
-            fabric.backward(surrogate)
-            if config.gradient_clip is not None:
-                fabric.clip_gradients(objective, optimizer, max_norm=config.gradient_clip)
-            optimizer.step()
-            window.add(terms)
+            window.add(trainer.step(x, step))
             progress.step = step = step + 1
 
             last, stopping = step == config.iterations, bool(interrupted)
@@ -157,41 +141,6 @@ def train(
     model.eval()
     best = progress.best_step if progress.best else None
     return Result(progress.step, best, progress.seconds, log.lines)
-
-
-def kl_weight(config: TrainingConfig, step: int) -> float:
-    """Weight of the KL at a step: rises linearly from 0 to 1 over the warm-up, then stays."""
-    warmup = (config.kl_warmup or 0.0) * config.iterations
-    return min(1.0, step / warmup) if warmup else 1.0
-
-
-def learning_rate(config: TrainingConfig, step: int) -> float:
-    """Rate at a step."""
-    if config.schedule == "constant":
-        return config.learning_rate
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / config.iterations))
-
-
-class _Objective(nn.Module):
-    """The training objective as one module, so that Fabric can wrap model and loss together."""
-
-    def __init__(self, model: SDLGM, config: TrainingConfig) -> None:
-        super().__init__()
-        self.model, self.config = model, config
-
-    def forward(self, x: Tensor, weight: float, noise: torch.Generator) -> tuple[Tensor, Tensor]:
-        name = str(self.config.estimator)
-        options = temperatures(self.model) if name == "gumbel_softmax" else {}
-        surrogate, terms = training_objective(
-            self.model,
-            x,
-            get_estimator(name, **options),
-            kl=self.config.kl or "exact",
-            kl_weight=weight,
-            generator=noise,
-        )
-        means = [getattr(terms, term).mean() for term in TERMS]
-        return surrogate, torch.stack([*means, active_features(terms.codes).float().mean()])
 
 
 class _Window:
@@ -241,10 +190,10 @@ def _line(
         "learning_rate": learning_rate(config, step - 1),
         "seconds": round(seconds, 3),
     }
-    if config.estimator == "gumbel_softmax":
+    if config.estimator in RELAXED:
         line["gate_temperature"] = model.gate_temperature.item()
         line["feature_temperature"] = model.feature_temperature.item()
-    else:
+    if config.estimator != "gumbel_softmax":  # which decodes no codes
         line["active_features"] = active
     return line
 

@@ -1,0 +1,133 @@
+"""A step of the training: what it minimises, the schedules that it follows, what it does."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from sdlgm.config import TrainingConfig
+from sdlgm.gradients import Baseline, get_estimator, options
+from sdlgm.models import SDLGM
+from sdlgm.objectives import active_features, temperatures, training_objective
+from sdlgm.random import generator
+
+__all__ = ["TERMS", "Objective", "Trainer", "kl_weight", "learning_rate", "temperature"]
+
+TERMS = ("reconstruction", "kl_gates", "kl_features")
+"""Parts of the objective that are logged."""
+
+
+def kl_weight(config: TrainingConfig, step: int) -> float:
+    """Weight of the KL at a step: rises linearly from 0 to 1 over the warm-up, then stays."""
+    warmup = (config.kl_warmup or 0.0) * config.iterations
+    return min(1.0, step / warmup) if warmup else 1.0
+
+
+def learning_rate(config: TrainingConfig, step: int) -> float:
+    """Rate at a step."""
+    if config.schedule == "constant":
+        return config.learning_rate
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / config.iterations))
+
+
+def temperature(start: float, decay: float, step: int) -> float:
+    """Anneal a temperature from its start towards 0.5 (Jang et al. 2017, section 4)."""
+    return max(min(0.5, start), start * math.exp(-decay * step))
+
+
+class Objective(nn.Module):
+    """The training objective as one module, so that Fabric can wrap model and loss together.
+
+    It also owns what an estimator needs beside the model: schedules, and a baseline.
+    """
+
+    def __init__(self, model: SDLGM, config: TrainingConfig) -> None:
+        super().__init__()
+        self.model, self.config = model, config
+        self.takes = options(str(config.estimator))
+        if "baseline" in self.takes:
+            source = generator(config.seed, "baseline")
+            self.baseline = Baseline(model.config.features, model.groups, generator=source)
+        learned = config.temperature == "learned"
+        for parameter in (model.log_gate_temperature, model.log_feature_temperature):
+            parameter.requires_grad_(learned)
+
+    def forward(self, x: Tensor, step: int, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the surrogate of a batch, and the means of ``TERMS`` and of active features."""
+        surrogate, terms = training_objective(
+            self.model,
+            x,
+            get_estimator(str(self.config.estimator), **self._options(step)),
+            kl=self.config.kl or "exact",
+            kl_weight=kl_weight(self.config, step),
+            generator=noise,
+        )
+        means = [getattr(terms, term).mean() for term in TERMS]
+        return surrogate, torch.stack([*means, active_features(terms.codes).float().mean()])
+
+    def _options(self, step: int) -> dict[str, object]:
+        """Options of the estimator at a step."""
+        if self.config.temperature == "annealed":
+            self._anneal(step)
+        known: dict[str, object] = {
+            **temperatures(self.model),
+            "slope": 1 / self.model.gate_temperature.detach(),
+        }
+        found = {name: value for name, value in known.items() if name in self.takes}
+        return {**found, "baseline": self.baseline} if "baseline" in self.takes else found
+
+    @torch.no_grad()
+    def _anneal(self, step: int) -> None:
+        """Set the model's temperatures, so that they are logged and saved with it."""
+        decay, shape = self.config.temperature_decay, self.model.config
+        gate = temperature(shape.gate_temperature, decay, step)
+        feature = temperature(shape.feature_temperature, decay, step)
+        self.model.log_gate_temperature.fill_(math.log(gate))
+        self.model.log_feature_temperature.fill_(math.log(feature))
+
+
+class Trainer:
+    """A model, its objective and its optimiser on their device, and what one step does.
+
+    Parameters
+    ----------
+    model, config
+        What is trained, in place, and how.
+    """
+
+    def __init__(self, model: SDLGM, config: TrainingConfig) -> None:
+        from lightning_fabric import Fabric
+
+        self.config = config
+        self.fabric = Fabric(
+            accelerator=config.accelerator,
+            devices=1,
+            precision=config.precision,  # type: ignore[arg-type]
+        )
+        self.objective = Objective(model, config)
+        self.objective.to(self.fabric.device)
+        fused = self.fabric.device.type in ("cpu", "cuda")
+        self.adam = torch.optim.Adam(
+            self.objective.parameters(), lr=config.learning_rate, fused=fused
+        )
+        # Fabric's optimiser holds groups of its own, which do not follow a restored state: rates
+        # are set in ours.
+        self._wrapped, self._optimizer = self.fabric.setup(self.objective, self.adam)
+
+    def step(self, x: Tensor, step: int) -> Tensor:
+        """Take gradient step number ``step`` on a batch; return its terms (see ``TERMS``)."""
+        config, device = self.config, self.fabric.device
+        noise = generator(config.seed, "noise", step, device)
+        for group in self.adam.param_groups:
+            group["lr"] = learning_rate(config, step)
+        self.adam.zero_grad()
+        surrogate, terms = self._wrapped(x.to(device), step, noise)
+        self.fabric.backward(surrogate)
+        if config.gradient_clip is not None:
+            self.fabric.clip_gradients(
+                self._wrapped, self._optimizer, max_norm=config.gradient_clip
+            )
+        self._optimizer.step()
+        return terms
