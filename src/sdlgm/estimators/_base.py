@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sdlgm.errors import ConfigError
 from sdlgm.estimators._checks import (
-    CounterNotFittedError,
+    EstimatorNotFittedError,
     check_counts,
     check_inputs,
     check_like_training,
@@ -66,7 +66,7 @@ class Counter(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         """Check samples to predict for."""
         if not hasattr(self, "sample_shape_"):
             name = type(self).__name__
-            raise CounterNotFittedError(f"This {name} is not fitted yet: call fit(X, y) first.")
+            raise EstimatorNotFittedError(f"This {name} is not fitted yet: call fit(X, y) first.")
         inputs = check_inputs(X)
         check_like_training(inputs, self.sample_shape_, column_width)
         return inputs
