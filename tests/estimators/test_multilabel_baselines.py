@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
+import torch
 from scipy.sparse import csr_array, csr_matrix, issparse
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from torch.nn import functional as F
 
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.estimators import EstimatorNotFittedError
-from sdlgm.estimators.linear import LinearLabels, label_distribution
+from sdlgm.estimators.linear import LinearLabels, LinearLoss, label_distribution, losses
 from sdlgm.estimators.metrics import micro_f1
 from sdlgm.estimators.multilabel_baselines import ConstantLabels, ForestLabels, MLPLabels
+from sdlgm.nn import sparsemax_loss
 
 MAKE = {
     "logistic": lambda: LinearLabels("logistic"),
@@ -104,7 +109,36 @@ def test_logistic_is_that_of_scikit_learn(data) -> None:
         assert ours.intercept_[label] == pytest.approx(theirs.intercept_[0], abs=1e-4)
 
 
-@pytest.mark.parametrize("loss", ["logistic", "softmax", "sparsemax"])
+@pytest.mark.parametrize("loss", get_args(LinearLoss))
+def test_losses_and_gradients(loss) -> None:
+    source = torch.Generator().manual_seed(0)
+    scores = (3 * torch.randn(6, 4, generator=source, dtype=torch.float64)).requires_grad_()
+    y = torch.tensor([[1, 0, 0, 1.0]] * 6, dtype=torch.float64)
+    target = y if loss == "logistic" else y / 2
+    value, slope = losses(loss, scores, target)
+    assert torch.autograd.gradcheck(lambda z: losses(loss, z, target)[0], scores)
+    (expected,) = torch.autograd.grad(value.sum(), scores)
+    torch.testing.assert_close(slope, expected)
+    if loss == "logistic":
+        theirs = F.binary_cross_entropy_with_logits(scores, target, reduction="none").sum(-1)
+    elif loss == "softmax":
+        theirs = F.cross_entropy(scores, target, reduction="none")
+    else:
+        theirs = sparsemax_loss(scores, target)
+    torch.testing.assert_close(value, theirs)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sparsemax"])
+def test_rows_without_labels_are_left_out(loss, data) -> None:
+    x, y = data
+    more = np.vstack([x, 9 + x[:20]]), np.vstack([y, 0 * y[:20]])
+    fitted = [LinearLabels(loss).fit(*rows).coef_ for rows in (data, more)]
+    np.testing.assert_allclose(*fitted, atol=1e-6)
+    with pytest.raises(DataError, match="No row of weight has a label"):
+        LinearLabels(loss).fit(x, 0 * y)
+
+
+@pytest.mark.parametrize("loss", get_args(LinearLoss))
 def test_the_bias_is_not_penalised_and_meets_the_mean_target(loss, data) -> None:
     x, y = data
     model = LinearLabels(loss, l2=1e4, max_iter=1000).fit(x, y)

@@ -17,6 +17,7 @@ from sdlgm.errors import SDLGMError
 from sdlgm.estimators import ConstantLabels, LinearLabels
 from sdlgm.estimators.metrics import macro_f1_harmonic, micro_f1
 from sdlgm.experiments import table2, table2_protocol
+from sdlgm.experiments.results import Cells
 from sdlgm.experiments.table2_methods import METHODS, PROFILES, Method, Size, own, thresholds
 from sdlgm.experiments.table2_protocol import blocks, in_fresh_process, measure, select
 
@@ -93,6 +94,15 @@ def test_the_files(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table2.reproduce(out, profile="smoke", seeds=2, only=[*SETS, *FAST], say=lines.append)
     assert all("done before" in line for line in lines)
     assert json.loads((out / "table2.json").read_text()) == result
+
+
+def test_a_set_that_is_not_done_on_all_its_splits_is_not_reported(out: Path) -> None:
+    (out / "cells" / "cal500-folds.fold-3.softmax-0.json").unlink()
+    (out / "cells" / "cal500-folds.fold-1.mlp-1.json").unlink()
+    cells = list(table2._found(Cells(out / "cells"), SMOKE))
+    done = {(c.method, c.seed) for c in cells if c.task == "cal500-folds"}
+    assert ("mlp", 0) in done
+    assert not done & {("softmax", 0), ("mlp", 1)}
 
 
 def test_folds_are_blocks_of_the_published_size() -> None:

@@ -11,11 +11,11 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn import functional as F
 
-from sdlgm.errors import ConfigError
+from sdlgm.errors import ConfigError, DataError
 from sdlgm.estimators.multilabel import MultilabelBaseline
 from sdlgm.nn import sparsemax, sparsemax_loss
 
-__all__ = ["LinearLabels", "LinearLoss", "label_distribution"]
+__all__ = ["LinearLabels", "LinearLoss", "label_distribution", "losses"]
 
 LinearLoss = Literal["logistic", "softmax", "sparsemax"]
 
@@ -29,8 +29,8 @@ class LinearLabels(MultilabelBaseline):
     ----------
     loss
         ``"logistic"``: K independent logistic losses; ``"softmax"`` and ``"sparsemax"``: the loss
-        of one distribution over the labels against the uniform one over those that a row has. Of
-        these two rows without labels teach nothing and count with a loss of a target of 0.
+        of one distribution over the labels against the uniform one over those that a row has.
+        These two leave out rows without labels.
     l2
         Strength of the penalty.
     scale
@@ -78,18 +78,21 @@ class LinearLabels(MultilabelBaseline):
         if self.loss != "logistic":
             target = target / np.maximum(target.sum(1, keepdims=True), 1)
         share = np.ones(len(target)) if sample_weight is None else sample_weight
+        if self.loss != "logistic":
+            share = share * (target.sum(1) > 0)
+        if not share.sum():
+            raise DataError("No row of weight has a label: there is nothing to learn.")
         truth, each = torch.from_numpy(target), torch.from_numpy(share / share.sum())
         inputs, labels = X.shape[1], target.shape[1]
 
         def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
             table = flat.reshape(inputs + 1, labels)
-            scores = torch.from_numpy(X @ table[:-1] + table[-1]).requires_grad_()
-            value = (_losses(self.loss, scores, truth) * each).sum()
-            (slope,) = torch.autograd.grad(value, scores)
-            along = slope.numpy()
+            scores = torch.from_numpy(X @ table[:-1] + table[-1])
+            value, slope = losses(self.loss, scores, truth)
+            along = slope.mul_(each.unsqueeze(-1)).numpy()
             gradient = np.vstack([X.T @ along + self.l2 * table[:-1], along.sum(0)])
             penalty = 0.5 * self.l2 * float((table[:-1] ** 2).sum())
-            return float(value.detach()) + penalty, gradient.ravel()
+            return float(value @ each) + penalty, gradient.ravel()
 
         options = {
             "maxiter": self.max_iter,
@@ -126,16 +129,22 @@ class LinearLabels(MultilabelBaseline):
 
 def label_distribution(loss: LinearLoss, scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Turn scores ``(n, K)`` into the probabilities that go with a loss."""
-    values = torch.from_numpy(scores)
-    if loss == "logistic":
-        return values.sigmoid().numpy()
-    return (values.softmax(-1) if loss == "softmax" else sparsemax(values)).numpy()
+    return _distribution(loss, torch.from_numpy(scores)).numpy()
 
 
-def _losses(loss: LinearLoss, scores: Tensor, target: Tensor) -> Tensor:
-    """Return the loss of each row, shape ``(n,)``."""
+def losses(loss: LinearLoss, scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the loss of each row, ``(n,)``, and its gradient at the scores, ``(n, K)``.
+
+    Of all three the gradient is the distribution less the target.
+    """
+    slope = _distribution(loss, scores) - target
+    if loss == "sparsemax":
+        return sparsemax_loss(scores, target), slope
+    inside = F.softplus(scores).sum(-1) if loss == "logistic" else scores.logsumexp(-1)
+    return inside - torch.linalg.vecdot(scores, target), slope
+
+
+def _distribution(loss: LinearLoss, scores: Tensor) -> Tensor:
     if loss == "logistic":
-        return F.binary_cross_entropy_with_logits(scores, target, reduction="none").sum(-1)
-    if loss == "softmax":
-        return F.cross_entropy(scores, target, reduction="none")
-    return sparsemax_loss(scores, target)
+        return scores.sigmoid()
+    return scores.softmax(-1) if loss == "softmax" else sparsemax(scores)

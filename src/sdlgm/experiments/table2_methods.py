@@ -222,7 +222,7 @@ METHODS: dict[str, Method] = {
         LAMBDAS,
         thresholds(np.arange(0.05, 0.525, 0.05), clip=False),
         {"birds": (45.78, 33.77), "emotions": (66.75, 68.56), "cal500": (48.88, 24.49)},
-        ranking_settings=[{"l2": 10.0**-power} for power in (3, 4, 5)],
+        ranking_settings=[{"l2": 10.0**-power} for power in (2, 3, 4, 5)],
     ),
     "softmax": Method(
         "Softmax, p > n / K",
@@ -232,7 +232,7 @@ METHODS: dict[str, Method] = {
         _shares,
         {"birds": (48.67, 37.06), "emotions": (67.34, 67.51), "cal500": (47.46, 23.51)},
         presence=False,
-        ranking_settings=[{"l2": 10.0**-power} for power in (4, 5, 6)],
+        ranking_settings=[{"l2": 10.0**-power} for power in (2, 3, 4, 5)],
     ),
     "sparsemax": Method(
         "Sparsemax, scores times 1 ... 5",

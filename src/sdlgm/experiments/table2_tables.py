@@ -10,7 +10,7 @@ from typing import Any
 from sdlgm.experiments.results import row
 from sdlgm.experiments.table2_methods import Method
 
-__all__ = ["TITLES", "Cell", "markdown", "page_tables", "result_rows"]
+__all__ = ["Cell", "markdown", "page_tables", "result_rows"]
 
 
 @dataclass(frozen=True)

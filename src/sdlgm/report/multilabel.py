@@ -56,7 +56,7 @@ def write_labels_page(
     path
         File to write.
     numbers
-        By the name of a set the number of labels of each of its rows.
+        By the name of a set the number of labels of each of its rows; none for no figure.
     tables
         Title, header and rows of each.
     command
@@ -68,7 +68,7 @@ def write_labels_page(
         If the extra ``report`` (matplotlib, jinja2) is not installed.
     """
     require_report("The page")
-    figure = svg(_draw(numbers))
+    figure = svg(_draw(numbers)) if numbers else ""
     return render_page(path, "multilabel.html.jinja", figure=figure, tables=tables, command=command)
 
 
