@@ -105,7 +105,7 @@ def elbo_surrogate(
     """Return the surrogate of each sample ``(*batch,)``, and the (detached) terms.
 
     The gradient of the surrogate is that of ``loss + kl_weight * KL``, where ``loss`` maps codes to
-    minus the log-likelihood of the samples.
+    minus the log-likelihood of the samples. Not for estimators of the importance-weighted bound.
     """
     divergence = kl_terms(posterior, prior, kl)
     estimate = estimator(posterior, loss, generator=generator)
