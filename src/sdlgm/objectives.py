@@ -76,22 +76,20 @@ def training_objective(
     ConfigError
         If such an estimator is asked for the paper's form of the KL, which has no log-ratio.
     """
-    posterior, prior = model(x), model.prior()
-    reconstruction = _reconstruction(model, x)
+    posterior, prior, loss = model(x), model.prior(), _reconstruction(model, x)
     if not multi_sample(estimator):
         rows, terms = elbo_surrogate(
-            posterior, prior, reconstruction, estimator,
-            kl=kl, kl_weight=kl_weight, generator=generator,
-        )  # fmt: skip
+            posterior, prior, loss, estimator, kl=kl, kl_weight=kl_weight, generator=generator
+        )
         return rows.mean(), terms
     if kl != "exact":
         raise ConfigError(
             f"An estimator of the importance-weighted bound needs kl='exact', got {kl!r}."
         )
-    divergence = kl_terms(posterior, prior, kl)
-    loss = _weighted_log_ratio(reconstruction, posterior, prior, kl_weight)
-    estimate = estimator(posterior, loss, generator=generator)
-    return estimate.surrogate.mean(), _terms(loss.reconstruction, divergence, estimate.codes)
+    ratio = _weighted_log_ratio(loss, posterior, prior, kl_weight)
+    estimate = estimator(posterior, ratio, generator=generator)
+    terms = _terms(ratio.reconstruction, kl_terms(posterior, prior, kl), estimate.codes)
+    return estimate.surrogate.mean(), terms
 
 
 def elbo_surrogate(
@@ -112,7 +110,7 @@ def elbo_surrogate(
     divergence = kl_terms(posterior, prior, kl)
     estimate = estimator(posterior, loss, generator=generator)
     terms = _terms(estimate.loss, divergence, estimate.codes)
-    return estimate.surrogate + kl_weight * divergence.total, terms
+    return torch.add(estimate.surrogate, divergence.total, alpha=kl_weight), terms
 
 
 @torch.no_grad()

@@ -319,6 +319,7 @@ EXPERIMENTS = {
     "figures": "figures: what codes look like, figures 3 and 4.",
     "table1": "table1: bounds of discrete latents, Table I.",
     "table2": "table2: multi-label classification, Table II and figure 5.",
+    "timing": "timing: seconds a training step.",
 }
 """Modules of sdlgm.experiments that can be reproduced, and what they are."""
 

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from sdlgm.distributions._support import (
     CountVector,
     broadcast_logits,
-    draw_outcomes,
     enumerate_counts,
+    log_softmax,
     most_probable_counts,
     over_batch,
 )
@@ -119,7 +119,17 @@ class GatedMultinomial(Distribution):
     @lazy_property
     def feature_log_probs(self) -> Tensor:
         r"""Log-probabilities of the features, :math:`\log \pi`, shape ``(*batch, K)``."""
-        return F.log_softmax(self.feature_logits, dim=-1)
+        return log_softmax(self.feature_logits)
+
+    @lazy_property
+    def open_prob(self) -> Tensor:
+        r"""Probability of an open gate, :math:`\lambda`, shape ``(*batch,)``."""
+        return self.open_log_prob.exp()
+
+    @lazy_property
+    def feature_probs(self) -> Tensor:
+        r"""Probabilities of the features, :math:`\pi`, shape ``(*batch, K)``."""
+        return self.feature_log_probs.exp()
 
     @cached_property
     def slot_log_probs(self) -> Tensor:
@@ -208,20 +218,29 @@ class GatedMultinomial(Distribution):
     def sample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
         """Draw codes of shape ``(*sample, *batch, K)``, in the dtype of the logits.
 
-        Slots are drawn by inversion of the cumulative probabilities (kept in float64, so that
-        100,000 features keep theirs), which costs ``O(K + L0 log K)`` time a code. ``generator``
-        is the source of randomness; ``None`` is torch's global one, as for any torch
-        distribution.
+        One uniform number a slot decides both whether its gate is open and, by inversion of the
+        cumulative probabilities, which feature it holds (in float64, so that 100,000 features keep
+        their probabilities); that costs ``O(K + L0 log K)`` time a code. ``generator`` is the
+        source of randomness; ``None`` is torch's global one, as for any torch distribution.
         """
         sample_shape = Size(sample_shape)
-        draws, outcomes = sample_shape.numel(), self.event_shape[0] + 1
-        probs = self.slot_log_probs.exp().reshape(-1, outcomes)
-        slots = draw_outcomes(probs, draws * self.total_count, generator)
-        slots = slots.view(len(probs), draws, self.total_count)
-        counts = probs.new_zeros(len(probs), draws, outcomes)
-        counts.scatter_add_(-1, slots, counts.new_ones(()).expand_as(slots))
-        counts = counts[..., :-1].transpose(0, 1)
-        return counts.reshape(self._extended_shape(sample_shape))
+        draws, features = sample_shape.numel(), self.event_shape[0]
+        cdf = self.feature_probs.reshape(-1, features).cumsum(-1, dtype=torch.float64)
+        open_prob = self.open_prob.reshape(-1, 1)
+        place = torch.rand(
+            (len(cdf), draws * self.total_count),
+            dtype=cdf.dtype,
+            device=cdf.device,
+            generator=generator,
+        )
+        opened = (place < open_prob).to(self.feature_probs)
+        # Given that it is open, the number is uniform below the gate's probability.
+        place.mul_(cdf[:, -1:] / open_prob)
+        slots = torch.searchsorted(cdf, place, right=True).clamp_(max=features - 1)
+        counts = opened.new_zeros(len(cdf), draws, features)
+        shape = (len(cdf), draws, self.total_count)
+        counts.scatter_add_(-1, slots.view(shape), opened.view(shape))
+        return counts.transpose(0, 1).reshape(self._extended_shape(sample_shape))
 
     def relax(
         self, gate_temperature: Tensor | float, feature_temperature: Tensor | float

@@ -16,6 +16,9 @@ from sdlgm.distributions._support import broadcast_logits
 
 __all__ = ["RelaxedGatedMultinomial"]
 
+AT_ONCE = 160_000
+"""Numbers of slots that are drawn and mixed at a time: a few arrays of them fit a core's cache."""
+
 
 class RelaxedGatedMultinomial(Distribution):
     r"""Two-step Gumbel-Softmax relaxation of ``GatedMultinomial`` (Xu et al. 2021).
@@ -96,12 +99,14 @@ class RelaxedGatedMultinomial(Distribution):
         """
         shape = self._extended_shape(sample_shape)
         batch, slots = shape[:-1], (*shape[:-1], self.total_count)
-        return _MixedSlots.apply(
-            self._gates(Size(slots), generator),
-            self.feature_logits.expand(shape),
-            self.feature_temperature.expand(batch),
-            gumbel(Size((*slots, shape[-1])), self.gate_logits, generator),
+        gates = self._gates(Size(slots), generator)
+        rows: Tensor = _MixedSlots.apply(
+            gates.reshape(-1, self.total_count),
+            self.feature_logits.expand(shape).reshape(-1, shape[-1]),
+            self.feature_temperature.expand(batch).reshape(-1, 1),
+            generator,
         )
+        return rows.view(shape)
 
     def rsample_slots(
         self, sample_shape: Any = (), generator: torch.Generator | None = None
@@ -163,21 +168,35 @@ class _MixedSlots(torch.autograd.Function):
             \big[ s_\ell u_\ell - (s_\ell^\top u_\ell)\, s_\ell \big]
 
     so that the backward pass is two products with the slots and never makes a gradient of their
-    ``L0 x K`` numbers. ``noise`` is overwritten.
+    ``L0 x K`` numbers. The forward pass goes through the batch in parts that stay in the
+    processor's cache.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, gates: Tensor, logits: Tensor, temperature: Tensor, noise: Tensor
+        ctx: Any,
+        gates: Tensor,
+        logits: Tensor,
+        temperature: Tensor,
+        generator: torch.Generator | None,
     ) -> Tensor:
-        rate = temperature.reciprocal().unsqueeze(-1)
-        scaled = torch.addcmul((logits * rate).unsqueeze(-2), noise, rate.unsqueeze(-1), out=noise)
-        slots = torch.softmax(scaled, dim=-1)
-        code = _mix(gates, slots)
-        slope = None
-        if ctx.needs_input_grad[2]:
-            weighted = scaled.mul_(slots)
-            slope = _mix(gates * weighted.sum(-1), slots) - _mix(gates, weighted)
+        rate = 1 / temperature
+        location = (logits * rate).unsqueeze(-2)
+        slots = logits.new_empty(*gates.shape, logits.shape[-1])
+        code = torch.empty_like(logits)
+        slope = torch.empty_like(logits) if ctx.needs_input_grad[2] else None
+        step = max(1, AT_ONCE // max(1, slots[:1].numel()))
+        for start in range(0, len(slots), step):
+            rows = slice(start, start + step)
+            noise = gumbel(slots[rows].shape, logits, generator)
+            scaled = torch.addcmul(location[rows], noise, rate[rows, :, None], out=noise)
+            chosen = torch.softmax(scaled, dim=-1, out=slots[rows])
+            code[rows] = _mix(gates[rows], chosen)
+            if slope is not None:
+                weighted = scaled.mul_(chosen)
+                slope[rows] = _mix(gates[rows] * weighted.sum(-1), chosen)
+                slope[rows] -= _mix(gates[rows], weighted)
+        if slope is not None:
             slope *= rate
         ctx.save_for_backward(gates, slots, code, rate, slope)
         return code
@@ -190,12 +209,12 @@ class _MixedSlots(torch.autograd.Function):
         # Rows times the transposed slots: a good deal faster than slots times columns.
         pulled = torch.matmul(grad.unsqueeze(-2), slots.mT).squeeze(-2)
         features = (grad * code - _mix(gates * pulled, slots)) * rate
-        heat = None if slope is None else (grad * slope).sum(-1)
+        heat = None if slope is None else (grad * slope).sum(-1, keepdim=True)
         return pulled, features, heat, None
 
 
 def _mix(weights: Tensor, slots: Tensor) -> Tensor:
-    """Sum slots ``(*, L0, K)`` with weights ``(*, L0)``."""
+    """Sum slots ``(n, L0, K)`` with weights ``(n, L0)``."""
     return torch.matmul(weights.unsqueeze(-2), slots).squeeze(-2)
 
 
@@ -218,5 +237,7 @@ def gumbel(shape: Sequence[int], like: Tensor, generator: torch.Generator | None
     # Minus u, within what the dtype can tell from 0 and from -1.
     below_one = 1 - torch.finfo(dtype).eps / 2
     noise = integers.view(*shape) * like.new_tensor(-below_one * 2.0**-bits, dtype=dtype)
-    noise.sub_(2.0 ** -(bits + 1)).log1p_().neg_().log_().neg_()
+    noise.sub_(2.0 ** -(bits + 1)).log1p_()
+    # With E = -log(1 - u) < 40, -log(E) is log1p(1/E - 1) to rounding, at half of a log's time.
+    torch.sub(like.new_tensor(-1, dtype=dtype), noise.reciprocal_(), out=noise).log1p_()
     return noise.to(like.dtype)

@@ -107,6 +107,7 @@ def estimators() -> tuple[str, ...]:
     return tuple(sorted(_REGISTRY))
 
 
+@functools.cache  # it is asked at each step
 def options(name: str) -> frozenset[str]:
     """Names of the options that an estimator takes besides its ``generator``.
 

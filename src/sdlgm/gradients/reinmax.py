@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from sdlgm.gradients._support import evaluate, split, ungrouped
 from sdlgm.gradients.registry import Code, Estimate, Loss, register
@@ -33,7 +34,12 @@ def reinmax(posterior: Code, loss: Loss, *, generator: torch.Generator | None = 
     base = ungrouped(posterior)
     drawn = posterior.sample(generator=generator)
     codes = _CountReinMax.apply(
-        base.gate_logits, base.feature_logits, split(posterior, drawn), base.total_count
+        base.gate_logits,
+        base.feature_logits,
+        split(posterior, drawn),
+        base.open_prob.detach(),
+        base.feature_probs.detach(),
+        base.total_count,
     ).view_as(drawn)
     value = evaluate(loss, codes)
     return Estimate(value, value.detach(), drawn)
@@ -49,24 +55,32 @@ class _CountReinMax(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, gate_logits: Tensor, feature_logits: Tensor, counts: Tensor, total_count: int
+        ctx: Any,
+        gate_logits: Tensor,
+        feature_logits: Tensor,
+        counts: Tensor,
+        open_prob: Tensor,
+        features: Tensor,
+        total_count: int,
     ) -> Tensor:
-        ctx.save_for_backward(gate_logits, feature_logits, counts)
+        ctx.save_for_backward(counts, open_prob, features)
         ctx.total_count = total_count
-        return counts.clone()
+        return counts.view_as(counts)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        gate_logits, feature_logits, counts = ctx.saved_tensors
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        counts, open_prob, features = ctx.saved_tensors
         (grad,) = grads
-        features = torch.softmax(feature_logits, dim=-1)
-        open_prob = torch.sigmoid(gate_logits).unsqueeze(-1)
-        probs = open_prob * features
-        weighted = probs * grad
-        p_dot_g = weighted.sum(-1, keepdim=True)
-        n_times_g = counts * grad
-        n_dot_g = n_times_g.sum(-1, keepdim=True)
-        outcome = ctx.total_count * weighted + n_times_g - counts * p_dot_g - probs * n_dot_g
-        outcome *= 0.5
+        probs = open_prob.unsqueeze(-1) * features
+        p_dot_g = (probs * grad).sum(-1, keepdim=True)
+        n_dot_g = (counts * grad).sum(-1, keepdim=True)
+        # The formula with n and p taken out of the brackets.
+        outcome = (ctx.total_count * grad).sub_(n_dot_g).mul_(probs)
+        outcome.addcmul_(counts, grad - p_dot_g).mul_(0.5)
         gate = outcome.sum(-1, keepdim=True)
-        return gate.squeeze(-1), outcome - features * gate, None, None
+        return (
+            gate.squeeze(-1),
+            outcome.addcmul_(features, gate, value=-1),
+            *(None,) * 4,
+        )

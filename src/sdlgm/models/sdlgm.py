@@ -121,7 +121,9 @@ class SDLGM(nn.Module):
 
     def forward(self, x: Tensor) -> Grouped:
         """Return the posterior ``q(z | x)`` of samples ``x`` of shape ``(*batch, D)``."""
-        x = (x - self.input_shift) / self.input_scale
+        x = x - self.input_shift
+        if self.config.likelihood != "bernoulli":
+            x = x / self.input_scale
         trunk = self.encoder(x) if hasattr(self, "encoder") else x
         if self.config.gates == "learned":
             gate_logits = self.gate_head(self.sparsity(trunk if self.config.shared_trunk else x))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from sdlgm.config import TrainingConfig
 from sdlgm.gradients import Baseline, get_estimator, options
 from sdlgm.models import SDLGM
-from sdlgm.objectives import active_features, temperatures, training_objective
+from sdlgm.objectives import temperatures, training_objective
 from sdlgm.random import generator
 
 __all__ = ["TERMS", "Objective", "Trainer", "kl_weight", "learning_rate", "temperature"]
@@ -64,8 +65,9 @@ class Objective(nn.Module):
             kl_weight=kl_weight(self.config, step),
             generator=noise,
         )
-        means = [getattr(terms, term).mean() for term in TERMS]
-        return surrogate, torch.stack([*means, active_features(terms.codes).float().mean()])
+        means = torch.stack([getattr(terms, term) for term in TERMS]).mean(-1)
+        active = torch.count_nonzero(terms.codes) / terms.codes[..., 0].numel()
+        return surrogate, torch.cat([means, active.view(1)])
 
     def _options(self, step: int) -> dict[str, object]:
         """Options of the estimator at a step."""
@@ -112,9 +114,12 @@ class Trainer:
         self.adam = torch.optim.Adam(
             self.objective.parameters(), lr=config.learning_rate, fused=fused
         )
-        # Fabric's optimiser holds groups of its own, which do not follow a restored state: rates
-        # are set in ours.
-        self._wrapped, self._optimizer = self.fabric.setup(self.objective, self.adam)
+        self._wrapped: nn.Module = self.objective
+        self._optimizer: Any = self.adam
+        if config.precision != "32-true":  # else the wrappers convert nothing
+            # Fabric's optimiser holds groups of its own, which do not follow a restored state:
+            # rates are set in ours.
+            self._wrapped, self._optimizer = self.fabric.setup(self.objective, self.adam)
 
     def step(self, x: Tensor, step: int) -> Tensor:
         """Take gradient step number ``step`` on a batch; return its terms (see ``TERMS``)."""

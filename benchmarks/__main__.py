@@ -1,0 +1,28 @@
+"""Run a benchmark: ``python -m benchmarks step_time --json OUT``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+from pathlib import Path
+
+import benchmarks
+
+
+def main() -> None:
+    """Run the benchmark named first; the other words are its own."""
+    names = [m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name[0] != "_"]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parsers = parser.add_subparsers(dest="name", required=True)
+    modules = {name: importlib.import_module(f"benchmarks.{name}") for name in names}
+    for name, module in modules.items():
+        child = parsers.add_parser(name, help=str(module.__doc__).partition("\n")[0])
+        module.add_arguments(child)
+        child.add_argument("--json", type=Path, default=None, help="File to write the numbers to.")
+    options = parser.parse_args()
+    modules[options.name].run(options)
+
+
+if __name__ == "__main__":
+    main()
