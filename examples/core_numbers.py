@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import sdlgm
+from sdlgm.experiments import results
 from sdlgm.report import write_report
 from sdlgm.storage import write_json
 from sdlgm.training import Run
@@ -69,18 +69,16 @@ def produce(name: str) -> None:
 
 def row(name: str, metric: str, value: float, **more: Any) -> dict[str, Any]:
     """Return one row of the results file."""
-    return {
-        "method": SETTINGS[name][0],
-        "dataset": "mnist",
-        "family": "one group" if "one group" in SETTINGS[name][0] else name,
-        "protocol": "dynamic binarisation, test split, 10,000 iterations, batch 100",
-        "metric": metric,
-        "value": value,
-        "std": None,
-        "seeds": [0],
-        "published": None,
+    return results.row(
+        SETTINGS[name][0],
+        [value],
+        [0],
+        dataset="mnist",
+        family="one group" if "one group" in SETTINGS[name][0] else name,
+        protocol="dynamic binarisation, test split, 10,000 iterations, batch 100",
+        metric=metric,
         **more,
-    }
+    )
 
 
 def write_table() -> None:
@@ -111,25 +109,16 @@ def write_table() -> None:
             f"| {measured['nll_bound']:.1f} | {measured['active_features_mean']:.1f} "
             f"| {measured['active_features_max']} | {heat[0]:.2f} / {heat[1]:.2f} | {minutes:.1f} |"
         )
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
-        cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True,
-    ).stdout.strip()  # fmt: skip
-    result = {
-        "experiment": "core_mnist",
-        "command": "python examples/core_numbers.py",
-        "commit": commit,
-        "versions": {"sdlgm": sdlgm.__version__, **trained["versions"]},
-        "rows": rows,
-    }
-    write_json(RESULTS / "core_mnist.json", result)
+    results.write_results(
+        RESULTS / "core_mnist.json", "core_mnist", "python examples/core_numbers.py", rows
+    )
     columns = (
         "trained on", "relaxed objective (no bound)", "negative ELBO (bound)",
         "NLL bound, M = 1,000", "active features, mean", "largest", "temperature gate / feature",
         "minutes",
     )  # fmt: skip
     head = f"| {' | '.join(columns)} |\n|---|{'---:|' * (len(columns) - 1)}\n"
-    (RESULTS / "core_mnist.md").write_text(head + "\n".join(lines) + "\n")
+    results.write_markdown(RESULTS / "core_mnist.md", head + "\n".join(lines))
     print((RESULTS / "core_mnist.md").read_text())
 
 

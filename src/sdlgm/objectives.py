@@ -17,11 +17,12 @@ from torch import Tensor
 
 from sdlgm.distributions import Grouped, KLForm, KLTerms, kl_terms, log_ratio
 from sdlgm.errors import ConfigError
-from sdlgm.gradients import Estimator, get_estimator, multi_sample
+from sdlgm.gradients import Code, Estimator, Loss, get_estimator, multi_sample
 from sdlgm.models import SDLGM
 
 __all__ = [
     "ObjectiveTerms",
+    "elbo_surrogate",
     "negative_elbo",
     "nll_bound",
     "relaxed_objective",
@@ -75,19 +76,41 @@ def training_objective(
     ConfigError
         If such an estimator is asked for the paper's form of the KL, which has no log-ratio.
     """
-    posterior, prior = model(x), model.prior()
-    divergence = kl_terms(posterior, prior, kl)
+    posterior, prior, loss = model(x), model.prior(), _reconstruction(model, x)
     if not multi_sample(estimator):
-        estimate = estimator(posterior, _reconstruction(model, x), generator=generator)
-        surrogate = torch.add(estimate.surrogate, divergence.total, alpha=kl_weight).mean()
-        return surrogate, _terms(estimate.loss, divergence, estimate.codes)
+        rows, terms = elbo_surrogate(
+            posterior, prior, loss, estimator, kl=kl, kl_weight=kl_weight, generator=generator
+        )
+        return rows.mean(), terms
     if kl != "exact":
         raise ConfigError(
             f"An estimator of the importance-weighted bound needs kl='exact', got {kl!r}."
         )
-    loss = _weighted_log_ratio(_reconstruction(model, x), posterior, prior, kl_weight)
+    ratio = _weighted_log_ratio(loss, posterior, prior, kl_weight)
+    estimate = estimator(posterior, ratio, generator=generator)
+    terms = _terms(ratio.reconstruction, kl_terms(posterior, prior, kl), estimate.codes)
+    return estimate.surrogate.mean(), terms
+
+
+def elbo_surrogate(
+    posterior: Code,
+    prior: Code,
+    loss: Loss,
+    estimator: Estimator,
+    *,
+    kl: KLForm = "exact",
+    kl_weight: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, ObjectiveTerms]:
+    """Return the surrogate of each sample ``(*batch,)``, and the (detached) terms.
+
+    The gradient of the surrogate is that of ``loss + kl_weight * KL``, where ``loss`` maps codes to
+    minus the log-likelihood of the samples. Not for estimators of the importance-weighted bound.
+    """
+    divergence = kl_terms(posterior, prior, kl)
     estimate = estimator(posterior, loss, generator=generator)
-    return estimate.surrogate.mean(), _terms(loss.reconstruction, divergence, estimate.codes)
+    terms = _terms(estimate.loss, divergence, estimate.codes)
+    return torch.add(estimate.surrogate, divergence.total, alpha=kl_weight), terms
 
 
 @torch.no_grad()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -131,6 +133,43 @@ def test_averaged_over_all_orders_the_order_hardly_matters() -> None:
         return float(np.abs(counter.predict_mean(turned) - counter.predict_mean(X)).max())
 
     assert difference(200) < 0.2 * difference(1)
+
+
+@pytest.mark.parametrize("columns", [3, 5])
+def test_averaged_over_shifts_expected_counts_are_the_mean_of_those_of_shifted_images(
+    column_counter: SDLGMCounter, columns: int
+) -> None:
+    X, _ = bars(20, columns, seed=4)
+    parts = X.reshape(20, 8, columns, 8).transpose(0, 2, 1, 3)
+    expected = []
+    for down in (-1, 0, 1):
+        for right in (-1, 0, 1):
+            moved = np.zeros_like(parts)
+            for i, j in np.ndindex(8, 8):
+                if 0 <= i + down < 8 and 0 <= j + right < 8:
+                    moved[:, :, i + down, j + right] = parts[:, :, i, j]
+            images = moved.transpose(0, 2, 1, 3).reshape(X.shape)
+            expected.append(column_counter.predict_mean(images))
+    averaging = copy.copy(column_counter).set_params(test_shift=1)
+    found = averaging.predict_mean(X)
+    np.testing.assert_allclose(found, np.mean(expected, axis=0), atol=1e-5)
+    total = averaging.predict_total(X)
+    np.testing.assert_allclose(total @ np.arange(columns + 1), found.sum(1), atol=1e-4)
+
+
+@pytest.mark.parametrize("slots", ["tied", "untied"])
+def test_shifts_are_averaged_over_for_whole_images_too(slots: str) -> None:
+    X, y = bars(40, 2)
+    counter = SDLGMCounter(slots=slots, test_shift=1, **{**QUICK, "epochs": 2}).fit(X, y)
+    averaged = counter.predict_mean(X)
+    counter.set_params(test_shift=0)
+    padded = np.pad(X, ((0, 0), (1, 1), (1, 1)))
+    expected = [
+        counter.predict_mean(padded[:, down : down + 8, right : right + 16])
+        for down in range(3)
+        for right in range(3)
+    ]
+    np.testing.assert_allclose(averaged, np.mean(expected, axis=0), atol=1e-5)
 
 
 def test_parameters_are_stored_and_cloned() -> None:
@@ -270,6 +309,8 @@ def test_predicting_before_fitting_or_of_other_shapes_is_refused(
         ({"validation_fraction": 1.0}, "validation_fraction must lie in"),
         ({"orders": 0}, "orders must be a positive integer, got 0"),
         ({"orders": 3, "slots": "untied"}, "orders = 3 averages slots that are alike"),
+        ({"test_shift": -1}, "test_shift must be an integer of 0 or more, got -1"),
+        ({"test_shift": 0.5}, "test_shift must be an integer of 0 or more, got 0.5"),
         ({"patience": 3}, "patience needs validation_fraction"),
     ],
 )
@@ -281,7 +322,8 @@ def test_bad_parameters_are_refused(wrong: dict[str, object], message: str) -> N
 
 
 @pytest.mark.parametrize(
-    "needing", [{"encoder": "conv"}, {"shift": 1.0}, {"shuffle_columns": True}]
+    "needing",
+    [{"encoder": "conv"}, {"shift": 1.0}, {"shuffle_columns": True}, {"test_shift": 1}],
 )
 def test_what_needs_images_says_so(needing: dict[str, object]) -> None:
     X, y = rows(20)

@@ -3,14 +3,18 @@
 from sdlgm.data.catalog import BUILT_IN, load_data, resolve_binarisation
 from sdlgm.data.columns import digit_columns
 from sdlgm.data.files import read_rows, write_rows
+from sdlgm.data.multilabel import MULTILABEL, MultilabelDataset, load_multilabel
 from sdlgm.data.rows import Dataset, Rows
 
 __all__ = [
     "BUILT_IN",
+    "MULTILABEL",
     "Dataset",
+    "MultilabelDataset",
     "Rows",
     "digit_columns",
     "load_data",
+    "load_multilabel",
     "read_rows",
     "resolve_binarisation",
     "write_rows",

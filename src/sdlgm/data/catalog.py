@@ -6,7 +6,6 @@ import difflib
 import gzip
 import hashlib
 import importlib.util
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +15,7 @@ import torch
 
 from sdlgm.config import Binarisation, DataConfig, LikelihoodName
 from sdlgm.data.files import SUFFIXES, read_rows
+from sdlgm.data.remote import fetch
 from sdlgm.data.rows import Dataset, Rows
 from sdlgm.errors import DataError
 
@@ -167,35 +167,14 @@ def _idx(name: str) -> Dataset:
 def _fetch(name: str, file: str) -> bytes:
     """Content of an IDX file, from SDLGM_DATA or the net, checked."""
     remote = _IDX[name]
-    folder = os.environ.get("SDLGM_DATA")
-    if folder:
-        local = Path(folder) / name / file
-        if local.is_file():
-            return _read_checked(local, remote.sha256[file])
-    ways_out = (
-        f"Either put {file} into a folder {name}/ and set the environment variable SDLGM_DATA to "
-        f"the folder above it{f' (now {folder})' if folder else ''}, or connect to the internet so "
-        f"that it can be fetched from {remote.url}. The sets digits and mnist-5k need no network."
+    return fetch(
+        name,
+        file,
+        remote.url,
+        remote.sha256[file][0],
+        lambda path: _read_checked(path, remote.sha256[file]),
+        "The sets digits and mnist-5k need no network.",
     )
-    try:
-        import pooch
-    except ImportError:
-        raise DataError(
-            f"{name} must be downloaded, which needs the package pooch (pip install "
-            f"'sdlgm[data]'). {ways_out}"
-        ) from None
-    try:
-        path = pooch.retrieve(
-            remote.url + file,
-            known_hash=remote.sha256[file][0],
-            fname=f"{name}-{file}",
-            path=pooch.os_cache("sdlgm"),
-            progressbar=False,
-        )
-    except Exception as error:  # of the network, in whatever layer
-        reason = type(error).__name__
-        raise DataError(f"{name} could not be downloaded ({reason}). {ways_out}") from None
-    return _read_checked(Path(path), remote.sha256[file])
 
 
 def _read_checked(path: Path, sha256: tuple[str, ...]) -> bytes:

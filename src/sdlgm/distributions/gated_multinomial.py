@@ -168,8 +168,21 @@ class GatedMultinomial(Distribution):
 
         .. math:: P(z_k \ge 1) = 1 - (1 - \lambda\pi_k)^{L_0}
         """
-        probs = self.slot_log_probs[..., :-1].exp()
-        return -torch.expm1(self.total_count * torch.log1p(-probs))
+        return -torch.expm1(self.absence_log_probs)
+
+    @property
+    def absence_log_probs(self) -> Tensor:
+        r"""Log-probability (nats) that a feature is absent, shape ``(*batch, K)``.
+
+        .. math:: \log P(z_k = 0) = L_0 \log(1 - \lambda\pi_k)
+
+        A feature that takes every slot is absent with a probability of the floating type's
+        epsilon to the power of ``L0``, not 0, so that gradients stay finite.
+        """
+        # Not by way of slot_log_probs, whose K + 1 outcomes would be copied for 100,000 features.
+        probs = (self.open_log_prob.unsqueeze(-1) + self.feature_log_probs).exp()
+        probs = probs.clamp(max=1 - torch.finfo(probs.dtype).eps)
+        return self.total_count * torch.log1p(-probs)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability (nats) of codes of shape ``(*sample, *batch, K)``."""

@@ -133,6 +133,11 @@ class Grouped(Distribution):
         """Probability that each feature is present, shape ``(*batch, K)``."""
         return self._discrete.presence_probs.flatten(-2)
 
+    @property
+    def absence_log_probs(self) -> Tensor:
+        """Log-probability (nats) that a feature is absent, shape ``(*batch, K)``."""
+        return self._discrete.absence_log_probs.flatten(-2)
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability (nats) of codes of shape ``(*sample, *batch, K)``."""
         return self.base.log_prob(self.split(value)).sum(-1)

@@ -124,6 +124,20 @@ class RelaxedGatedMultinomial(Distribution):
         slots = torch.softmax((self.feature_logits.unsqueeze(-2) + noise) / temperature, dim=-1)
         return gates, slots
 
+    def rsample_absence(
+        self, sample_shape: Any = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        r"""Draw the log of relaxed absence differentiably, shape ``(*sample, *batch, K)``.
+
+        .. math:: \textstyle\sum_{\ell=1}^{L_0} \log(1 - \omega_\ell z_{\ell,k})
+
+        For hard gates and slots this is 0 for an absent feature and minus infinity for one that is
+        present; here each factor is at least the floating type's epsilon.
+        """
+        gates, slots = self.rsample_slots(sample_shape, generator)
+        present = (gates.unsqueeze(-1) * slots).clamp(max=1 - torch.finfo(slots.dtype).eps)
+        return torch.log1p(-present).sum(-2)
+
     def _gates(self, shape: Size, generator: torch.Generator | None) -> Tensor:
         """Draw relaxed gates (eq. 8)."""
         # A gate that is always open has an infinite logit; one that is merely huge is as open, and

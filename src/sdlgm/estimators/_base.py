@@ -13,15 +13,16 @@ from torch import Tensor, nn
 
 from sdlgm.errors import ConfigError
 from sdlgm.estimators._checks import (
-    CounterNotFittedError,
+    EstimatorNotFittedError,
     check_counts,
     check_inputs,
     check_like_training,
 )
 from sdlgm.estimators._heads import Head
 from sdlgm.estimators._training import Augmentation, Schedule, apply, train_counter
+from sdlgm.estimators._views import views
 from sdlgm.nn import data_statistics, linear, mlp
-from sdlgm.nn.convolutional import ColumnEncoder, convolutions, split_columns
+from sdlgm.nn.convolutional import ColumnEncoder, convolutions
 from sdlgm.progress import progress_bar
 from sdlgm.random import generator
 
@@ -65,7 +66,7 @@ class Counter(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         """Check samples to predict for."""
         if not hasattr(self, "sample_shape_"):
             name = type(self).__name__
-            raise CounterNotFittedError(f"This {name} is not fitted yet: call fit(X, y) first.")
+            raise EstimatorNotFittedError(f"This {name} is not fitted yet: call fit(X, y) first.")
         inputs = check_inputs(X)
         check_like_training(inputs, self.sample_shape_, column_width)
         return inputs
@@ -90,6 +91,7 @@ class NetworkCounter(Counter):
         rotation: float = 0.0,
         shuffle_columns: bool = False,
         orders: int = 1,
+        test_shift: int = 0,
         validation_fraction: float = 0.0,
         patience: int | None = None,
         random_state: int = 0,
@@ -108,6 +110,7 @@ class NetworkCounter(Counter):
         self.rotation = rotation
         self.shuffle_columns = shuffle_columns
         self.orders = orders
+        self.test_shift = test_shift
         self.validation_fraction = validation_fraction
         self.patience = patience
         self.random_state = random_state
@@ -196,15 +199,17 @@ class NetworkCounter(Counter):
         fitted_columns = self.encoder == "columns" and hasattr(self, "sample_shape_")
         width = self.sample_shape_[1] // self.columns if fitted_columns else None
         inputs = self._inputs(X, width)
-        if self.orders == 1:
+        if self.orders == 1 and not self.test_shift:
             return apply(self.network_, inputs)
-        parts, outputs = split_columns(inputs, self.columns), []
-        for number in range(self.orders):
-            source = generator(self.random_state, "orders of the columns", number)
-            order = torch.randperm(self.columns, generator=source)
-            shuffled = parts[:, order].transpose(1, 2).reshape(inputs.shape)
-            outputs.append(apply(self.network_, shuffled))
-        return self.head_.average(torch.stack(outputs))
+        columns = inputs.shape[2] // width if width else self.columns
+        copies = views(
+            inputs,
+            columns if self._parted or self.orders > 1 else 1,
+            orders=self.orders,
+            shift=self.test_shift,
+            seed=self.random_state,
+        )
+        return self.head_.average(torch.stack([apply(self.network_, copy) for copy in copies]))
 
     def _check_parameters(self) -> None:
         if self.encoder not in ("mlp", "conv", "columns"):
@@ -213,9 +218,10 @@ class NetworkCounter(Counter):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigError(f"{name} must be a positive integer, got {value!r}.")
-        seed = self.random_state
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise ConfigError(f"random_state must be an integer of 0 or more, got {seed!r}.")
+        for name in ("random_state", "test_shift"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise ConfigError(f"{name} must be an integer of 0 or more, got {value!r}.")
         for name in ("shift", "rotation", "weight_decay"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)!r}.")
@@ -243,6 +249,7 @@ class NetworkCounter(Counter):
                 ("rotation", self.rotation),
                 ("shuffle_columns", self.shuffle_columns),
                 ("orders", self.orders > 1),
+                ("test_shift", self.test_shift),
             )
             if needs
         ]

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from sdlgm.errors import DataError, SDLGMError
 
-__all__ = ["CounterNotFittedError", "check_counts", "check_inputs", "check_like_training"]
+__all__ = ["EstimatorNotFittedError", "check_counts", "check_inputs", "check_like_training"]
 
 
-class CounterNotFittedError(SDLGMError, NotFittedError):  # type: ignore[misc]
+class EstimatorNotFittedError(SDLGMError, NotFittedError):  # type: ignore[misc]
     """A prediction was asked of an estimator that has learned nothing yet."""
 
 

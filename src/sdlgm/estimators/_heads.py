@@ -29,9 +29,9 @@ class Head(ABC):
     def outputs(self) -> tuple[int, ...]:
         """Shape of the outputs of one sample."""
 
+    @abstractmethod
     def average(self, outputs: Tensor) -> Tensor:
         """Average laws along a first dimension of outputs, so that expected counts average."""
-        raise NotImplementedError(f"{type(self).__name__} has no outputs that could be averaged.")
 
     @abstractmethod
     def log_prob(self, outputs: Tensor, counts: Tensor) -> Tensor:
@@ -106,6 +106,10 @@ class UntiedSlots(Head):
     def law(self, outputs: Tensor) -> PoissonMultinomial:
         """Return the distribution."""
         return PoissonMultinomial(outputs, validate_args=False)
+
+    def average(self, outputs: Tensor) -> Tensor:
+        """Average the probabilities of each slot's ``K + 1`` outcomes."""
+        return _log_mean(F.log_softmax(outputs, -1))
 
     def log_prob(self, outputs: Tensor, counts: Tensor) -> Tensor:
         """Permanent over products of factorials."""

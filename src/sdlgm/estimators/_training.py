@@ -1,4 +1,4 @@
-"""One short loop that fits a counting network, whatever its head; augmentation of images."""
+"""One short loop that fits a network, whatever its loss; augmentation of images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sdlgm.nn.convolutional import split_columns
 from sdlgm.random import generator
 from sdlgm.training.order import Order
 
-__all__ = ["Augmentation", "Schedule", "apply", "train_counter"]
+__all__ = ["Augmentation", "Schedule", "apply", "optimise", "train_counter"]
 
 BLOCK = 500
 """Samples that are evaluated at a time."""
@@ -107,7 +107,58 @@ def train_counter(
         If the loss is not finite; the message names the step.
     """
     order = Order(len(inputs), schedule.batch_size, schedule.seed)
-    steps = schedule.epochs * order.batches_per_epoch
+
+    def loss(step: int) -> Tensor:
+        index = order.batch(step)
+        x = inputs[index].to(torch.float32)
+        if augmentation is not None:
+            x = augmentation(x, generator(schedule.seed, "augmentation", step))
+        return -head.log_prob(network(x), counts[index].to(x)).mean()
+
+    def validate() -> float:
+        outputs = apply(network, validation[0])  # type: ignore[index]
+        return -float(head.log_prob(outputs, validation[1].float()).mean())  # type: ignore[index]
+
+    return optimise(
+        network,
+        loss,
+        order.batches_per_epoch,
+        schedule,
+        validate=None if validation is None else validate,
+        on_epoch=on_epoch,
+    )
+
+
+def optimise(
+    network: nn.Module,
+    loss: Callable[[int], Tensor],
+    batches_per_epoch: int,
+    schedule: Schedule,
+    *,
+    validate: Callable[[], float] | None = None,
+    on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
+) -> list[dict[str, float]]:
+    """Fit a network in place by AdamW; return the mean loss of each epoch.
+
+    Parameters
+    ----------
+    network
+        What is fitted; in evaluation mode afterwards.
+    loss
+        Maps the step ``0, 1, ...`` to the loss of its batch, a scalar.
+    batches_per_epoch, schedule
+        How long and how fast.
+    validate
+        The loss of held-out samples, asked for after each epoch; the weights of the best are kept.
+    on_epoch
+        Called with the number of epochs done and the last loss, for a progress display.
+
+    Raises
+    ------
+    TrainingError
+        If the loss is not finite; the message names the step.
+    """
+    steps = schedule.epochs * batches_per_epoch
     adam = torch.optim.AdamW(
         network.parameters(),
         lr=schedule.learning_rate,
@@ -119,27 +170,23 @@ def train_counter(
     for epoch in range(schedule.epochs):
         network.train()
         sum_of_losses = 0.0
-        for step in range(epoch * order.batches_per_epoch, (epoch + 1) * order.batches_per_epoch):
-            index = order.batch(step)
-            x = inputs[index].to(torch.float32)
-            if augmentation is not None:
-                x = augmentation(x, generator(schedule.seed, "augmentation", step))
+        for step in range(epoch * batches_per_epoch, (epoch + 1) * batches_per_epoch):
             adam.param_groups[0]["lr"] = schedule.learning_rate * _rate(step, steps)
-            loss = -head.log_prob(network(x), counts[index].to(x)).mean()
-            if not math.isfinite(loss.item()):
+            value = loss(step)
+            if not math.isfinite(value.item()):
                 raise TrainingError(
-                    f"The loss is {loss.item()} at step {step}. Lower learning_rate (now "
+                    f"The loss is {value.item()} at step {step}. Lower learning_rate (now "
                     f"{schedule.learning_rate:g}), or look for extreme values in X."
                 )
             adam.zero_grad()
-            loss.backward()
+            value.backward()
             adam.step()
-            sum_of_losses += loss.item()
-        line = {"epoch": epoch + 1, "loss": sum_of_losses / order.batches_per_epoch}
+            sum_of_losses += value.item()
+        line = {"epoch": epoch + 1, "loss": sum_of_losses / batches_per_epoch}
         history.append(line)
-        if validation is not None:
-            outputs = apply(network, validation[0])
-            line["validation_loss"] = -float(head.log_prob(outputs, validation[1].float()).mean())
+        if validate is not None:
+            network.eval()
+            line["validation_loss"] = validate()
             if line["validation_loss"] < best:
                 best, best_epoch = line["validation_loss"], epoch
                 best_weights = copy.deepcopy(network.state_dict())

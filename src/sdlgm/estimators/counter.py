@@ -55,6 +55,11 @@ class SDLGMCounter(NetworkCounter):
     orders
         Predict with the average over so many random orders of the columns, the same for all images;
         for tied slots and the baselines' heads, whose outputs do not belong to places.
+    test_shift
+        Predict with the average over copies of the images that are shifted by a whole number of
+        pixels, at most so many in both directions: ``(2 test_shift + 1)^2`` copies, column by
+        column as ``shift``. What is averaged is each slot's probabilities of its ``K + 1``
+        outcomes, so that the expected counts are the mean of those of the copies.
     validation_fraction, patience
         Hold out a share of the data, keep the weights of the epoch with the best likelihood on it,
         and end after ``patience`` epochs without a better one.
@@ -102,6 +107,7 @@ class SDLGMCounter(NetworkCounter):
         rotation: float = 0.0,
         shuffle_columns: bool = False,
         orders: int = 1,
+        test_shift: int = 0,
         validation_fraction: float = 0.0,
         patience: int | None = None,
         random_state: int = 0,
@@ -121,6 +127,7 @@ class SDLGMCounter(NetworkCounter):
             rotation=rotation,
             shuffle_columns=shuffle_columns,
             orders=orders,
+            test_shift=test_shift,
             validation_fraction=validation_fraction,
             patience=patience,
             random_state=random_state,

@@ -141,7 +141,8 @@ METHODS: dict[str, Method] = {
         ),
     ),
     "columns": Method(
-        "SDLGMCounter, convolutions shared by the columns, untied slots, shifted and turned",
+        "SDLGMCounter, convolutions shared by the columns, untied slots, shifted and turned; "
+        "mean of 9 shifts",
         "Poisson-multinomial",
         _network(
             SDLGMCounter,
@@ -151,6 +152,7 @@ METHODS: dict[str, Method] = {
             learning_rate=3e-3,
             shift=2.0,
             rotation=10.0,
+            test_shift=1,
         ),
     ),
 }

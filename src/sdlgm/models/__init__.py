@@ -2,5 +2,13 @@
 
 from sdlgm.models.saving import SavedModel, load_model, save_model
 from sdlgm.models.sdlgm import SDLGM
+from sdlgm.models.supervised import LabelModelConfig, SupervisedSDLGM
 
-__all__ = ["SDLGM", "SavedModel", "load_model", "save_model"]
+__all__ = [
+    "SDLGM",
+    "LabelModelConfig",
+    "SavedModel",
+    "SupervisedSDLGM",
+    "load_model",
+    "save_model",
+]

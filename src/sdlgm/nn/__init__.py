@@ -1,5 +1,6 @@
 """Encoders, decoders and likelihoods: the parts that models are made of."""
 
+from sdlgm.nn.ensemble import EnsembleLinear, EnsembleMLP, drop
 from sdlgm.nn.likelihoods import (
     Bernoulli,
     Categorical,
@@ -10,18 +11,24 @@ from sdlgm.nn.likelihoods import (
     likelihood,
 )
 from sdlgm.nn.mlp import linear, mlp
+from sdlgm.nn.sparsemax import sparsemax, sparsemax_loss
 from sdlgm.nn.statistics import DataStatistics, data_statistics
 
 __all__ = [
     "Bernoulli",
     "Categorical",
     "DataStatistics",
+    "EnsembleLinear",
+    "EnsembleMLP",
     "Gaussian",
     "Likelihood",
     "Poisson",
     "check_data",
     "data_statistics",
+    "drop",
     "likelihood",
     "linear",
     "mlp",
+    "sparsemax",
+    "sparsemax_loss",
 ]

@@ -19,7 +19,7 @@ def convolutions(
     """Return an encoder of images ``(n, h, w)`` to ``(n, hidden)``.
 
     A first convolution of 5 x 5 with stride 2, then of 3 x 3 each with a 2 x 2 maximum after it,
-    all with batch normalisation and ReLU; then one dense layer. In evaluation mode the
+    all with batch normalisation and ReLU last; then one dense layer. In evaluation mode the
     normalisation uses the averages of the training, so that a sample's output depends on it alone.
     """
     layers: list[nn.Module] = [nn.Unflatten(1, (1, -1))]
@@ -27,10 +27,10 @@ def convolutions(
     for number, outputs in enumerate(channels):
         first = number == 0
         size, stride = (5, 2) if first else (3, 1)
-        layers += [_conv2d(inputs, outputs, size, stride, generator), nn.BatchNorm2d(outputs)]
-        layers.append(nn.ReLU())
-        if not first:
+        layers.append(_conv2d(inputs, outputs, size, stride, generator))
+        if not first:  # before what works pixel by pixel: a quarter of the work
             layers.append(nn.MaxPool2d(2, ceil_mode=True))  # so that no image is too small
+        layers += [nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
         inputs = outputs
     layers.append(nn.Flatten())
     trunk = nn.Sequential(*layers)

@@ -11,9 +11,9 @@ from torch import nn
 
 from sdlgm.config import Activation
 
-__all__ = ["linear", "mlp"]
+__all__ = ["ACTIVATIONS", "linear", "mlp"]
 
-_ACTIVATIONS: dict[str, type[nn.Module]] = {
+ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
     "relu": nn.ReLU,
     "silu": nn.SiLU,
@@ -47,6 +47,6 @@ def mlp(
         layers.append(linear(inputs, width, generator))
         if normalisation == "layer":
             layers.append(nn.LayerNorm(width))
-        layers.append(_ACTIVATIONS[activation]())
+        layers.append(ACTIVATIONS[activation]())
         inputs = width
     return nn.Sequential(*layers)

@@ -1,0 +1,144 @@
+"""Inputs of a classifier: rows that may be sparse, and how they are put on one scale."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from scipy.special import ndtri
+from torch import Tensor
+
+from sdlgm.errors import ConfigError, DataError
+from sdlgm.estimators._checks import check_inputs
+
+__all__ = ["InputScaling", "Inputs", "check_rows", "take_rows"]
+
+InputScaling = Literal["standard", "quantile", "bins", "none"]
+Table: TypeAlias = Any
+"""Checked rows ``(n, D)``: an array, or ``scipy.sparse.csr_array``, which has no types."""
+
+
+def check_rows(
+    X: Any,  # noqa: N803 (scikit-learn's name)
+    features: int | None = None,
+    dtype: type[np.floating[Any]] = np.float32,
+) -> Table:
+    """Return rows, dense or CSR as they came.
+
+    Raises
+    ------
+    DataError
+        If they are no table of finite numbers, or not of the width ``features``.
+    """
+    sparse = sp.issparse(X)
+    if not sparse and check_inputs(X).dim() != 2:
+        raise DataError(f"X must be rows (n, features), got shape {np.shape(X)}.")
+    with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and refused
+        rows: Table = sp.csr_array(X, dtype=dtype) if sparse else np.asarray(X).astype(dtype)
+    if 0 in rows.shape:
+        raise DataError(f"X must be rows (n, features), got shape {rows.shape}.")
+    values = rows.data if sparse else rows
+    if not np.isfinite(values).all():
+        bad = np.argwhere(~np.isfinite(values))
+        place = tuple(map(int, bad[0]))
+        if sparse:
+            row = int(np.searchsorted(rows.indptr, place[0], side="right")) - 1
+            place = (row, int(rows.indices[place[0]]))
+        raise DataError(
+            f"X has {len(bad)} values that are not finite, the first ({values[tuple(bad[0])]}) at "
+            f"[{place[0]}, {place[1]}]. Drop or fill such samples first."
+        )
+    if features is not None and rows.shape[1] != features:
+        raise DataError(
+            f"X has {rows.shape[1]} features, but the classifier was fitted on {features}."
+        )
+    return rows
+
+
+def take_rows(rows: Table, index: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return some rows, dense."""
+    taken = rows[index]
+    return taken.toarray() if sp.issparse(taken) else taken
+
+
+class Inputs:
+    """A scaling of inputs, fitted on the training rows.
+
+    - ``"standard"``: mean 0 and deviation 1 each feature. Of sparse rows only the deviation is
+      scaled, so that zeros stay zeros.
+    - ``"quantile"``: each value goes to the normal quantile of its mean rank among the training
+      values, then as ``"standard"``. Ties share their middle rank, so that a feature that is mostly
+      zero does not throw its zeros into the tail. Dense rows only.
+    - ``"bins"``: each feature becomes ``bins``, which are piecewise linear in its mean rank: the
+      t-th rises from 0 to 1 over the t-th of as many equal parts of the training values (Gorishniy
+      et al., "On Embeddings for Numerical Features in Tabular Deep Learning", NeurIPS 2022); then
+      as ``"standard"``. A layer on them can follow any course of a feature, as trees do. Dense rows
+      only.
+    - ``"none"``: as they are.
+    """
+
+    def __init__(self, kind: InputScaling, rows: Table, bins: int = 4) -> None:
+        if kind in ("quantile", "bins") and sp.issparse(rows):
+            raise ConfigError(
+                f"inputs={kind!r} ranks all values and would make X dense: use 'standard' or "
+                "'none' for a sparse X."
+            )
+        self.bins = bins if kind == "bins" else 0
+        ranked = kind in ("quantile", "bins")
+        self.sorted = np.sort(rows, axis=0) if ranked else None
+        placed = self._normal(self._ranks(rows)) if ranked else rows
+        self.shift: NDArray[np.float32] | float = 0.0
+        self.scale: NDArray[np.float32] | float = 1.0
+        if kind != "none":
+            self.shift, self.scale = _moments(placed)
+        self.width = rows.shape[1]
+        if self.bins:
+            self.width *= self.bins
+            self.bin_shift, self.bin_scale = _moments(self._binned(self._ranks(rows)))
+
+    def __call__(self, rows: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+        """Return what the encoder reads ``(b, width)`` and scaled rows ``(b, D)`` of dense rows.
+
+        They differ for ``"bins"`` alone, whose scaled rows are those of ``"quantile"``.
+        """
+        ranks = self._ranks(rows) if self.sorted is not None else None
+        placed = rows if ranks is None else self._normal(ranks)
+        scaled = torch.from_numpy(np.asarray((placed - self.shift) / self.scale, np.float32))
+        if not self.bins or ranks is None:
+            return scaled, scaled
+        binned = (self._binned(ranks) - self.bin_shift) / self.bin_scale
+        return torch.from_numpy(binned), scaled
+
+    def _ranks(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Mean ranks among the training values, from 0 to 1."""
+        ranks = np.empty(rows.shape)
+        for feature, values in enumerate(self.sorted.T):  # type: ignore[union-attr]
+            below = np.searchsorted(values, rows[:, feature], side="left")
+            up_to = np.searchsorted(values, rows[:, feature], side="right")
+            ranks[:, feature] = (below + up_to) / (2 * len(values))
+        return ranks
+
+    def _normal(self, ranks: NDArray[np.float64]) -> NDArray[np.float32]:
+        end = 0.5 / len(self.sorted)  # type: ignore[arg-type]
+        return ndtri(np.clip(ranks, end, 1 - end)).astype(np.float32)
+
+    def _binned(self, ranks: NDArray[np.float64]) -> NDArray[np.float32]:
+        parts = [np.clip(ranks * self.bins - part, 0, 1) for part in range(self.bins)]
+        return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def _moments(rows: Table) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Means (0 of sparse rows) and deviations (1 where there are none) of features."""
+    if sp.issparse(rows):
+        mean = np.asarray(rows.mean(axis=0, dtype=np.float64)).ravel()
+        square = np.asarray(rows.multiply(rows).mean(axis=0, dtype=np.float64)).ravel()
+        deviation = np.sqrt(np.maximum(square - mean**2, 0))
+        shift = np.zeros_like(mean)
+    else:
+        mean, deviation = rows.mean(0, dtype=np.float64), rows.std(0, dtype=np.float64)
+        shift = mean
+    varies = deviation > 1e-6 * (1 + np.abs(mean))
+    return shift.astype(np.float32), np.where(varies, deviation, 1).astype(np.float32)

@@ -1,0 +1,347 @@
+"""Labels under a budget: at least one, at most so many, with a probability each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, Self
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from sdlgm.config import Activation
+from sdlgm.errors import ConfigError
+from sdlgm.estimators._classifier_checks import check_parameters, label_weights
+from sdlgm.estimators._inputs import Inputs, InputScaling, Table, check_rows
+from sdlgm.estimators._label_decisions import choose_held_out, count_law, decide, mean_presence
+from sdlgm.estimators._label_network import (
+    LabelNetwork,
+    LabelTraining,
+    MemberRows,
+    input_statistics,
+)
+from sdlgm.estimators._labels import check_labels, row_weights
+from sdlgm.estimators._training import Schedule
+from sdlgm.estimators.decisions import ThresholdRule
+from sdlgm.estimators.multilabel import MultilabelClassifier
+from sdlgm.label_objectives import LabelLikelihood
+from sdlgm.models import LabelModelConfig, SupervisedSDLGM
+from sdlgm.progress import progress_bar
+from sdlgm.random import generator
+
+__all__ = ["SDLGMClassifier"]
+
+
+class SDLGMClassifier(MultilabelClassifier):
+    r"""Predict sets of labels of at least ``min_labels`` and at most ``max_labels``.
+
+    Labels are a code (Xu et al. 2021, section III.C): each of ``slots`` slots is closed or holds a
+    label, and a sample has the labels that at least one slot holds,
+
+    .. math:: p_k = P(y_k = 1 \mid x) = 1 - (1 - \lambda(x)\, \pi_k(x))^{L_0}.
+
+    What is minimised, in nats a sample, is minus the Bernoulli log-likelihood of the labels
+    (:func:`~sdlgm.label_objectives.label_nll`) plus, but for the first variant, ``elbo_weight``
+    times minus the evidence lower bound of the inputs (eq. 6):
+
+    - ``variant="discriminative"``: the posterior network alone, :math:`q(y \mid x)`.
+    - ``variant="generative"``: labels are the code; a decoder explains x from labels that are drawn
+      from :math:`q(y \mid x)` (eqs. 3, 11 - 14), and the labels' likelihood is the extra loss.
+    - ``variant="conditional"``: the code has labels and ``latent_features`` that nobody observes;
+      the encoder is :math:`q(y, z \mid x)` and the decoder explains x from both.
+
+    All predict by the encoder. Several members, networks of one shape fitted side by side, are one
+    classifier: its probabilities are their mean. Each leaves out a fold of the rows, on which the
+    threshold is chosen and training can be stopped, so that no second fit is needed.
+
+    Parameters
+    ----------
+    variant
+        See above.
+    label_likelihood
+        ``"presence"`` (the formula above) or ``"relaxed"``: of relaxed draws
+        (:func:`~sdlgm.label_objectives.absence`), as the paper; then also the ELBO is the paper's,
+        and its prior fixed. Relaxed draws need ``slots x K`` numbers a sample.
+    temperature
+        Of relaxed gates and features.
+    slots
+        :math:`L_0` of the code. A label may take several slots, and with as many slots as labels no
+        set of labels could be near certain: three labels that share three slots are there with a
+        probability of 0.70 each, with twelve slots of 0.99. ``None``: four times the budget.
+    max_labels, min_labels
+        The cap and the floor of predicted sets. ``None``: the most labels of a training sample.
+    threshold
+        Probability above which a label is predicted: a number, or chosen on held-out rows:
+        ``"micro"``, ``"macro"``, ``"per_label"`` or ``"smoothed"``, see
+        :func:`~sdlgm.estimators.decisions.choose_threshold`.
+    class_weight
+        Weight of each label's part of the likelihood: ``None``, ``"balanced"`` (by the inverse of
+        its frequency) or one number a label.
+    inputs, bins
+        ``"standard"`` (z-scores; of sparse X no centring), ``"quantile"`` (normal quantiles of
+        ranks, for heavy-tailed features), ``"bins"`` (each feature as ``bins`` piecewise linear
+        ones, for few rows and features of any course) or ``"none"``.
+    likelihood
+        Of x given the code: ``"gaussian"`` (of scaled inputs) or ``"bernoulli"`` (X of 0 and 1).
+    latent_features, latent_slots
+        Of ``"conditional"``: features besides the labels, and slots added for them.
+    elbo_weight
+        Weight of the bound of the inputs (nats of all D of them) beside the labels' likelihood; the
+        paper's sum is 1, which labels of many inputs do not survive.
+    hidden, activation, normalise
+        Hidden layers of the encoder, which the decoder mirrors.
+    dropout, input_dropout, input_noise
+        Share of hidden units and of inputs that a training pass leaves out, and deviation of the
+        noise that it adds to the scaled inputs.
+    members, folds
+        Number of networks; member ``m`` leaves out fold ``m % folds`` of the rows. ``folds=0``
+        leaves out nothing, for a ``threshold`` that is a number.
+    epochs, batch_size, learning_rate, weight_decay
+        Of AdamW; the rate rises over the first 5 % of the steps, then falls as a cosine to 0.
+    patience
+        End after so many epochs without a better likelihood of held-out rows, and keep the best.
+    random_state
+        Source of all randomness: two fits with one ``random_state`` are equal in every bit (on one
+        machine's CPU, with as many threads).
+    progress
+        Show a bar on standard error.
+
+    Attributes
+    ----------
+    max_labels_
+        The budget.
+    threshold_
+        A number, or one a label.
+    n_labels_, n_features_in_
+        K and D.
+    history_
+        Mean loss (nats) of each epoch, and that of held-out rows if they are followed.
+    network_
+        The fitted networks.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 3))
+    >>> Y = (X > [0.0, 0.5, -0.5]).astype(int)
+    >>> model = SDLGMClassifier(members=5, epochs=20, progress=False).fit(X, Y)
+    >>> sums = model.predict(X).sum(1)
+    >>> bool(sums.min() >= 1 and sums.max() <= model.max_labels_ == 3)
+    True
+    >>> model.score(X, Y) > 0.7  # a tenth of the rows has no label, which cannot be met
+    True
+    """
+
+    def __init__(
+        self,
+        variant: Literal["discriminative", "generative", "conditional"] = "discriminative",
+        *,
+        label_likelihood: LabelLikelihood = "presence",
+        temperature: float = 3.0,
+        slots: int | None = None,
+        max_labels: int | None = None,
+        min_labels: int = 1,
+        threshold: float | ThresholdRule = "micro",
+        class_weight: Literal["balanced"] | ArrayLike | None = None,
+        inputs: InputScaling = "standard",
+        bins: int = 4,
+        likelihood: Literal["gaussian", "bernoulli"] = "gaussian",
+        latent_features: int = 20,
+        latent_slots: int = 10,
+        elbo_weight: float = 0.03,
+        hidden: tuple[int, ...] = (128,),
+        activation: Activation = "relu",
+        normalise: bool = False,
+        dropout: float = 0.5,
+        input_dropout: float = 0.3,
+        input_noise: float = 0.0,
+        members: int = 20,
+        folds: int = 5,
+        epochs: int = 60,
+        batch_size: int = 32,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 1e-2,
+        patience: int | None = None,
+        random_state: int = 0,
+        progress: bool = True,
+    ) -> None:
+        self.variant = variant
+        self.label_likelihood = label_likelihood
+        self.temperature = temperature
+        self.slots = slots
+        self.max_labels = max_labels
+        self.min_labels = min_labels
+        self.threshold = threshold
+        self.class_weight = class_weight
+        self.inputs = inputs
+        self.bins = bins
+        self.likelihood = likelihood
+        self.latent_features = latent_features
+        self.latent_slots = latent_slots
+        self.elbo_weight = elbo_weight
+        self.hidden = hidden
+        self.activation = activation
+        self.normalise = normalise
+        self.dropout = dropout
+        self.input_dropout = input_dropout
+        self.input_noise = input_noise
+        self.members = members
+        self.folds = folds
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.patience = patience
+        self.random_state = random_state
+        self.progress = progress
+
+    def fit(self, X: Any, Y: Any, sample_weight: ArrayLike | None = None) -> Self:  # noqa: N803
+        """Fit the networks, and choose the threshold on the rows that they left out.
+
+        Parameters
+        ----------
+        X
+            Rows ``(n, D)``, dense or sparse (never made dense as a whole).
+        Y
+            Labels ``(n, K)`` of 0 and 1, dense or sparse (never made dense as a whole).
+        sample_weight
+            Weight of each row in what is minimised; only their ratios count.
+
+        Raises
+        ------
+        DataError
+            If X, Y or the weights are not as said, with the place of the first fault.
+        ConfigError
+            If a parameter is out of range or does not fit the data.
+        TrainingError
+            If the loss is not finite.
+        """
+        check_parameters(self)
+        rows = check_rows(X)
+        labels, self.max_labels_ = check_labels(Y, rows.shape[0], self.max_labels)
+        self._remember(rows, labels, Y)
+        if not self.min_labels <= min(self.max_labels_, self.n_labels_):
+            raise ConfigError(
+                f"min_labels = {self.min_labels} is more than a sample may have: max_labels = "
+                f"{self.max_labels_} of {self.n_labels_} labels."
+            )
+        members = self._make_members(rows.shape[0])
+        training = LabelTraining(
+            rows,
+            labels,
+            torch.from_numpy(row_weights(sample_weight, rows.shape[0])).float(),
+            label_weights(self.class_weight, labels),
+            members,
+            Schedule(
+                self.epochs, members.batch_size, self.learning_rate, self.weight_decay,
+                self.patience, self.random_state,
+            ),
+            self.elbo_weight,
+        )  # fmt: skip
+        self.network_ = self._make_network(rows, labels)
+        with progress_bar("fitting", self.epochs, self.progress) as update:
+            self.history_ = self.network_.fit(
+                training, lambda epoch, loss: update(epoch, {"loss": loss})
+            )
+        self.threshold_ = (
+            choose_held_out(
+                self.network_, training, self.threshold, self.min_labels, self.max_labels_
+            )
+            if isinstance(self.threshold, str)
+            else float(self.threshold)
+        )
+        return self
+
+    def predict(self, X: Any) -> NDArray[np.int64] | sp.csr_array:  # noqa: N803
+        """Predict sets of labels, 0 and 1 of shape ``(n, K)``: CSR if fitted on sparse labels."""
+        table = sp.vstack(
+            [
+                decide(mean_presence(absent), self.threshold_, self.min_labels, self.max_labels_)
+                for _, absent in self._absences(X)
+            ]
+        )
+        return self._as_fitted(sp.csr_array(table))
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Predict the probability of each label, one array of shape ``(n, K)``."""
+        return np.concatenate([mean_presence(absent).numpy() for _, absent in self._absences(X)])
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Log-odds of :meth:`predict_proba`, kept within those of 1e-12."""
+        proba = np.clip(self.predict_proba(X), 1e-12, 1 - 1e-12)
+        return np.log(proba) - np.log1p(-proba)
+
+    def predict_count_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Predict the law of the number of labels: probabilities of ``0..max_labels_``.
+
+        Poisson-binomial of each member's probabilities, given that floor and cap hold; the mean
+        over the members.
+        """
+        self._check_fitted()
+        low, high = self.min_labels, min(self.max_labels_, self.n_labels_)
+        laws = [count_law(absent, low, high).mean(0) for _, absent in self._absences(X)]
+        law = torch.cat(laws).numpy()
+        return np.pad(law, ((0, 0), (0, self.max_labels_ - high)))
+
+    def predict_counts(self, X: Any) -> NDArray[np.int64]:  # noqa: N803
+        """Predict the most probable number of labels, shape ``(n,)``."""
+        return self.predict_count_proba(X).argmax(1)
+
+    def top_k(self, X: Any, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:  # noqa: N803
+        """Return the k most probable labels, best first, and their probabilities: ``(n, k)`` each.
+
+        Nothing of shape ``(n, K)`` is made.
+        """
+        self._check_fitted()
+        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= self.n_labels_:
+            raise ConfigError(f"k must be an integer from 1 to {self.n_labels_}, got {k!r}.")
+        found = [mean_presence(absent).topk(k) for _, absent in self._absences(X)]
+        return (
+            torch.cat([top.indices for top in found]).numpy(),
+            torch.cat([top.values for top in found]).numpy(),
+        )
+
+    # --- fitting ------------------------------------------------------------------------------
+
+    def _make_members(self, rows: int) -> MemberRows:
+        chosen = isinstance(self.threshold, str) or self.patience is not None
+        folds = self.folds if chosen else 0
+        if folds > rows:
+            raise ConfigError(f"folds = {folds} of {rows} rows: use fewer folds, or more rows.")
+        return MemberRows(rows, self.members, folds, self.batch_size, self.random_state)
+
+    def _make_network(self, rows: Table, labels: sp.csr_array) -> LabelNetwork:
+        scaling = Inputs(self.inputs, rows, self.bins)
+        conditional = self.variant == "conditional"
+        config = LabelModelConfig(
+            inputs=scaling.width,
+            labels=self.n_labels_,
+            slots=(self.slots or 4 * self.max_labels_) + (self.latent_slots if conditional else 0),
+            latents=self.latent_features if conditional else 0,
+            decoder=self.variant != "discriminative",
+            likelihood=self.likelihood,
+            members=self.members,
+            hidden=tuple(self.hidden),
+            activation=self.activation,
+            normalise=self.normalise,
+            dropout=self.dropout,
+            input_dropout=self.input_dropout,
+            input_noise=self.input_noise,
+            learned_prior=self.label_likelihood == "presence",
+        )
+        presence = np.bincount(labels.indices, minlength=self.n_labels_) / labels.shape[0]
+        model = SupervisedSDLGM(
+            config,
+            input_statistics(rows, config),
+            torch.from_numpy(presence.astype(np.float32)),
+            generator(self.random_state, "initial weights"),
+        )
+        return LabelNetwork(model, scaling, self.label_likelihood, self.temperature)
+
+    # --- predicting ---------------------------------------------------------------------------
+
+    def _absences(self, X: Any) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: N803
+        self._check_fitted()
+        return self.network_.absences(check_rows(X, self.n_features_in_))

@@ -1,0 +1,153 @@
+"""The model of labelled samples: labels are (part of) the code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch import distributions as td
+
+from sdlgm.config import Activation, LikelihoodName
+from sdlgm.distributions import GatedMultinomial
+from sdlgm.nn import DataStatistics, EnsembleLinear, EnsembleMLP, drop, likelihood
+
+__all__ = ["LabelModelConfig", "SupervisedSDLGM"]
+
+
+@dataclass(frozen=True)
+class LabelModelConfig:
+    """The shape of a :class:`SupervisedSDLGM`."""
+
+    inputs: int
+    """Number of inputs that the encoder reads."""
+    labels: int
+    """Number K of labels, the first features of the code."""
+    slots: int
+    """Number L0 of slots of the code."""
+    latents: int = 0
+    """Number of features after the labels that nobody observes (SDLGM-Con)."""
+    decoder: bool = False
+    """Whether there is a decoder (SDLGM-Gen, SDLGM-Con) or none (SDLGM-Dis)."""
+    likelihood: LikelihoodName = "gaussian"
+    """Distribution of a sample given its code."""
+    members: int = 1
+    """Networks of this shape, each with its own weights, that are fitted side by side."""
+    hidden: tuple[int, ...] = (128,)
+    """Widths of the encoder's hidden layers; the decoder mirrors them."""
+    activation: Activation = "relu"
+    """Activation after each hidden layer."""
+    normalise: bool = False
+    """Normalise each hidden layer before its activation."""
+    dropout: float = 0.0
+    """Share of hidden units of the encoder that a training pass leaves out."""
+    input_dropout: float = 0.0
+    """Share of inputs that a training pass leaves out."""
+    input_noise: float = 0.0
+    """Standard deviation of normal noise that a training pass adds to the inputs."""
+    learned_prior: bool = True
+    """Learn the prior, or keep the paper's: gates open with 1/2, all features alike."""
+
+
+class SupervisedSDLGM(nn.Module):
+    r"""Several members of the model of Xu et al. 2021, section III.C.
+
+    .. math::
+
+        q(y, z \mid x) &= \text{code of gates } h(x; \gamma) \text{ and features } f(x; \phi)
+            & \text{(eqs. 7, 9)} \\
+        p(y, z) &= \text{code of prior gates } \lambda_0 \text{ and features } \alpha
+            & \text{(eqs. 1, 2)} \\
+        p(x \mid y, z) &= \text{likelihood at } g(y, z; \theta) & \text{(eq. 3)}
+
+    The first K features of the code are the labels y, the others are latent. SDLGM-Dis is the
+    first line alone; SDLGM-Gen has no latent features; SDLGM-Con has them. The gates' network is
+    one layer on the encoder's last hidden one (section IV.A, 2: the two may share their layers).
+    ``forward`` is the encoder.
+
+    Parameters
+    ----------
+    config
+        The shape of the model.
+    statistics
+        Summary of the samples that the decoder explains, if there is one.
+    presence
+        Share of the training samples that have each label, shape ``(K,)``: where the encoder
+        starts.
+    generator
+        Source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        config: LabelModelConfig,
+        statistics: DataStatistics,
+        presence: Tensor,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        members, features = config.members, config.labels + config.latents
+
+        def layers(width: int, hidden: tuple[int, ...], dropout: float) -> EnsembleMLP:
+            return EnsembleMLP(
+                members,
+                width,
+                hidden,
+                activation=config.activation,
+                normalise=config.normalise,
+                dropout=dropout,
+                generator=generator,
+            )
+
+        self.encoder = layers(config.inputs, config.hidden, config.dropout)
+        self.feature_head = EnsembleLinear(members, self.encoder.n_outputs, features, generator)
+        self.gate_head = EnsembleLinear(members, self.encoder.n_outputs, 1, generator)
+        self._start(presence)
+        if not config.decoder:
+            return
+        self.decoder = layers(features, config.hidden[::-1], 0.0)
+        self.likelihood = likelihood(config.likelihood, statistics)
+        self.output_head = EnsembleLinear(
+            members, self.decoder.n_outputs, self.likelihood.n_outputs, generator
+        )
+        learned = config.learned_prior
+        self.prior_gate_logits = nn.Parameter(torch.zeros(members, 1), requires_grad=learned)
+        self.prior_feature_logits = nn.Parameter(
+            torch.zeros(members, 1, features), requires_grad=learned
+        )
+        with torch.no_grad():
+            self.output_head.bias.copy_(self.likelihood.initial_bias(statistics))
+
+    @torch.no_grad()
+    def _start(self, presence: Tensor) -> None:
+        """Set the biases such that labels start about as frequent as they are."""
+        config = self.config
+        presence = presence.clamp(1e-4, 1 - 1e-4)
+        taken = -torch.expm1(torch.log1p(-presence) / config.slots)  # lambda pi of each label
+        latent = taken.new_full((config.latents,), 0.5 / config.slots)
+        taken = torch.cat([taken, latent])
+        self.feature_head.bias.copy_(taken.log())
+        self.gate_head.bias.copy_(torch.logit(taken.sum().clamp(max=0.95)))
+
+    def forward(self, x: Tensor, noise: torch.Generator | None = None) -> GatedMultinomial:
+        """Return ``q(y, z | x)`` of ``x``: ``(members, b, inputs)``, batch shape ``(members, b)``.
+
+        ``noise`` is the source of dropout and input noise; ``None`` leaves both out.
+        """
+        x = drop(x, self.config.input_dropout, noise)
+        if self.config.input_noise and noise is not None:
+            x = x + self.config.input_noise * torch.randn(x.shape, dtype=x.dtype, generator=noise)
+        hidden = self.encoder(x, noise)
+        return self._code(self.gate_head(hidden).squeeze(-1), self.feature_head(hidden))
+
+    def prior(self) -> GatedMultinomial:
+        """Return the prior ``p(y, z)`` of each member, of batch shape ``(members, 1)``."""
+        return self._code(self.prior_gate_logits, self.prior_feature_logits)
+
+    def decode(self, codes: Tensor) -> td.Distribution:
+        """Return ``p(x | y, z)`` of codes ``(members, b, K + latents)``."""
+        return self.likelihood(self.output_head(self.decoder(codes)))
+
+    def _code(self, gate_logits: Tensor, feature_logits: Tensor) -> GatedMultinomial:
+        return GatedMultinomial(self.config.slots, gate_logits, feature_logits, validate_args=False)

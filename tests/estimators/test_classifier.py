@@ -1,0 +1,362 @@
+"""The classifier, as a user of scikit-learn meets it."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sdlgm.errors import ConfigError, DataError, SDLGMError
+from sdlgm.estimators import SDLGMClassifier
+from sdlgm.estimators._label_decisions import count_law
+from sdlgm.estimators._label_network import (
+    LabelNetwork,
+    LabelTraining,
+    MemberRows,
+)
+from sdlgm.estimators._training import Schedule
+from sdlgm.estimators.metrics import micro_f1
+
+QUICK = {
+    "hidden": (24,),
+    "members": 4,
+    "folds": 2,
+    "epochs": 15,
+    "dropout": 0.1,
+    "input_dropout": 0.0,
+    "learning_rate": 1e-2,
+    "progress": False,
+}
+
+
+def rows(n: int = 240, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Between one and three of four labels, and rows that are a noisy mixture of them."""
+    source = np.random.default_rng(seed)
+    y = np.zeros((n, 4), int)
+    for row, number in zip(y, source.integers(1, 4, size=n), strict=True):
+        row[source.permutation(4)[:number]] = 1
+    mixture = np.random.default_rng(9).normal(size=(4, 6))
+    return y @ mixture + 0.1 * source.normal(size=(n, 6)), y
+
+
+@pytest.fixture(scope="module")
+def fitted() -> SDLGMClassifier:
+    return SDLGMClassifier(**QUICK).fit(*rows())
+
+
+@pytest.mark.parametrize("likelihood", ["presence", "relaxed"])
+@pytest.mark.parametrize("variant", ["discriminative", "generative", "conditional"])
+def test_each_variant_learns(variant, likelihood):
+    model = SDLGMClassifier(variant, label_likelihood=likelihood, **QUICK | {"epochs": 25})
+    model.fit(*rows())
+    x, y = rows(seed=1)
+    predicted = model.predict(x)
+    assert micro_f1(y, predicted) > (0.9 if likelihood == "presence" else 0.85)
+    assert predicted.dtype.kind == "i"
+    assert set(np.unique(predicted)) <= {0, 1}
+    assert predicted.sum(1).min() >= 1
+    assert predicted.sum(1).max() <= model.max_labels_ == 3
+
+
+def test_one_array_of_probabilities(fitted):
+    x, y = rows(seed=1)
+    proba = fitted.predict_proba(x)
+    assert proba.shape == y.shape
+    assert proba.dtype == np.float64
+    assert (proba >= 0).all()
+    assert (proba <= 1).all()
+    scores = fitted.decision_function(x)
+    np.testing.assert_allclose(1 / (1 + np.exp(-scores)), proba, atol=1e-9)
+    np.testing.assert_allclose(fitted.predict_proba(x[3:5]), proba[3:5], atol=1e-6)
+
+
+def test_numbers_of_labels(fitted):
+    x, y = rows(seed=1)
+    law = fitted.predict_count_proba(x)
+    assert law.shape == (len(x), fitted.max_labels_ + 1)
+    np.testing.assert_allclose(law.sum(1), 1)
+    np.testing.assert_array_equal(law[:, 0], 0)
+    counts = fitted.predict_counts(x)
+    assert counts.dtype.kind == "i"
+    assert np.abs(counts - y.sum(1)).mean() < 0.4 < np.abs(y.sum(1) - 2).mean()
+
+
+def test_law_of_the_number_against_enumeration(generator):
+    proba = torch.rand(2, 3, 5, generator=generator, dtype=torch.float64)
+    law = torch.zeros(2, 3, 4, dtype=torch.float64)
+    for y in itertools.product((0, 1), repeat=5):
+        if 1 <= sum(y) <= 3:
+            law[..., sum(y)] += torch.where(torch.tensor(y) == 1, proba, 1 - proba).prod(-1)
+    expected = law / law.sum(-1, keepdim=True)
+    torch.testing.assert_close(count_law(torch.log1p(-proba), 1, 3), expected)
+
+
+def test_law_of_the_number_beyond_all_proportion():
+    few, many = torch.full((1, 3), -1e-300), torch.full((1, 2000), -40.0)
+    assert count_law(few.double(), 2, 3).tolist() == [[0, 0, 1, 0]]
+    assert count_law(many.double(), 1, 2).tolist() == [[0, 0, 1]]
+
+
+def test_top_k_is_that_of_the_probabilities(fitted):
+    x, _ = rows(seed=1)
+    labels, values = fitted.top_k(x, 2)
+    proba = fitted.predict_proba(x)
+    np.testing.assert_array_equal(labels, np.argsort(-proba, axis=1, kind="stable")[:, :2])
+    np.testing.assert_array_equal(values, np.take_along_axis(proba, labels, 1))
+
+
+def test_two_fits_are_equal_in_every_bit():
+    x, y = rows(80)
+    for variant in ("discriminative", "conditional"):
+        first, second = (
+            SDLGMClassifier(variant, input_noise=0.1, **QUICK | {"epochs": 3}).fit(x, y)
+            for _ in range(2)
+        )
+        np.testing.assert_array_equal(first.predict_proba(x), second.predict_proba(x))
+        assert first.threshold_ == second.threshold_
+    other = clone(first).set_params(random_state=1).fit(x, y)
+    assert (other.predict_proba(x) != first.predict_proba(x)).any()
+
+
+def test_global_randomness_is_left_alone():
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    expected = torch.rand(1), np.random.rand()  # noqa: NPY002
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    SDLGMClassifier("generative", **QUICK | {"epochs": 2}).fit(*rows(40))
+    assert (torch.rand(1), np.random.rand()) == expected  # noqa: NPY002
+
+
+@pytest.mark.parametrize("threshold", [0.3, "micro", "macro", "per_label", "smoothed"])
+def test_sparse_labels_give_the_same_sparse(threshold):
+    x, y = rows(100)
+    model = SDLGMClassifier(threshold=threshold, **QUICK | {"epochs": 4})
+    dense = clone(model).fit(x, y)
+    sparse = clone(model).fit(x, sp.csr_matrix(y))
+    predicted = sparse.predict(x)
+    assert sp.issparse(predicted)
+    np.testing.assert_array_equal(predicted.toarray(), dense.predict(x))
+    np.testing.assert_array_equal(sparse.threshold_, dense.threshold_)
+    assert np.ndim(dense.threshold_) == (threshold in ("per_label", "smoothed"))
+
+
+def test_sparse_inputs_give_the_same():
+    x, y = rows(100)
+    x[x < 0] = 0
+    model = SDLGMClassifier("generative", inputs="none", **QUICK | {"epochs": 4})
+    dense, sparse = clone(model).fit(x, y), clone(model).fit(sp.csr_array(x), y)
+    np.testing.assert_array_equal(dense.predict_proba(x), sparse.predict_proba(sp.coo_array(x)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    floor=st.integers(1, 3),
+    cap=st.integers(3, 5),
+    threshold=st.one_of(st.floats(0, 1), st.lists(st.floats(0, 1), min_size=4, max_size=4)),
+    seed=st.integers(0, 5),
+)
+def test_no_prediction_is_empty_or_over_the_budget(fitted, floor, cap, threshold, seed):
+    x = 5 * np.random.default_rng(seed).normal(size=(30, 6))
+    model = clone(fitted)
+    model.__dict__.update(fitted.__dict__)
+    model.min_labels, model.max_labels_ = floor, cap
+    model.threshold_ = np.array(threshold) if isinstance(threshold, list) else threshold
+    numbers = model.predict(x).sum(1)
+    assert floor <= numbers.min()
+    assert numbers.max() <= cap
+    law = model.predict_count_proba(x)
+    np.testing.assert_allclose(law[:, floor : cap + 1].sum(1), 1)
+
+
+def test_one_threshold_is_that_of_the_whole_table(fitted):
+    """The narrowed tables, by which it is chosen and applied, are a matter of memory only."""
+    from sdlgm.estimators.decisions import apply_threshold, choose_threshold
+
+    x, y = rows()
+    proba = fitted.predict_proba(x)
+    chosen = apply_threshold(proba, fitted.threshold_, 1, 3)
+    np.testing.assert_array_equal(fitted.predict(x), chosen)
+    members = MemberRows(len(x), 4, 2, 32, 0)
+    schedule = Schedule(1, 32, 1e-3, 0.0, None, 0)
+    table = sp.csr_array(y)
+    training = LabelTraining(
+        x.astype(np.float32), table, torch.ones(len(x)), None, members, schedule, 0.0
+    )
+    held = np.zeros(y.shape)
+    for index, part in fitted.network_.held_out(training):
+        held[index] = part
+    whole = choose_threshold(held, y, "micro", min_labels=1, max_labels=3)
+    found, best = (micro_f1(y, apply_threshold(held, t, 1, 3)) for t in (fitted.threshold_, whole))
+    assert found == pytest.approx(best, abs=0.005)
+
+
+def test_members_never_see_the_rows_they_judge():
+    members = MemberRows(21, 6, 3, 4, 0)
+    assert members.held.sum(0).tolist() == [2] * 21
+    for step in range(3 * members.batches_per_epoch):
+        batch = members.batch(step)
+        assert batch.shape == (6, 4)
+        assert not members.held.gather(1, batch).any()
+    everything = MemberRows(21, 2, 0, 4, 0)
+    assert not everything.held.any()
+    seen = torch.cat([everything.batch(s) for s in range(everything.batches_per_epoch)], 1)
+    assert [len(set(row.tolist())) for row in seen] == [20, 20]
+
+
+def test_patience_keeps_the_best_epoch():
+    x, y = rows(60)
+    noise = np.random.default_rng(0).normal(size=x.shape)
+    model = SDLGMClassifier(patience=3, **QUICK | {"epochs": 200, "dropout": 0.0}).fit(noise, y)
+    losses = [line["validation_loss"] for line in model.history_]
+    assert len(losses) < 200
+    assert np.argmin(losses) == len(losses) - 4
+
+
+def test_weights_of_rows_and_labels():
+    x, y = rows(120)
+    model = SDLGMClassifier(**QUICK | {"epochs": 8})
+    doubled = clone(model).fit(x, y, sample_weight=np.full(120, 2.0))
+    np.testing.assert_allclose(
+        doubled.predict_proba(x), clone(model).fit(x, y).predict_proba(x), atol=1e-5
+    )
+    wrong = y.copy()
+    wrong[60:] = 1 - wrong[60:]
+    weight = np.repeat([1.0, 0.0], 60)
+    kept = SDLGMClassifier(max_labels=4, **QUICK).fit(x, wrong, sample_weight=weight)
+    assert micro_f1(y[60:], kept.predict(x[60:])) > 0.8
+    heavy = clone(model).set_params(class_weight=[20.0, 1.0, 1.0, 1.0]).fit(x, y)
+    assert heavy.predict_proba(x).mean(0)[0] != doubled.predict_proba(x).mean(0)[0]
+    clone(model).set_params(class_weight="balanced").fit(x, y)
+
+
+def test_bits_as_inputs():
+    x, y = rows(60)
+    bits = (x > 0).astype(int)
+    model = SDLGMClassifier("generative", likelihood="bernoulli", **QUICK | {"epochs": 3})
+    dense = model.fit(bits, y).predict_proba(bits)
+    with pytest.raises(DataError, match="X of 0 and 1"):
+        model.fit(x, y)
+    sparse = clone(model).set_params(inputs="none").fit(sp.csr_array(bits), y)
+    assert sparse.predict_proba(bits).shape == dense.shape
+
+
+@pytest.mark.parametrize("inputs", ["standard", "quantile", "bins"])
+def test_scales_of_the_inputs_do_not_matter(inputs):
+    x, y = rows(60)
+    model = SDLGMClassifier("generative", inputs=inputs, **QUICK | {"epochs": 3})
+    changed = 1000 * x + 3 if inputs == "standard" else np.exp(x)
+    np.testing.assert_allclose(
+        clone(model).fit(x, y).predict_proba(x),
+        clone(model).fit(changed, y).predict_proba(changed),
+        atol=1e-3,
+    )
+
+
+def test_grammar_of_scikit_learn(fitted):
+    copy = clone(fitted)
+    assert copy.get_params() == fitted.get_params()
+    assert not hasattr(copy, "network_")
+    with pytest.raises(NotFittedError):
+        copy.predict(rows()[0])
+    assert copy.fit(*rows(40)) is copy
+    assert [name for name in vars(copy) if not name.endswith("_")] == list(
+        SDLGMClassifier().get_params()
+    ) or set(copy.get_params()) <= set(vars(copy))
+    piped = make_pipeline(StandardScaler(), SDLGMClassifier(**QUICK | {"epochs": 8}))
+    assert cross_val_score(piped, *rows(120), cv=2).shape == (2,)
+    x, y = rows(seed=1)
+    assert fitted.score(x, y) == (fitted.predict(x) == y).all(1).mean()
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (np.full((4, 2), np.nan), np.eye(4), r"not finite.*\[0, 0\]"),
+        (sp.csr_array(np.diag([1, 1, np.inf, 1.0])), np.eye(4), r"\(inf\) at \[2, 2\]"),
+        (np.ones((4, 2)), 2 * np.eye(4), r"0 and 1 only.*2.0 at \[0, 0\]"),
+        (np.ones((4, 2)), sp.csr_array(np.diag([1, 1, 3, 1])), r"is 3 at \[2, 2\]"),
+        (np.ones((4, 2)), np.eye(3), "4 samples and Y has 3"),
+        (np.ones((4, 2)), np.zeros((4, 3)), "nothing to learn"),
+        (np.ones((4, 2)), np.ones(4), "one column a label"),
+        (np.ones((4, 2)), [["a", "b"]] * 4, "values of type"),
+        (np.ones((4, 2, 2)), np.eye(4), r"rows \(n, features\)"),
+    ],
+)
+def test_unusable_data(x, y, message):
+    with pytest.raises(DataError, match=message):
+        SDLGMClassifier(**QUICK).fit(x, y)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"variant": "other"}, "variant must be one of 'discriminative'"),
+        ({"label_likelihood": "other"}, "label_likelihood must be"),
+        ({"inputs": "other"}, "inputs must be"),
+        ({"threshold": "other"}, "'micro', 'macro', 'per_label', 'smoothed'"),
+        ({"threshold": 1.5}, "threshold must lie"),
+        ({"members": 0}, "members must be an integer of 1"),
+        ({"dropout": 1.0}, "dropout must be"),
+        ({"temperature": 0.0}, "temperature must be a number above 0"),
+        ({"min_labels": 9}, "min_labels = 9"),
+        ({"folds": 1}, "folds must be 0"),
+        ({"folds": 0}, "folds=5"),
+        ({"folds": 99}, "folds = 99"),
+        ({"class_weight": [1.0]}, "each of the 4 labels"),
+        ({"class_weight": "other"}, "balanced"),
+        ({"variant": "conditional", "latent_features": 0}, "latent_features"),
+    ],
+)
+def test_unusable_parameters(parameters, message):
+    with pytest.raises(ConfigError, match=message):
+        SDLGMClassifier(**QUICK | parameters).fit(*rows(30))
+
+
+def test_more_labels_than_the_budget():
+    x, y = rows(30)
+    with pytest.raises(DataError, match=r"has 3 labels, over the budget max_labels = 2"):
+        SDLGMClassifier(max_labels=2, **QUICK).fit(x, y)
+
+
+def test_the_papers_own_form():
+    """Fewer slots than some row has labels, a number as threshold, all rows learned from."""
+    x, y = rows(60)
+    model = SDLGMClassifier(
+        label_likelihood="relaxed", temperature=3.0, slots=2, threshold=0.2,
+        **QUICK | {"epochs": 3},
+    )  # fmt: skip
+    model.fit(x, y)
+    assert model.network_.model.config.slots == 2
+    assert model.threshold_ == 0.2
+    assert model.max_labels_ == 3
+
+
+def test_what_a_fitted_one_refuses(fitted):
+    x, y = rows(20)
+    with pytest.raises(DataError, match="3 features, but the classifier was fitted on 6"):
+        fitted.predict(x[:, :3])
+    with pytest.raises(ConfigError, match="k must be an integer from 1 to 4"):
+        fitted.top_k(x, 5)
+    with pytest.raises(SDLGMError, match="quantile"):
+        SDLGMClassifier(inputs="quantile", **QUICK).fit(sp.csr_array(x), y)
+    with pytest.raises(DataError, match="sample_weight"):
+        SDLGMClassifier(**QUICK).fit(x, y, sample_weight=-np.ones(20))
+
+
+def test_blocks_are_a_matter_of_memory_only(fitted, monkeypatch):
+    x, _ = rows(50)
+    whole = fitted.predict_proba(x)
+    monkeypatch.setattr("sdlgm.estimators._label_network.CELLS", 100)
+    np.testing.assert_allclose(fitted.predict_proba(x), whole, atol=1e-6)
+    assert isinstance(fitted.network_, LabelNetwork)

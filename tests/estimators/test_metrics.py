@@ -1,0 +1,103 @@
+"""Metrics of label sets: worked by hand, against scikit-learn, and their inequalities."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_array, csr_matrix
+from sklearn.metrics import f1_score, ndcg_score, precision_score, recall_score
+
+from sdlgm.errors import DataError
+from sdlgm.estimators.metrics import (
+    count_violations,
+    expected_calibration_error,
+    label_count_error,
+    macro_f1_harmonic,
+    macro_f1_mean,
+    micro_f1,
+    ndcg_at_k,
+    precision_at_k,
+)
+
+TRUTH = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0]])
+GUESS = np.array([[1, 0, 0], [1, 0, 0], [1, 1, 0]])
+
+
+def test_by_hand() -> None:
+    # Label 0: TP 2, FP 1, FN 0; label 1: TP 1, FP 0, FN 1; label 2: nothing.
+    assert micro_f1(TRUTH, GUESS) == pytest.approx(2 * 3 / (2 * 3 + 1 + 1))
+    assert macro_f1_mean(TRUTH, GUESS) == pytest.approx((4 / 5 + 2 / 3 + 0) / 3)
+    precision, recall = (2 / 3 + 1) / 3, (1 + 1 / 2) / 3
+    expected = 2 * precision * recall / (precision + recall)
+    assert macro_f1_harmonic(TRUTH, GUESS) == pytest.approx(expected)
+    assert label_count_error(TRUTH, GUESS.sum(1)) == pytest.approx(2 / 3)
+    assert count_violations(GUESS, 1, 1) == (0, 1)
+    assert count_violations(np.zeros((4, 2)), 1) == (4, 0)
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=25, deadline=None)
+def test_the_harmonic_one_is_never_below_the_mean_and_sparse_is_as_dense(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    truth, guess = (random.random((2, 12, 5)) < random.random()).astype(np.int64)
+    assert macro_f1_harmonic(truth, guess) >= macro_f1_mean(truth, guess) - 1e-12
+    for metric in (micro_f1, macro_f1_mean, macro_f1_harmonic):
+        value = metric(truth, guess)
+        assert 0 <= value <= 1
+        for kind in (csr_matrix, csr_array):
+            assert metric(kind(truth), kind(guess)) == pytest.approx(value)
+        there = truth.any(0)
+        whole = there.any() if metric is micro_f1 else there.mean()
+        assert metric(truth, truth) == pytest.approx(float(whole))
+    options = {"zero_division": 0, "average": "macro"}
+    assert micro_f1(truth, guess) == pytest.approx(
+        f1_score(truth, guess, average="micro", zero_division=0)
+    )
+    assert macro_f1_mean(truth, guess) == pytest.approx(f1_score(truth, guess, **options))
+    p, r = precision_score(truth, guess, **options), recall_score(truth, guess, **options)
+    assert macro_f1_harmonic(truth, guess) == pytest.approx(2 * p * r / (p + r) if p + r else 0)
+
+
+def test_ranking_by_hand() -> None:
+    truth = np.array([[1, 0, 1, 0], [0, 0, 0, 1]])
+    scores = np.array([[4.0, 3.0, 2.0, 1.0], [4.0, 3.0, 2.0, 1.0]])
+    assert precision_at_k(truth, scores, 1) == 0.5
+    assert precision_at_k(csr_matrix(truth), scores, 3) == pytest.approx(2 / 6)
+    best = 1 + 1 / np.log2(3)
+    assert ndcg_at_k(truth, scores, 3) == pytest.approx((1 + 1 / np.log2(4)) / best / 2)
+    assert ndcg_at_k(truth, scores, 4) == pytest.approx(
+        ((1 + 1 / np.log2(4)) / best + 1 / np.log2(5)) / 2
+    )
+    assert precision_at_k([[0, 1]], [[0.5, 0.5]], 1) == 0  # the lower column comes first
+    assert ndcg_at_k([[0, 1]], [[0.5, 0.5]], 1) == 0
+    random = np.random.default_rng(1)
+    truth, scores = (random.random((50, 9)) < 0.2).astype(int), random.random((50, 9))
+    for k in (1, 3, 9):
+        assert ndcg_at_k(truth, scores, k) == pytest.approx(ndcg_score(truth, scores, k=k))
+
+
+def test_calibration_of_drawn_labels_is_near_zero_and_of_sure_errors_one() -> None:
+    random = np.random.default_rng(0)
+    probabilities = random.random((20_000, 3))
+    truth = random.random(probabilities.shape) < probabilities
+    assert expected_calibration_error(truth, probabilities) < 0.01
+    assert expected_calibration_error([[0, 1]], [[1.0, 0.0]]) == 1
+    half = np.full((4, 1), 0.5)
+    assert expected_calibration_error([[1], [1], [1], [0]], half) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: micro_f1(TRUTH, GUESS[:2]), r"one shape \(n, K\), got \(3, 3\) and \(2, 3\)"),
+        (lambda: precision_at_k(TRUTH, GUESS, 4), "from 1 to the number of labels, 3, got 4"),
+        (lambda: ndcg_at_k(TRUTH, GUESS * np.nan, 1), "must be finite"),
+        (lambda: expected_calibration_error(TRUTH, 2.0 * GUESS), r"lie in \[0, 1\], got 0 to 2"),
+        (lambda: label_count_error(TRUTH, [1, 2]), "Y has 3 rows"),
+    ],
+)
+def test_what_is_refused(call, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        call()
