@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sdlgm.errors import ConfigError
 from sdlgm.estimators._base import Counter, NetworkCounter
+from sdlgm.estimators._forests import ForestKind, make_forest
 from sdlgm.estimators._heads import Head, PoissonHead, SoftmaxHead
 
 __all__ = ["ConstantCounter", "ForestCounter", "PoissonCounter", "SoftmaxCounter"]
@@ -72,7 +73,7 @@ class ForestCounter(Counter):
 
     def __init__(
         self,
-        kind: Literal["random", "extra"] = "random",
+        kind: ForestKind = "random",
         *,
         n_estimators: int = 100,
         max_features: float | Literal["sqrt", "log2"] = 1.0,
@@ -91,13 +92,9 @@ class ForestCounter(Counter):
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
         """Grow the trees on flattened samples."""
-        from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
-
-        if self.kind not in ("random", "extra"):
-            raise ConfigError(f"kind must be 'random' or 'extra', got {self.kind!r}.")
-        grown = RandomForestRegressor if self.kind == "random" else ExtraTreesRegressor
         inputs, counts = self._fit_checked(X, y, self.max_count)
-        self.forest_ = grown(
+        self.forest_ = make_forest(
+            self.kind,
             n_estimators=self.n_estimators,
             max_features=self.max_features,
             min_samples_leaf=self.min_samples_leaf,

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdlgm.errors import ConfigError
+from sdlgm.estimators._forests import ForestKind, make_forest
 from sdlgm.estimators.decisions import apply_counts
 from sdlgm.estimators.multilabel import MultilabelBaseline
 
@@ -68,7 +69,7 @@ class ForestLabels(MultilabelBaseline):
 
     def __init__(
         self,
-        kind: Literal["random", "extra"] = "random",
+        kind: ForestKind = "random",
         *,
         n_estimators: int = 300,
         max_features: float | Literal["sqrt", "log2"] = "sqrt",
@@ -92,16 +93,12 @@ class ForestLabels(MultilabelBaseline):
         self.n_jobs = n_jobs
 
     def _fit(self, X: Any, Y: Any, sample_weight: NDArray[np.float64] | None) -> None:  # noqa: N803
-        from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
-
-        if self.kind not in ("random", "extra"):
-            raise ConfigError(f"kind must be 'random' or 'extra', got {self.kind!r}.")
-        grown = RandomForestRegressor if self.kind == "random" else ExtraTreesRegressor
         target = np.asarray(Y.todense() if self.sparse_labels_ else Y, np.float64)
         parts = np.split(target, target.shape[1], axis=1) if self.per_label else [target]
         self.forests_ = []
         for label, part in enumerate(parts):
-            forest = grown(
+            forest = make_forest(
+                self.kind,
                 n_estimators=self.n_estimators,
                 max_features=self.max_features,
                 min_samples_leaf=self.min_samples_leaf,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import statistics
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,10 +18,20 @@ import numpy as np
 
 from sdlgm.data import digit_columns
 from sdlgm.data.columns import EMPTY
-from sdlgm.errors import SDLGMError
 from sdlgm.estimators import Counter
 from sdlgm.experiments.counting_methods import COLUMNS, METHODS, PROFILES, Method, Profile
-from sdlgm.experiments.results import Cells, choose, row, write_markdown, write_results
+from sdlgm.experiments.results import (
+    Cells,
+    Found,
+    Say,
+    check_seeds,
+    choose,
+    row,
+    say_on_stderr,
+    spread,
+    write_markdown,
+    write_results,
+)
 from sdlgm.report.counting import Counted, write_counts_page
 
 __all__ = ["reproduce"]
@@ -39,7 +48,7 @@ def reproduce(
     profile: str = "full",
     seeds: int | None = None,
     only: Sequence[str] | None = None,
-    say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201
+    say: Say = say_on_stderr,
 ) -> Path:
     """Run what is missing of the experiment and write counts.json, counts.md and counts.html.
 
@@ -65,9 +74,7 @@ def reproduce(
     out = Path(out)
     (name,) = choose([profile], PROFILES, "profile")
     size = PROFILES[name]
-    number = size.seeds if seeds is None else seeds
-    if number < 1:
-        raise SDLGMError(f"seeds must be a positive integer, got {number}.")
+    number = size.seeds if seeds is None else check_seeds(seeds)
     chosen = choose(only, METHODS, "method")
     cells = Cells(out / "cells")
     # All methods of a seed before the next seed, so that a run cut short compares like with like.
@@ -127,15 +134,11 @@ def _measure(
     }
 
 
-Found = dict[str, dict[int, dict[str, Any]]]
-"""Numbers of the finished cells, by method and seed."""
-
-
 def _found(cells: Cells, size: Profile) -> Found:
     """Read all finished cells of this size, whatever was asked for this time."""
     found: Found = {}
     for name, method in METHODS.items():
-        for seed in range(100):
+        for seed in cells.seeds(name):
             settings = {
                 **asdict(size),
                 **method.make(size, seed).get_params(),
@@ -219,9 +222,9 @@ def _markdown(found: Found, size: Profile) -> str:
         published = "" if method.published is None else f"{method.published:.2f}"
         seconds = statistics.fmean(n["seconds"] for n in numbers)
         lines.append(
-            f"| {method.title} (`{name}`) | {_spread([n['mse'] for n in numbers], 4)} "
-            f"| {published} | {_spread([n['mse_integer'] for n in numbers], 4)} "
-            f"| {_spread([100 * n['exact'] for n in numbers], 1)} % | {len(numbers)} "
+            f"| {method.title} (`{name}`) | {spread([n['mse'] for n in numbers], 4)} "
+            f"| {published} | {spread([n['mse_integer'] for n in numbers], 4)} "
+            f"| {spread([100 * n['exact'] for n in numbers], 1)} % | {len(numbers)} "
             f"| {seconds:.0f} |"
         )
     if "columns" in found:
@@ -236,8 +239,8 @@ def _markdown(found: Found, size: Profile) -> str:
         for columns in (*TRANSFER, COLUMNS):
             parts = [n["transfer"][str(columns)] if columns != COLUMNS else n for n in numbers]
             lines.append(
-                f"| {columns} | {_spread([n['mse'] for n in parts], 4)} "
-                f"| {_spread([100 * n['exact'] for n in parts], 1)} % |"
+                f"| {columns} | {spread([n['mse'] for n in parts], 4)} "
+                f"| {spread([100 * n['exact'] for n in parts], 1)} % |"
             )
     lines += [
         "",
@@ -250,12 +253,6 @@ def _markdown(found: Found, size: Profile) -> str:
         errors = np.mean([n["class_error"] for n in by_seed.values()], axis=0)
         lines.append(f"| `{name}` | {' | '.join(f'{100 * e:.1f}' for e in errors)} |")
     return "\n".join(lines)
-
-
-def _spread(values: Sequence[float], digits: int) -> str:
-    """Spell a mean and, of several seeds, a deviation."""
-    text = f"{statistics.fmean(values):.{digits}f}"
-    return f"{text} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else text
 
 
 def _write_page(path: Path, found: Found, size: Profile, command: str) -> None:
@@ -272,7 +269,7 @@ def _write_page(path: Path, found: Found, size: Profile, command: str) -> None:
 def _summary(by_seed: Mapping[int, Mapping[str, Any]]) -> str:
     numbers = list(by_seed.values())
     return (
-        f"MSE {_spread([n['mse'] for n in numbers], 4)}, exact vector "
-        f"{_spread([100 * n['exact'] for n in numbers], 1)} % ({len(numbers)} "
+        f"MSE {spread([n['mse'] for n in numbers], 4)}, exact vector "
+        f"{spread([100 * n['exact'] for n in numbers], 1)} % ({len(numbers)} "
         f"seed{'' if len(numbers) == 1 else 's'})"
     )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sdlgm.config import ModelConfig, TrainingConfig
-from sdlgm.experiments.results import row
+from sdlgm.experiments.results import row, spread
 
 __all__ = [
     "METRICS",
@@ -167,9 +166,7 @@ def markdown(tables: Tables, described: str) -> str:
 
 
 def _spelled(by_seed: Sequence[Numbers], name: str) -> str:
-    values, digits = [numbers[name] for numbers in by_seed], METRICS[name].digits
-    text = f"{statistics.fmean(values):.{digits}f}"
-    return f"{text} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else text
+    return spread([numbers[name] for numbers in by_seed], METRICS[name].digits)
 
 
 def _lines(table: Sequence[Sequence[str]]) -> list[str]:

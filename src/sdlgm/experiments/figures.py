@@ -6,8 +6,7 @@ one with its relaxed objective. Digits are evenly spaced over the test split; no
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,14 @@ from sdlgm.experiments.figure_tables import (
     markdown,
     model_table,
 )
-from sdlgm.experiments.results import choose, write_markdown, write_results
+from sdlgm.experiments.results import (
+    Say,
+    check_seeds,
+    choose,
+    say_on_stderr,
+    write_markdown,
+    write_results,
+)
 from sdlgm.report import paper_figures as drawing
 from sdlgm.report import require_report
 from sdlgm.storage import atomic_path
@@ -83,7 +89,7 @@ def reproduce(
     profile: str = "full",
     seeds: int | None = None,
     only: Sequence[str] | None = None,
-    say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201
+    say: Say = say_on_stderr,
 ) -> Path:
     """Train what is missing and write figure3.png, figure4.png and figures.json, .md and .html.
 
@@ -109,9 +115,8 @@ def reproduce(
     """
     out = Path(out)
     (name,) = choose([profile], PROFILES, "profile")
-    size, chosen, number = PROFILES[name], choose(only, MODELS, "model"), seeds or 1
-    if seeds is not None and seeds < 1:
-        raise SDLGMError(f"seeds must be a positive integer, got {seeds}.")
+    size, chosen = PROFILES[name], choose(only, MODELS, "model")
+    number = 1 if seeds is None else check_seeds(seeds)
     require_report("The page of figures")
     require_map()
     dataset = load_data(_data(size))

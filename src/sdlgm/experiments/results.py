@@ -6,6 +6,7 @@ import json
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -16,9 +17,30 @@ import sdlgm
 from sdlgm.errors import SDLGMError
 from sdlgm.storage import atomic_path, read_json, write_json
 
-__all__ = ["Cells", "choose", "row", "write_markdown", "write_results"]
+__all__ = [
+    "Cells",
+    "Found",
+    "Numbers",
+    "Say",
+    "check_seeds",
+    "choose",
+    "row",
+    "say_on_stderr",
+    "spread",
+    "write_markdown",
+    "write_results",
+]
 
 Numbers = dict[str, Any]
+Found = dict[str, dict[int, Numbers]]
+"""Numbers of the finished cells, by method and seed."""
+Say = Callable[[str], None]
+"""Takes a line of progress."""
+
+
+def say_on_stderr(text: str) -> None:
+    """Print a line of progress."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 class Cells:
@@ -56,6 +78,11 @@ class Cells:
         found = read_json(path)
         asked = json.loads(json.dumps(settings))  # tuples become lists, as in the file
         return found["numbers"] if found.get("settings") == asked else None
+
+    def seeds(self, method: str) -> list[int]:
+        """Return the seeds of which there is a cell, however it was set."""
+        ends = [path.stem[len(method) + 1 :] for path in self.folder.glob(f"{method}-*.json")]
+        return sorted(int(end) for end in ends if end.isdigit())
 
     def _path(self, method: str, seed: int) -> Path:
         return self.folder / f"{method}-{seed}.json"
@@ -121,6 +148,25 @@ def choose(names: Sequence[str] | None, known: Iterable[str], what: str) -> list
     if unknown:
         raise SDLGMError(f"No {what} is named {unknown[0]!r}. There are {', '.join(known)}.")
     return [name for name in known if not names or name in names]
+
+
+def check_seeds(number: int) -> int:
+    """Return a number of seeds.
+
+    Raises
+    ------
+    SDLGMError
+        If it is not positive.
+    """
+    if number < 1:
+        raise SDLGMError(f"seeds must be a positive integer, got {number}.")
+    return number
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Spell a mean and, of several values, their standard deviation."""
+    text = f"{statistics.fmean(values):.{digits}f}"
+    return f"{text} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else text
 
 
 def _commit() -> str | None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,15 @@ from sdlgm.config import DataConfig, TrainingConfig
 from sdlgm.data import Dataset, Rows, load_data
 from sdlgm.errors import SDLGMError
 from sdlgm.evaluation import evaluate
-from sdlgm.experiments.results import Cells, choose, write_markdown, write_results
+from sdlgm.experiments.results import (
+    Cells,
+    Found,
+    Say,
+    choose,
+    say_on_stderr,
+    write_markdown,
+    write_results,
+)
 from sdlgm.experiments.table1_methods import (
     PROFILES,
     PROTOCOLS,
@@ -36,7 +43,7 @@ from sdlgm.experiments.table1_methods import (
     methods,
     seeds_of,
 )
-from sdlgm.experiments.table1_tables import Found, markdown, table_rows
+from sdlgm.experiments.table1_tables import markdown, table_rows
 from sdlgm.models import SDLGM
 from sdlgm.nn import data_statistics
 from sdlgm.random import generator
@@ -45,7 +52,6 @@ from sdlgm.training.loop import Result, train
 
 __all__ = ["reproduce"]
 
-Say = Callable[[str], None]
 HELD_OUT = 1 / 6
 """Share of the training digits that choose the rate and the iteration (10,000 of 60,000)."""
 
@@ -58,7 +64,7 @@ def reproduce(
     seeds: int | None = None,
     only: Sequence[str] | None = None,
     jobs: int = 1,
-    say: Say = lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201
+    say: Say = say_on_stderr,
 ) -> Path:
     """Run what is missing of the table and write table1_PROTOCOL.json and .md.
 
@@ -96,10 +102,10 @@ def reproduce(
     plan.sort(key=lambda cell: cell[1])
     if protocol == "jang":
         rates = [(name, rate) for name in chosen for rate in size.rates]
-        tried = _parallel(functools.partial(_rate_cell, out, size, profile), rates, jobs)
+        tried = _parallel(functools.partial(_rate_cell, out, profile), rates, jobs)
         for place, (name, rate, value) in enumerate(tried, 1):
             say(f"rates [{place}/{len(rates)}] {name}, {rate:g}: {value:.2f} nats on held-out rows")
-    done = _parallel(functools.partial(_cell, out, protocol, size, profile), plan, jobs)
+    done = _parallel(functools.partial(_cell, out, protocol, profile), plan, jobs)
     for place, (name, seed, numbers) in enumerate(done, 1):
         say(
             f"[{place}/{len(plan)}] {name}, seed {seed}: negative ELBO "
@@ -125,11 +131,9 @@ def _alone(run: Callable[..., Any], cell: tuple[Any, ...]) -> Any:
 # --- cells ------------------------------------------------------------------------------------
 
 
-def _rate_cell(
-    out: Path, size: Profile, profile: str, name: str, rate: float
-) -> tuple[str, float, float]:
+def _rate_cell(out: Path, profile: str, name: str, rate: float) -> tuple[str, float, float]:
     """Train for a short while at one rate; the validation bound tells how good it is."""
-    method = methods("jang")[name]
+    method, size = methods("jang")[name], PROFILES["jang", profile]
     training = dataclasses.replace(
         method.training, iterations=size.selection, learning_rate=rate, seed=0
     )
@@ -146,13 +150,13 @@ def _rate_cell(
 
 
 def _cell(
-    out: Path, protocol: str, size: Profile, profile: str, name: str, seed: int
+    out: Path, protocol: str, profile: str, name: str, seed: int
 ) -> tuple[str, int, dict[str, Any]]:
     """Train one method with one seed and measure it on the test rows."""
-    method = methods(protocol)[name]
+    method, size = methods(protocol)[name], PROFILES[protocol, profile]
     training = dataclasses.replace(method.training, iterations=size.iterations, seed=seed)
     if protocol == "jang":
-        tried = {rate: _rate_cell(out, size, profile, name, rate)[2] for rate in size.rates}
+        tried = {rate: _rate_cell(out, profile, name, rate)[2] for rate in size.rates}
         best = min(tried, key=tried.__getitem__)
         every = max(1, size.iterations // 40)
         training = dataclasses.replace(
@@ -247,9 +251,10 @@ def _curve(result: Result) -> list[tuple[int, float]]:
 
 def _write(out: Path, protocol: str, profile: str, size: Profile) -> Path:
     """Write the files of all cells that are done, whatever was asked for this time."""
-    cells, found = Cells(out / f"{protocol}-{profile}"), Found()
+    cells = Cells(out / f"{protocol}-{profile}")
+    found: Found = {}
     for name, method in methods(protocol).items():
-        for seed in range(100):
+        for seed in cells.seeds(name):
             numbers = cells.read(name, seed, method.settings(size))
             if numbers is not None:
                 found.setdefault(name, {})[seed] = numbers

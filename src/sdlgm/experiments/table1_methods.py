@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdlgm.config import Binarisation, ModelConfig, TrainingConfig
-from sdlgm.errors import SDLGMError
+from sdlgm.experiments.results import check_seeds
 
 __all__ = ["PROFILES", "PROTOCOLS", "Method", "Profile", "methods"]
 
@@ -186,7 +186,5 @@ def seeds_of(method: Method, size: Profile, asked: int | None) -> range:
         If the number asked for is not positive.
     """
     if asked is not None:
-        if asked < 1:
-            raise SDLGMError(f"seeds must be a positive integer, got {asked}.")
-        return range(asked)
+        return range(check_seeds(asked))
     return range(min(size.seeds, method.most_seeds or size.seeds))

@@ -5,15 +5,10 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from sdlgm.experiments.results import row
+from sdlgm.experiments.results import Found, Numbers, row, spread
 from sdlgm.experiments.table1_methods import Method, Profile, methods
 
-__all__ = ["Found", "markdown", "table_rows"]
-
-
-class Found(dict[str, dict[int, dict[str, Any]]]):
-    """Numbers of the finished cells, by method and seed."""
-
+__all__ = ["markdown", "table_rows"]
 
 METRICS = {
     "nll_bound": "bound of -log p(x) by hard codes, nats per sample, lower is better",
@@ -91,9 +86,9 @@ def _jang(found: Found, size: Profile) -> list[str]:
         published = method.published.get("nll_bound")
         told = ("", "") if published is None else (f"{published:.1f}", f"{mean - published:+.1f}")
         lines.append(
-            f"| {method.family} | `{method.title}` | **{spread(cells, 'nll_bound')}** | {told[0]} "
-            f"| {told[1]} | {spread(cells, 'negative_elbo')} "
-            f"| {spread(cells, 'active_features_mean')} | {cells[0]['learning_rate']:g} "
+            f"| {method.family} | `{method.title}` | **{_mean(cells, 'nll_bound')}** | {told[0]} "
+            f"| {told[1]} | {_mean(cells, 'negative_elbo')} "
+            f"| {_mean(cells, 'active_features_mean')} | {cells[0]['learning_rate']:g} "
             f"| {cells[0]['best_step']:,} | {_falling(cells[0]['validation']):.2f} "
             f"| {statistics.fmean(n['training_seconds'] for n in cells) / 60:.1f} | {len(cells)} |"
         )
@@ -133,22 +128,20 @@ def _paper(found: Found, size: Profile) -> list[str]:
             if method.published
         )
         lines.append(
-            f"| {method.title} (`{name}`) | {spread(cells, 'relaxed_objective', 2)} "
-            f"| {spread(cells, 'training_objective', 2)} | {published} "
-            f"| **{spread(cells, 'negative_elbo')}** | **{spread(cells, 'nll_bound')}** "
-            f"| {spread(cells, 'active_features_mean')} | {spread(cells, 'gate_temperature', 2)} / "
-            f"{spread(cells, 'feature_temperature', 2)} | {method.binarisation} "
+            f"| {method.title} (`{name}`) | {_mean(cells, 'relaxed_objective', 2)} "
+            f"| {_mean(cells, 'training_objective', 2)} | {published} "
+            f"| **{_mean(cells, 'negative_elbo')}** | **{_mean(cells, 'nll_bound')}** "
+            f"| {_mean(cells, 'active_features_mean')} | {_mean(cells, 'gate_temperature', 2)} / "
+            f"{_mean(cells, 'feature_temperature', 2)} | {method.binarisation} "
             f"| {cells[0]['learning_rate']:g} "
             f"| {statistics.fmean(n['training_seconds'] for n in cells) / 60:.1f} | {len(cells)} |"
         )
     return lines
 
 
-def spread(cells: list[dict[str, Any]], metric: str, digits: int = 1) -> str:
+def _mean(cells: list[Numbers], metric: str, digits: int = 1) -> str:
     """Spell the mean of a metric over seeds, and its deviation."""
-    values = [float(numbers[metric]) for numbers in cells]
-    text = f"{statistics.fmean(values):.{digits}f}"
-    return text if len(values) == 1 else f"{text} ± {statistics.stdev(values):.{digits}f}"
+    return spread([float(numbers[metric]) for numbers in cells], digits)
 
 
 def _falling(curve: list[list[float]]) -> float:

@@ -8,8 +8,7 @@ labels that are shown.
 from __future__ import annotations
 
 import functools
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,16 @@ from typing import Any
 import numpy as np
 
 from sdlgm.data import MultilabelDataset, load_multilabel
-from sdlgm.errors import SDLGMError
 from sdlgm.experiments import table2_methods, table2_sdlgm
-from sdlgm.experiments.results import Cells, choose, write_markdown, write_results
+from sdlgm.experiments.results import (
+    Cells,
+    Say,
+    check_seeds,
+    choose,
+    say_on_stderr,
+    write_markdown,
+    write_results,
+)
 from sdlgm.experiments.table2_methods import PROFILES, Method, Profile, Size
 from sdlgm.experiments.table2_protocol import (
     in_fresh_process,
@@ -57,7 +63,6 @@ TASKS = {
 }
 FIGURE = ("birds", "emotions", "cal500")
 """The sets of figure 5."""
-Say = Callable[[str], None]
 
 
 def reproduce(
@@ -66,7 +71,7 @@ def reproduce(
     profile: str = "full",
     seeds: int | None = None,
     only: Sequence[str] | None = None,
-    say: Say = lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201
+    say: Say = say_on_stderr,
 ) -> Path:
     """Run what is missing of the experiment; write table2.json, .md, .html and figure5.png.
 
@@ -94,10 +99,9 @@ def reproduce(
     out = Path(out)
     (name,) = choose([profile], PROFILES, "profile")
     size = PROFILES[name]
-    if seeds is not None and seeds < 1:
-        raise SDLGMError(f"seeds must be a positive integer, got {seeds}.")
     if seeds is not None:
-        size = replace(size, seeds=seeds, ranking_seeds=min(seeds, size.ranking_seeds))
+        number = check_seeds(seeds)
+        size = replace(size, seeds=number, ranking_seeds=min(number, size.ranking_seeds))
     chosen = choose(only, [*METHODS, *TASKS], "method or set")
     methods = [method for method in METHODS if method in chosen] or list(METHODS)
     tasks = [task for task in TASKS if task in chosen] or list(TASKS)
@@ -194,7 +198,7 @@ def _of_split(cells: Cells, task: str, split: str, method: str, size: Profile) -
     if choice is None:
         return {}
     found = {}
-    for seed in range(100 if METHODS[method].random else 1):
+    for seed in cells.seeds(key) if METHODS[method].random else (0,):
         numbers = cells.read(key, seed, {**known, "choice": _without_time(choice)})
         if numbers is not None:
             ranking = TASKS[task].ranking

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sdlgm.experiments.results import row
+from sdlgm.experiments.results import row, spread
 from sdlgm.experiments.table2_methods import Method
 
 __all__ = ["Cell", "markdown", "page_tables", "result_rows"]
@@ -149,7 +149,7 @@ def _scores(
         values = [method.title + f" (`{name}`)"]
         for metric in F1:
             pick, published = metrics[metric]
-            values.append(_spread(list(_by_seed(group, pick).values()), 2))
+            values.append(spread(list(_by_seed(group, pick).values()), 2))
             if metric != "macro_f1_mean":
                 values.append("" if published is None else f"{published:.2f}")
         chosen = [
@@ -182,8 +182,8 @@ def _sets(title: str, groups: Mapping[str, list[Cell]], methods: Mapping[str, Me
         calibration = ""
         if "calibration_error" in numbers[0]:
             by_seed = _by_seed(group, lambda n: n["calibration_error"])
-            calibration = _spread(list(by_seed.values()), 4)
-        rows.append([f"`{name}`", *counts, _spread(list(error.values()), 3), calibration])
+            calibration = spread(list(by_seed.values()), 4)
+        rows.append([f"`{name}`", *counts, spread(list(error.values()), 3), calibration])
     text = "empty and over-budget predictions (test rows of all seeds), mean absolute error of the "
     return f"{title}: {text}number of labels, calibration; lower is better", header, rows
 
@@ -198,7 +198,7 @@ def _ranking(
         values = [methods[name].title.split(",")[0] + f" (`{name}`)"]
         for metric in RANKS:
             by_seed = _by_seed(group, lambda n, m=metric: n[m])  # type: ignore[misc]
-            values.append(_spread(list(by_seed.values()), 2))
+            values.append(spread(list(by_seed.values()), 2))
         minutes = statistics.fmean(cell.numbers["work_seconds"] for cell in group) / 60
         memory = max(cell.numbers["peak_gigabytes"] for cell in group)
         number = len({cell.seed for cell in group})
@@ -241,9 +241,3 @@ def _spelled(setting: Mapping[str, Any]) -> str:
         f"{name} {value:g}" if isinstance(value, int | float) else f"{name} {value}"
         for name, value in setting.items()
     )
-
-
-def _spread(values: Sequence[float], digits: int) -> str:
-    """Spell a mean and, of several seeds, a deviation."""
-    text = f"{statistics.fmean(values):.{digits}f}"
-    return f"{text} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else text

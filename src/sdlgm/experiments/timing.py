@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -23,7 +22,14 @@ from torch.nn import functional as F
 
 from sdlgm.config import Activation, ModelConfig, TrainingConfig
 from sdlgm.errors import SDLGMError
-from sdlgm.experiments.results import choose, row, write_markdown, write_results
+from sdlgm.experiments.results import (
+    Say,
+    choose,
+    row,
+    say_on_stderr,
+    write_markdown,
+    write_results,
+)
 from sdlgm.models import SDLGM
 from sdlgm.nn import DataStatistics, mlp
 from sdlgm.random import generator
@@ -231,7 +237,7 @@ def reproduce(
     out: Path | str,
     *,
     profile: str = "full",
-    say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201
+    say: Say = say_on_stderr,
 ) -> Path:
     """Measure on one thread, and write timing.json and timing.md.
 

@@ -20,6 +20,7 @@ from sdlgm.config import TrainingConfig, to_dict
 from sdlgm.data import Rows
 from sdlgm.errors import DataError, TrainingError
 from sdlgm.evaluation import check_rows
+from sdlgm.gradients import options
 from sdlgm.models import SDLGM
 from sdlgm.objectives import negative_elbo
 from sdlgm.random import generator
@@ -31,7 +32,6 @@ from sdlgm.training.step import TERMS, Trainer, kl_weight, learning_rate
 __all__ = ["Interrupted", "Result", "train"]
 
 LOG_EVERY = 100
-RELAXED = ("gumbel_softmax", "st_gumbel_softmax", "slope_annealed_st")
 
 
 class Interrupted(TrainingError):  # noqa: N818 (not a fault)
@@ -190,7 +190,7 @@ def _line(
         "learning_rate": learning_rate(config, step - 1),
         "seconds": round(seconds, 3),
     }
-    if config.estimator in RELAXED:
+    if {"gate_temperature", "slope"} & options(str(config.estimator)):  # it is relaxed
         line["gate_temperature"] = model.gate_temperature.item()
         line["feature_temperature"] = model.feature_temperature.item()
     if config.estimator != "gumbel_softmax":  # which decodes no codes
