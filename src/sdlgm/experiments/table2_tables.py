@@ -110,9 +110,9 @@ def markdown(cells: Sequence[Cell], methods: Mapping[str, Method]) -> str:
         "the choice for the harmonic one. *Harmonic*: harmonic mean of macro precision and macro "
         "recall, the definition of the published baselines; *mean*: mean of the labels' F1 "
         "(scikit-learn), never above it. *Cross-validated*: mean F1 (micro; harmonic macro) over "
-        "the 5 blocks of held-out training rows, of the setting and decision that are best there, so "
-        "a little optimistic, and more so the more there is to choose from. The paper does not say "
-        "which 400 rows of CAL500 it took, nor its definition of macro-F1."
+        "the 5 blocks of held-out training rows, of the setting and decision that are best there: "
+        "a little optimistic, and more so the more there is to choose from. The paper does not "
+        "say which 400 rows of CAL500 it took, nor its definition of macro-F1."
     )
     lines = [about]
     for title, header, rows in page_tables(cells, methods):
