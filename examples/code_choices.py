@@ -1,12 +1,13 @@
-"""What each choice of one code costs and gives: a table of trained models' codes on their test rows.
+"""What each choice of one code costs and gives: a table of trained models' codes on test rows.
 
     sdlgm fit mnist --out runs/mnist
     sdlgm fit mnist --groups 1 --iterations 5000 --out runs/mnist_g1
-    python examples/code_choices.py runs/mnist runs/mnist_g1      # writes docs/results/code_choices.*
+    python examples/code_choices.py runs/mnist runs/mnist_g1  # docs/results/code_choices.*
 
-Takes a few minutes a run on one core; rows that are measured already (in --cells) are kept. Of each
-choice: minus the log-likelihood of the bits at the code, the code's length under the prior, their sum,
-the mean squared error of the decoded mean to the grey values, and the seconds to choose all codes.
+Takes a few minutes a run on one core; rows that are measured already (in --cells) are kept. Of
+each choice: minus the log-likelihood of the bits at the code, the code's length under the prior,
+their sum, the mean squared error of the decoded mean to the grey values, and the seconds that
+choosing all codes takes.
 """
 
 from __future__ import annotations
