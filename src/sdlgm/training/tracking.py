@@ -184,6 +184,8 @@ def _client(folder: Path) -> Any:
 
     if os.environ.get("MLFLOW_TRACKING_URI"):
         return MlflowClient()
+    # A store that MLflow remembers from a run which was replaced does not make its folder again.
+    (folder / MLFLOW).mkdir(parents=True, exist_ok=True)
     # MLflow wants to be told that its file store, the only local one without SQL, is meant.
     before = os.environ.get("MLFLOW_ALLOW_FILE_STORE")
     os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
