@@ -55,7 +55,8 @@ def tracking(
 ) -> Iterator[Tracker | None]:
     """Track a training that has come to step ``keep_until``; what a killed one wrote later goes.
 
-    A training at its beginning takes away what an earlier one left in ``folder``.
+    A training at its beginning takes away the event files that an earlier one left in ``folder``,
+    and is a new run to MLflow, which keeps the earlier one.
 
     Raises
     ------
@@ -64,8 +65,7 @@ def tracking(
     """
     check_tracker(name, folder)
     if folder is not None and not keep_until:
-        for place in (TENSORBOARD, MLFLOW):
-            shutil.rmtree(folder / place, ignore_errors=True)
+        shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
         (folder / MLFLOW_RUN).unlink(missing_ok=True)
     if name == "none" or folder is None:
         yield None
@@ -184,8 +184,6 @@ def _client(folder: Path) -> Any:
 
     if os.environ.get("MLFLOW_TRACKING_URI"):
         return MlflowClient()
-    # A store that MLflow remembers from a run which was replaced does not make its folder again.
-    (folder / MLFLOW).mkdir(parents=True, exist_ok=True)
     # MLflow wants to be told that its file store, the only local one without SQL, is meant.
     before = os.environ.get("MLFLOW_ALLOW_FILE_STORE")
     os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
