@@ -19,9 +19,11 @@ from sdlgm.errors import ConfigError
 __all__ = [
     "Activation",
     "Binarisation",
+    "Choice",
     "DataConfig",
     "LikelihoodName",
     "ModelConfig",
+    "TrackerName",
     "TrainingConfig",
     "from_dict",
     "to_dict",
@@ -30,6 +32,9 @@ __all__ = [
 LikelihoodName = Literal["bernoulli", "gaussian", "poisson", "categorical"]
 Activation = Literal["gelu", "relu", "silu", "tanh"]
 Binarisation = Literal["dynamic", "fixed", "threshold", "none"]
+TrackerName = Literal["none", "tensorboard", "mlflow"]
+Choice = Literal["sample", "mode", "mean", "best"]
+"""How one code is chosen from a posterior: :func:`sdlgm.coding.choose_codes`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +138,9 @@ class TrainingConfig:
     """Device to train on (Lightning Fabric's names)."""
     precision: str = "32-true"
     """Numerical precision (Lightning Fabric's names, such as bf16-mixed)."""
+    tracker: TrackerName = "none"
+    """Where the lines of log.jsonl go as well: event files in RUN/tensorboard, or MLflow at
+    MLFLOW_TRACKING_URI (a file store in RUN/mlflow if that is not set)."""
 
     def __post_init__(self) -> None:
         own: dict[str, Any] = (

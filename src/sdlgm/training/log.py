@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sdlgm.storage import atomic_path
+from sdlgm.training.tracking import Tracker
 
 __all__ = ["Log", "read_log"]
 
@@ -15,11 +16,13 @@ class Log:
     """Appends lines to a file (or to memory alone), beginning after those of a step.
 
     Lines beyond ``keep_until``, left by a training that was killed after its last checkpoint, are
-    dropped, so that no step stands twice.
+    dropped, so that no step stands twice. A ``tracker`` is told each new line.
     """
 
-    def __init__(self, path: Path | None, keep_until: int = 0) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path | None, keep_until: int = 0, tracker: Tracker | None = None
+    ) -> None:
+        self.path, self.tracker = path, tracker
         self.lines = []  # type: list[dict[str, Any]]
         self.latest: dict[str, float] = {}
         if path:
@@ -38,6 +41,8 @@ class Log:
         if self.path:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+        if self.tracker:
+            self.tracker.write(line)
 
 
 def read_log(path: Path | str) -> list[dict[str, Any]]:

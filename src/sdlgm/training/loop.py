@@ -28,6 +28,7 @@ from sdlgm.training.checkpoint import FILE, Progress, load_checkpoint, save_chec
 from sdlgm.training.log import Log
 from sdlgm.training.order import Order
 from sdlgm.training.step import TERMS, Trainer, kl_weight, learning_rate
+from sdlgm.training.tracking import check_tracker, tracking
 
 __all__ = ["Interrupted", "Result", "train"]
 
@@ -82,6 +83,8 @@ def train(
     ------
     DataError
         If the rows do not suit the model.
+    ConfigError
+        If ``config.tracker`` is not installed, or has no folder to write into.
     TrainingError
         If a term of the objective is not finite; the message names step and term.
     Interrupted
@@ -93,11 +96,11 @@ def train(
     if config.patience is not None and validation is None:
         raise DataError("Early stopping (patience) needs validation rows.")
     folder = None if folder is None else Path(folder)
+    check_tracker(config.tracker, folder)
     trainer = Trainer(model, config)
     adam, objective = trainer.adam, trainer.objective
     mark = _fingerprint(model, rows, validation, config)
     progress = load_checkpoint(folder, objective, adam, mark) if folder and resume else Progress()
-    log = Log(folder / "log.jsonl" if folder else None, keep_until=progress.step)
     order = Order(len(rows), config.batch_size, config.seed)
     window = _Window(progress.step)
     started = time.monotonic() - progress.seconds
@@ -108,7 +111,12 @@ def train(
             save_checkpoint(folder, objective, adam, progress, mark)
 
     model.train()
-    with _signals() as interrupted:
+    settings = to_dict(model.config, config)
+    with (
+        tracking(config.tracker, folder, settings, progress.step) as tracker,
+        _signals() as interrupted,
+    ):
+        log = Log(folder / "log.jsonl" if folder else None, progress.step, tracker)
         while progress.step < config.iterations and not progress.stopped:
             step = progress.step
             x = rows.batch(order.batch(step), generator(config.seed, "bits", step))
@@ -226,7 +234,9 @@ def _track(progress: Progress, value: float, model: SDLGM, config: TrainingConfi
 
 def _fingerprint(model: SDLGM, rows: Rows, validation: Rows | None, config: TrainingConfig) -> str:
     """Digest of all that a training is a function of."""
-    settings = [to_dict(model.config, config), rows.dynamic, rows.sha256()]
+    about = to_dict(model.config, config)
+    del about["tracker"]  # which has no influence
+    settings = [about, rows.dynamic, rows.sha256()]
     settings.append(validation.sha256() if validation is not None else None)
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 

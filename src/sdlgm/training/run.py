@@ -26,6 +26,7 @@ from sdlgm.storage import atomic_path, read_json, write_json
 from sdlgm.training.checkpoint import FILE as CHECKPOINT
 from sdlgm.training.log import read_log
 from sdlgm.training.loop import train
+from sdlgm.training.tracking import check_tracker
 
 __all__ = ["Run", "fit", "resume"]
 
@@ -146,6 +147,7 @@ def fit(
             f"{run.folder} holds a run already. Go on with it (sdlgm resume {run.folder}), replace "
             "it (--overwrite), or choose another folder."
         )
+    check_tracker(training.tracker, run.folder)
     get_estimator(str(training.estimator))  # fail on names and data before anything is replaced
     prepared = _prepare(run)
     for name in ("metrics.json", "config.json", "model.safetensors", CHECKPOINT, "log.jsonl"):

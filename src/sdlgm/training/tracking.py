@@ -1,0 +1,196 @@
+"""Trackers: the lines of a training's log in TensorBoard or MLflow, too.
+
+A tracker sees what is written to ``log.jsonl`` and nothing else, and draws no random numbers, so
+that a training is the same with any tracker or none.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from sdlgm.config import TrackerName
+from sdlgm.errors import ConfigError
+from sdlgm.storage import read_json, write_json
+
+__all__ = ["Tracker", "check_tracker", "tracking"]
+
+TENSORBOARD, MLFLOW, MLFLOW_RUN = "tensorboard", "mlflow", "mlflow.json"
+
+
+class Tracker(Protocol):
+    """Takes the lines of a log."""
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Take a line: an ``event``, a ``step`` and numbers."""
+
+    def close(self, *, finished: bool) -> None:
+        """End the tracking of a training that has come to its end, or was stopped."""
+
+
+def check_tracker(name: TrackerName, folder: Path | None) -> None:
+    """Raise :class:`ConfigError` unless a tracker is installed and has a folder to write into."""
+    if name == "none":
+        return
+    if importlib.util.find_spec(name) is None:
+        raise ConfigError(
+            f'tracker = {name!r} needs a package that is missing: pip install "sdlgm[tracking]"'
+        )
+    if folder is None:
+        raise ConfigError(
+            f"tracker = {name!r} needs a training with a folder, else tracker = 'none'."
+        )
+
+
+@contextmanager
+def tracking(
+    name: TrackerName, folder: Path | None, settings: Mapping[str, Any], keep_until: int
+) -> Iterator[Tracker | None]:
+    """Track a training that has come to step ``keep_until``; what a killed one wrote later goes.
+
+    A training at its beginning takes away the event files that an earlier one left in ``folder``,
+    and is a new run to MLflow, which keeps the earlier one.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`check_tracker`, or if MLflow cannot be reached.
+    """
+    check_tracker(name, folder)
+    if folder is not None and not keep_until:
+        shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
+        (folder / MLFLOW_RUN).unlink(missing_ok=True)
+    if name == "none" or folder is None:
+        yield None
+        return
+    tracker: Tracker = (
+        _TensorBoard(folder, keep_until) if name == "tensorboard" else _MLflow(folder, settings)
+    )
+    guarded, finished = _Guarded(tracker), False
+    try:
+        yield guarded
+        finished = True
+    finally:
+        guarded.close(finished=finished)
+
+
+class _Guarded:
+    """Lets a tracker fail once, with a warning, and the training go on."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker: Tracker | None = tracker
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        if self.tracker:
+            with self._once():
+                self.tracker.write(line)
+
+    def close(self, *, finished: bool) -> None:
+        if self.tracker:
+            with self._once():
+                self.tracker.close(finished=finished)
+
+    @contextmanager
+    def _once(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.tracker = None
+            warnings.warn(
+                f"Tracking has ended ({error}). The training goes on; log.jsonl holds all lines.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
+
+def _scalars(line: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        f"{line['event']}/{name}": float(value)
+        for name, value in line.items()
+        if name not in ("event", "step")
+    }
+
+
+class _TensorBoard:
+    """Event files in ``RUN/tensorboard``: ``tensorboard --logdir RUN``."""
+
+    def __init__(self, folder: Path, keep_until: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        # Readers drop what a killed training wrote from this step on.
+        self._writer = SummaryWriter(str(folder / TENSORBOARD), purge_step=keep_until + 1)
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        for name, value in _scalars(line).items():
+            self._writer.add_scalar(name, value, line["step"])
+        self._writer.flush()
+
+    def close(self, *, finished: bool) -> None:
+        self._writer.close()
+
+
+class _MLflow:
+    """A run of the experiment ``sdlgm`` at ``MLFLOW_TRACKING_URI``, or in ``RUN/mlflow``.
+
+    Its id stands in ``RUN/mlflow.json``, where a resumed training finds it. MLflow forgets no
+    metric, so that steps which it holds already are not written again; they are the same numbers.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        from mlflow.entities import Metric, Param
+        from mlflow.exceptions import MlflowException
+
+        self._metric = Metric
+        self._last: dict[str, int] = {}
+        try:
+            self._client = _client(folder)
+            if (folder / MLFLOW_RUN).is_file():
+                self._run_id = read_json(folder / MLFLOW_RUN)["run_id"]
+                for name in self._client.get_run(self._run_id).data.metrics:
+                    history = self._client.get_metric_history(self._run_id, name)
+                    self._last[name] = max(metric.step for metric in history)
+                self._client.update_run(self._run_id, status="RUNNING")
+                return
+            found = self._client.get_experiment_by_name("sdlgm")
+            experiment = found.experiment_id if found else self._client.create_experiment("sdlgm")
+            run = self._client.create_run(experiment, run_name=folder.resolve().name)
+            self._run_id = run.info.run_id
+            params = [Param(name, str(value)) for name, value in settings.items()]
+            self._client.log_batch(self._run_id, params=params)
+        except (MlflowException, OSError) as error:
+            raise ConfigError(f"MLflow cannot be used: {error}") from None
+        write_json(folder / MLFLOW_RUN, {"run_id": self._run_id})
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        step, now = line["step"], int(time.time() * 1000)
+        new = {k: v for k, v in _scalars(line).items() if step > self._last.get(k, 0)}
+        metrics = [self._metric(name, value, now, step) for name, value in new.items()]
+        self._client.log_batch(self._run_id, metrics=metrics)
+
+    def close(self, *, finished: bool) -> None:
+        self._client.set_terminated(self._run_id, "FINISHED" if finished else "KILLED")
+
+
+def _client(folder: Path) -> Any:
+    """Return a client of the user's MLflow, or of a file store in the run's folder."""
+    from mlflow import MlflowClient
+
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        return MlflowClient()
+    # MLflow wants to be told that its file store, the only local one without SQL, is meant.
+    before = os.environ.get("MLFLOW_ALLOW_FILE_STORE")
+    os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
+    try:
+        return MlflowClient(tracking_uri=(folder / MLFLOW).resolve().as_uri())
+    finally:
+        if before is None:
+            del os.environ["MLFLOW_ALLOW_FILE_STORE"]
+        else:
+            os.environ["MLFLOW_ALLOW_FILE_STORE"] = before
