@@ -26,7 +26,7 @@ def mean_presence(absent: Tensor) -> Tensor:
 
 
 def class_proba(absent: Tensor) -> Tensor:
-    """Probabilities ``(b, K)`` of classes of which a sample has one: those of labels, over their sum."""
+    """Probabilities ``(b, K)`` where a sample has one label: those of labels over their sum."""
     present = mean_presence(absent).clamp_min(1e-30)
     return present / present.sum(-1, keepdim=True)
 

@@ -97,8 +97,8 @@ def train_counter(
     schedule, augmentation
         How to train, and how to change images on the way.
     validation
-        Samples, counts and weights on which the likelihood is followed; the weights of the best epoch are
-        kept.
+        Samples, counts and weights on which the likelihood is followed; the network of the best
+        epoch is kept.
     on_epoch
         Called with the number of epochs done and the last loss, for a progress display.
 

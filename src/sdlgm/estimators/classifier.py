@@ -238,8 +238,8 @@ class SDLGMClassifier(MultilabelClassifier):
         X
             Rows ``(n, D)``, dense or sparse (never made dense as a whole).
         y
-            Labels ``(n, K)`` of 0 and 1, dense or sparse (never made dense as a whole), or one class
-            a sample: numbers or texts ``(n,)``.
+            Labels ``(n, K)`` of 0 and 1, dense or sparse (never made dense as a whole), or one
+            class a sample: numbers or texts ``(n,)``.
         sample_weight
             Weight of each row in what is minimised; only their ratios count, and a row of weight 0
             is as good as none.
