@@ -115,9 +115,10 @@ def validate_samples(estimator: Any, X: Any, *, reset: bool) -> Tensor:  # noqa:
         X = as_array(X)  # noqa: N806
         if X.ndim == 3:
             return _validate_images(estimator, X, reset=reset)
-        if X.ndim > 3:
+        if X.ndim != 2:
             raise DataError(
-                f"X must be rows (n, features) or images (n, height, width), got shape {X.shape}."
+                "X must be rows (n, features) or images (n, height, width), got shape "
+                f"{X.shape}. Reshape your data: one sample alone is X[None]."
             )
     rows = validate_rows(estimator, X, reset=reset, dtype=None)
     return _as_samples(rows.toarray() if sp.issparse(rows) else rows)
