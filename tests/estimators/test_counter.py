@@ -284,9 +284,7 @@ def test_predicting_before_fitting_or_of_other_shapes_is_refused(
         SDLGMCounter("columns").predict_proba(np.zeros((2, 3)))
     X, y = rows(30)
     counter = SDLGMCounter(**{**QUICK, "epochs": 1}).fit(X, y)
-    with pytest.raises(
-        DataError, match="X has 5 features, but SDLGMCounter is expecting 6 features"
-    ):
+    with pytest.raises(DataError, match="X has 5 features, but .* is expecting 6"):
         counter.predict(X[:, :5])
     with pytest.raises(DataError, match="10 x 24; the counter was fitted on columns of 8 x 8"):
         column_counter.predict(np.zeros((2, 10, 24)))
