@@ -1,4 +1,4 @@
-"""From checked rows to a trained model: what the transformer does between scikit-learn and torch."""
+"""From checked rows to a trained model, and its numbers for rows."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def make_rows(table: Any, likelihood: LikelihoodName) -> Samples:
     if sp.issparse(table):
         rows = SparseRows(table, dynamic=bits)
     else:  # torch wants memory that it could write to
-        rows = Rows(torch.from_numpy(np.require(table, requirements="CW")), dynamic=bits)
+        rows = Rows(torch.from_numpy(np.require(table, requirements=["C", "W"])), dynamic=bits)
     if not bits:
         check_data(likelihood, rows.values, "X")
         return rows

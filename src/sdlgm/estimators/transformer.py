@@ -43,9 +43,7 @@ from sdlgm.random import generator
 __all__ = ["SDLGMTransformer"]
 
 
-class SDLGMTransformer(  # type: ignore[misc]  # scikit-learn has no types
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
-):
+class SDLGMTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     r"""Turn rows into sparse counts: at most ``budget`` of ``features`` features a row.
 
     Learns a :class:`~sdlgm.models.SDLGM` (Xu et al. 2021) by its discrete bound: an encoder
@@ -208,7 +206,7 @@ class SDLGMTransformer(  # type: ignore[misc]  # scikit-learn has no types
             If the objective is not finite.
         """
         for name in ("model_", "_adam"):
-            vars(self).pop(name, None)  # an interrupted fit must not leave an old model
+            self.__dict__.pop(name, None)  # an interrupted fit must not leave an old model
         seed = validate_seed(self.random_state)
         shape, training = self._model_config(), self._training_config(seed)
         data = self._weighted(X, sample_weight, reset=True)
@@ -323,10 +321,9 @@ class SDLGMTransformer(  # type: ignore[misc]  # scikit-learn has no types
         if n_samples < 1:
             raise ConfigError(f"n_samples must be a positive integer, got {n_samples!r}.")
         seed = self.seed_ if random_state is None else validate_seed(random_state)
-        source, parts = generator(seed, "samples"), []
-        for start in range(0, n_samples, BLOCK):
-            parts.append(self.model_.sample(min(BLOCK, n_samples - start), source)[1])
-        return torch.cat(parts).numpy()
+        source = generator(seed, "samples")
+        sizes = (min(BLOCK, n_samples - start) for start in range(0, n_samples, BLOCK))
+        return torch.cat([self.model_.sample(size, source)[1] for size in sizes]).numpy()
 
     def score(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> float:  # noqa: N803
         """Return the evidence lower bound, nats a row: higher is better.
@@ -414,7 +411,7 @@ class SDLGMTransformer(  # type: ignore[misc]  # scikit-learn has no types
             weight @ (codes > 0).double()
             for weight, codes in zip(weights, self._codes(model, data.rows), strict=True)
         )
-        self.feature_usage_ = (present / data.weights.sum()).numpy()  # type: ignore[union-attr]
+        self.feature_usage_ = (present / data.weights.sum()).numpy()
         self.history_, self.n_iter_ = history, steps
         self.model_ = model
         return self
