@@ -1,7 +1,7 @@
 """The scikit-learn face: estimators with ``fit``, ``predict`` and ``transform``."""
 
 from sdlgm.estimators._base import Counter
-from sdlgm.estimators._checks import EstimatorNotFittedError
+from sdlgm.estimators._validation import EstimatorNotFittedError
 from sdlgm.estimators.baselines import (
     ConstantCounter,
     ForestCounter,

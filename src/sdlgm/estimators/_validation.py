@@ -19,6 +19,9 @@ from sdlgm.errors import ConfigError, DataError, SDLGMError
 __all__ = [
     "EstimatorNotFittedError",
     "Table",
+    "as_array",
+    "as_numbers",
+    "pad_rows",
     "validate_rows",
     "validate_samples",
     "validate_seed",
@@ -27,6 +30,9 @@ __all__ = [
 
 Table: TypeAlias = Any
 """Checked rows ``(n, D)``: an array, or ``scipy.sparse.csr_array``, which has no types."""
+
+BLOCK = 64
+"""Fewest rows that a network is asked for at a time."""
 
 
 class EstimatorNotFittedError(SDLGMError, NotFittedError):  # type: ignore[misc]
@@ -66,7 +72,7 @@ def validate_rows(
     TypeError
         If sparse rows are not taken, or an entry is neither number nor text.
     """
-    values = X if sp.issparse(X) or hasattr(X, "columns") else _as_array(X)
+    values = X if sp.issparse(X) or hasattr(X, "columns") else as_array(X)
     if len(values.shape) != 2:
         raise DataError(
             f"X must be rows (n, features), got shape {tuple(values.shape)}. Reshape your data: "
@@ -106,12 +112,13 @@ def validate_samples(estimator: Any, X: Any, *, reset: bool) -> Tensor:  # noqa:
         As of :func:`validate_rows`.
     """
     if not sp.issparse(X) and not hasattr(X, "columns"):
-        X = _as_array(X)  # noqa: N806
+        X = as_array(X)  # noqa: N806
         if X.ndim == 3:
             return _validate_images(estimator, X, reset=reset)
-        if X.ndim > 3:
+        if X.ndim != 2:
             raise DataError(
-                f"X must be rows (n, features) or images (n, height, width), got shape {X.shape}."
+                "X must be rows (n, features) or images (n, height, width), got shape "
+                f"{X.shape}. Reshape your data: one sample alone is X[None]."
             )
     rows = validate_rows(estimator, X, reset=reset, dtype=None)
     return _as_samples(rows.toarray() if sp.issparse(rows) else rows)
@@ -127,7 +134,7 @@ def validate_weights(sample_weight: Any, samples: int) -> NDArray[np.float64]:
     """
     if sample_weight is None:
         return np.ones(samples)
-    weights = np.asarray(_as_array(sample_weight), np.float64)
+    weights = np.asarray(as_array(sample_weight), np.float64)
     if weights.shape != (samples,) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
         raise DataError(
             f"sample_weight must be {samples} finite numbers of 0 or more, not all zero, got shape "
@@ -162,7 +169,19 @@ def validate_seed(random_state: Any) -> int:
     return int(random_state)
 
 
-def _as_array(values: Any) -> Any:
+def pad_rows(rows: Tensor) -> Tensor:
+    """Append rows of zeros to less than ``BLOCK`` rows ``(n, ...)``.
+
+    Products of matrices of a few rows are summed in another order than those of many: with this,
+    a prediction of a row is the same, in nearly all cases in every bit, alone and among others.
+    """
+    missing = BLOCK - len(rows)
+    if missing <= 0:
+        return rows
+    return torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])])
+
+
+def as_array(values: Any) -> Any:
     """Return an array of anything that is no frame; tensors may be on any device."""
     if isinstance(values, Tensor):
         if values.layout != torch.strided:
@@ -175,6 +194,16 @@ def _as_array(values: Any) -> Any:
         return np.asarray(values)
     except ValueError as error:  # rows of unequal lengths
         raise DataError(f"X must be rows (n, features): {error}") from error
+
+
+def as_numbers(values: NDArray[Any]) -> NDArray[Any]:
+    """Return objects that are numbers, as pandas makes them of mixed columns, as such."""
+    if values.dtype != object:
+        return values
+    try:
+        return values.astype(np.float64)
+    except (TypeError, ValueError):
+        return values  # to be refused for its type
 
 
 def _refuse_text(values: Any) -> None:
