@@ -35,7 +35,7 @@ def make(**settings: Any) -> SDLGMTransformer:
 
 
 @pytest.fixture(scope="module")
-def X() -> np.ndarray:
+def table() -> np.ndarray:
     """Three clusters, of columns on very different scales."""
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(3, 5)) * 3
@@ -44,8 +44,8 @@ def X() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def fitted(X: np.ndarray) -> SDLGMTransformer:
-    return make(iterations=400, learning_rate=1e-2).fit(X)
+def fitted(table: np.ndarray) -> SDLGMTransformer:
+    return make(iterations=400, learning_rate=1e-2).fit(table)
 
 
 def same(one: SDLGMTransformer, other: SDLGMTransformer) -> bool:
@@ -54,14 +54,14 @@ def same(one: SDLGMTransformer, other: SDLGMTransformer) -> bool:
 
 
 def test_codes_keep_the_budget_and_decode_to_the_clusters(
-    fitted: SDLGMTransformer, X: np.ndarray
+    fitted: SDLGMTransformer, table: np.ndarray
 ) -> None:
-    codes = fitted.transform(X)
+    codes = fitted.transform(table)
     assert codes.shape == (120, 12)
     assert codes.dtype == np.int32
     assert codes.min() >= 0
     assert codes.sum(1).max() <= 4
-    residual = (X - fitted.inverse_transform(codes)) / X.std(0)
+    residual = (table - fitted.inverse_transform(codes)) / table.std(0)
     assert residual.var() < 0.2
     np.testing.assert_allclose(fitted.feature_usage_, (codes > 0).mean(0))
     assert fitted.n_iter_ == 400
@@ -70,51 +70,49 @@ def test_codes_keep_the_budget_and_decode_to_the_clusters(
 @pytest.mark.parametrize("code", ["sample", "mode", "mean", "best"])
 @pytest.mark.parametrize("most", [1, 2])
 def test_max_active_holds_after_fit(
-    code: str, most: int, fitted: SDLGMTransformer, X: np.ndarray
+    code: str, most: int, fitted: SDLGMTransformer, table: np.ndarray
 ) -> None:
     capped = pickle.loads(pickle.dumps(fitted)).set_params(code=code, max_active=most)  # noqa: S301
-    codes = capped.transform(X)
+    codes = capped.transform(table)
     assert (codes > 0).sum(1).max() == most
-    np.testing.assert_array_equal(codes, capped.transform(X))
+    np.testing.assert_array_equal(codes, capped.transform(table))
     capped.set_params(sparse_output=True)
-    table = capped.transform(X)
-    assert isinstance(table, sp.csr_array)
-    np.testing.assert_array_equal(table.toarray(), codes)
-    np.testing.assert_array_equal(
-        capped.inverse_transform(table), capped.inverse_transform(codes)
-    )
+    sparse = capped.transform(table)
+    assert isinstance(sparse, sp.csr_array)
+    np.testing.assert_array_equal(sparse.toarray(), codes)
+    np.testing.assert_array_equal(capped.inverse_transform(sparse), capped.inverse_transform(codes))
 
 
-def test_two_fits_are_equal_in_every_bit_and_touch_no_global_state(X: np.ndarray) -> None:
+def test_two_fits_are_equal_in_every_bit_and_touch_no_global_state(table: np.ndarray) -> None:
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
-    one, other = make().fit(X), make().fit(X)
+    one, other = make().fit(table), make().fit(table)
     one.sample(3)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.random.get_state()[1].tolist() == before[1]  # noqa: NPY002
     assert same(one, other)
     assert one.history_ == other.history_
-    assert not same(one, make(random_state=4).fit(X))
-    assert make(random_state=None).fit(X).seed_ != make(random_state=None).fit(X).seed_
+    assert not same(one, make(random_state=4).fit(table))
+    assert make(random_state=None).fit(table).seed_ != make(random_state=None).fit(table).seed_
     states = [np.random.RandomState(7) for _ in range(2)]
-    assert same(*(make(random_state=state).fit(X) for state in states))
+    assert same(*(make(random_state=state).fit(table) for state in states))
 
 
-def test_neither_order_nor_repetition_of_rows_matters_but_their_weight(X: np.ndarray) -> None:
+def test_neither_order_nor_repetition_of_rows_matters_but_their_weight(table: np.ndarray) -> None:
     rng = np.random.default_rng(1)
-    weights = rng.integers(0, 4, size=len(X))
-    weighted = make().fit(X, sample_weight=weights)
-    repeated = make().fit(rng.permutation(X.repeat(weights, axis=0)))
+    weights = rng.integers(0, 4, size=len(table))
+    weighted = make().fit(table, sample_weight=weights)
+    repeated = make().fit(rng.permutation(table.repeat(weights, axis=0)))
     assert same(weighted, repeated)
     np.testing.assert_allclose(weighted.feature_usage_, repeated.feature_usage_)
-    assert same(weighted, make().fit(X, sample_weight=weights / 7))
-    assert same(weighted, make().fit(X[weights > 0], sample_weight=weights[weights > 0]))
-    assert not same(weighted, make().fit(X))
+    assert same(weighted, make().fit(table, sample_weight=weights / 7))
+    assert same(weighted, make().fit(table[weights > 0], sample_weight=weights[weights > 0]))
+    assert not same(weighted, make().fit(table))
     share = weights / weights.sum()
     first, last = weights.copy(), weights.copy()
     first[60:], last[:60] = 0, 0
-    parts = [weighted.score(X, sample_weight=part) for part in (first, last)]
+    parts = [weighted.score(table, sample_weight=part) for part in (first, last)]
     whole = share[:60].sum() * parts[0] + share[60:].sum() * parts[1]
-    assert weighted.score(X, sample_weight=weights) == pytest.approx(whole)
+    assert weighted.score(table, sample_weight=weights) == pytest.approx(whole)
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli", "poisson", "categorical"])
@@ -138,10 +136,10 @@ def test_sparse_equals_dense(likelihood: str) -> None:
         assert (drawn % 1 == 0).all()
 
 
-def test_samples_follow_the_data(fitted: SDLGMTransformer, X: np.ndarray) -> None:
+def test_samples_follow_the_data(fitted: SDLGMTransformer, table: np.ndarray) -> None:
     drawn = fitted.sample(4000)
-    assert (abs(drawn.mean(0) - X.mean(0)) < 0.3 * X.std(0)).all()
-    assert (abs(drawn.std(0) / X.std(0) - 1) < 0.4).all()
+    assert (abs(drawn.mean(0) - table.mean(0)) < 0.3 * table.std(0)).all()
+    assert (abs(drawn.std(0) / table.std(0) - 1) < 0.4).all()
     np.testing.assert_array_equal(drawn, fitted.sample(4000))
     assert not np.array_equal(drawn, fitted.sample(4000, random_state=9))
 
@@ -155,39 +153,41 @@ def test_score_is_minus_the_negative_elbo_of_evaluate(likelihood: str) -> None:
     assert model.score(grey) == pytest.approx(-found.negative_elbo, rel=1e-6)
 
 
-def test_units_do_not_matter(X: np.ndarray) -> None:
-    one, other = make().fit(X), make().fit(X * 256 - 1024)  # powers of 2, to keep the bits
-    assert (one.transform(X) == other.transform(X * 256 - 1024)).mean() > 0.98
-    assert one.score(X) == pytest.approx(other.score(X * 256 - 1024) + 5 * np.log(256), abs=0.1)
+def test_units_do_not_matter(table: np.ndarray) -> None:
+    one, other = make().fit(table), make().fit(table * 256 - 1024)  # powers of 2, to keep the bits
+    assert (one.transform(table) == other.transform(table * 256 - 1024)).mean() > 0.98
+    assert one.score(table) == pytest.approx(
+        other.score(table * 256 - 1024) + 5 * np.log(256), abs=0.1
+    )
 
 
-def test_partial_fit_goes_on(X: np.ndarray) -> None:
-    model = make(kl_warmup=0.0).partial_fit(X)
+def test_partial_fit_goes_on(table: np.ndarray) -> None:
+    model = make(kl_warmup=0.0).partial_fit(table)
     assert model.n_iter_ == 4  # 120 rows, 30 a step
-    start = model.score(X)
+    start = model.score(table)
     for _ in range(40):
-        model.partial_fit(X)
+        model.partial_fit(table)
     assert model.n_iter_ == 164
     assert len(model.history_) == 41
-    assert model.score(X) > start + 1
+    assert model.score(table) > start + 1
     shift = model.model_.input_shift.clone()
-    model.partial_fit(X[:7] + 5)
+    model.partial_fit(table[:7] + 5)
     assert model.n_iter_ == 165
     assert torch.equal(model.model_.input_shift, shift)
-    one, other = (make().partial_fit(X) for _ in range(2))
+    one, other = (make().partial_fit(table) for _ in range(2))
     other = pickle.loads(pickle.dumps(other))  # noqa: S301
-    assert same(one.partial_fit(X[:50]), other.partial_fit(X[:50]))
+    assert same(one.partial_fit(table[:50]), other.partial_fit(table[:50]))
     with pytest.raises(DataError, match="features"):
-        model.partial_fit(X[:, :3])
-    assert make().fit(X).partial_fit(X).n_iter_ == 44
+        model.partial_fit(table[:, :3])
+    assert make().fit(table).partial_fit(table).n_iter_ == 44
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_interruption(first: bool, X: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interruption(first: bool, table: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fit is undone, a partial fit has not been."""
     from sdlgm.training.step import Trainer
 
-    model = make().fit(X)
+    model = make().fit(table)
     before = [tensor.clone() for tensor in model.model_.state_dict().values()]
     take = Trainer.step
 
@@ -198,44 +198,44 @@ def test_interruption(first: bool, X: np.ndarray, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(Trainer, "step", stop)
     with pytest.raises(KeyboardInterrupt):
-        model.fit(X) if first else model.partial_fit(X)
+        model.fit(table) if first else model.partial_fit(table)
     if first:
         with pytest.raises(NotFittedError, match="not fitted yet"):
-            model.transform(X)
+            model.transform(table)
         return
     after = model.model_.state_dict().values()
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert model.n_iter_ == 40
 
 
-def test_names_and_frames(X: np.ndarray) -> None:
-    frame = pd.DataFrame(X, columns=list("abcde"))
+def test_names_and_frames(table: np.ndarray) -> None:
+    frame = pd.DataFrame(table, columns=list("abcde"))
     model = make().fit(frame)
     assert list(model.feature_names_in_) == list("abcde")
     names = model.get_feature_names_out()
     assert names[0] == "sdlgmtransformer0"
     codes = model.transform(frame)
-    table = model.set_output(transform="pandas").transform(frame)
-    assert list(table.columns) == list(names)
-    np.testing.assert_array_equal(table, codes)
-    np.testing.assert_array_equal(model.inverse_transform(table), model.inverse_transform(codes))
+    named = model.set_output(transform="pandas").transform(frame)
+    assert list(named.columns) == list(names)
+    np.testing.assert_array_equal(named, codes)
+    np.testing.assert_array_equal(model.inverse_transform(named), model.inverse_transform(codes))
     assert isinstance(model.set_output(transform="polars").transform(frame), pl.DataFrame)
     mixed = ColumnTransformer([("code", make(), ["a", "b"])], remainder="passthrough")
     assert mixed.fit_transform(frame).shape == (120, 12 + 3)
     for kind in (pl.DataFrame, torch.from_numpy):
-        assert same(model, make().fit(kind(X)))
+        assert same(model, make().fit(kind(table)))
 
 
-def test_search_with_jobs_equals_search_without(X: np.ndarray) -> None:
+def test_search_with_jobs_equals_search_without(table: np.ndarray) -> None:
     grid = {"sdlgmtransformer__budget": np.array([2, 4])}
     found = [
-        GridSearchCV(make_pipeline(make()), grid, cv=2, n_jobs=jobs).fit(X) for jobs in (1, 2)
+        GridSearchCV(make_pipeline(make()), grid, cv=2, n_jobs=jobs).fit(table) for jobs in (1, 2)
     ]
     scores = [search.cv_results_["mean_test_score"].tolist() for search in found]
     assert scores[0] == scores[1]
     assert np.isfinite(scores[0]).all()
     best = found[1].best_estimator_[-1]
-    assert same(best, clone(best).fit(X))
+    assert same(best, clone(best).fit(table))
 
 
 @pytest.mark.parametrize(
@@ -251,22 +251,22 @@ def test_search_with_jobs_equals_search_without(X: np.ndarray) -> None:
     ],
 )
 def test_parameters_are_checked_before_training(
-    settings: dict[str, Any], message: str, X: np.ndarray
+    settings: dict[str, Any], message: str, table: np.ndarray
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        make(**settings).fit(X)
+        make(**settings).fit(table)
 
 
-def test_data_are_checked(fitted: SDLGMTransformer, X: np.ndarray) -> None:
+def test_data_are_checked(fitted: SDLGMTransformer, table: np.ndarray) -> None:
     with pytest.raises(DataError, match=r"values from .* likelihood needs bits"):
-        make(likelihood="bernoulli").fit(X)
+        make(likelihood="bernoulli").fit(table)
     with pytest.raises(DataError, match="non-negative integers"):
-        make(likelihood="poisson").fit(X)
+        make(likelihood="poisson").fit(table)
     with pytest.raises(DataError, match="sample_weight must be 120"):
-        make().fit(X, sample_weight=np.ones(3))
+        make().fit(table, sample_weight=np.ones(3))
     with pytest.raises(DataError, match="have 3 columns, but the model 12"):
         fitted.inverse_transform(np.zeros((2, 3)))
     with pytest.raises(ConfigError, match="n_samples"):
         fitted.sample(0)
     with pytest.raises(TrainingError, match="learning_rate"):
-        make(learning_rate=1e30).fit(X)
+        make(learning_rate=1e30).fit(table)
