@@ -1,4 +1,4 @@
-"""The scikit-learn face: estimators with ``fit`` and ``predict``."""
+"""The scikit-learn face: estimators with ``fit``, ``predict`` and ``transform``."""
 
 from sdlgm.estimators._base import Counter
 from sdlgm.estimators._validation import EstimatorNotFittedError
@@ -12,6 +12,7 @@ from sdlgm.estimators.classifier import SDLGMClassifier
 from sdlgm.estimators.counter import SDLGMCounter
 from sdlgm.estimators.linear import LinearLabels
 from sdlgm.estimators.multilabel_baselines import ConstantLabels, ForestLabels, MLPLabels
+from sdlgm.estimators.transformer import SDLGMTransformer
 
 __all__ = [
     "ConstantCounter",
@@ -25,5 +26,6 @@ __all__ = [
     "PoissonCounter",
     "SDLGMClassifier",
     "SDLGMCounter",
+    "SDLGMTransformer",
     "SoftmaxCounter",
 ]
