@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from sdlgm.config import Activation
 from sdlgm.errors import ConfigError
@@ -23,6 +23,7 @@ from sdlgm.estimators._label_network import (
     input_statistics,
 )
 from sdlgm.estimators._labels import check_labels, row_weights
+from sdlgm.estimators._saving import Saved
 from sdlgm.estimators._training import Schedule
 from sdlgm.estimators.decisions import ThresholdRule
 from sdlgm.estimators.multilabel import MultilabelClassifier
@@ -34,7 +35,7 @@ from sdlgm.random import generator
 __all__ = ["SDLGMClassifier"]
 
 
-class SDLGMClassifier(MultilabelClassifier):
+class SDLGMClassifier(Saved, MultilabelClassifier):
     r"""Predict sets of labels of at least ``min_labels`` and at most ``max_labels``.
 
     Labels are a code (Xu et al. 2021, section III.C): each of ``slots`` slots is closed or holds a
@@ -345,3 +346,12 @@ class SDLGMClassifier(MultilabelClassifier):
     def _absences(self, X: Any) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: N803
         self._check_fitted()
         return self.network_.absences(check_rows(X, self.n_features_in_))
+
+    # --- saving -------------------------------------------------------------------------------
+
+    def _describe_network(self) -> tuple[dict[str, Any], nn.Module]:
+        return self.network_.describe(), self.network_.model
+
+    def _restore_network(self, values: dict[str, Any]) -> nn.Module:
+        self.network_ = LabelNetwork.restore(values, self.n_features_in_)
+        return self.network_.model

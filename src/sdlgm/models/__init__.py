@@ -1,6 +1,6 @@
 """Models: modules whose parts return distributions, and their files."""
 
-from sdlgm.models.saving import SavedModel, load_model, save_model
+from sdlgm.models.saving import SavedModel, check_tensors, load_model, save_model
 from sdlgm.models.sdlgm import SDLGM
 from sdlgm.models.supervised import LabelModelConfig, SupervisedSDLGM
 
@@ -9,6 +9,7 @@ __all__ = [
     "LabelModelConfig",
     "SavedModel",
     "SupervisedSDLGM",
+    "check_tensors",
     "load_model",
     "save_model",
 ]
