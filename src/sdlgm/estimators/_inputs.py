@@ -111,7 +111,8 @@ class Inputs:
         scaling = cls("none", np.zeros((1, features), np.float32))
         bins, ranked = values.get("bins"), values.get("sorted") is not None
         names = {*vars(scaling), *(("bin_shift", "bin_scale") if bins else ())}
-        shapes = {"bin_shift": (features * (bins or 1),), "bin_scale": (features * (bins or 1),)}
+        width = (features * (bins or 1),)
+        shapes: dict[str, tuple[int, ...]] = {"bin_shift": width, "bin_scale": width}
         if ranked:
             shapes["sorted"] = (len(values["sorted"]), features)
         if isinstance(values.get("shift"), np.ndarray):
@@ -123,7 +124,7 @@ class Inputs:
             for name, shape in shapes.items()
             if name in names
         )
-        if not fitting or values["width"] != features * (bins or 1):
+        if not fitting or values["width"] != width[0]:
             raise ModelFileError(f"The scaling of inputs is none of {features} features.")
         vars(scaling).update(values)
         return scaling

@@ -62,9 +62,8 @@ def _pack_array(value: NDArray[Any], name: str, tensors: dict[str, Tensor]) -> d
     if value.dtype.kind in _NUMBERS:
         try:
             # Copied: what is saved must not change with what it was made from.
-            tensors[name] = torch.from_numpy(
-                np.array(value, value.dtype.newbyteorder("="), order="C")
-            )
+            own = np.array(value, value.dtype.newbyteorder("="), order="C")
+            tensors[name] = torch.from_numpy(own)
         except TypeError:  # numpy's long doubles
             raise _unknown(value, name) from None
         return {"array": [name, tensors[name].numpy().dtype.name, list(value.shape)]}

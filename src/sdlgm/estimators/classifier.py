@@ -23,7 +23,7 @@ from sdlgm.estimators._label_network import (
     input_statistics,
 )
 from sdlgm.estimators._labels import check_labels, row_weights
-from sdlgm.estimators._saving import Saved
+from sdlgm.estimators._sharing import Shared
 from sdlgm.estimators._training import Schedule
 from sdlgm.estimators.decisions import ThresholdRule
 from sdlgm.estimators.multilabel import MultilabelClassifier
@@ -35,7 +35,7 @@ from sdlgm.random import generator
 __all__ = ["SDLGMClassifier"]
 
 
-class SDLGMClassifier(Saved, MultilabelClassifier):
+class SDLGMClassifier(Shared, MultilabelClassifier):
     r"""Predict sets of labels of at least ``min_labels`` and at most ``max_labels``.
 
     Labels are a code (Xu et al. 2021, section III.C): each of ``slots`` slots is closed or holds a
@@ -348,6 +348,9 @@ class SDLGMClassifier(Saved, MultilabelClassifier):
         return self.network_.absences(check_rows(X, self.n_features_in_))
 
     # --- saving -------------------------------------------------------------------------------
+
+    _what = "It predicts sets of labels, each with a probability, under a floor and a cap."
+    _task = "tabular-classification"
 
     def _describe_network(self) -> tuple[dict[str, Any], nn.Module]:
         return self.network_.describe(), self.network_.model

@@ -11,12 +11,12 @@ from sdlgm.distributions.poisson_multinomial import MAX_SLOTS
 from sdlgm.errors import ConfigError
 from sdlgm.estimators._base import Encoder, NetworkCounter
 from sdlgm.estimators._heads import Head, TiedSlots, UntiedSlots
-from sdlgm.estimators._saving import Saved
+from sdlgm.estimators._sharing import Shared
 
 __all__ = ["SDLGMCounter"]
 
 
-class SDLGMCounter(Saved, NetworkCounter):
+class SDLGMCounter(Shared, NetworkCounter):
     r"""Count how many of each class a sample holds, never more than a budget in all.
 
     A network gives the law of the count vector, and is fitted by its exact likelihood; only the
@@ -174,6 +174,8 @@ class SDLGMCounter(Saved, NetworkCounter):
 
     # --- saving -------------------------------------------------------------------------------
 
+    _what = "It predicts how many of each class a sample holds, never more than a budget in all."
+    _task = "tabular-regression"
     _network_attributes = ("network_", "head_")
 
     def _describe_network(self) -> tuple[dict[str, Any], nn.Module]:

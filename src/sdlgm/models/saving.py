@@ -54,15 +54,12 @@ def load_model(folder: Path | str) -> SavedModel:
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
-        unfinished = (folder / "checkpoint.safetensors").is_file()
-        raise ModelFileError(
-            f"{folder} holds no finished model. "
-            + (
-                f"Its training can go on: sdlgm resume {folder}"
-                if unfinished
-                else "Train one: sdlgm fit DATA --out " + str(folder)
-            )
-        )
+        hint = f"Train one: sdlgm fit DATA --out {folder}"
+        if (folder / "checkpoint.safetensors").is_file():
+            hint = f"Its training can go on: sdlgm resume {folder}"
+        if (folder / "estimator.json").is_file():
+            hint = "It holds an estimator: sdlgm.estimators.load."
+        raise ModelFileError(f"{folder} holds no finished model. {hint}")
     described = read_description(folder / "config.json", "sdlgm-model", FORMAT_VERSION)
     if described.get("class") != SDLGM.__name__:
         raise ModelFileError(f"{folder} holds a {described.get('class')!r}, not an SDLGM.")
