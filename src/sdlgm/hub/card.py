@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from numbers import Real
 from types import ModuleType
 
@@ -18,9 +18,12 @@ _BOUNDS = {
     "nll_bound": "a bound: importance-weighted, from discrete codes",
     "relaxed_objective": "**no bound**: the objective of the paper, from relaxed samples",
 }
+_ON_LOADING = """\
+`pip install "sdlgm[hub]"`. Loading checks names, shapes, types and a hash over all content, and \
+executes nothing."""
 _ON_BOUNDS = """\
-`negative_elbo` and `nll_bound` are bounds from above on minus the log-likelihood of a sample; what \
-stands here are estimates of them on the rows named, from finitely many codes. `relaxed_objective` \
+`negative_elbo` and `nll_bound` are bounds from above on minus the log-likelihood of a sample; \
+what stands here are estimates of them on the rows named, from finitely many codes. `relaxed_objective` \
 bounds nothing: a relaxed sample carries more information than the discrete code it stands for. \
 Codes that this model stores are always discrete."""
 
@@ -60,7 +63,8 @@ class Card:
 
     def __post_init__(self) -> None:
         for name, value in self.metrics.items():
-            if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            number: object = value  # whatever was given
+            if isinstance(number, bool) or not isinstance(number, Real) or not isfinite(number):
                 raise ConfigError(f"metrics[{name!r}] must be a finite number, got {value!r}.")
 
     def render(self, repo_id: str) -> str:
@@ -75,9 +79,8 @@ class Card:
             f"# {repo_id}",
             f"A `{self.kind}` of [sdlgm](https://pypi.org/project/sdlgm/). {self.what}",
             "## Load it",
-            f'```python\n{self.loading.format(repo_id=repo_id)}\n```\n\n`pip install "sdlgm[hub]"`. '
-            "Loading checks names, shapes, types and a hash over all content, and executes "
-            f"nothing. SHA-256 of the model: `{self.sha256}`.",
+            f"```python\n{self.loading.format(repo_id=repo_id)}\n```",
+            f"{_ON_LOADING} SHA-256 of the model: `{self.sha256}`.",
             "## Settings",
             _table(("setting", "value"), [(k, _show(v)) for k, v in self.facts.items()]),
             "## Measured",
@@ -148,6 +151,6 @@ def _show(value: object) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ")
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

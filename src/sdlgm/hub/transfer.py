@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import sdlgm
 from sdlgm.errors import ConfigError, HubError
 from sdlgm.hub.card import Card, hub_client
 
@@ -64,7 +63,7 @@ def upload(
             shutil.copyfile(Path(folder) / name, Path(staged) / name)
         (Path(staged) / "README.md").write_text(text, encoding="utf-8")
         try:
-            api = hub.HfApi(token=token, library_name="sdlgm", library_version=sdlgm.__version__)
+            api = hub.HfApi(token=token, library_name="sdlgm")
             api.create_repo(repo_id, private=private, exist_ok=True)
             if revision is not None:
                 api.create_branch(repo_id, branch=revision, exist_ok=True)
@@ -74,7 +73,7 @@ def upload(
                 revision=revision,
                 allow_patterns=[*FILES, "README.md"],
                 delete_patterns=list(FILES),  # of another kind of model that was there before
-                commit_message=f"{card.kind} of sdlgm {sdlgm.__version__}",
+                commit_message=f"{card.kind} of sdlgm",
             )
         except Exception as error:  # whatever the package's HTTP client of the day raises
             raise HubError(
@@ -119,7 +118,6 @@ def download(source: Path | str, *, revision: str | None = None, token: str | No
             token=token,
             allow_patterns=[*FILES, "README.md"],
             library_name="sdlgm",
-            library_version=sdlgm.__version__,
         )
     except Exception as error:  # whatever the package's HTTP client of the day raises
         raise HubError(
