@@ -23,9 +23,9 @@ _ON_LOADING = """\
 executes nothing."""
 _ON_BOUNDS = """\
 `negative_elbo` and `nll_bound` are bounds from above on minus the log-likelihood of a sample; \
-what stands here are estimates of them on the rows named, from finitely many codes. `relaxed_objective` \
-bounds nothing: a relaxed sample carries more information than the discrete code it stands for. \
-Codes that this model stores are always discrete."""
+what stands here are estimates of them on the rows named, from finitely many codes. \
+`relaxed_objective` bounds nothing: a relaxed sample carries more information than the discrete \
+code it stands for. Codes that this model stores are always discrete."""
 
 
 @dataclass(frozen=True)
