@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from sdlgm.cli import main
+from sdlgm.codec import read_codes
 from sdlgm.training import Run
 
 KEYS = {
@@ -51,8 +52,10 @@ def test_from_data_to_codes_and_back(
     assert call(f"decode {run.folder} codes.parquet out.npy") == 0
     assert np.load("out.npy").shape == (len(run.dataset.test), 64)
     assert call(f"encode {run.folder} digits all.parquet --code mode") == 0
+    assert call(f"encode {run.folder} digits all.parquet --code best --max-active 2") == 0
     assert call(f"decode {run.folder} all.parquet out.csv") == 0
     assert len(Path("out.csv").read_text().splitlines()) == 1 + 1797
+    assert next(read_codes("all.parquet")[1]).count_nonzero(-1).max() == 2
     assert call(f"report {run.folder} --out page.html") == 0
     assert Path("page.html").stat().st_size > 10_000
     assert capfd.readouterr().out == ""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sdlgm.config import DataConfig, ModelConfig, TrainingConfig
     from sdlgm.distributions import GatedMultinomial, PoissonMultinomial, RelaxedGatedMultinomial
+    from sdlgm.estimators import SDLGMClassifier, SDLGMCounter, SDLGMTransformer
     from sdlgm.evaluation import Evaluation, evaluate
     from sdlgm.models import SDLGM, from_pretrained, load_model, push_to_hub, save_model
     from sdlgm.training import Run, fit, resume
@@ -29,6 +30,9 @@ _HOME = {
     "RelaxedGatedMultinomial": "distributions",
     "Run": "training",
     "SDLGM": "models",
+    "SDLGMClassifier": "estimators",
+    "SDLGMCounter": "estimators",
+    "SDLGMTransformer": "estimators",
     "TrainingConfig": "config",
     "evaluate": "evaluation",
     "fit": "training",
@@ -48,6 +52,9 @@ __all__ = [
     "PoissonMultinomial",
     "RelaxedGatedMultinomial",
     "Run",
+    "SDLGMClassifier",
+    "SDLGMCounter",
+    "SDLGMTransformer",
     "TrainingConfig",
     "__version__",
     "evaluate",

@@ -19,6 +19,7 @@ from sdlgm.errors import ConfigError
 __all__ = [
     "Activation",
     "Binarisation",
+    "Choice",
     "DataConfig",
     "LikelihoodName",
     "ModelConfig",
@@ -30,6 +31,8 @@ __all__ = [
 LikelihoodName = Literal["bernoulli", "gaussian", "poisson", "categorical"]
 Activation = Literal["gelu", "relu", "silu", "tanh"]
 Binarisation = Literal["dynamic", "fixed", "threshold", "none"]
+Choice = Literal["sample", "mode", "mean", "best"]
+"""How one code is chosen from a posterior: :func:`sdlgm.coding.choose_codes`."""
 
 
 @dataclasses.dataclass(frozen=True)

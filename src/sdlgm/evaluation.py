@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from sdlgm.data import Rows
+from sdlgm.data import Samples
 from sdlgm.errors import DataError, TrainingError
 from sdlgm.models import SDLGM
 from sdlgm.nn import check_data
@@ -48,7 +48,7 @@ class Evaluation:
 
 def evaluate(
     model: SDLGM,
-    rows: Rows,
+    rows: Samples,
     *,
     importance_samples: int = 100,
     seed: int = 0,
@@ -117,7 +117,7 @@ def evaluate(
     )
 
 
-def check_rows(model: SDLGM, rows: Rows, what: str = "the data") -> None:
+def check_rows(model: SDLGM, rows: Samples, what: str = "the data") -> None:
     """Raise :class:`DataError` unless rows have the model's width and suit its likelihood."""
     rows.check(what)
     if rows.n_inputs != model.n_inputs:

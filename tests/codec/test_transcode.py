@@ -9,9 +9,11 @@ import torch
 
 from helpers import tiny_model
 from sdlgm.codec import decode_codes, decode_file, describe, encode_file, encode_rows, read_codes
+from sdlgm.coding import choose_codes
 from sdlgm.data import Rows
-from sdlgm.errors import CodeFileError, DataError
+from sdlgm.errors import CodeFileError, ConfigError, DataError
 from sdlgm.models import SavedModel
+from sdlgm.random import generator
 from sdlgm.training import Run
 
 
@@ -48,6 +50,25 @@ def test_codes_depend_on_the_seed_alone_and_modes_on_nothing(run: Run) -> None:
     assert torch.equal(codes(seed=1), codes(seed=1))
     assert not torch.equal(codes(seed=1), codes(seed=2))
     assert torch.equal(codes(choice="mode", seed=1), codes(choice="mode", seed=2, batch_size=7))
+
+
+def test_the_choice_of_codes_is_handed_on(run: Run, tmp_path: Path) -> None:
+    model, rows = run.saved.model, run.dataset.test.binarise("fixed", 0)
+    options = {"choice": "best", "candidates": 5, "max_active": 2}
+    encode_file(run.saved, rows, tmp_path / "c.parquet", seed=3, **options)  # type: ignore[arg-type]
+    written = torch.cat(list(read_codes(tmp_path / "c.parquet")[1]))
+    noise = generator(3, "evaluation codes")
+    expected = choose_codes(model, rows.values.float(), generator=noise, **options)  # type: ignore[arg-type]
+    assert torch.equal(written, expected)
+    assert (written > 0).sum(-1).max() == 2
+
+
+def test_an_impossible_choice_leaves_no_file(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="candidates must be at least 2"):
+        encode_file(
+            run.saved, run.dataset.test, tmp_path / "c.parquet", choice="best", candidates=1
+        )
+    assert not list(tmp_path.iterdir())
 
 
 def test_another_model_is_refused(run: Run, tmp_path: Path) -> None:

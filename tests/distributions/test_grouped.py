@@ -35,6 +35,36 @@ def test_closed_forms_equal_enumeration(
     assert q.support.check(codes).all()
 
 
+@pytest.mark.parametrize("spread", [0.3, 1.0, 4.0])
+@pytest.mark.parametrize(("features", "budget", "groups"), [(3, 4, 1), (4, 6, 2), (6, 3, 3)])
+@pytest.mark.parametrize("power", [1, 2])
+def test_no_code_is_nearer_to_the_mean_than_the_rounded_mean(
+    features: int, budget: int, groups: int, spread: float, power: int, generator: torch.Generator
+) -> None:
+    q = random_code(
+        generator, features=features, budget=budget, groups=groups, batch=(5,), spread=spread
+    )
+
+    def distance(codes: torch.Tensor) -> torch.Tensor:
+        """Over the counts of all features and of the closed slots of each group."""
+        off = q.split(codes - q.mean)
+        return torch.cat([off, off.sum(-1, keepdim=True)], -1).abs().pow(power).sum((-2, -1))
+
+    torch.testing.assert_close(distance(q.rounded_mean), distance(q.enumerate_support()).amin(0))
+    assert q.support.check(q.rounded_mean).all()
+
+
+def test_the_rounded_mean_of_one_slot_a_group_is_the_mode(generator: torch.Generator) -> None:
+    q = random_code(generator, features=12, budget=4, groups=4, batch=(50,))
+    assert torch.equal(q.rounded_mean, q.mode)
+
+
+def test_the_rounded_mean_uses_its_slots_where_the_mode_is_empty() -> None:
+    q = grouped_gated_multinomial(8, torch.zeros(1), torch.zeros(20))
+    assert q.mode.sum() == 0
+    assert q.rounded_mean.tolist() == [1.0] * 4 + [0.0] * 16
+
+
 def test_open_groups_of_one_slot_are_categoricals(generator: torch.Generator) -> None:
     logits = torch.randn(20 * 10, generator=generator)
     q = grouped_gated_multinomial(20, torch.full((20,), math.inf), logits)

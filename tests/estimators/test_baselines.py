@@ -55,7 +55,7 @@ def test_all_share_one_grammar(name: str, table: tuple[np.ndarray, np.ndarray]) 
     np.testing.assert_array_equal(again, mean)
     with pytest.raises(DataError, match="negative"):
         counter.fit(X, -y)
-    with pytest.raises(DataError, match="fitted on samples of"):
+    with pytest.raises(DataError, match="is expecting 6 features"):
         counter.predict(X[:, :2])
 
 

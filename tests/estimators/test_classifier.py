@@ -288,7 +288,7 @@ def test_grammar_of_scikit_learn(fitted):
         (np.ones((4, 2)), sp.csr_array(np.diag([1, 1, 3, 1])), r"is 3 at \[2, 2\]"),
         (np.ones((4, 2)), np.eye(3), "4 samples and Y has 3"),
         (np.ones((4, 2)), np.zeros((4, 3)), "nothing to learn"),
-        (np.ones((4, 2)), np.ones(4), "one column a label"),
+        (np.ones((4, 2)), np.array([0.5, 1, 2, 3]), "continuous.*MultiLabelBinarizer"),
         (np.ones((4, 2)), [["a", "b"]] * 4, "values of type"),
         (np.ones((4, 2, 2)), np.eye(4), r"rows \(n, features\)"),
     ],
@@ -344,7 +344,7 @@ def test_the_papers_own_form():
 
 def test_what_a_fitted_one_refuses(fitted):
     x, y = rows(20)
-    with pytest.raises(DataError, match="3 features, but the classifier was fitted on 6"):
+    with pytest.raises(DataError, match="3 features, but SDLGMClassifier is expecting 6"):
         fitted.predict(x[:, :3])
     with pytest.raises(ConfigError, match="k must be an integer from 1 to 4"):
         fitted.top_k(x, 5)

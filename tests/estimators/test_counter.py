@@ -284,7 +284,9 @@ def test_predicting_before_fitting_or_of_other_shapes_is_refused(
         SDLGMCounter("columns").predict_proba(np.zeros((2, 3)))
     X, y = rows(30)
     counter = SDLGMCounter(**{**QUICK, "epochs": 1}).fit(X, y)
-    with pytest.raises(DataError, match=r"of shape \(5,\), but the counter was fitted on .*\(6,\)"):
+    with pytest.raises(
+        DataError, match="X has 5 features, but SDLGMCounter is expecting 6 features"
+    ):
         counter.predict(X[:, :5])
     with pytest.raises(DataError, match="10 x 24; the counter was fitted on columns of 8 x 8"):
         column_counter.predict(np.zeros((2, 10, 24)))
@@ -303,7 +305,7 @@ def test_predicting_before_fitting_or_of_other_shapes_is_refused(
         ({"slots": "untied", "max_count": 17}, "for at most 16 of them; here there are 17"),
         ({"epochs": 0}, "epochs must be a positive integer, got 0"),
         ({"max_count": 2.5}, "max_count must be a positive integer or None, got 2.5"),
-        ({"random_state": None}, "random_state must be an integer of 0 or more, got None"),
+        ({"random_state": -1}, "random_state must be an integer of 0 or more, .* got -1"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
         ({"shift": -1.0}, "shift must be 0 or more"),
         ({"validation_fraction": 1.0}, "validation_fraction must lie in"),

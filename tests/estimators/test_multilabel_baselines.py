@@ -189,7 +189,7 @@ def test_data_that_are_refused(data) -> None:
         (lambda: model.fit(x, 2 * y), "0 and 1 only"),
         (lambda: model.fit(x, csr_array(2 * y)), "0 and 1 only"),
         (lambda: model.fit(x, y, sample_weight=-np.ones(160)), "160 finite numbers of 0 or more"),
-        (lambda: model.fit(x, y).predict(x[:, :2]), "X has 2 features, but .* fitted on 6"),
+        (lambda: model.fit(x, y).predict(x[:, :2]), "X has 2 features, but .* expecting 6"),
         (lambda: model.fit(x, y).score(x, y[:, :2]), "Y has 2 labels, but .* fitted on 4"),
     ):
         with pytest.raises(DataError, match=message):

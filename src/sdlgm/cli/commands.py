@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import inspect
 import json
+import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from jsonargparse import Namespace
 
 from sdlgm.cli.parser import Parser
 from sdlgm.cli.show import say, show_metrics
-from sdlgm.config import DataConfig, ModelConfig, TrainingConfig
+from sdlgm.config import Choice, DataConfig, ModelConfig, TrainingConfig
 from sdlgm.errors import SDLGMError
 
 __all__ = ["COMMANDS"]
@@ -152,7 +153,8 @@ def _encode_parser() -> Parser:
         "than the budget.",
         epilog="""examples:
   sdlgm encode runs/digits mnist-5k codes.parquet --split test
-  sdlgm encode runs/metrics new.csv codes.parquet --code mode""",
+  sdlgm encode runs/metrics new.csv codes.parquet --code mode
+  sdlgm encode runs/digits mnist-5k codes.parquet --code best --candidates 64 --max-active 10""",
     )
     parser.add_argument("run", help="Folder of the run.")
     parser.add_argument("data", help="A built-in data set, or a .csv, .parquet or .npy file.")
@@ -160,9 +162,18 @@ def _encode_parser() -> Parser:
     _add_split(parser, "all")
     parser.add_argument(
         "--code",
-        choices=("sample", "mode"),
+        choices=typing.get_args(Choice),
         default="sample",
-        help="Draw the code from the posterior, or take a most probable one.",
+        help="Draw the code from the posterior, take a most probable one, round the expected "
+        "counts, or take the best of several by what sample and code cost together.",
+    )
+    parser.add_argument("--candidates", type=int, default=16, help="Codes that best compares.")
+    parser.add_argument(
+        "--max_active",
+        type=int,
+        default=None,
+        help="Largest number of features in a code; the most probable ones stay. Default: the "
+        "budget.",
     )
     parser.add_argument("--seed", type=int, default=0, help="Source of bits and codes.")
     return parser
@@ -181,6 +192,8 @@ def _encode(options: Namespace) -> None:
             rows,
             options.out,
             choice=options.code,
+            candidates=options.candidates,
+            max_active=options.max_active,
             seed=options.seed,
             progress=lambda done: update(done, {}),
         )

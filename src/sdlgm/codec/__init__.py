@@ -3,7 +3,6 @@
 from sdlgm.codec.parquet import CodeFile, read_codes, write_codes
 from sdlgm.codec.transcode import (
     BATCH,
-    Choice,
     decode_codes,
     decode_file,
     describe,
@@ -13,7 +12,6 @@ from sdlgm.codec.transcode import (
 
 __all__ = [
     "BATCH",
-    "Choice",
     "CodeFile",
     "decode_codes",
     "decode_file",

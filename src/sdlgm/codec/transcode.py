@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from sdlgm.codec.parquet import CodeFile, read_codes, write_codes
+from sdlgm.coding import Choice, check_choice, choose_codes
 from sdlgm.data import Rows
 from sdlgm.evaluation import check_rows
 from sdlgm.models import SDLGM, SavedModel
 from sdlgm.random import generator
 
-__all__ = ["Choice", "decode_codes", "decode_file", "describe", "encode_file", "encode_rows"]
-
-Choice = Literal["sample", "mode"]
-"""``"sample"`` draws a code from the posterior, as in training; ``"mode"`` takes a most probable
-one, which suits one slot a group and is poor where many slots share one posterior."""
-
+__all__ = ["decode_codes", "decode_file", "describe", "encode_file", "encode_rows"]
 
 BATCH = 1000
 """Rows that are encoded at a time."""
@@ -32,18 +27,24 @@ def encode_rows(
     rows: Rows,
     *,
     choice: Choice = "sample",
+    candidates: int = 16,
+    max_active: int | None = None,
     seed: int = 0,
     batch_size: int = BATCH,
 ) -> Iterator[Tensor]:
     """Yield batches of codes, shape ``(b, K)``, of all rows in order.
 
-    One seed, one machine and one batch size give the same codes again.
+    Which code a row gets is told by ``choice``, ``candidates`` and ``max_active``, as in
+    :func:`sdlgm.coding.choose_codes`. One seed, one machine and one batch size give the same codes
+    again.
     """
     check_rows(model, rows)
+    check_choice(model, choice, candidates=candidates, max_active=max_active)
     bits, noise = generator(seed, "evaluation bits"), generator(seed, "evaluation codes")
     for x in rows.batches(batch_size, bits):
-        posterior = model.posterior(x)
-        yield posterior.mode if choice == "mode" else posterior.sample(generator=noise)
+        yield choose_codes(
+            model, x, choice, generator=noise, candidates=candidates, max_active=max_active
+        )
 
 
 @torch.no_grad()
@@ -64,14 +65,22 @@ def encode_file(
     path: Path | str,
     *,
     choice: Choice = "sample",
+    candidates: int = 16,
+    max_active: int | None = None,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> int:
-    """Encode rows into a Parquet file of codes, written atomically; return its number of rows."""
+    """Encode rows into a Parquet file of codes, written atomically; return its number of rows.
+
+    The options are those of :func:`encode_rows`.
+    """
+    batches = encode_rows(
+        saved.model, rows, choice=choice, candidates=candidates, max_active=max_active, seed=seed
+    )
 
     def counted() -> Iterator[Tensor]:
         done = 0
-        for codes in encode_rows(saved.model, rows, choice=choice, seed=seed):
+        for codes in batches:
             yield codes
             done += len(codes)
             if progress:

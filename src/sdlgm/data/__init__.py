@@ -5,6 +5,7 @@ from sdlgm.data.columns import digit_columns
 from sdlgm.data.files import read_rows, write_rows
 from sdlgm.data.multilabel import MULTILABEL, MultilabelDataset, load_multilabel
 from sdlgm.data.rows import Dataset, Rows
+from sdlgm.data.sparse import Samples, SparseRows
 
 __all__ = [
     "BUILT_IN",
@@ -12,6 +13,8 @@ __all__ = [
     "Dataset",
     "MultilabelDataset",
     "Rows",
+    "Samples",
+    "SparseRows",
     "digit_columns",
     "load_data",
     "load_multilabel",

@@ -114,3 +114,18 @@ def most_probable_counts(total_count: int, probs: Tensor) -> Tensor:
         best = (probs / (counts + 1)).argmax(-1, keepdim=True)
         counts.scatter_add_(-1, best, (rest > step).to(counts))
     return counts.to(probs)
+
+
+@torch.no_grad()
+def nearest_counts(total_count: int, probs: Tensor) -> Tensor:
+    """Round the mean of Multinomial(``total_count``; ``probs``) to counts of the same sum.
+
+    By largest remainders (Hamilton's method of apportionment), ties to the lower index.
+    """
+    shares = probs.double()
+    shares = total_count * shares / shares.sum(-1, keepdim=True)
+    counts = shares.floor()
+    rest = total_count - counts.sum(-1, keepdim=True)
+    order = (shares - counts).argsort(dim=-1, descending=True, stable=True)
+    place = torch.arange(probs.shape[-1], device=probs.device)
+    return counts.scatter_add_(-1, order, (place < rest).to(counts)).to(probs)

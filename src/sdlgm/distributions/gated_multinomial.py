@@ -18,6 +18,7 @@ from sdlgm.distributions._support import (
     enumerate_counts,
     log_softmax,
     most_probable_counts,
+    nearest_counts,
     over_batch,
 )
 from sdlgm.distributions.relaxed import RelaxedGatedMultinomial
@@ -161,6 +162,19 @@ class GatedMultinomial(Distribution):
         """
         counts = most_probable_counts(self.total_count, self.slot_log_probs.detach().exp())
         return counts[..., :-1]
+
+    @property
+    def rounded_mean(self) -> Tensor:
+        r"""The code that is nearest to the mean, shape ``(*batch, K)``.
+
+        The shares :math:`s = L_0 (\lambda\pi_1, \dots, \lambda\pi_K, 1 - \lambda)` of the
+        features and of "closed" are rounded down, and the slots that remain go one each to the
+        largest remainders (ties: the lower index). Of all codes this one minimises
+        :math:`\sum_i |n_i - s_i|^p` over the K + 1 counts, for each :math:`p \ge 1`. With one
+        slot it is the mode; where many slots share a flat posterior, and the mode is empty, it
+        still opens as many as are expected to be open, up to rounding.
+        """
+        return nearest_counts(self.total_count, self.slot_log_probs.detach().exp())[..., :-1]
 
     @property
     def presence_probs(self) -> Tensor:

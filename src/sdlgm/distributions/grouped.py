@@ -129,6 +129,11 @@ class Grouped(Distribution):
         return self.base.mode.flatten(-2)
 
     @property
+    def rounded_mean(self) -> Tensor:
+        """The code that is nearest to the mean, shape ``(*batch, K)``."""
+        return self._discrete.rounded_mean.flatten(-2)
+
+    @property
     def presence_probs(self) -> Tensor:
         """Probability that each feature is present, shape ``(*batch, K)``."""
         return self._discrete.presence_probs.flatten(-2)

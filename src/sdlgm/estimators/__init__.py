@@ -1,7 +1,7 @@
-"""The scikit-learn face: estimators with ``fit`` and ``predict``."""
+"""The scikit-learn face: estimators with ``fit``, ``predict`` and ``transform``."""
 
 from sdlgm.estimators._base import Counter
-from sdlgm.estimators._checks import EstimatorNotFittedError
+from sdlgm.estimators._validation import EstimatorNotFittedError
 from sdlgm.estimators.baselines import (
     ConstantCounter,
     ForestCounter,
@@ -13,6 +13,7 @@ from sdlgm.estimators.counter import SDLGMCounter
 from sdlgm.estimators.linear import LinearLabels
 from sdlgm.estimators.loading import load
 from sdlgm.estimators.multilabel_baselines import ConstantLabels, ForestLabels, MLPLabels
+from sdlgm.estimators.transformer import SDLGMTransformer
 
 __all__ = [
     "ConstantCounter",
@@ -26,6 +27,7 @@ __all__ = [
     "PoissonCounter",
     "SDLGMClassifier",
     "SDLGMCounter",
+    "SDLGMTransformer",
     "SoftmaxCounter",
     "load",
 ]

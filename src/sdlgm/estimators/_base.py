@@ -9,17 +9,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils import Tags, TargetTags
 from torch import Tensor, nn
 
 from sdlgm.errors import ConfigError
-from sdlgm.estimators._checks import (
-    EstimatorNotFittedError,
-    check_counts,
-    check_inputs,
-    check_like_training,
-)
+from sdlgm.estimators._checks import check_counts, check_like_training
 from sdlgm.estimators._heads import Head
 from sdlgm.estimators._training import Augmentation, Schedule, apply, train_counter
+from sdlgm.estimators._validation import (
+    EstimatorNotFittedError,
+    pad_rows,
+    validate_samples,
+    validate_seed,
+    validate_weights,
+)
 from sdlgm.estimators._views import views
 from sdlgm.nn import data_statistics, linear, mlp
 from sdlgm.nn.convolutional import ColumnEncoder, convolutions
@@ -34,9 +37,23 @@ Encoder = Literal["mlp", "conv", "columns"]
 class Counter(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """What every counter can do: fit counts, predict them, and be scored."""
 
+    def __sklearn_tags__(self) -> Tags:
+        """Say that y is a table of counts, and that X may be rows, sparse too, or images.
+
+        A counter is neither scikit-learn's classifier, of one class a column, nor its regressor,
+        of real numbers: it has no ``estimator_type``.
+        """
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.three_d_array = True
+        tags.target_tags = TargetTags(
+            required=True, two_d_labels=True, multi_output=True, single_output=False
+        )
+        return tags
+
     @abstractmethod
-    def fit(self, X: Any, y: Any) -> Self:  # noqa: N803 (scikit-learn's name)
-        """Learn from samples and their counts."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803 (scikit-learn's)
+        """Learn from samples, their counts and weights."""
 
     @abstractmethod
     def predict_mean(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
@@ -46,28 +63,43 @@ class Counter(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         """Predict integers of shape ``(n, K)``: here the expected counts, rounded."""
         return np.rint(self.predict_mean(X)).astype(np.int64)
 
-    def score(self, X: Any, y: Any) -> float:  # noqa: N803
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
         """Share of the samples all of whose K counts :meth:`predict` gets right, from 0 to 1."""
-        counts, _ = check_counts(y, len(np.asarray(X)), None)
-        return float((self.predict(X) == counts.numpy()).all(1).mean())
+        predicted = self.predict(X)
+        counts, _ = check_counts(y, len(predicted), None)
+        weights = validate_weights(sample_weight, len(predicted))
+        return float(np.average((predicted == counts.numpy()).all(1), weights=weights))
 
-    def _fit_checked(self, X: Any, y: Any, max_count: int | None) -> tuple[Tensor, Tensor]:  # noqa: N803
-        """Check the training data and keep what predictions need to know of them."""
+    def _fit_checked(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        sample_weight: Any,
+        max_count: int | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Check the training data and keep what predictions need to know of them.
+
+        Samples of weight 0 are dropped; the weights returned have a mean of 1.
+        """
         if max_count is not None and (not isinstance(max_count, int) or max_count < 1):
             raise ConfigError(f"max_count must be a positive integer or None, got {max_count!r}.")
-        inputs = check_inputs(X)
-        counts, self.max_count_ = check_counts(y, len(inputs), max_count)
+        inputs = validate_samples(self, X, reset=True)
+        weights = validate_weights(sample_weight, len(inputs))
+        counts, _ = check_counts(y, len(inputs), max_count)
+        kept = torch.from_numpy(weights > 0)
+        inputs, counts = inputs[kept], counts[kept]
+        weights = weights[weights > 0]
+        self.max_count_ = max_count or max(1, int(counts.sum(1).max()))
         self.sample_shape_ = tuple(inputs.shape[1:])
-        self.n_features_in_ = int(np.prod(self.sample_shape_))
         self.n_classes_ = counts.shape[1]
-        return inputs, counts
+        return inputs, counts, torch.from_numpy(weights / weights.mean()).float()
 
     def _inputs(self, X: Any, column_width: int | None = None) -> Tensor:  # noqa: N803
         """Check samples to predict for."""
         if not hasattr(self, "sample_shape_"):
             name = type(self).__name__
             raise EstimatorNotFittedError(f"This {name} is not fitted yet: call fit(X, y) first.")
-        inputs = check_inputs(X)
+        inputs = validate_samples(self, X, reset=False)
         check_like_training(inputs, self.sample_shape_, column_width)
         return inputs
 
@@ -94,7 +126,7 @@ class NetworkCounter(Counter):
         test_shift: int = 0,
         validation_fraction: float = 0.0,
         patience: int | None = None,
-        random_state: int = 0,
+        random_state: int | np.random.RandomState | None = 0,
         progress: bool = True,
     ) -> None:
         self.encoder = encoder
@@ -124,15 +156,19 @@ class NetworkCounter(Counter):
     def _make_head(self, features: int, budget: int) -> Head:
         """Return the likelihood of counts."""
 
-    def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
         """Fit by maximum likelihood of the counts.
 
         Parameters
         ----------
         X
-            Rows ``(n, features)`` or images ``(n, height, width)``, of any scale.
+            Rows ``(n, features)``, dense, sparse (made dense) or of a frame, or images
+            ``(n, height, width)``, of any scale.
         y
             Counts ``(n, K)``, whole numbers with row sums of at most ``max_count``.
+        sample_weight
+            Weight of each sample's log-likelihood; only their ratios count, and a sample of weight
+            0 is as good as none.
 
         Raises
         ------
@@ -144,19 +180,21 @@ class NetworkCounter(Counter):
             If the loss is not finite.
         """
         self._check_parameters()
-        inputs, counts = self._fit_checked(X, y, self._budget())
+        self.seed_ = validate_seed(self.random_state)
+        inputs, counts, weights = self._fit_checked(X, y, sample_weight, self._budget())
         self._check_images()
         head = self._make_head(self.n_classes_, self.max_count_)
         network = self._make_network(inputs, head)
         held = None
         if self.validation_fraction:
             share = max(1, round(self.validation_fraction * len(inputs)))
-            order = torch.randperm(len(inputs), generator=generator(self.random_state, "held out"))
-            held = (inputs[order[:share]], counts[order[:share]])
-            inputs, counts = inputs[order[share:]], counts[order[share:]]
+            order = torch.randperm(len(inputs), generator=generator(self.seed_, "held out"))
+            first, rest = order[:share], order[share:]
+            held = (inputs[first], counts[first], weights[first])
+            inputs, counts, weights = inputs[rest], counts[rest], weights[rest]
         schedule = Schedule(
             self.epochs, self.batch_size, self.learning_rate, self.weight_decay, self.patience,
-            self.random_state,
+            self.seed_,
         )  # fmt: skip
         with progress_bar("fitting", self.epochs, self.progress) as update:
             self.history_ = train_counter(
@@ -164,12 +202,14 @@ class NetworkCounter(Counter):
                 head,
                 inputs,
                 counts,
+                weights,
                 schedule,
                 augmentation=self._make_augmentation(),
                 validation=held,
                 on_epoch=lambda epoch, loss: update(epoch, {"loss": loss}),
             )
         self.head_, self.network_ = head, network
+        self.n_iter_ = len(self.history_)
         return self
 
     def predict(self, X: Any) -> NDArray[np.int64]:  # noqa: N803
@@ -199,17 +239,19 @@ class NetworkCounter(Counter):
         fitted_columns = self.encoder == "columns" and hasattr(self, "sample_shape_")
         width = self.sample_shape_[1] // self.columns if fitted_columns else None
         inputs = self._inputs(X, width)
+        number, inputs = len(inputs), pad_rows(inputs)
         if self.orders == 1 and not self.test_shift:
-            return apply(self.network_, inputs)
+            return apply(self.network_, inputs)[:number]
         columns = inputs.shape[2] // width if width else self.columns
         copies = views(
             inputs,
             columns if self._parted or self.orders > 1 else 1,
             orders=self.orders,
             shift=self.test_shift,
-            seed=self.random_state,
+            seed=self.seed_,
         )
-        return self.head_.average(torch.stack([apply(self.network_, copy) for copy in copies]))
+        outputs = torch.stack([apply(self.network_, copy) for copy in copies])
+        return self.head_.average(outputs)[:number]
 
     def _check_parameters(self) -> None:
         if self.encoder not in ("mlp", "conv", "columns"):
@@ -218,10 +260,9 @@ class NetworkCounter(Counter):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigError(f"{name} must be a positive integer, got {value!r}.")
-        for name in ("random_state", "test_shift"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ConfigError(f"{name} must be an integer of 0 or more, got {value!r}.")
+        shift = self.test_shift
+        if isinstance(shift, bool) or not isinstance(shift, int) or shift < 0:
+            raise ConfigError(f"test_shift must be an integer of 0 or more, got {shift!r}.")
         for name in ("shift", "rotation", "weight_decay"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)!r}.")
@@ -272,7 +313,7 @@ class NetworkCounter(Counter):
 
     def _make_network(self, inputs: Tensor, head: Head) -> nn.Module:
         """Return a network of centred and scaled inputs to the head's outputs."""
-        source = generator(self.random_state, "initial weights")
+        source = generator(self.seed_, "initial weights")
         scaling = _Scaling(inputs)
         if self.encoder == "mlp":
             trunk: nn.Module = nn.Sequential(

@@ -1,51 +1,18 @@
-"""What an estimator asks of the data it gets, and how it says so."""
+"""What a counter asks of counts, and of images that are like those of its training."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
-from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
-from sdlgm.errors import DataError, SDLGMError
+from sdlgm.errors import DataError
+from sdlgm.estimators._validation import as_array, as_numbers
 
-__all__ = ["EstimatorNotFittedError", "check_counts", "check_inputs", "check_like_training"]
-
-
-class EstimatorNotFittedError(SDLGMError, NotFittedError):  # type: ignore[misc]
-    """A prediction was asked of an estimator that has learned nothing yet."""
-
-
-def check_inputs(x: Any) -> Tensor:
-    """Return inputs as a tensor ``(n, D)`` or ``(n, h, w)``: bytes as they are, else float32.
-
-    Raises
-    ------
-    DataError
-        If they are neither rows nor images of finite numbers; the first gap is named.
-    """
-    values = np.asarray(x)
-    if values.dtype == bool:
-        values = values.astype(np.uint8)
-    if values.dtype.kind not in "iuf":
-        raise DataError(f"X must hold numbers, got values of type {values.dtype}.")
-    if values.ndim not in (2, 3) or 0 in values.shape:
-        raise DataError(
-            "X must be rows (n, features) or images (n, height, width), got shape "
-            f"{values.shape}. One sample alone is X[None]."
-        )
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        bad = np.argwhere(~np.isfinite(values))
-        place = ", ".join(map(str, bad[0]))
-        raise DataError(
-            f"X has {len(bad)} values that are not finite, the first ({values[tuple(bad[0])]}) at "
-            f"[{place}]. Drop or fill such samples first."
-        )
-    if values.dtype != np.uint8:
-        values = values.astype(np.float32)
-    return torch.from_numpy(np.ascontiguousarray(values))
+__all__ = ["check_counts", "check_like_training"]
 
 
 def check_counts(y: Any, samples: int, max_count: int | None) -> tuple[Tensor, int]:
@@ -57,7 +24,9 @@ def check_counts(y: Any, samples: int, max_count: int | None) -> tuple[Tensor, i
         If they are no table of one row a sample, not whole, negative, or over the budget; the
         first such row is named.
     """
-    values = np.asarray(y)
+    if y is None:
+        raise DataError("A counter requires y to be passed, but the target y is None.")
+    values = as_numbers(as_array(y.toarray() if sp.issparse(y) else y))
     if values.ndim != 2 or values.shape[1] < 1:
         raise DataError(
             f"y must be counts of shape (n, K), one column a class, got shape {values.shape}."

@@ -7,16 +7,18 @@ from typing import Any, get_args
 import numpy as np
 import scipy.sparse as sp
 import torch
+from numpy.typing import NDArray
+from sklearn.utils.class_weight import compute_sample_weight
 from torch import Tensor
 
 from sdlgm.errors import ConfigError
 from sdlgm.estimators.decisions import ThresholdRule
 
-__all__ = ["check_parameters", "label_weights"]
+__all__ = ["check_parameters", "class_sample_weight", "label_weights"]
 
 COUNTS = ("bins", "members", "epochs", "batch_size", "slots", "max_labels", "patience")
 MAY_BE_NONE = ("slots", "max_labels", "patience")
-ZERO_OR_MORE = ("random_state", "min_labels", "latent_features", "latent_slots", "folds")
+ZERO_OR_MORE = ("min_labels", "latent_features", "latent_slots", "folds")
 SHARES = ("dropout", "input_dropout")
 NOT_NEGATIVE = ("input_noise", "elbo_weight", "weight_decay")
 POSITIVE = ("learning_rate", "temperature")
@@ -75,7 +77,29 @@ def _check_threshold(threshold: Any) -> None:
         raise ConfigError(f"threshold must lie from 0 to 1, got {threshold!r}.")
 
 
-def label_weights(class_weight: Any, labels: sp.csr_array) -> Tensor | None:
+def class_sample_weight(class_weight: Any, y: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the weight of samples of one class each, shape ``(n,)``, as scikit-learn does.
+
+    Raises
+    ------
+    ConfigError
+        If it is not ``None``, ``"balanced"``, a dictionary or one number a class.
+    """
+    if not (class_weight is None or isinstance(class_weight, str | dict)):
+        classes, given = np.unique(y), np.ravel(class_weight)
+        if len(given) != len(classes):
+            raise ConfigError(
+                f"class_weight must hold one number for each of the {len(classes)} classes, got "
+                f"{class_weight!r}."
+            )
+        class_weight = dict(zip(classes.tolist(), given.tolist(), strict=True))
+    try:
+        return compute_sample_weight(class_weight, y)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def label_weights(class_weight: Any, labels: sp.csr_array, classes: NDArray[Any]) -> Tensor | None:
     """Return the weight of each label, shape ``(K,)``, or ``None`` for 1.
 
     ``"balanced"`` is ``n / (2 n_k)`` of labels that ``n_k`` of ``n`` samples have (at least one),
@@ -84,7 +108,7 @@ def label_weights(class_weight: Any, labels: sp.csr_array) -> Tensor | None:
     Raises
     ------
     ConfigError
-        If they are not ``None``, ``"balanced"`` or K positive numbers.
+        If they are not ``None``, ``"balanced"``, a dictionary or K positive numbers.
     """
     if class_weight is None:
         return None
@@ -98,6 +122,8 @@ def label_weights(class_weight: Any, labels: sp.csr_array) -> Tensor | None:
         there = np.bincount(labels.indices, minlength=number).clip(1)
         weights = samples / there
         weights = weights / weights.mean()
+    elif isinstance(class_weight, dict):
+        weights = np.array([class_weight.get(name, 1.0) for name in classes.tolist()], np.float64)
     else:
         weights = np.asarray(class_weight, np.float64)
     if weights.shape != (number,) or not (np.isfinite(weights) & (weights > 0)).all():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,51 +11,12 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from torch import Tensor
 
-from sdlgm.errors import ConfigError, DataError, ModelFileError
-from sdlgm.estimators._checks import check_inputs
+from sdlgm.errors import ConfigError, ModelFileError
+from sdlgm.estimators._validation import Table
 
-__all__ = ["InputScaling", "Inputs", "check_rows", "take_rows"]
+__all__ = ["InputScaling", "Inputs", "take_rows"]
 
 InputScaling = Literal["standard", "quantile", "bins", "none"]
-Table: TypeAlias = Any
-"""Checked rows ``(n, D)``: an array, or ``scipy.sparse.csr_array``, which has no types."""
-
-
-def check_rows(
-    X: Any,  # noqa: N803 (scikit-learn's name)
-    features: int | None = None,
-    dtype: type[np.floating[Any]] = np.float32,
-) -> Table:
-    """Return rows, dense or CSR as they came.
-
-    Raises
-    ------
-    DataError
-        If they are no table of finite numbers, or not of the width ``features``.
-    """
-    sparse = sp.issparse(X)
-    if not sparse and check_inputs(X).dim() != 2:
-        raise DataError(f"X must be rows (n, features), got shape {np.shape(X)}.")
-    with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and refused
-        rows: Table = sp.csr_array(X, dtype=dtype) if sparse else np.asarray(X).astype(dtype)
-    if 0 in rows.shape:
-        raise DataError(f"X must be rows (n, features), got shape {rows.shape}.")
-    values = rows.data if sparse else rows
-    if not np.isfinite(values).all():
-        bad = np.argwhere(~np.isfinite(values))
-        place = tuple(map(int, bad[0]))
-        if sparse:
-            row = int(np.searchsorted(rows.indptr, place[0], side="right")) - 1
-            place = (row, int(rows.indices[place[0]]))
-        raise DataError(
-            f"X has {len(bad)} values that are not finite, the first ({values[tuple(bad[0])]}) at "
-            f"[{place[0]}, {place[1]}]. Drop or fill such samples first."
-        )
-    if features is not None and rows.shape[1] != features:
-        raise DataError(
-            f"X has {rows.shape[1]} features, but the classifier was fitted on {features}."
-        )
-    return rows
 
 
 def take_rows(rows: Table, index: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from sdlgm.errors import ConfigError
 from sdlgm.estimators._label_network import LabelNetwork, LabelTraining
 from sdlgm.estimators.decisions import ThresholdRule, apply_threshold, choose_threshold
 
-__all__ = ["choose_held_out", "count_law", "decide", "mean_presence"]
+__all__ = ["choose_held_out", "class_proba", "count_law", "decide", "mean_presence"]
 
 MAX_CELLS = 100_000_000
 """Held-out probabilities that may be kept to choose a threshold that needs them all."""
@@ -23,6 +23,12 @@ MAX_CELLS = 100_000_000
 def mean_presence(absent: Tensor) -> Tensor:
     """Probabilities ``(b, K)`` from the members' log-probabilities of absence."""
     return -torch.expm1(absent.double()).mean(0)
+
+
+def class_proba(absent: Tensor) -> Tensor:
+    """Probabilities ``(b, K)`` where a sample has one label: those of labels over their sum."""
+    present = mean_presence(absent).clamp_min(1e-30)
+    return present / present.sum(-1, keepdim=True)
 
 
 def decide(
@@ -44,8 +50,6 @@ def choose_held_out(
     network: LabelNetwork, training: LabelTraining, rule: ThresholdRule, low: int, high: int
 ) -> float | NDArray[np.float64]:
     """Choose the threshold on probabilities of rows by members that never saw them.
-
-    Rows without weight have no say.
 
     Raises
     ------

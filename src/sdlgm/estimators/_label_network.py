@@ -14,9 +14,10 @@ from torch import Tensor
 
 from sdlgm.distributions import GatedMultinomial
 from sdlgm.errors import DataError
-from sdlgm.estimators._inputs import Inputs, Table, take_rows
+from sdlgm.estimators._inputs import Inputs, take_rows
 from sdlgm.estimators._labels import ActiveLabels
 from sdlgm.estimators._training import Schedule, optimise
+from sdlgm.estimators._validation import Table, pad_rows
 from sdlgm.label_objectives import (
     LabelLikelihood,
     absence,
@@ -193,26 +194,28 @@ class LabelNetwork:
         for start in range(0, rows.shape[0], block):
             index = np.arange(start, min(start + block, rows.shape[0]))
             x, _ = self.scaling(take_rows(rows, index))
+            x = pad_rows(x)
             code = self.model(x.expand(config.members, *x.shape))
             if self.likelihood == "relaxed":
                 logits = code.gate_logits / self.temperature
                 features = code.feature_logits / self.temperature
                 code = GatedMultinomial(config.slots, logits, features, validate_args=False)
-            yield torch.from_numpy(index), code.absence_log_probs[..., : config.labels]
+            absent = code.absence_log_probs[:, : len(index), : config.labels]
+            yield torch.from_numpy(index), absent
 
     def held_out(
         self, training: LabelTraining
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
         """Yield rows and probabilities of labels by the members that did not learn from them.
 
-        Rows without weight, or that every member learned from, are left out.
+        Rows that every member learned from are left out.
         """
         for index, absent in self.absences(training.rows):
             held = training.members.held[:, index].double()
             number = held.sum(0)
             weight = held / number.clamp_min(1)
             mean = torch.einsum("mb,mbk->bk", weight, -torch.expm1(absent.double()))
-            some = (number > 0) & (training.sample_weight[index] > 0)
+            some = number > 0
             yield index[some].numpy(), mean[some].numpy()
 
 

@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
+from sklearn.exceptions import DataConversionWarning
+from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
 from sdlgm.errors import DataError
+from sdlgm.estimators._validation import as_array, as_numbers
 
-__all__ = ["ActiveLabels", "check_labels", "row_weights"]
+__all__ = ["ActiveLabels", "Targets", "check_labels", "check_targets"]
 
 
 def check_labels(
     Y: Any,  # noqa: N803 (scikit-learn's name)
     samples: int,
-    max_labels: int | None,
-) -> tuple[sp.csr_array, int]:
-    """Return labels as CSR ``(n, K)`` of ones, and the budget they keep (default: their most).
+) -> sp.csr_array:
+    """Return labels as CSR ``(n, K)`` of ones.
 
     Raises
     ------
     DataError
-        If they are no table of 0 and 1 with one row a sample, or a row has more than
-        ``max_labels``; the first fault is named.
+        If they are no table of 0 and 1 with one row a sample; the first fault is named.
     """
     sparse = sp.issparse(Y)
-    values = Y if sparse else np.asarray(Y)
+    values = Y if sparse else as_numbers(as_array(Y))
     if values.ndim != 2 or values.shape[1] < 1:
         raise DataError(
             f"Y must be 0 and 1 of shape (n, K), one column a label, got shape {values.shape}."
@@ -50,7 +53,68 @@ def check_labels(
             f"{table.data[place]} "
             f"at [{row}, {table.indices[place]}]. For counts there is SDLGMCounter."
         )
-    numbers = np.diff(table.indptr)
+    return table.astype(np.int8)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a classifier is to learn: sets of labels, or one class a sample."""
+
+    table: sp.csr_array
+    """Labels ``(n, K)`` of ones."""
+    classes: NDArray[Any]
+    """Names of the K columns."""
+    multilabel: bool
+    """Whether a sample may have other numbers of labels than one."""
+
+    def budget(self, max_labels: int | None, kept: NDArray[np.bool_]) -> int:
+        """Return the most labels of a sample, of those that are kept.
+
+        Raises
+        ------
+        DataError
+            If that is none, or over ``max_labels``.
+        """
+        return _budget(self.table, max_labels, kept) if self.multilabel else 1
+
+
+def check_targets(y: Any, samples: int) -> Targets:
+    """Read labels: a table of 0 and 1, or one class a sample as ``(n,)`` or ``(n, 1)``.
+
+    Raises
+    ------
+    DataError
+        If they are neither, or not one row a sample.
+    """
+    if y is None:
+        raise DataError("This classifier requires y to be passed, but the target y is None.")
+    values = y if sp.issparse(y) else as_array(y)
+    if not sp.issparse(values) and values.ndim == 2 and values.shape[1] == 1:
+        warnings.warn(
+            "A column-vector y was passed when a 1d array was expected: it is read as one class a "
+            "sample.",
+            DataConversionWarning,
+            stacklevel=3,
+        )
+        values = values.ravel()
+    if values.ndim != 1:
+        table = check_labels(values, samples)
+        names = [str(name) for name in getattr(y, "columns", range(table.shape[1]))]
+        named = hasattr(y, "columns") and all(isinstance(name, str) for name in y.columns)
+        return Targets(table, np.array(names) if named else np.arange(table.shape[1]), True)
+    if len(values) != samples:
+        raise DataError(f"X has {samples} samples and y has {len(values)} classes.")
+    try:
+        check_classification_targets(values)
+    except ValueError as error:
+        raise DataError(f"{error} For sets of labels there is MultiLabelBinarizer.") from error
+    classes, codes = np.unique(values, return_inverse=True)
+    one = (np.ones(samples, np.int8), codes, np.arange(samples + 1))
+    return Targets(sp.csr_array(one, shape=(samples, len(classes))), classes, False)
+
+
+def _budget(table: sp.csr_array, max_labels: int | None, kept: NDArray[np.bool_]) -> int:
+    numbers = np.diff(table.indptr) * kept
     largest = int(numbers.max(initial=0))
     if largest == 0:
         raise DataError("No sample in Y has any label: there is nothing to learn.")
@@ -59,24 +123,7 @@ def check_labels(
             f"Y[{int(numbers.argmax())}] has {largest} labels, over the budget max_labels = "
             f"{max_labels}. Raise max_labels to {largest} or more, or leave it out."
         )
-    return table.astype(np.int8), max_labels or largest
-
-
-def row_weights(sample_weight: Any, samples: int) -> NDArray[np.float64]:
-    """Return the weight of each sample over their mean, shape ``(n,)``.
-
-    Raises
-    ------
-    DataError
-        If there is not one finite number of 0 or more a sample, or they are all 0.
-    """
-    weights = np.ones(samples) if sample_weight is None else np.asarray(sample_weight, np.float64)
-    if weights.shape != (samples,) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
-        raise DataError(
-            f"sample_weight must be {samples} finite numbers of 0 or more, not all 0, got shape "
-            f"{weights.shape}."
-        )
-    return weights / weights.mean()
+    return max_labels or largest
 
 
 class ActiveLabels:

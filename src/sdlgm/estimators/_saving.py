@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import sdlgm
 from sdlgm.errors import ConfigError, ModelFileError, SDLGMError
-from sdlgm.estimators._checks import EstimatorNotFittedError
+from sdlgm.estimators._validation import EstimatorNotFittedError
 from sdlgm.estimators._values import pack, unpack
 from sdlgm.models import check_tensors
 from sdlgm.storage import read_described, read_description, write_described
@@ -39,8 +39,8 @@ class Saved:
 
     _network_attributes: ClassVar[tuple[str, ...]] = ("network_",)
     """Fitted attributes that the two hooks store, the network first."""
-    _passing: ClassVar[tuple[str, ...]] = ("_metadata_request",)
-    """Attributes that belong to the pipeline around an estimator, and are not stored."""
+    _passing: ClassVar[tuple[str, ...]] = ("_metadata_request", "_adam")
+    """Attributes that are not stored: requests of a pipeline, moments of the optimiser."""
 
     @abstractmethod
     def _describe_network(self) -> tuple[dict[str, Any], nn.Module]:

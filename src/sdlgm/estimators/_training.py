@@ -77,10 +77,11 @@ def train_counter(
     head: Head,
     inputs: Tensor,
     counts: Tensor,
+    weights: Tensor,
     schedule: Schedule,
     *,
     augmentation: Augmentation | None = None,
-    validation: tuple[Tensor, Tensor] | None = None,
+    validation: tuple[Tensor, Tensor, Tensor] | None = None,
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> list[dict[str, float]]:
     """Fit a network in place by maximum likelihood; return the mean loss of each epoch.
@@ -91,13 +92,13 @@ def train_counter(
         Maps float32 inputs ``(b, ...)`` to outputs ``(b, *head.outputs)``.
     head
         The likelihood of counts.
-    inputs, counts
-        Training samples ``(n, ...)`` and counts ``(n, K)``.
+    inputs, counts, weights
+        Training samples ``(n, ...)``, counts ``(n, K)`` and weights ``(n,)`` of a mean of 1.
     schedule, augmentation
         How to train, and how to change images on the way.
     validation
-        Samples and counts on which the likelihood is followed; the weights of the best epoch are
-        kept.
+        Samples, counts and weights on which the likelihood is followed; the network of the best
+        epoch is kept.
     on_epoch
         Called with the number of epochs done and the last loss, for a progress display.
 
@@ -113,11 +114,12 @@ def train_counter(
         x = inputs[index].to(torch.float32)
         if augmentation is not None:
             x = augmentation(x, generator(schedule.seed, "augmentation", step))
-        return -head.log_prob(network(x), counts[index].to(x)).mean()
+        return -(head.log_prob(network(x), counts[index].to(x)) * weights[index]).mean()
 
     def validate() -> float:
-        outputs = apply(network, validation[0])  # type: ignore[index]
-        return -float(head.log_prob(outputs, validation[1].float()).mean())  # type: ignore[index]
+        held, truth, shares = validation  # type: ignore[misc]
+        each = head.log_prob(apply(network, held), truth.float())
+        return -float((each * shares).sum() / shares.sum())
 
     return optimise(
         network,

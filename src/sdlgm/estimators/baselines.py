@@ -26,13 +26,14 @@ class ConstantCounter(Counter):
     def __init__(self, max_count: int | None = None) -> None:
         self.max_count = max_count
 
-    def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
         """Take the means of y; X is only checked."""
-        _, counts = self._fit_checked(X, y, self.max_count)
-        values = counts.numpy()
-        self.mean_ = values.mean(0)
-        self.presence_ = (values > 0).mean(0)
-        self.total_ = np.bincount(values.sum(1), minlength=self.max_count_ + 1) / len(values)
+        _, counts, weights = self._fit_checked(X, y, sample_weight, self.max_count)
+        values, weight = counts.numpy(), weights.double().numpy()
+        self.mean_ = np.average(values, axis=0, weights=weight)
+        self.presence_ = np.average(values > 0, axis=0, weights=weight)
+        totals = np.bincount(values.sum(1), weight, minlength=self.max_count_ + 1)
+        self.total_ = totals / weight.sum()
         return self
 
     def predict_mean(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
@@ -89,14 +90,14 @@ class ForestCounter(Counter):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
         """Grow the trees on flattened samples."""
         from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
         if self.kind not in ("random", "extra"):
             raise ConfigError(f"kind must be 'random' or 'extra', got {self.kind!r}.")
         grown = RandomForestRegressor if self.kind == "random" else ExtraTreesRegressor
-        inputs, counts = self._fit_checked(X, y, self.max_count)
+        inputs, counts, weights = self._fit_checked(X, y, sample_weight, self.max_count)
         self.forest_ = grown(
             n_estimators=self.n_estimators,
             max_features=self.max_features,
@@ -104,7 +105,8 @@ class ForestCounter(Counter):
             random_state=self.random_state,
             n_jobs=self.n_jobs,
         )
-        self.forest_.fit(inputs.flatten(1).numpy(), counts.numpy())
+        weighted = {} if sample_weight is None else {"sample_weight": weights.numpy()}
+        self.forest_.fit(inputs.flatten(1).numpy(), counts.numpy(), **weighted)
         return self
 
     def predict_mean(self, X: Any) -> NDArray[np.float64]:  # noqa: N803

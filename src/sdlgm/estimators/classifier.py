@@ -9,22 +9,35 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import accuracy_score
+from sklearn.utils import Tags
 from torch import Tensor, nn
 
 from sdlgm.config import Activation
 from sdlgm.errors import ConfigError
-from sdlgm.estimators._classifier_checks import check_parameters, label_weights
-from sdlgm.estimators._inputs import Inputs, InputScaling, Table, check_rows
-from sdlgm.estimators._label_decisions import choose_held_out, count_law, decide, mean_presence
+from sdlgm.estimators._classifier_checks import (
+    check_parameters,
+    class_sample_weight,
+    label_weights,
+)
+from sdlgm.estimators._inputs import Inputs, InputScaling
+from sdlgm.estimators._label_decisions import (
+    choose_held_out,
+    class_proba,
+    count_law,
+    decide,
+    mean_presence,
+)
 from sdlgm.estimators._label_network import (
     LabelNetwork,
     LabelTraining,
     MemberRows,
     input_statistics,
 )
-from sdlgm.estimators._labels import check_labels, row_weights
+from sdlgm.estimators._labels import check_targets
 from sdlgm.estimators._sharing import Shared
 from sdlgm.estimators._training import Schedule
+from sdlgm.estimators._validation import Table, validate_rows, validate_seed, validate_weights
 from sdlgm.estimators.decisions import ThresholdRule
 from sdlgm.estimators.multilabel import MultilabelClassifier
 from sdlgm.label_objectives import LabelLikelihood
@@ -53,6 +66,9 @@ class SDLGMClassifier(Shared, MultilabelClassifier):
     - ``variant="conditional"``: the code has labels and ``latent_features`` that nobody observes;
       the encoder is :math:`q(y, z \mid x)` and the decoder explains x from both.
 
+    Where y is one class a sample, ``(n,)``, the set has one label, and the probabilities of the
+    labels are divided by their sum; ``threshold``, ``min_labels`` and ``max_labels`` have no say.
+
     All predict by the encoder. Several members, networks of one shape fitted side by side, are one
     classifier: its probabilities are their mean. Each leaves out a fold of the rows, on which the
     threshold is chosen and training can be stopped, so that no second fit is needed.
@@ -79,7 +95,8 @@ class SDLGMClassifier(Shared, MultilabelClassifier):
         :func:`~sdlgm.estimators.decisions.choose_threshold`.
     class_weight
         Weight of each label's part of the likelihood: ``None``, ``"balanced"`` (by the inverse of
-        its frequency) or one number a label.
+        its frequency), one number a label or a dictionary by ``classes_``. Where y is one class a
+        sample: weight of the samples of each class.
     inputs, bins
         ``"standard"`` (z-scores; of sparse X no centring), ``"quantile"`` (normal quantiles of
         ranks, for heavy-tailed features), ``"bins"`` (each feature as ``bins`` piecewise linear
@@ -104,8 +121,9 @@ class SDLGMClassifier(Shared, MultilabelClassifier):
     patience
         End after so many epochs without a better likelihood of held-out rows, and keep the best.
     random_state
-        Source of all randomness: two fits with one ``random_state`` are equal in every bit (on one
-        machine's CPU, with as many threads).
+        Source of all randomness: two fits with one integer are equal in every bit (on one machine's
+        CPU, with as many threads). From a ``RandomState`` a seed is drawn; ``None`` takes a fresh
+        one. No global state is touched.
     progress
         Show a bar on standard error.
 
@@ -113,10 +131,18 @@ class SDLGMClassifier(Shared, MultilabelClassifier):
     ----------
     max_labels_
         The budget.
+    classes_
+        Names of the labels: the classes, the columns of a frame y, or ``0 .. K - 1``.
+    multilabel_
+        Whether y was a table of labels, not one class a sample.
+    seed_
+        The integer that ``random_state`` came to.
+    n_iter_
+        Number of epochs.
     threshold_
-        A number, or one a label.
-    n_labels_, n_features_in_
-        K and D.
+        A number, or one a label; 0 where y is one class a sample.
+    n_labels_, n_features_in_, feature_names_in_
+        K and D; names of the features, if X was a frame that has some.
     history_
         Mean loss (nats) of each epoch, and that of held-out rows if they are followed.
     network_
@@ -165,7 +191,7 @@ class SDLGMClassifier(Shared, MultilabelClassifier):
         learning_rate: float = 3e-3,
         weight_decay: float = 1e-2,
         patience: int | None = None,
-        random_state: int = 0,
+        random_state: int | np.random.RandomState | None = 0,
         progress: bool = True,
     ) -> None:
         self.variant = variant
@@ -198,46 +224,68 @@ class SDLGMClassifier(Shared, MultilabelClassifier):
         self.random_state = random_state
         self.progress = progress
 
-    def fit(self, X: Any, Y: Any, sample_weight: ArrayLike | None = None) -> Self:  # noqa: N803
+    def __sklearn_tags__(self) -> Tags:
+        """Say that y may be one class a sample, too."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.single_output = True
+        tags.classifier_tags.multi_class = True
+        return tags
+
+    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:  # noqa: N803
         """Fit the networks, and choose the threshold on the rows that they left out.
 
         Parameters
         ----------
         X
             Rows ``(n, D)``, dense or sparse (never made dense as a whole).
-        Y
-            Labels ``(n, K)`` of 0 and 1, dense or sparse (never made dense as a whole).
+        y
+            Labels ``(n, K)`` of 0 and 1, dense or sparse (never made dense as a whole), or one
+            class a sample: numbers or texts ``(n,)``.
         sample_weight
-            Weight of each row in what is minimised; only their ratios count.
+            Weight of each row in what is minimised; only their ratios count, and a row of weight 0
+            is as good as none.
 
         Raises
         ------
         DataError
-            If X, Y or the weights are not as said, with the place of the first fault.
+            If X, y or the weights are not as said, with the place of the first fault.
         ConfigError
             If a parameter is out of range or does not fit the data.
         TrainingError
             If the loss is not finite.
         """
         check_parameters(self)
-        rows = check_rows(X)
-        labels, self.max_labels_ = check_labels(Y, rows.shape[0], self.max_labels)
-        self._remember(rows, labels, Y)
-        if not self.min_labels <= min(self.max_labels_, self.n_labels_):
+        self.seed_ = validate_seed(self.random_state)
+        rows = validate_rows(self, X, reset=True)
+        weight = validate_weights(sample_weight, rows.shape[0])
+        targets = check_targets(y, rows.shape[0])
+        self.classes_, self.multilabel_ = targets.classes, targets.multilabel
+        kept = weight > 0
+        self.max_labels_ = targets.budget(self.max_labels, kept)
+        labels = targets.table
+        if not kept.all():
+            rows, labels, weight = rows[kept], labels[kept], weight[kept]
+        self._remember(labels, y)
+        if not self._floor <= min(self.max_labels_, self.n_labels_):
             raise ConfigError(
                 f"min_labels = {self.min_labels} is more than a sample may have: max_labels = "
                 f"{self.max_labels_} of {self.n_labels_} labels."
             )
+        weight_of_labels = None
+        if self.multilabel_:
+            weight_of_labels = label_weights(self.class_weight, labels, self.classes_)
+        elif self.class_weight is not None:
+            weight = weight * class_sample_weight(self.class_weight, self.classes_[labels.indices])
         members = self._make_members(rows.shape[0])
         training = LabelTraining(
             rows,
             labels,
-            torch.from_numpy(row_weights(sample_weight, rows.shape[0])).float(),
-            label_weights(self.class_weight, labels),
+            torch.from_numpy(weight / weight.mean()).float(),
+            weight_of_labels,
             members,
             Schedule(
                 self.epochs, members.batch_size, self.learning_rate, self.weight_decay,
-                self.patience, self.random_state,
+                self.patience, self.seed_,
             ),
             self.elbo_weight,
         )  # fmt: skip
@@ -246,33 +294,51 @@ class SDLGMClassifier(Shared, MultilabelClassifier):
             self.history_ = self.network_.fit(
                 training, lambda epoch, loss: update(epoch, {"loss": loss})
             )
-        self.threshold_ = (
-            choose_held_out(
+        self.n_iter_ = len(self.history_)
+        if not self.multilabel_:
+            self.threshold_: float | NDArray[np.float64] = 0.0
+        elif isinstance(self.threshold, str):
+            self.threshold_ = choose_held_out(
                 self.network_, training, self.threshold, self.min_labels, self.max_labels_
             )
-            if isinstance(self.threshold, str)
-            else float(self.threshold)
-        )
+        else:
+            self.threshold_ = float(self.threshold)
         return self
 
-    def predict(self, X: Any) -> NDArray[np.int64] | sp.csr_array:  # noqa: N803
-        """Predict sets of labels, 0 and 1 of shape ``(n, K)``: CSR if fitted on sparse labels."""
-        table = sp.vstack(
-            [
-                decide(mean_presence(absent), self.threshold_, self.min_labels, self.max_labels_)
-                for _, absent in self._absences(X)
-            ]
-        )
-        return self._as_fitted(sp.csr_array(table))
+    def predict(self, X: Any) -> NDArray[Any] | sp.csr_array:  # noqa: N803
+        """Predict sets of labels, 0 and 1 of shape ``(n, K)``: CSR if fitted on sparse labels.
+
+        Where y was one class a sample: classes, shape ``(n,)``.
+        """
+        parts = [
+            decide(proba, self.threshold_, self._floor, self.max_labels_)
+            for proba in self._proba_blocks(X)
+        ]
+        table = sp.csr_array(sp.vstack(parts))
+        return self._as_fitted(table) if self.multilabel_ else self.classes_[table.indices]
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
-        """Predict the probability of each label, one array of shape ``(n, K)``."""
-        return np.concatenate([mean_presence(absent).numpy() for _, absent in self._absences(X)])
+        """Predict the probability of each label, one array of shape ``(n, K)``.
+
+        Where y was one class a sample, rows sum to 1.
+        """
+        return np.concatenate([proba.numpy() for proba in self._proba_blocks(X)])
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
-        """Log-odds of :meth:`predict_proba`, kept within those of 1e-12."""
+        """Log-odds of :meth:`predict_proba`, kept within those of 1e-12.
+
+        Where y was one class a sample, of two: those of the second, shape ``(n,)``.
+        """
         proba = np.clip(self.predict_proba(X), 1e-12, 1 - 1e-12)
-        return np.log(proba) - np.log1p(-proba)
+        odds = np.log(proba) - np.log1p(-proba)
+        return odds[:, 1] if not self.multilabel_ and self.n_labels_ == 2 else odds
+
+    def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:  # noqa: N803
+        """Share of the rows whose labels are all right and complete (subset accuracy)."""
+        self._check_fitted()
+        if self.multilabel_:
+            return super().score(X, y, sample_weight)
+        return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
 
     def predict_count_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         """Predict the law of the number of labels: probabilities of ``0..max_labels_``.
@@ -281,7 +347,7 @@ class SDLGMClassifier(Shared, MultilabelClassifier):
         over the members.
         """
         self._check_fitted()
-        low, high = self.min_labels, min(self.max_labels_, self.n_labels_)
+        low, high = self._floor, min(self.max_labels_, self.n_labels_)
         laws = [count_law(absent, low, high).mean(0) for _, absent in self._absences(X)]
         law = torch.cat(laws).numpy()
         return np.pad(law, ((0, 0), (0, self.max_labels_ - high)))
@@ -298,7 +364,7 @@ class SDLGMClassifier(Shared, MultilabelClassifier):
         self._check_fitted()
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= self.n_labels_:
             raise ConfigError(f"k must be an integer from 1 to {self.n_labels_}, got {k!r}.")
-        found = [mean_presence(absent).topk(k) for _, absent in self._absences(X)]
+        found = [proba.topk(k) for proba in self._proba_blocks(X)]
         return (
             torch.cat([top.indices for top in found]).numpy(),
             torch.cat([top.values for top in found]).numpy(),
@@ -307,11 +373,13 @@ class SDLGMClassifier(Shared, MultilabelClassifier):
     # --- fitting ------------------------------------------------------------------------------
 
     def _make_members(self, rows: int) -> MemberRows:
-        chosen = isinstance(self.threshold, str) or self.patience is not None
+        chosen = (self.multilabel_ and isinstance(self.threshold, str)) or (
+            self.patience is not None
+        )
         folds = self.folds if chosen else 0
         if folds > rows:
             raise ConfigError(f"folds = {folds} of {rows} rows: use fewer folds, or more rows.")
-        return MemberRows(rows, self.members, folds, self.batch_size, self.random_state)
+        return MemberRows(rows, self.members, folds, self.batch_size, self.seed_)
 
     def _make_network(self, rows: Table, labels: sp.csr_array) -> LabelNetwork:
         scaling = Inputs(self.inputs, rows, self.bins)
@@ -337,7 +405,7 @@ class SDLGMClassifier(Shared, MultilabelClassifier):
             config,
             input_statistics(rows, config),
             torch.from_numpy(presence.astype(np.float32)),
-            generator(self.random_state, "initial weights"),
+            generator(self.seed_, "initial weights"),
         )
         return LabelNetwork(model, scaling, self.label_likelihood, self.temperature)
 
@@ -345,7 +413,16 @@ class SDLGMClassifier(Shared, MultilabelClassifier):
 
     def _absences(self, X: Any) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: N803
         self._check_fitted()
-        return self.network_.absences(check_rows(X, self.n_features_in_))
+        return self.network_.absences(validate_rows(self, X, reset=False))
+
+    def _proba_blocks(self, X: Any) -> Iterator[Tensor]:  # noqa: N803
+        """Yield probabilities of labels ``(b, K)``, block by block."""
+        for _, absent in self._absences(X):
+            yield mean_presence(absent) if self.multilabel_ else class_proba(absent)
+
+    @property
+    def _floor(self) -> int:
+        return self.min_labels if self.multilabel_ else 1
 
     # --- saving -------------------------------------------------------------------------------
 

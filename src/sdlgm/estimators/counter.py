@@ -7,6 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+import numpy as np
+
 from sdlgm.distributions.poisson_multinomial import MAX_SLOTS
 from sdlgm.errors import ConfigError
 from sdlgm.estimators._base import Encoder, NetworkCounter
@@ -68,8 +70,9 @@ class SDLGMCounter(Shared, NetworkCounter):
         Hold out a share of the data, keep the weights of the epoch with the best likelihood on it,
         and end after ``patience`` epochs without a better one.
     random_state
-        Source of initial weights, order and changes of the images: two fits with one
-        ``random_state`` are equal in every bit (on one machine's CPU, with as many threads).
+        Source of initial weights, order and changes of the images: two fits with one integer are
+        equal in every bit (on one machine's CPU, with as many threads). From a ``RandomState`` a
+        seed is drawn; ``None`` takes a fresh one. No global state is touched.
     progress
         Show a bar on standard error.
 
@@ -79,6 +82,12 @@ class SDLGMCounter(Shared, NetworkCounter):
         The budget :math:`L_0`.
     n_classes_
         Number K of classes.
+    n_features_in_, feature_names_in_
+        Number of features, or of pixels of an image; their names, if X was a frame that has some.
+    seed_
+        The integer that ``random_state`` came to.
+    n_iter_
+        Number of epochs.
     history_
         Mean loss (nats) of each epoch, and that of the held-out samples.
 
@@ -114,7 +123,7 @@ class SDLGMCounter(Shared, NetworkCounter):
         test_shift: int = 0,
         validation_fraction: float = 0.0,
         patience: int | None = None,
-        random_state: int = 0,
+        random_state: int | np.random.RandomState | None = 0,
         progress: bool = True,
     ) -> None:
         super().__init__(

@@ -8,13 +8,14 @@ from sdlgm.errors import ModelFileError
 from sdlgm.estimators._saving import describe_folder
 from sdlgm.estimators.classifier import SDLGMClassifier
 from sdlgm.estimators.counter import SDLGMCounter
+from sdlgm.estimators.transformer import SDLGMTransformer
 
 __all__ = ["load"]
 
-_CLASSES = {kind.__name__: kind for kind in (SDLGMClassifier, SDLGMCounter)}
+_CLASSES = {kind.__name__: kind for kind in (SDLGMClassifier, SDLGMCounter, SDLGMTransformer)}
 
 
-def load(folder: Path | str) -> SDLGMClassifier | SDLGMCounter:
+def load(folder: Path | str) -> SDLGMClassifier | SDLGMCounter | SDLGMTransformer:
     """Load a saved estimator; its file says of which of the known classes it is.
 
     Raises

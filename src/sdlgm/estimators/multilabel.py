@@ -8,18 +8,22 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import Tags
 
 from sdlgm.errors import DataError
-from sdlgm.estimators._checks import EstimatorNotFittedError
-from sdlgm.estimators._inputs import check_rows
-from sdlgm.estimators._labels import check_labels, row_weights
+from sdlgm.estimators._labels import check_labels
+from sdlgm.estimators._validation import (
+    EstimatorNotFittedError,
+    validate_rows,
+    validate_weights,
+)
 from sdlgm.estimators.decisions import apply_threshold
 
 __all__ = ["MultilabelBaseline", "MultilabelClassifier"]
 
 
-class MultilabelClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class MultilabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
     """What a classifier can do once it can predict sets of labels."""
 
     n_features_in_: int
@@ -29,25 +33,35 @@ class MultilabelClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn
     sparse_labels_: bool
     """Whether the training labels were sparse, as predictions then are."""
 
+    def __sklearn_tags__(self) -> Tags:
+        """Say that y is a table of labels, and that X may be sparse."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.target_tags.multi_output = True
+        tags.target_tags.single_output = False
+        tags.classifier_tags.multi_class = False
+        tags.classifier_tags.multi_label = True
+        return tags
+
     @abstractmethod
     def predict(self, X: Any) -> Any:  # noqa: N803
         """Predict labels: 0 or 1, ``(n, K)``, CSR if the training labels were."""
 
-    def score(self, X: Any, Y: Any) -> float:  # noqa: N803
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
         """Share of the rows whose labels are all right and complete (subset accuracy)."""
         predicted = csr_array(self.predict(X))
-        labels, _ = check_labels(Y, predicted.shape[0], None)
+        labels = check_labels(y, predicted.shape[0])
         if predicted.shape != labels.shape:
             raise DataError(
                 f"Y has {labels.shape[1]} labels, but the classifier was fitted on "
                 f"{self.n_labels_}."
             )
-        wrong = predicted != labels
-        return float((wrong.sum(1) == 0).mean())
+        right = np.asarray((predicted != labels).sum(1)).ravel() == 0
+        return float(np.average(right, weights=validate_weights(sample_weight, len(right))))
 
-    def _remember(self, rows: Any, labels: Any, given: Any) -> None:
-        """Keep what predictions need to know of checked training data, and of Y as given."""
-        self.n_features_in_, self.n_labels_ = rows.shape[1], labels.shape[1]
+    def _remember(self, labels: Any, given: Any) -> None:
+        """Keep what predictions need to know of checked labels, and of y as given."""
+        self.n_labels_ = labels.shape[1]
         self.sparse_labels_ = bool(issparse(given))
 
     def _as_fitted(self, chosen: Any) -> Any:
@@ -59,7 +73,7 @@ class MultilabelClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn
     def _check_fitted(self) -> None:
         if not hasattr(self, "n_labels_"):
             name = type(self).__name__
-            raise EstimatorNotFittedError(f"This {name} is not fitted yet: call fit(X, Y) first.")
+            raise EstimatorNotFittedError(f"This {name} is not fitted yet: call fit(X, y) first.")
 
 
 class MultilabelBaseline(MultilabelClassifier):
@@ -86,14 +100,14 @@ class MultilabelBaseline(MultilabelClassifier):
     def _proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         """Return probabilities for checked rows."""
 
-    def fit(self, X: Any, Y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
         """Learn from rows and their labels.
 
         Parameters
         ----------
         X
             Finite numbers ``(n, D)``, dense or CSR.
-        Y
+        y
             0 or 1, ``(n, K)``, dense or CSR. If it is CSR, predictions are.
         sample_weight
             Weight of each row, 0 or more, shape ``(n,)``.
@@ -101,12 +115,18 @@ class MultilabelBaseline(MultilabelClassifier):
         Raises
         ------
         DataError
-            If X, Y or weights are not as said.
+            If X, y or weights are not as said.
         """
-        rows = check_rows(X, dtype=np.float64)
-        labels = check_labels(Y, rows.shape[0], None)[0].astype(np.int64)
-        weight = row_weights(sample_weight, rows.shape[0]) if sample_weight is not None else None
-        self._remember(rows, labels, Y)
+        rows = validate_rows(self, X, reset=True, dtype=np.float64)
+        labels = check_labels(y, rows.shape[0]).astype(np.int64)
+        if not labels.nnz:
+            raise DataError("No sample in Y has any label: there is nothing to learn.")
+        weight = None
+        if sample_weight is not None:
+            weight = validate_weights(sample_weight, rows.shape[0])
+            weight = weight / weight.mean()
+        self._remember(labels, y)
+        self.classes_ = np.arange(self.n_labels_)
         self._fit(rows, self._as_fitted(labels), weight)
         return self
 
@@ -130,4 +150,4 @@ class MultilabelBaseline(MultilabelClassifier):
 
     def _checked(self, X: Any) -> Any:  # noqa: N803
         self._check_fitted()
-        return check_rows(X, self.n_features_in_, np.float64)
+        return validate_rows(self, X, reset=False, dtype=np.float64)

@@ -143,6 +143,12 @@ class SDLGM(nn.Module):
         """Return the likelihood ``p(x | z)`` of codes of shape ``(*batch, K)``."""
         return self.likelihood(self.output_head(self.decoder(codes)))
 
+    @torch.no_grad()
+    def sample(self, number: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw codes ``z ~ p(z)``, shape ``(n, K)``, and samples ``x ~ p(x | z)``, ``(n, D)``."""
+        codes = self.prior().sample((number,), generator=generator)
+        return codes, self.likelihood.sample(self.output_head(self.decoder(codes)), generator)
+
     def _code(self, gate_logits: Tensor, feature_logits: Tensor) -> Grouped:
         return grouped_gated_multinomial(
             self.config.budget, gate_logits, feature_logits, validate_args=False

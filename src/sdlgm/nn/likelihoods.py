@@ -43,6 +43,10 @@ class Likelihood(nn.Module, abc.ABC):
     def forward(self, raw: Tensor) -> td.Distribution:
         """Return the distribution of ``x``, event shape ``(D,)``, from raw ``(*, n_outputs)``."""
 
+    @abc.abstractmethod
+    def sample(self, raw: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw ``x``, shape ``(*, D)``, from a generator, which torch's distributions cannot do."""
+
     @staticmethod
     @abc.abstractmethod
     def check(x: Tensor) -> str | None:
@@ -59,6 +63,10 @@ class Bernoulli(Likelihood):
     def forward(self, raw: Tensor) -> td.Distribution:
         """See the class."""
         return td.Independent(td.Bernoulli(logits=raw, validate_args=False), 1, validate_args=False)
+
+    def sample(self, raw: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw bits."""
+        return torch.bernoulli(raw.sigmoid(), generator=generator)
 
     @staticmethod
     def check(x: Tensor) -> str | None:
@@ -94,16 +102,23 @@ class Gaussian(Likelihood):
 
     def forward(self, raw: Tensor) -> td.Distribution:
         """See the class."""
-        scale = self.unit * (F.softplus(self.rho) + 1e-3)
-        location = torch.addcmul(self.shift, self.unit, raw)
         return td.Independent(
-            td.Normal(location, scale, validate_args=False), 1, validate_args=False
+            td.Normal(*self._moments(raw), validate_args=False), 1, validate_args=False
         )
+
+    def sample(self, raw: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw real numbers."""
+        location, scale = self._moments(raw)
+        return torch.normal(location, scale.expand_as(location), generator=generator)
 
     @staticmethod
     def check(x: Tensor) -> str | None:
         """Any finite number."""
         return None
+
+    def _moments(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        scale = self.unit * (F.softplus(self.rho) + 1e-3)
+        return torch.addcmul(self.shift, self.unit, raw), scale
 
 
 class Poisson(Likelihood):
@@ -116,8 +131,13 @@ class Poisson(Likelihood):
 
     def forward(self, raw: Tensor) -> td.Distribution:
         """See the class."""
-        rate = F.softplus(raw).clamp_min(1e-6)
-        return td.Independent(td.Poisson(rate, validate_args=False), 1, validate_args=False)
+        return td.Independent(
+            td.Poisson(self._rate(raw), validate_args=False), 1, validate_args=False
+        )
+
+    def sample(self, raw: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw counts."""
+        return torch.poisson(self._rate(raw), generator=generator)
 
     @staticmethod
     def check(x: Tensor) -> str | None:
@@ -125,6 +145,10 @@ class Poisson(Likelihood):
         if bool(((x >= 0) & (x == x.round())).all()):
             return None
         return "a Poisson likelihood needs non-negative integers"
+
+    @staticmethod
+    def _rate(raw: Tensor) -> Tensor:
+        return F.softplus(raw).clamp_min(1e-6)
 
 
 class Categorical(Likelihood):
@@ -153,6 +177,12 @@ class Categorical(Likelihood):
         """See the class."""
         logits = raw.unflatten(-1, (self.n_inputs, self.levels))
         return td.Independent(_Levels(logits=logits, validate_args=False), 1, validate_args=False)
+
+    def sample(self, raw: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw levels."""
+        probs = raw.unflatten(-1, (self.n_inputs, self.levels)).softmax(-1)
+        drawn = torch.multinomial(probs.flatten(0, -2), 1, generator=generator)
+        return drawn.view(probs.shape[:-1]).to(raw.dtype)
 
     @staticmethod
     def check(x: Tensor) -> str | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["DataStatistics", "data_statistics"]
+__all__ = ["DataStatistics", "Table", "data_statistics"]
 
 
 class DataStatistics(NamedTuple):
@@ -21,16 +22,40 @@ class DataStatistics(NamedTuple):
     """One more than the largest value, for categorical data (at least 2)."""
 
 
-def data_statistics(x: Tensor, block: int = 8192) -> DataStatistics:
-    """Summarise rows ``x`` of shape ``(n, D)``, block by block in float64."""
-    total = torch.zeros(x.shape[1], dtype=torch.float64)
+class Table(Protocol):
+    """Rows that are handed out in dense blocks, as those of a tensor ``(n, D)`` are."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(n, D)``."""
+        ...
+
+    def split(self, size: int, /) -> Iterator[Tensor] | tuple[Tensor, ...]:
+        """Return all rows in order, ``size`` at a time."""
+        ...
+
+
+def data_statistics(
+    x: Table, block: int = 8192, *, weights: Tensor | None = None
+) -> DataStatistics:
+    """Summarise rows ``x`` of shape ``(n, D)``, block by block in float64.
+
+    ``weights``, of shape ``(n,)``, are how much each row counts; those of weight 0 are passed over.
+    """
+    number, width = x.shape
+    weights = torch.ones(number, dtype=torch.float64) if weights is None else weights.double()
+    parts = [weight.unsqueeze(-1) for weight in weights.split(block)]
+    total = torch.zeros(width, dtype=torch.float64)
     square = torch.zeros_like(total)
-    for rows in x.split(block):
-        total += rows.double().sum(0)
-    mean = total / len(x)
-    for rows in x.split(block):
-        square += (rows.double() - mean).square().sum(0)
-    scale = (square / len(x)).sqrt()
+    largest = 1.0
+    for rows, weight in zip(x.split(block), parts, strict=True):
+        total += (weight * rows.double()).sum(0)
+        seen = rows[weight[:, 0] > 0]
+        largest = max(largest, float(seen.max())) if len(seen) else largest
+    mean = total / weights.sum()
+    for rows, weight in zip(x.split(block), parts, strict=True):
+        square += (weight * (rows.double() - mean).square()).sum(0)
+    scale = (square / weights.sum()).sqrt()
     scale = torch.where(scale > 1e-8 * (1 + mean.abs()), scale, 1.0)
-    levels = int(min(max(float(x.max()), 1), 65_535)) + 1
+    levels = int(min(largest, 65_535)) + 1
     return DataStatistics(mean.float(), scale.float(), levels)

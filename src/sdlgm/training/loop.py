@@ -13,11 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from sdlgm.config import TrainingConfig, to_dict
-from sdlgm.data import Rows
+from sdlgm.data import Rows, Samples
 from sdlgm.errors import DataError, TrainingError
 from sdlgm.evaluation import check_rows
 from sdlgm.models import SDLGM
@@ -25,13 +22,13 @@ from sdlgm.objectives import negative_elbo
 from sdlgm.random import generator
 from sdlgm.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
 from sdlgm.training.log import Log
-from sdlgm.training.order import Order
-from sdlgm.training.step import TERMS, Trainer, kl_weight, learning_rate
+from sdlgm.training.order import Batches, Order
+from sdlgm.training.step import Trainer
+from sdlgm.training.window import Window
 
 __all__ = ["Interrupted", "Result", "train"]
 
 LOG_EVERY = 100
-RELAXED = ("gumbel_softmax", "st_gumbel_softmax", "slope_annealed_st")
 
 
 class Interrupted(TrainingError):  # noqa: N818 (not a fault)
@@ -54,9 +51,10 @@ class Result:
 
 def train(
     model: SDLGM,
-    rows: Rows,
+    rows: Samples,
     config: TrainingConfig,
     *,
+    order: Batches | None = None,
     validation: Rows | None = None,
     folder: Path | str | None = None,
     resume: bool = False,
@@ -68,6 +66,9 @@ def train(
     ----------
     model, rows, config
         What is trained, on what, and how.
+    order
+        Which rows a step visits. Default: a new permutation each epoch. Like the rows, it must be
+        given again to resume.
     validation
         Rows on which the discrete bound is followed every ``config.evaluate_every`` iterations.
     folder
@@ -98,8 +99,8 @@ def train(
     mark = _fingerprint(model, rows, validation, config)
     progress = load_checkpoint(folder, objective, adam, mark) if folder and resume else Progress()
     log = Log(folder / "log.jsonl" if folder else None, keep_until=progress.step)
-    order = Order(len(rows), config.batch_size, config.seed)
-    window = _Window(progress.step)
+    order = order or Order(len(rows), config.batch_size, config.seed)
+    window = Window(progress.step)
     started = time.monotonic() - progress.seconds
 
     def checkpoint() -> None:
@@ -119,10 +120,11 @@ def train(
             evaluating = validation is not None and (step % config.evaluate_every == 0 or last)
             saving = step % config.checkpoint_every == 0 or stopping
             if step % LOG_EVERY == 0 or last or evaluating or saving:
-                window.check(folder, model)
+                kept = folder if folder and (folder / FILE).is_file() else None
+                window.check(model, kept)
             if step % LOG_EVERY == 0 or last:
-                log.write(_line(window, model, config, step, time.monotonic() - started))
-                window = _Window(step)
+                log.write(window.line(model, config, step, time.monotonic() - started))
+                window = Window(step)
             if evaluating:
                 value = _validate(model, validation, config)  # type: ignore[arg-type]
                 log.write({"event": "validation", "step": step, "negative_elbo": value})
@@ -141,61 +143,6 @@ def train(
     model.eval()
     best = progress.best_step if progress.best else None
     return Result(progress.step, best, progress.seconds, log.lines)
-
-
-class _Window:
-    """Terms of the steps since the last line of the log, read from the device once a line."""
-
-    def __init__(self, start: int) -> None:
-        self.start, self.terms = start, []  # type: int, list[Tensor]
-
-    def add(self, terms: Tensor) -> None:
-        self.terms.append(terms)
-
-    def means(self) -> list[float]:
-        return torch.stack(self.terms).double().mean(0).tolist()
-
-    def check(self, folder: Path | None, model: nn.Module) -> None:
-        """Raise :class:`TrainingError` at the first step with a term that is not finite."""
-        bad = ~torch.isfinite(torch.stack(self.terms)) if self.terms else torch.zeros(0)
-        if bool(bad.any()):
-            row, column = (int(i) for i in bad.nonzero()[0])
-            name = (*TERMS, "active_features")[column]
-            value = float(self.terms[row][column])
-            what = f"Step {self.start + row + 1}: the term {name} is {value}."
-        else:
-            names = [n for n, p in model.named_parameters() if bool(p.isnan().any())]
-            if not names:
-                return
-            what = f"By step {self.start + len(self.terms)} the weights {names[0]} became NaN."
-        kept = folder is not None and (folder / FILE).is_file()
-        raise TrainingError(
-            f"{what} Try a lower --learning-rate or a --gradient-clip (for example 10)."
-            + (f" The last good checkpoint stays in {folder}." if kept else "")
-        )
-
-
-def _line(
-    window: _Window, model: SDLGM, config: TrainingConfig, step: int, seconds: float
-) -> dict[str, Any]:
-    reconstruction, kl_gates, kl_features, active = window.means()
-    line = {
-        "event": "train",
-        "step": step,
-        "objective": reconstruction + kl_gates + kl_features,
-        "reconstruction": reconstruction,
-        "kl_gates": kl_gates,
-        "kl_features": kl_features,
-        "kl_weight": kl_weight(config, step - 1),
-        "learning_rate": learning_rate(config, step - 1),
-        "seconds": round(seconds, 3),
-    }
-    if config.estimator in RELAXED:
-        line["gate_temperature"] = model.gate_temperature.item()
-        line["feature_temperature"] = model.feature_temperature.item()
-    if config.estimator != "gumbel_softmax":  # which decodes no codes
-        line["active_features"] = active
-    return line
 
 
 def _validate(model: SDLGM, rows: Rows, config: TrainingConfig) -> float:
@@ -224,7 +171,9 @@ def _track(progress: Progress, value: float, model: SDLGM, config: TrainingConfi
         progress.stopped = progress.misses >= config.patience
 
 
-def _fingerprint(model: SDLGM, rows: Rows, validation: Rows | None, config: TrainingConfig) -> str:
+def _fingerprint(
+    model: SDLGM, rows: Samples, validation: Rows | None, config: TrainingConfig
+) -> str:
     """Digest of all that a training is a function of."""
     settings = [to_dict(model.config, config), rows.dynamic, rows.sha256()]
     settings.append(validation.sha256() if validation is not None else None)

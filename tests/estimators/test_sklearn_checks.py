@@ -1,0 +1,40 @@
+"""scikit-learn's own checks of estimators; expected failures are argued in docs/scikit-learn.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from sdlgm.estimators import SDLGMClassifier, SDLGMCounter
+
+WEIGHTS = "rows of integer weight are not visited as often as copies of them by mini-batches"
+EXPECTED: dict[str, dict[str, str]] = {
+    "SDLGMClassifier": {
+        "check_sample_weight_equivalence_on_dense_data": WEIGHTS,
+        "check_sample_weight_equivalence_on_sparse_data": WEIGHTS,
+    },
+    "SDLGMCounter": {
+        "check_sample_weight_equivalence_on_dense_data": WEIGHTS,
+        "check_sample_weight_equivalence_on_sparse_data": WEIGHTS,
+        "check_estimator_sparse_array": "the check takes predict_proba for a classifier's",
+        "check_estimator_sparse_matrix": "the check takes predict_proba for a classifier's",
+    },
+}
+ESTIMATORS = [
+    # Decisions as scikit-learn's checks know them: p > 0.5, and no floor.
+    SDLGMClassifier(
+        hidden=(16,), members=2, epochs=15, batch_size=16, learning_rate=2e-2, dropout=0.0,
+        input_dropout=0.0, threshold=0.5, min_labels=0, progress=False,
+    ),
+    SDLGMCounter(hidden=(16,), epochs=3, batch_size=16, learning_rate=1e-2, progress=False),
+]  # fmt: skip
+
+
+def expected(estimator: Any) -> dict[str, str]:
+    return EXPECTED[type(estimator).__name__]
+
+
+@parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected)
+def test_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
+    check(estimator)
