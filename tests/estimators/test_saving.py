@@ -16,10 +16,11 @@ import torch
 from sklearn.exceptions import NotFittedError
 
 from helpers import tiny_model
-from sdlgm.errors import ConfigError, ModelFileError, SDLGMError
-from sdlgm.estimators import SDLGMClassifier, SDLGMCounter, load
+from sdlgm.errors import ConfigError, DataError, ModelFileError, SDLGMError
+from sdlgm.estimators import SDLGMClassifier, SDLGMCounter, SDLGMTransformer, load
 from sdlgm.models import load_model, save_model
 from sdlgm.storage import read_tensors, write_tensors
+from sdlgm.training import Run
 
 SOURCE = np.random.default_rng(0)
 X = SOURCE.normal(size=(40, 4)).astype(np.float32)
@@ -230,7 +231,7 @@ def test_folders_that_hold_none(folder: Path, tmp_path: Path) -> None:
         load_model(folder)
 
 
-@pytest.mark.parametrize("kind", [SDLGMClassifier, SDLGMCounter])
+@pytest.mark.parametrize("kind", [SDLGMClassifier, SDLGMCounter, SDLGMTransformer])
 def test_only_what_is_fitted_is_saved(kind: type[Any], tmp_path: Path) -> None:
     with pytest.raises(NotFittedError, match="not fitted yet: call fit before save") as caught:
         kind().save(tmp_path / "m")
@@ -270,3 +271,62 @@ def test_a_half_written_replacement_is_noticed(
         classifier().save(folder, overwrite=True)
     with pytest.raises(ModelFileError, match="writing them was interrupted"):
         load(folder)
+
+
+def transformer(rows: np.ndarray = X, **settings: Any) -> SDLGMTransformer:
+    small = {"encoder_hidden": (6,), "sparsity_hidden": (4,), "iterations": 20, "random_state": 0}
+    return SDLGMTransformer(6, 3, **small | settings).fit(rows)
+
+
+def test_a_transformer_is_restored(tmp_path: Path) -> None:
+    model = transformer(max_active=2)
+    model.save(tmp_path / "m")
+    loaded = load(tmp_path / "m")
+    assert isinstance(loaded, SDLGMTransformer)
+    np.testing.assert_array_equal(loaded.transform(X), model.transform(X))
+    np.testing.assert_array_equal(loaded.sample(3), model.sample(3))
+    np.testing.assert_array_equal(loaded.feature_usage_, model.feature_usage_)
+    assert loaded.score(X) == model.score(X)
+    assert loaded.get_params() == model.get_params()
+    assert loaded.history_ == model.history_
+    assert loaded.partial_fit(X).n_iter_ == 21
+    np.testing.assert_array_equal(loaded.fit(X).transform(X), model.transform(X))
+    # Its folder serves as that of a model, too.
+    assert load_model(tmp_path / "m").model.config == model.model_.config
+
+
+def test_names_of_columns_and_kind_of_output_are_kept(tmp_path: Path) -> None:
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    model = transformer(frame).set_output(transform="pandas")
+    model.save(tmp_path / "m")
+    pd.testing.assert_frame_equal(load(tmp_path / "m").transform(frame), model.transform(frame))
+    with pytest.raises(DataError, match="feature names"):
+        load(tmp_path / "m").transform(frame.rename(columns={"a": "z"}))
+
+
+def test_a_run_is_a_transformer(run: Run) -> None:
+    loaded = SDLGMTransformer.load(run.folder)
+    x = run.dataset.test.grey()
+    with torch.no_grad():
+        expected = run.saved.model.posterior(x).mode
+    np.testing.assert_array_equal(loaded.transform(x.numpy()), expected)
+    assert (loaded.features, loaded.budget, loaded.groups) == (12, 4, 2)
+    assert (loaded.iterations, loaded.random_state) == (800, 0)
+    with pytest.raises(ConfigError, match="holds a run"):
+        loaded.save(run.folder, overwrite=True)
+
+
+def test_the_files_of_a_transformer_belong_together(tmp_path: Path) -> None:
+    transformer().save(tmp_path / "m")
+    save_model(tmp_path / "m", transformer(random_state=1).model_)
+    with pytest.raises(ModelFileError, match=r"model.safetensors does not belong to .*estimator"):
+        load(tmp_path / "m")
+    (tmp_path / "m" / "config.json").unlink()
+    with pytest.raises(ModelFileError, match="holds no finished model"):
+        load(tmp_path / "m")
+    content = bytearray((tmp_path / "m" / "estimator.safetensors").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "m" / "estimator.safetensors").write_bytes(content)
+    with pytest.raises(ModelFileError, match="damaged"):
+        load(tmp_path / "m")

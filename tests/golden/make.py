@@ -38,7 +38,7 @@ def model(folder: Path) -> dict[str, Any]:
     statistics = DataStatistics(torch.full((6,), 0.4), torch.full((6,), 0.5), 2)
     made = SDLGM(config, statistics, torch.Generator().manual_seed(5))
     save_model(folder, made)
-    encode_file(load_model(folder), Rows(torch.from_numpy(BITS), False), folder / "codes.parquet",
+    encode_file(load_model(folder), Rows(torch.from_numpy(BITS)), folder / "codes.parquet",
                 choice="mode")  # fmt: skip
     x = torch.from_numpy(BITS)
     with torch.no_grad():
