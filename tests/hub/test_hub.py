@@ -142,8 +142,8 @@ def test_a_run_is_shared_with_what_was_measured(hub: FolderHub, run: Run) -> Non
     codes = SDLGMTransformer.from_pretrained("me/digits").transform(X @ np.zeros((4, 64)) + 0.5)
     assert codes.shape == (30, run.model.features)
     header, body = hub.card("me/digits")
-    values = {r["metrics"][0]["type"]: r["metrics"][0]["value"]
-              for r in header["model-index"][0]["results"]}  # fmt: skip
+    (result,) = header["model-index"][0]["results"]
+    values = {metric["type"]: metric["value"] for metric in result["metrics"]}
     for name in ("negative_elbo", "nll_bound", "relaxed_objective"):
         assert values[name] == pytest.approx(run.metrics[name])
         assert f"| {name} | {run.metrics[name]:.6g} |" in body

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
-
-import numpy as np
 
 from sdlgm.distributions.poisson_multinomial import MAX_SLOTS
 from sdlgm.errors import ConfigError
