@@ -107,7 +107,7 @@ def test_an_estimator_goes_there_and_comes_back(
 ) -> None:
     url = classifier.push_to_hub(
         "me/labels", metrics={"micro_f1": 0.75}, units="share, higher is better",
-        measured_on="ten rows of noise, seed 0", license="apache-2.0", private=True, token="t",
+        measured_on="ten rows of noise, seed 0", license="apache-2.0", private=True,
     )  # fmt: skip
     assert url == "https://hub/me/labels/commit/1"
     assert hub.names("me/labels") == ["README.md", "estimator.json", "estimator.safetensors"]
