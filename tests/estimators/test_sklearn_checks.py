@@ -6,7 +6,7 @@ from typing import Any
 
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sdlgm.estimators import SDLGMClassifier, SDLGMCounter
+from sdlgm.estimators import SDLGMClassifier, SDLGMCounter, SDLGMTransformer
 
 WEIGHTS = "rows of integer weight are not visited as often as copies of them by mini-batches"
 EXPECTED: dict[str, dict[str, str]] = {
@@ -20,6 +20,7 @@ EXPECTED: dict[str, dict[str, str]] = {
         "check_estimator_sparse_array": "the check takes predict_proba for a classifier's",
         "check_estimator_sparse_matrix": "the check takes predict_proba for a classifier's",
     },
+    "SDLGMTransformer": {},
 }
 ESTIMATORS = [
     # Decisions as scikit-learn's checks know them: p > 0.5, and no floor.
@@ -28,6 +29,7 @@ ESTIMATORS = [
         input_dropout=0.0, threshold=0.5, min_labels=0, progress=False,
     ),
     SDLGMCounter(hidden=(16,), epochs=3, batch_size=16, learning_rate=1e-2, progress=False),
+    SDLGMTransformer(iterations=20),
 ]  # fmt: skip
 
 
