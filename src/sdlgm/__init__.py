@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sdlgm.distributions import GatedMultinomial, PoissonMultinomial, RelaxedGatedMultinomial
     from sdlgm.estimators import SDLGMClassifier, SDLGMCounter, SDLGMTransformer
     from sdlgm.evaluation import Evaluation, evaluate
-    from sdlgm.models import SDLGM, load_model, save_model
+    from sdlgm.models import SDLGM, from_pretrained, load_model, push_to_hub, save_model
     from sdlgm.training import Run, fit, resume
 
 __version__ = "0.1.0"
@@ -36,7 +36,9 @@ _HOME = {
     "TrainingConfig": "config",
     "evaluate": "evaluation",
     "fit": "training",
+    "from_pretrained": "models",
     "load_model": "models",
+    "push_to_hub": "models",
     "resume": "training",
     "save_model": "models",
 }
@@ -57,7 +59,9 @@ __all__ = [
     "__version__",
     "evaluate",
     "fit",
+    "from_pretrained",
     "load_model",
+    "push_to_hub",
     "resume",
     "save_model",
 ]

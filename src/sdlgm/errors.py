@@ -6,6 +6,7 @@ __all__ = [
     "CodeFileError",
     "ConfigError",
     "DataError",
+    "HubError",
     "ModelFileError",
     "SDLGMError",
     "TrainingError",
@@ -30,6 +31,10 @@ class ModelFileError(SDLGMError, ValueError):
 
 class CodeFileError(SDLGMError, ValueError):
     """A file of codes is damaged, or belongs to another model."""
+
+
+class HubError(SDLGMError, RuntimeError):
+    """The Hugging Face Hub, or what it needs, cannot be used."""
 
 
 class TrainingError(SDLGMError, RuntimeError):

@@ -18,7 +18,17 @@ from torch import Tensor
 
 from sdlgm.errors import ModelFileError
 
-__all__ = ["atomic_path", "digest", "read_json", "read_tensors", "write_json", "write_tensors"]
+__all__ = [
+    "atomic_path",
+    "digest",
+    "read_described",
+    "read_description",
+    "read_json",
+    "read_tensors",
+    "write_described",
+    "write_json",
+    "write_tensors",
+]
 
 
 @contextlib.contextmanager
@@ -112,8 +122,9 @@ def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], Any, str]:
             f"{path} is damaged or cut short ({path.stat().st_size:,} bytes: {error}). "
             "Restore it from a copy, or train again."
         ) from None
+    about = about if isinstance(about, dict) else {}
     note, sha = about.get("state"), about.get("sha256")
-    if note is None or sha is None:
+    if not isinstance(note, str) or not isinstance(sha, str):
         raise ModelFileError(f"{path} was not written by sdlgm: it has no state or no digest.")
     if digest(tensors, note) != sha:
         raise ModelFileError(
@@ -121,3 +132,57 @@ def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], Any, str]:
             "Restore it from a copy, or train again."
         )
     return tensors, json.loads(note), sha
+
+
+def write_described(
+    path: Path | str, json_path: Path | str, tensors: Mapping[str, Tensor], about: dict[str, Any]
+) -> str:
+    """Write tensors with their description, which also goes to a JSON file; return the digest.
+
+    The JSON file is there to be read, by people and before the tensors are; it holds the digest
+    too, so that neither file can be changed or exchanged without notice.
+    """
+    sha = write_tensors(path, tensors, about)
+    write_json(json_path, {**about, "sha256": sha})
+    return sha
+
+
+def read_description(json_path: Path | str, kind: str, newest: int) -> dict[str, Any]:
+    """Read the JSON file of :func:`write_described`; its format must be ``kind``.
+
+    Raises
+    ------
+    ModelFileError
+        If it is missing, damaged, of another format, or of a version after ``newest``.
+    """
+    about = read_json(json_path)
+    version = about.get("format_version") if isinstance(about, dict) else None
+    if type(version) is not int or about.get("format") != kind:
+        raise ModelFileError(f"{json_path} describes no {kind.replace('sdlgm-', '')} of sdlgm.")
+    if version > newest:
+        raise ModelFileError(
+            f"{Path(json_path).parent} is of format version {version}, newer than the {newest} "
+            "that this version of sdlgm reads. Update sdlgm."
+        )
+    return about
+
+
+def read_described(
+    path: Path | str, json_path: Path | str, about: dict[str, Any]
+) -> tuple[dict[str, Tensor], str]:
+    """Read the tensors that a description belongs to; return them and their digest.
+
+    Raises
+    ------
+    ModelFileError
+        If they are missing or damaged, or were written with another description.
+    """
+    tensors, state, sha = read_tensors(path)
+    own = {**state, "sha256": sha} if isinstance(state, dict) else None
+    # Compared as text: to Python, 1 and 1.0 and True are equal.
+    if json.dumps(own, sort_keys=True) != json.dumps(about, sort_keys=True):
+        raise ModelFileError(
+            f"{json_path} does not belong to {path}: one of them was changed, or writing them was "
+            "interrupted. Restore both from a copy, or save again."
+        )
+    return tensors, sha

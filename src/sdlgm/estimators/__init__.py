@@ -11,6 +11,7 @@ from sdlgm.estimators.baselines import (
 from sdlgm.estimators.classifier import SDLGMClassifier
 from sdlgm.estimators.counter import SDLGMCounter
 from sdlgm.estimators.linear import LinearLabels
+from sdlgm.estimators.loading import load
 from sdlgm.estimators.multilabel_baselines import ConstantLabels, ForestLabels, MLPLabels
 from sdlgm.estimators.transformer import SDLGMTransformer
 
@@ -28,4 +29,5 @@ __all__ = [
     "SDLGMCounter",
     "SDLGMTransformer",
     "SoftmaxCounter",
+    "load",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from torch import Tensor
 
-from sdlgm.errors import ConfigError
+from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.estimators._validation import Table
 
 __all__ = ["InputScaling", "Inputs", "take_rows"]
@@ -59,6 +59,36 @@ class Inputs:
         if self.bins:
             self.width *= self.bins
             self.bin_shift, self.bin_scale = _moments(self._binned(self._ranks(rows)))
+
+    @classmethod
+    def restore(cls, values: dict[str, Any], features: int) -> Self:
+        """Make a scaling of ``features`` inputs of the attributes (``vars``) of a fitted one.
+
+        Raises
+        ------
+        ModelFileError
+            If they are not those of such a scaling.
+        """
+        scaling = cls("none", np.zeros((1, features), np.float32))
+        bins, ranked = values.get("bins"), values.get("sorted") is not None
+        names = {*vars(scaling), *(("bin_shift", "bin_scale") if bins else ())}
+        width = (features * (bins or 1),)
+        shapes: dict[str, tuple[int, ...]] = {"bin_shift": width, "bin_scale": width}
+        if ranked:
+            shapes["sorted"] = (len(values["sorted"]), features)
+        if isinstance(values.get("shift"), np.ndarray):
+            shapes |= {"shift": (features,), "scale": (features,)}
+        fitting = values.keys() == names and all(
+            isinstance(values[name], np.ndarray)
+            and values[name].shape == shape
+            and values[name].dtype == np.float32
+            for name, shape in shapes.items()
+            if name in names
+        )
+        if not fitting or values["width"] != width[0]:
+            raise ModelFileError(f"The scaling of inputs is none of {features} features.")
+        vars(scaling).update(values)
+        return scaling
 
     def __call__(self, rows: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
         """Return what the encoder reads ``(b, width)`` and scaled rows ``(b, D)`` of dense rows.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -98,6 +99,30 @@ class LabelNetwork:
     ) -> None:
         self.model, self.scaling = model, scaling
         self.likelihood, self.temperature = likelihood, temperature
+
+    def describe(self) -> dict[str, Any]:
+        """Return the values, besides weights, that :meth:`restore` needs."""
+        return {
+            "config": asdict(self.model.config),
+            "scaling": vars(self.scaling),
+            "likelihood": self.likelihood,
+            "temperature": self.temperature,
+        }
+
+    @classmethod
+    def restore(cls, values: dict[str, Any], features: int) -> Self:
+        """Make a network of ``features`` inputs of such values, its weights still to be set.
+
+        Raises
+        ------
+        ModelFileError
+            If the scaling is not one of so many features.
+        """
+        config = LabelModelConfig(**values["config"])
+        scaling = Inputs.restore(values["scaling"], features)
+        blank = DataStatistics(torch.zeros(features), torch.ones(features), 2)
+        model = SupervisedSDLGM(config, blank, torch.zeros(config.labels), torch.Generator())
+        return cls(model, scaling, values["likelihood"], values["temperature"])
 
     def fit(
         self, training: LabelTraining, on_epoch: Callable[[int, float], None]

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags
-from torch import Tensor
+from torch import Tensor, nn
 
 from sdlgm.config import Activation
 from sdlgm.errors import ConfigError
@@ -35,6 +35,7 @@ from sdlgm.estimators._label_network import (
     input_statistics,
 )
 from sdlgm.estimators._labels import check_targets
+from sdlgm.estimators._sharing import Shared
 from sdlgm.estimators._training import Schedule
 from sdlgm.estimators._validation import Table, validate_rows, validate_seed, validate_weights
 from sdlgm.estimators.decisions import ThresholdRule
@@ -47,7 +48,7 @@ from sdlgm.random import generator
 __all__ = ["SDLGMClassifier"]
 
 
-class SDLGMClassifier(MultilabelClassifier):
+class SDLGMClassifier(Shared, MultilabelClassifier):
     r"""Predict sets of labels of at least ``min_labels`` and at most ``max_labels``.
 
     Labels are a code (Xu et al. 2021, section III.C): each of ``slots`` slots is closed or holds a
@@ -422,3 +423,15 @@ class SDLGMClassifier(MultilabelClassifier):
     @property
     def _floor(self) -> int:
         return self.min_labels if self.multilabel_ else 1
+
+    # --- saving -------------------------------------------------------------------------------
+
+    _what = "It predicts sets of labels, each with a probability, under a floor and a cap."
+    _task = "tabular-classification"
+
+    def _describe_network(self) -> tuple[dict[str, Any], nn.Module]:
+        return self.network_.describe(), self.network_.model
+
+    def _restore_network(self, values: dict[str, Any]) -> nn.Module:
+        self.network_ = LabelNetwork.restore(values, self.n_features_in_)
+        return self.network_.model

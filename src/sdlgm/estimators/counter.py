@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import torch
+from torch import nn
 
 from sdlgm.distributions.poisson_multinomial import MAX_SLOTS
 from sdlgm.errors import ConfigError
 from sdlgm.estimators._base import Encoder, NetworkCounter
 from sdlgm.estimators._heads import Head, TiedSlots, UntiedSlots
+from sdlgm.estimators._sharing import Shared
 
 __all__ = ["SDLGMCounter"]
 
 
-class SDLGMCounter(NetworkCounter):
+class SDLGMCounter(Shared, NetworkCounter):
     r"""Count how many of each class a sample holds, never more than a budget in all.
 
     A network gives the law of the count vector, and is fitted by its exact likelihood; only the
@@ -176,3 +179,22 @@ class SDLGMCounter(NetworkCounter):
                 f"of them; here there are {budget}. Use slots='tied' with 'mlp' or 'conv'."
             )
         return UntiedSlots(features, budget)
+
+    # --- saving -------------------------------------------------------------------------------
+
+    _what = "It predicts how many of each class a sample holds, never more than a budget in all."
+    _task = "tabular-regression"
+    _network_attributes = ("network_", "head_")
+
+    def _describe_network(self) -> tuple[dict[str, Any], nn.Module]:
+        head = self.head_
+        return {
+            "head": type(head).__name__, "features": head.features, "budget": head.budget
+        }, self.network_  # fmt: skip
+
+    def _restore_network(self, values: dict[str, Any]) -> nn.Module:
+        kinds = {kind.__name__: kind for kind in (TiedSlots, UntiedSlots)}
+        self.head_ = kinds[values["head"]](values["features"], values["budget"])
+        # The scaling's numbers, which are the data's, come with the weights.
+        self.network_ = self._make_network(torch.zeros(2, *self.sample_shape_), self.head_)
+        return self.network_

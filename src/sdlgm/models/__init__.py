@@ -1,7 +1,8 @@
 """Models: modules whose parts return distributions, and their files."""
 
-from sdlgm.models.saving import SavedModel, load_model, save_model
+from sdlgm.models.saving import SavedModel, check_tensors, load_model, save_model
 from sdlgm.models.sdlgm import SDLGM
+from sdlgm.models.sharing import from_pretrained, push_to_hub
 from sdlgm.models.supervised import LabelModelConfig, SupervisedSDLGM
 
 __all__ = [
@@ -9,6 +10,9 @@ __all__ = [
     "LabelModelConfig",
     "SavedModel",
     "SupervisedSDLGM",
+    "check_tensors",
+    "from_pretrained",
     "load_model",
+    "push_to_hub",
     "save_model",
 ]

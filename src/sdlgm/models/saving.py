@@ -12,7 +12,7 @@ from sdlgm.config import ModelConfig, from_dict, to_dict
 from sdlgm.errors import ModelFileError
 from sdlgm.models.sdlgm import SDLGM
 from sdlgm.nn import DataStatistics
-from sdlgm.storage import read_json, read_tensors, write_json, write_tensors
+from sdlgm.storage import read_described, read_description, write_described
 
 __all__ = ["FORMAT_VERSION", "SavedModel", "check_tensors", "load_model", "save_model"]
 
@@ -38,9 +38,10 @@ def save_model(folder: Path | str, model: SDLGM) -> str:
         "levels": model.levels,
         "config": to_dict(model.config),
     }
-    sha = write_tensors(Path(folder) / "model.safetensors", model.state_dict(), description)
-    write_json(Path(folder) / "config.json", {**description, "sha256": sha})
-    return sha
+    folder = Path(folder)
+    return write_described(
+        folder / "model.safetensors", folder / "config.json", model.state_dict(), description
+    )
 
 
 def load_model(folder: Path | str) -> SavedModel:
@@ -53,32 +54,16 @@ def load_model(folder: Path | str) -> SavedModel:
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
-        unfinished = (folder / "checkpoint.safetensors").is_file()
-        raise ModelFileError(
-            f"{folder} holds no finished model. "
-            + (
-                f"Its training can go on: sdlgm resume {folder}"
-                if unfinished
-                else "Train one: sdlgm fit DATA --out " + str(folder)
-            )
-        )
-    described = read_json(folder / "config.json")
-    version = described.get("format_version")
-    if described.get("format") != "sdlgm-model" or not isinstance(version, int):
-        raise ModelFileError(f"{folder / 'config.json'} describes no model of sdlgm.")
-    if version > FORMAT_VERSION:
-        raise ModelFileError(
-            f"{folder} is of format version {version}, newer than the {FORMAT_VERSION} that this "
-            "version of sdlgm reads. Update sdlgm."
-        )
+        hint = f"Train one: sdlgm fit DATA --out {folder}"
+        if (folder / "checkpoint.safetensors").is_file():
+            hint = f"Its training can go on: sdlgm resume {folder}"
+        if (folder / "estimator.json").is_file():
+            hint = "It holds an estimator: sdlgm.estimators.load."
+        raise ModelFileError(f"{folder} holds no finished model. {hint}")
+    described = read_description(folder / "config.json", "sdlgm-model", FORMAT_VERSION)
     if described.get("class") != SDLGM.__name__:
         raise ModelFileError(f"{folder} holds a {described.get('class')!r}, not an SDLGM.")
-    tensors, state, sha = read_tensors(folder / "model.safetensors")
-    if {**state, "sha256": sha} != described:
-        raise ModelFileError(
-            f"{folder / 'config.json'} does not belong to {folder / 'model.safetensors'}: "
-            "one of them was changed. Restore both from a copy."
-        )
+    tensors, sha = read_described(folder / "model.safetensors", folder / "config.json", described)
     inputs, levels = described["n_inputs"], described["levels"]
     blank = DataStatistics(torch.full((inputs,), 0.5), torch.ones(inputs), levels)
     model = SDLGM(from_dict(ModelConfig, described["config"]), blank)

@@ -18,7 +18,9 @@ from sdlgm.data import Dataset, Rows, load_data, resolve_binarisation
 from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.evaluation import Evaluation, check_rows, evaluate
 from sdlgm.gradients import get_estimator
+from sdlgm.hub import upload
 from sdlgm.models import SDLGM, SavedModel, load_model, save_model
+from sdlgm.models.sharing import model_card
 from sdlgm.nn import check_data, data_statistics
 from sdlgm.progress import progress_bar
 from sdlgm.random import generator
@@ -94,6 +96,61 @@ class Run:
     def metrics(self) -> dict[str, Any]:
         """The held-out numbers measured when training ended, with what they were measured on."""
         return read_json(self.folder / "metrics.json")
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        license: str | None = None,  # noqa: A002 (the Hub's name)
+        private: bool | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+    ) -> str:
+        """Push model and metrics to the Hugging Face Hub; return the address of the commit.
+
+        The model card holds the numbers that were measured when training ended.
+        :func:`sdlgm.from_pretrained` loads the model.
+
+        Parameters
+        ----------
+        repo_id, private, revision, token
+            See :func:`~sdlgm.hub.upload`.
+        license
+            The Hub's name of the model's license.
+
+        Raises
+        ------
+        HubError
+            If the Hub cannot be reached or refuses.
+        ModelFileError
+            If model or metrics are missing or damaged, or do not belong together.
+        """
+        measured, saved = self.metrics, self.saved
+        if measured.get("model_sha256") != saved.sha256:
+            raise ModelFileError(
+                f"{self.folder / 'metrics.json'} was measured on another model than the one beside "
+                "it. Restore both from a copy."
+            )
+        bounds = ("negative_elbo", "nll_bound", "relaxed_objective")
+        facts = ("iterations", "kept_iteration", "objective", "seed")
+        card = model_card(
+            saved,
+            metrics={name: measured[name] for name in (*bounds, "active_features_mean",
+                                                       "active_features_max")},
+            units=f"the first three in {measured['units']}; active features a code",
+            measured_on=(
+                f"{measured['data']}, {measured['split']} split ({measured['n_samples']} rows, "
+                f"binarisation {measured['binarisation']}), one code a sample, nll_bound of "
+                f"{measured['importance_samples']} codes, seed {measured['evaluation_seed']}"
+            ),
+            license=license,
+            facts={name: measured[name] for name in facts},
+            source="measured by sdlgm when training ended",
+        )  # fmt: skip
+        names = ("model.safetensors", "config.json", "metrics.json")
+        return upload(
+            self.folder, names, card, repo_id, private=private, revision=revision, token=token
+        )
 
     def load_rows(self, data: str | None = None) -> Dataset:
         """Load other data (default: its own), binarised as its own."""
