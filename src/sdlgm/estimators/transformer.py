@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -14,14 +13,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
-from torch import Tensor, nn
+from torch import Tensor
 
 from sdlgm.coding import check_choice, choose_codes
 from sdlgm.config import Choice, LikelihoodName, ModelConfig, TrainingConfig, from_dict
 from sdlgm.data import Samples
-from sdlgm.errors import ConfigError, DataError, ModelFileError
-from sdlgm.estimators._saving import describe_folder
-from sdlgm.estimators._sharing import Shared
+from sdlgm.errors import ConfigError, DataError
+from sdlgm.estimators._model_folder import SavedModelFolder
 from sdlgm.estimators._unsupervised import (
     BLOCK,
     WeightedRows,
@@ -39,16 +37,19 @@ from sdlgm.estimators._validation import (
     validate_weights,
 )
 from sdlgm.evaluation import check_rows
-from sdlgm.models import SDLGM, load_model, save_model
+from sdlgm.models import SDLGM
 from sdlgm.progress import progress_bar
 from sdlgm.random import generator
-from sdlgm.storage import digest
-from sdlgm.training import Run
 
 __all__ = ["SDLGMTransformer"]
 
 
-class SDLGMTransformer(Shared, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class SDLGMTransformer(
+    SavedModelFolder,
+    ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]  # scikit-learn has no types
+    TransformerMixin,  # type: ignore[misc]
+    BaseEstimator,  # type: ignore[misc]
+):
     r"""Turn rows into sparse counts: at most ``budget`` of ``features`` features a row.
 
     Learns a :class:`~sdlgm.models.SDLGM` (Xu et al. 2021) by its discrete bound: an encoder
@@ -147,6 +148,10 @@ class SDLGMTransformer(Shared, ClassNamePrefixFeaturesOutMixin, TransformerMixin
     >>> bool(residual.var().sum() < 0.5 * X.var().sum())
     True
     """
+
+    _what = "It turns rows into sparse counts of features under a hard budget, and back."
+    _use = "codes = model.transform(X)"
+    _task = "feature-extraction"
 
     def __init__(
         self,
@@ -425,88 +430,3 @@ class SDLGMTransformer(Shared, ClassNamePrefixFeaturesOutMixin, TransformerMixin
         if not self.__sklearn_is_fitted__():
             name = type(self).__name__
             raise EstimatorNotFittedError(f"This {name} is not fitted yet: call fit(X) first.")
-
-    # --- saving -------------------------------------------------------------------------------
-
-    _network_attributes = ("model_",)
-    _what = "It turns rows into sparse counts of features under a hard budget, and back."
-    _use = "codes = model.transform(X)"
-    _task = "feature-extraction"
-
-    def save(self, folder: Path | str, *, overwrite: bool = False) -> str:
-        """Write the fitted estimator into a folder, each file atomically; return its hash.
-
-        Its model stands in files of its own, those of :func:`~sdlgm.models.save_model`, so that the
-        folder serves wherever one of a model does. The optimiser's moments are not kept.
-
-        Parameters
-        ----------
-        folder
-            Where to; it is made if there is none.
-        overwrite
-            Whether a model or estimator that is there may be replaced.
-
-        Raises
-        ------
-        EstimatorNotFittedError
-            If it is not fitted yet.
-        ConfigError
-            If the folder holds a run, or anything saved and ``overwrite`` is false.
-        ModelFileError
-            If a parameter is of a type that cannot be saved.
-        """
-        sha = super().save(folder, overwrite=overwrite)
-        save_model(folder, self.model_)
-        return sha
-
-    @classmethod
-    def load(cls, folder: Path | str) -> Self:
-        """Read an estimator that :meth:`save` wrote, or the model of a run of ``sdlgm fit``.
-
-        Of a run the parameters are those of its settings that this class has, and there is no
-        ``feature_usage_``. Nothing in the files is executed.
-
-        Raises
-        ------
-        ModelFileError
-            If a file is missing, damaged, of a newer format or another class, or does not hold
-            what it should.
-        """
-        folder = Path(folder)
-        if not (folder / "estimator.json").is_file() and (folder / "config.json").is_file():
-            return cls._of_run(folder)
-        estimator = super().load(folder)
-        saved = load_model(folder)
-        model = saved.model
-        expected = describe_folder(folder)["network"]
-        if expected != {"dict": {"model_digest": digest(model.state_dict())}}:
-            raise ModelFileError(
-                f"{folder / 'model.safetensors'} does not belong to {folder / 'estimator.json'}: "
-                "one of them was changed. Restore both from a copy."
-            )
-        estimator.model_ = model
-        return estimator
-
-    @classmethod
-    def _of_run(cls, folder: Path) -> Self:
-        model = load_model(folder).model
-        settings = dataclasses.asdict(model.config)
-        seed, steps = 0, 0
-        if (folder / "config.yaml").is_file():  # not of a model alone, or from the Hub
-            training = Run.open(folder).training
-            settings |= dataclasses.asdict(training)
-            seed, steps = training.seed, training.iterations
-        known = cls._get_param_names()
-        params = {name: value for name, value in settings.items() if name in known}
-        estimator = cls(**params | {"random_state": seed})
-        estimator.model_, estimator.seed_ = model, seed
-        estimator.n_features_in_ = model.n_inputs
-        estimator.history_, estimator.n_iter_ = [], steps
-        return estimator
-
-    def _describe_network(self) -> tuple[dict[str, Any], nn.Module]:
-        # Its weights go to files of their own.
-        return {"model_digest": digest(self.model_.state_dict())}, nn.Module()
-
-    def _restore_network(self, values: dict[str, Any]) -> nn.Module:
-        return nn.Module()
