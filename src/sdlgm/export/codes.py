@@ -51,7 +51,9 @@ class CodeLaw:
         taken = log_features if log_open is None else graph("Add", log_features, log_open)
         taken = graph("Exp", taken)  # lambda pi, (n, G, K/G)
         outcomes = (
-            self._mode(taken) if code == "mode" else self._sample(graph("Exp", log_features), log_open)
+            self._mode(taken)
+            if code == "mode"
+            else self._sample(graph("Exp", log_features), log_open)
         )
         indices, counts, active = self._pack(outcomes)
         graph.output("indices", indices, np.int64, self.budget)
@@ -85,7 +87,9 @@ class CodeLaw:
         values, places = graph.several("TopK", 2, probs, graph.integers(kept), axis=-1)
         share = graph.constant(np.arange(1, self.slots + 1, dtype=np.float64))
         # In float64, as torch: equal gains stay equal, and the lower place comes first.
-        gains = graph("Div", graph("Unsqueeze", graph.cast(values, np.float64), _last(graph)), share)
+        gains = graph(
+            "Div", graph("Unsqueeze", graph.cast(values, np.float64), _last(graph)), share
+        )
         gains = graph.reshape(gains, -1, self.groups, kept * self.slots)
         _, best = graph.several("TopK", 2, gains, graph.integers(self.slots), axis=-1)
         rank = graph("Div", best, graph.integers(self.slots))

@@ -65,7 +65,9 @@ class Graph:
 
         number = len(self._nodes)
         names = [f"{op}_{number}" + (f"_{i}" if i else "") for i in range(results)]
-        self._nodes.append(helper.make_node(op, list(inputs), names, f"{op}_{number}", **attributes))
+        self._nodes.append(
+            helper.make_node(op, list(inputs), names, f"{op}_{number}", **attributes)
+        )
         return names
 
     def constant(self, value: Tensor | NDArray[Any] | np.generic, name: str | None = None) -> Value:

@@ -22,7 +22,7 @@ __all__ = ["Code", "Part", "decoder_graph", "encoder_graph"]
 Part = Literal["encoder", "decoder"]
 """Which half of a model."""
 Code = Literal["mode", "sample"]
-"""``"mode"``: a most probable code; ``"sample"``: a draw, from uniform numbers that are an input."""
+"""``"mode"``: a most probable code; ``"sample"``: a draw, from uniform numbers as an input."""
 
 
 def encoder_graph(
