@@ -12,7 +12,7 @@ from sdlgm.errors import SDLGMError
 from sdlgm.export.graph import Graph, Value
 from sdlgm.nn import EnsembleLinear, EnsembleMLP
 
-__all__ = ["add_ensemble", "add_linear", "add_log_sigmoid", "add_sequential"]
+__all__ = ["add_ensemble", "add_ensemble_linear", "add_linear", "add_log_sigmoid", "add_sequential"]
 
 
 def add_linear(
@@ -57,18 +57,22 @@ def add_ensemble(graph: Graph, x: Value, network: EnsembleMLP, name: str) -> Val
         where = f"{name}.layers.{place}"
         x = add_ensemble_linear(graph, x, layer, where)
         if network.normalise:
-            width = layer.weight.shape[-1]
-            x = _layer_norm(graph, x, torch.ones(width), torch.zeros(width), 1e-5, where)
+            ones = torch.ones(_weight(layer).shape[-1])
+            x = _layer_norm(graph, x, ones, torch.zeros_like(ones), 1e-5, where)
         x = _activation(graph, x, network.activation)
     return x
 
 
 def add_ensemble_linear(graph: Graph, x: Value, layer: nn.Module, name: str) -> Value:
     """Add a layer of several members, of x ``(members, n, inputs)`` or ``(n, inputs)``."""
+    weight = graph.constant(_weight(layer), f"{name}.weight")
+    return graph("Add", graph("MatMul", x, weight), graph.constant(layer.bias, f"{name}.bias"))
+
+
+def _weight(layer: nn.Module) -> Tensor:
     if not isinstance(layer, EnsembleLinear):
         raise _untranslated(layer)
-    weight = graph.constant(layer.weight, f"{name}.weight")
-    return graph("Add", graph("MatMul", x, weight), graph.constant(layer.bias, f"{name}.bias"))
+    return layer.weight
 
 
 def add_log_sigmoid(graph: Graph, x: Value, *, of_minus: bool = False) -> Value:
