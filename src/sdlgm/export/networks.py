@@ -57,22 +57,23 @@ def add_ensemble(graph: Graph, x: Value, network: EnsembleMLP, name: str) -> Val
         where = f"{name}.layers.{place}"
         x = add_ensemble_linear(graph, x, layer, where)
         if network.normalise:
-            ones = torch.ones(_weight(layer).shape[-1])
+            ones = torch.ones(_checked(layer).weight.shape[-1])
             x = _layer_norm(graph, x, ones, torch.zeros_like(ones), 1e-5, where)
         x = _activation(graph, x, network.activation)
     return x
 
 
 def add_ensemble_linear(graph: Graph, x: Value, layer: nn.Module, name: str) -> Value:
-    """Add a layer of several members, of x ``(members, n, inputs)`` or ``(n, inputs)``."""
-    weight = graph.constant(_weight(layer), f"{name}.weight")
-    return graph("Add", graph("MatMul", x, weight), graph.constant(layer.bias, f"{name}.bias"))
+    """Add a layer of several members, of x ``(members, n, inputs)`` or ``(1, n, inputs)``."""
+    layer = _checked(layer)
+    product = graph("MatMul", x, graph.constant(layer.weight, f"{name}.weight"))
+    return graph("Add", product, graph.constant(layer.bias, f"{name}.bias"))
 
 
-def _weight(layer: nn.Module) -> Tensor:
+def _checked(layer: nn.Module) -> EnsembleLinear:
     if not isinstance(layer, EnsembleLinear):
         raise _untranslated(layer)
-    return layer.weight
+    return layer
 
 
 def add_log_sigmoid(graph: Graph, x: Value, *, of_minus: bool = False) -> Value:
