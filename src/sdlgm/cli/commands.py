@@ -222,6 +222,49 @@ def _decode(options: Namespace) -> None:
     say(f"{options.out}: {len(decoded):,} rows of {decoded.shape[1]} columns.")
 
 
+def _export_parser() -> Parser:
+    parser = Parser(
+        "export RUN --out FILE [options]",
+        description="Write the encoder or the decoder of a run as one ONNX file, for machines "
+        "without torch. Needs the extra onnx.",
+        epilog="""examples:
+  sdlgm export runs/digits --format onnx --out encoder.onnx
+  sdlgm export runs/digits --out encoder-int8.onnx --quantize int8
+  sdlgm export runs/digits --out sampler.onnx --code sample
+  sdlgm export runs/digits --out decoder.onnx --part decoder""",
+    )
+    parser.add_argument("run", help="Folder of the run.")
+    parser.add_argument("--format", choices=("onnx",), default="onnx", help="Format of the file.")
+    parser.add_argument("--out", type=str, required=True, help="File to write.")
+    parser.add_argument(
+        "--part", choices=("encoder", "decoder"), default="encoder", help="Half of the model."
+    )
+    parser.add_argument(
+        "--code",
+        choices=("mode", "sample"),
+        default="mode",
+        help="Of the encoder: take a most probable code, or draw one from uniform numbers that are "
+        "a second input.",
+    )
+    parser.add_argument(
+        "--quantize", choices=("int8",), default=None, help="Weights of 8 bits. Default: 32."
+    )
+    return parser
+
+
+def _export(options: Namespace) -> None:
+    from sdlgm.export import export_run
+
+    path = export_run(
+        options.run,
+        options.out,
+        part=options.part,
+        code=options.code,
+        quantize=options.quantize,
+    )
+    say(f"{path}: {options.part}, {path.stat().st_size:,} bytes.")
+
+
 def _report_parser() -> Parser:
     parser = Parser(
         "report RUN [options]",
@@ -342,6 +385,7 @@ COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], None], str
     "evaluate": (_evaluate_parser, _evaluate, "Measure the bounds of a model."),
     "encode": (_encode_parser, _encode, "Turn data into codes."),
     "decode": (_decode_parser, _decode, "Turn codes into data."),
+    "export": (_export_parser, _export, "Write a part of a model as ONNX."),
     "report": (_report_parser, _report, "Draw a run on one HTML page."),
     "info": (_info_parser, _info, "Say what a run is."),
     "reproduce": (_reproduce_parser, _reproduce, "Run an experiment of the paper."),

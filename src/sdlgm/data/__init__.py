@@ -1,6 +1,6 @@
 """Loaders with checksums; offline through the environment variable ``SDLGM_DATA``."""
 
-from sdlgm.data.catalog import BUILT_IN, load_data, resolve_binarisation
+from sdlgm.data.catalog import BUILT_IN, load_data, resolve_binarisation, white
 from sdlgm.data.columns import digit_columns
 from sdlgm.data.files import read_rows, write_rows
 from sdlgm.data.multilabel import MULTILABEL, MultilabelDataset, load_multilabel
@@ -20,5 +20,6 @@ __all__ = [
     "load_multilabel",
     "read_rows",
     "resolve_binarisation",
+    "white",
     "write_rows",
 ]

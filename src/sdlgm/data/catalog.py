@@ -19,7 +19,7 @@ from sdlgm.data.remote import fetch
 from sdlgm.data.rows import Dataset, Rows
 from sdlgm.errors import DataError
 
-__all__ = ["BUILT_IN", "load_data", "resolve_binarisation"]
+__all__ = ["BUILT_IN", "load_data", "resolve_binarisation", "white"]
 
 
 class _Remote(NamedTuple):
@@ -69,6 +69,7 @@ _IDX = {
         },
     ),
 }
+_WHITE = {"digits": 16.0, "mnist-5k": 255.0, "mnist": 255.0, "fashion-mnist": 255.0}
 _MNIST_5K_SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
 
 
@@ -114,13 +115,18 @@ def resolve_binarisation(config: DataConfig, likelihood: LikelihoodName) -> Bina
     return "dynamic" if config.data in BUILT_IN and likelihood == "bernoulli" else "none"
 
 
+def white(config: DataConfig) -> float:
+    """Return the value that stands for white in this data's grey values; nothing is loaded."""
+    return _WHITE.get(config.data, 1.0)
+
+
 def _digits() -> Dataset:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     rows = Rows(
         torch.from_numpy(bunch.data.astype(np.uint8)),
-        maximum=16.0,
+        maximum=_WHITE["digits"],
         labels=torch.from_numpy(bunch.target).long(),
     )
     train, test = rows.split(0.2, seed=0)
@@ -144,7 +150,7 @@ def _mnist_5k() -> Dataset:
     values = np.stack([column.to_numpy() for column in table.columns], axis=1)
     rows = Rows(
         torch.from_numpy(np.ascontiguousarray(values[:, :-1].astype(np.uint8))),
-        maximum=255.0,
+        maximum=_WHITE["mnist-5k"],
         labels=torch.from_numpy(values[:, -1].astype(np.int64)),
     )
     train, test = rows.split(0.2, seed=0)
@@ -159,7 +165,11 @@ def _idx(name: str) -> Dataset:
         pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 784)
         classes = np.frombuffer(labels, np.uint8, offset=8).astype(np.int64)
         splits.append(
-            Rows(torch.from_numpy(pixels.copy()), maximum=255.0, labels=torch.from_numpy(classes))
+            Rows(
+                torch.from_numpy(pixels.copy()),
+                maximum=_WHITE[name],
+                labels=torch.from_numpy(classes),
+            )
         )
     return Dataset(name, splits[0], splits[1], (28, 28))
 

@@ -1,0 +1,152 @@
+"""A fitted classifier as a graph: from raw rows to probabilities and labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sdlgm.errors import ConfigError
+from sdlgm.estimators import EstimatorNotFittedError, SDLGMClassifier
+from sdlgm.export.codes import add_presence
+from sdlgm.export.graph import Graph, Value, write_model
+from sdlgm.export.networks import add_ensemble, add_ensemble_linear, add_log_sigmoid
+
+if TYPE_CHECKING:
+    import onnx
+
+    from sdlgm.estimators._inputs import Inputs
+
+__all__ = ["classifier_graph", "export_classifier"]
+
+
+def export_classifier(classifier: SDLGMClassifier, path: Path | str) -> Path:
+    """Write a fitted classifier to one ONNX file, atomically; return its path.
+
+    Input ``x`` ``(n, D)``, float32, raw: the scaling of inputs is in the graph, with the training
+    values that ranks are taken among. Outputs ``probabilities`` ``(n, K)``, float32, the mean over
+    the members, and ``labels`` ``(n, K)``, int64, 0 and 1, by threshold, floor and cap.
+
+    Raises
+    ------
+    EstimatorNotFittedError
+        If it is not fitted.
+    SDLGMError
+        If the package onnx is not installed.
+    """
+    return write_model(classifier_graph(classifier), path)
+
+
+def classifier_graph(classifier: SDLGMClassifier) -> onnx.ModelProto:
+    """Return the graph that :func:`export_classifier` writes."""
+    if not isinstance(classifier, SDLGMClassifier):
+        raise ConfigError(f"Only an SDLGMClassifier can be exported, got {classifier!r:.80}.")
+    if not hasattr(classifier, "network_"):
+        raise EstimatorNotFittedError("This SDLGMClassifier is not fitted: call fit(X, Y) first.")
+    network = classifier.network_
+    model, config = network.model, network.model.config
+    graph = Graph("classifier")
+    x = graph.input("x", np.float32, classifier.n_features_in_)
+    x = _scaled(graph, x, network.scaling)
+    # One matrix for all members, that of a batch of matrices: (1, n, inputs).
+    hidden = add_ensemble(graph, graph("Unsqueeze", x, graph.integers(0)), model.encoder, "encoder")
+    features = add_ensemble_linear(graph, hidden, model.feature_head, "feature_head")
+    gates = add_ensemble_linear(graph, hidden, model.gate_head, "gate_head")
+    if network.likelihood == "relaxed":
+        temperature = graph.constant(np.float32(network.temperature), "temperature")
+        features, gates = (graph("Div", logits, temperature) for logits in (features, gates))
+    log_features = graph("LogSoftmax", features, axis=-1)
+    taken = graph("Exp", graph("Add", log_features, add_log_sigmoid(graph, gates)))
+    if config.latents:
+        bounds = (graph.integers(0), graph.integers(config.labels), graph.integers(-1))
+        taken = graph("Slice", taken, *bounds)
+    proba = add_presence(graph, taken, config.slots)
+    proba = graph("ReduceMean", proba, graph.integers(0), keepdims=0)
+    labels = _labels(graph, proba, classifier)
+    proba = graph.cast(proba, np.float32)
+    graph.output("probabilities", proba, np.float32, config.labels)
+    graph.output("labels", labels, np.int64, config.labels)
+    return graph.model(
+        {
+            "part": "classifier",
+            "K": config.labels,
+            "L0": config.slots,
+            "inputs": classifier.n_features_in_,
+            "members": config.members,
+            "variant": classifier.variant,
+            "min_labels": classifier.min_labels,
+            "max_labels": classifier.max_labels_,
+        }
+    )
+
+
+def _scaled(graph: Graph, x: Value, scaling: Inputs) -> Value:
+    """Add the scaling of inputs, :class:`~sdlgm.estimators._inputs.Inputs`."""
+    if scaling.sorted is None:
+        shift = graph.constant(np.asarray(scaling.shift, np.float32), "input_shift")
+        scale = graph.constant(np.asarray(scaling.scale, np.float32), "input_scale")
+        return graph("Div", graph("Sub", x, shift), scale)
+    rows = scaling.sorted.shape[0]
+    # Twice the mean rank is one of 0..2n: all that follows from a rank is looked up.
+    rank = _double_ranks(graph, x, np.asarray(scaling.sorted, np.float32))
+    ranks = np.arange(2 * rows + 1)[:, None] / (2 * rows)
+    if not scaling.bins:
+        table = graph.constant(scaling._normal(ranks)[:, 0], "normal_quantiles")
+        placed = graph("Gather", table, rank)
+        placed = graph("Sub", placed, graph.constant(np.asarray(scaling.shift), "input_shift"))
+        return graph("Div", placed, graph.constant(np.asarray(scaling.scale), "input_scale"))
+    parts = scaling._binned(ranks)  # (2n + 1, bins)
+    looked_up = [
+        graph("Gather", graph.constant(parts[:, part], f"bin_{part}"), rank)
+        for part in range(scaling.bins)
+    ]
+    placed = graph("Concat", *looked_up, axis=1)
+    placed = graph("Sub", placed, graph.constant(scaling.bin_shift, "input_shift"))
+    return graph("Div", placed, graph.constant(scaling.bin_scale, "input_scale"))
+
+
+def _double_ranks(graph: Graph, x: Value, values: Any) -> Value:
+    """Add, feature by feature, the numbers of training values below x and up to x.
+
+    By bisection, in steps of falling powers of two, of all features at once: ``O(D log n)`` a row.
+    """
+    rows, features = values.shape
+    table = graph.constant(values.T.ravel(), "sorted_inputs")
+    offset = graph.constant(np.arange(features, dtype=np.int64) * rows - 1)
+    last = graph.constant(np.int64(rows))
+    found = []
+    for passes in ("Less", "LessOrEqual"):
+        place = graph.filled(x, (features,), np.int64(0))
+        for power in reversed(range(rows.bit_length())):
+            tried = graph("Add", place, graph.constant(np.int64(1 << power)))
+            within = graph("LessOrEqual", tried, last)
+            index = graph("Add", graph("Min", tried, last), offset)
+            passed = graph(passes, graph("Gather", table, index), x)
+            place = graph("Where", graph("And", within, passed), tried, place)
+        found.append(place)
+    return graph("Add", *found)
+
+
+def _labels(graph: Graph, proba: Value, classifier: SDLGMClassifier) -> Value:
+    """Add the decision of :func:`~sdlgm.estimators.decisions.apply_threshold`."""
+    low, labels = int(classifier.min_labels), classifier.n_labels_
+    cap = min(int(classifier.max_labels_), labels)
+    never = graph.constant(np.float64(-1))
+    above = graph("Greater", proba, graph.constant(np.asarray(classifier.threshold_, np.float64)))
+    number = graph("ReduceSum", graph.cast(above, np.int64), graph.integers(1), keepdims=1)
+
+    def best(scores: Value, kept: int, wanted: Value) -> Value:
+        """Mark the first ``wanted`` of the ``kept`` best: of equal ones the lower column."""
+        _, places = graph.several("TopK", 2, scores, graph.integers(kept), axis=-1)
+        order = graph.constant(np.arange(kept, dtype=np.int64)[None])
+        marks = graph.cast(graph("Less", order, wanted), np.int64)
+        empty = graph.filled(proba, (labels,), np.int64(0))
+        return graph("ScatterElements", empty, places, marks, axis=1)
+
+    chosen = best(graph("Where", above, proba, never), cap, number)
+    if low:
+        missing = graph("Sub", graph.constant(np.int64(low)), number)
+        rest = graph("Where", above, never, proba)
+        chosen = graph("Add", chosen, best(rest, low, missing))
+    return chosen

@@ -1,0 +1,178 @@
+"""Codes as operators: the law of the slots, its mode, a draw, and rows of indices and counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sdlgm.export.graph import Graph, Value
+from sdlgm.export.networks import add_log_sigmoid
+
+__all__ = ["CodeLaw", "add_presence"]
+
+
+@dataclass(frozen=True)
+class CodeLaw:
+    """A posterior in a graph: that of :func:`~sdlgm.distributions.grouped_gated_multinomial`."""
+
+    graph: Graph
+    """Where it is."""
+    x: Value
+    """An input, whose first dimension is the number n of samples."""
+    features: int
+    """Number K of features."""
+    budget: int
+    """Number L0 of slots."""
+    groups: int
+    """Number G of groups, each of ``K / G`` features and ``L0 / G`` slots."""
+    gate_logits: Value | None
+    """Shape ``(n, G)``; ``None`` where all gates are open."""
+    feature_logits: Value | None
+    """Shape ``(n, K)``; ``None`` where a group has one feature."""
+
+    @property
+    def width(self) -> int:
+        """Number of features of a group."""
+        return self.features // self.groups
+
+    @property
+    def slots(self) -> int:
+        """Number of slots of a group."""
+        return self.budget // self.groups
+
+    def add_outputs(self, code: str) -> None:
+        """Add all outputs of an encoder; ``code`` is ``"mode"`` or ``"sample"``."""
+        graph = self.graph
+        log_features = self._log_features()
+        log_open = None
+        if self.gate_logits is not None:
+            log_open = graph.reshape(add_log_sigmoid(graph, self.gate_logits), -1, self.groups, 1)
+        taken = log_features if log_open is None else graph("Add", log_features, log_open)
+        taken = graph("Exp", taken)  # lambda pi, (n, G, K/G)
+        outcomes = (
+            self._mode(taken)
+            if code == "mode"
+            else self._sample(graph("Exp", log_features), log_open)
+        )
+        indices, counts, active = self._pack(outcomes)
+        graph.output("indices", indices, np.int64, self.budget)
+        graph.output("counts", counts, np.int64, self.budget)
+        graph.output("n_active", active, np.int64)
+        presence = add_presence(graph, taken, self.slots)
+        presence = graph.cast(graph.reshape(presence, -1, self.features), np.float32)
+        graph.output("presence", presence, np.float32, self.features)
+
+    def _log_features(self) -> Value:
+        if self.feature_logits is None:
+            return self.graph.filled(self.x, (self.groups, 1), np.float32(0))
+        logits = self.graph.reshape(self.feature_logits, -1, self.groups, self.width)
+        return self.graph("LogSoftmax", logits, axis=-1)
+
+    def _mode(self, taken: Value) -> Value:
+        """Return the outcomes of all slots of a most probable code: ``(n, G, L0/G)``.
+
+        Slots go one by one to the largest gain ``p_k / j`` of a j-th slot for outcome k (torch's
+        ``mode``). The gains of an outcome fall, so that these are simply the largest of all gains;
+        and of the outcomes only as many as there are slots can get one.
+        """
+        graph = self.graph
+        probs = taken
+        if self.gate_logits is not None:
+            closed = graph("Exp", add_log_sigmoid(graph, self.gate_logits, of_minus=True))
+            probs = graph("Concat", taken, graph.reshape(closed, -1, self.groups, 1), axis=-1)
+        if self.slots == 1:
+            return graph("ArgMax", probs, axis=-1, keepdims=1)
+        kept = min(self.slots, self.width + (self.gate_logits is not None))
+        values, places = graph.several("TopK", 2, probs, graph.integers(kept), axis=-1)
+        share = graph.constant(np.arange(1, self.slots + 1, dtype=np.float64))
+        # In float64, as torch: equal gains stay equal, and the lower place comes first.
+        gains = graph(
+            "Div", graph("Unsqueeze", graph.cast(values, np.float64), _last(graph)), share
+        )
+        gains = graph.reshape(gains, -1, self.groups, kept * self.slots)
+        _, best = graph.several("TopK", 2, gains, graph.integers(self.slots), axis=-1)
+        rank = graph("Div", best, graph.integers(self.slots))
+        return graph("GatherElements", places, rank, axis=-1)
+
+    def _sample(self, features: Value, log_open: Value | None) -> Value:
+        """Return the outcomes of all slots of a draw: ``(n, G, L0/G)``.
+
+        The same steps as ``GatedMultinomial.sample``, in float64: one uniform number a slot decides
+        whether its gate is open and, by inversion, which feature it holds.
+        """
+        graph = self.graph
+        place = graph.input("uniforms", np.float64, self.budget)
+        place = graph.reshape(place, -1, self.groups, self.slots)
+        cdf = graph("CumSum", graph.cast(features, np.float64), graph.constant(np.int64(-1)))
+        last = graph("Gather", cdf, graph.integers(self.width - 1), axis=-1)
+        opened = None
+        if log_open is not None:
+            open_prob = graph.cast(graph("Exp", log_open), np.float64)
+            opened = graph("Less", place, open_prob)
+            last = graph("Div", last, open_prob)
+        place = graph("Unsqueeze", graph("Mul", place, last), _last(graph))
+        below = graph("LessOrEqual", graph("Unsqueeze", cdf, graph.integers(-2)), place)
+        found = graph("ReduceSum", graph.cast(below, np.int64), _last(graph), keepdims=0)
+        found = graph("Min", found, graph.constant(np.int64(self.width - 1)))
+        if opened is None:
+            return found
+        return graph("Where", opened, found, graph.constant(np.int64(self.width)))
+
+    def _pack(self, outcomes: Value) -> tuple[Value, Value, Value]:
+        """Turn outcomes of slots into indices, counts ``(n, L0)`` and the number of features."""
+        graph, budget = self.graph, self.budget
+        first = np.arange(self.groups, dtype=np.int64)[:, None] * self.width
+        taken = graph("Less", outcomes, graph.constant(np.int64(self.width)))
+        feature = graph("Add", outcomes, graph.constant(first))
+        if self.slots == 1:  # in ascending order already, each at most once
+            feature = graph.reshape(feature, -1, budget)
+            number = graph.reshape(graph.cast(taken, np.int64), -1, budget)
+        else:
+            index = graph("Where", taken, feature, graph.constant(np.int64(self.features)))
+            number = _add_up(
+                graph,
+                graph.filled(self.x, (self.features + 1,), np.int64(0)),
+                graph.reshape(index, -1, budget),
+                graph.filled(self.x, (budget,), np.int64(1)),
+            )
+            number = _leading(graph, number, self.features)
+            feature = graph.constant(np.arange(self.features, dtype=np.int64)[None])
+        present = graph("Greater", number, graph.constant(np.int64(0)))
+        there = graph.cast(present, np.int64)
+        # The place of each feature that is there; all others meet in a last column and add 0.
+        place = graph("CumSum", there, graph.constant(np.int64(1)), exclusive=1)
+        place = graph("Where", present, place, graph.constant(np.int64(budget)))
+        empty = graph.filled(self.x, (budget + 1,), np.int64(0))
+        one = graph.constant(np.int64(1))
+        indices = _add_up(graph, empty, place, graph("Mul", graph("Add", feature, one), there))
+        indices = graph("Sub", _leading(graph, indices, budget), one)
+        counts = number
+        counts = _leading(graph, _add_up(graph, empty, place, counts), budget)
+        return indices, counts, graph("ReduceSum", there, graph.integers(1), keepdims=0)
+
+
+def add_presence(graph: Graph, taken: Value, slots: int) -> Value:
+    r"""Add :math:`1 - (1 - \lambda\pi_k)^{L_0}` of ``taken`` :math:`= \lambda\pi_k`, in float64.
+
+    ``taken`` is capped as in ``GatedMultinomial.absence_log_probs``.
+    """
+    cap = graph.constant(np.float32(1 - np.finfo(np.float32).eps))
+    taken = graph.cast(graph("Min", taken, cap), np.float64)
+    if slots == 1:
+        return taken
+    one = graph.constant(np.float64(1))
+    absent = graph("Pow", graph("Sub", one, taken), graph.constant(np.float64(slots)))
+    return graph("Sub", one, absent)
+
+
+def _add_up(graph: Graph, start: Value, index: Value, values: Value) -> Value:
+    return graph("ScatterElements", start, index, values, axis=1, reduction="add")
+
+
+def _leading(graph: Graph, value: Value, number: int) -> Value:
+    return graph("Slice", value, graph.integers(0), graph.integers(number), graph.integers(1))
+
+
+def _last(graph: Graph) -> Value:
+    return graph.integers(-1)

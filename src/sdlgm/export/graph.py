@@ -1,0 +1,183 @@
+"""A graph of ONNX operators under construction, and its file."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+import sdlgm
+from sdlgm.errors import SDLGMError
+from sdlgm.storage import atomic_path
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["OPSET", "Graph", "read_model", "require_onnx", "write_model"]
+
+OPSET = 20
+"""Version of ONNX's operators that graphs are written in (the first with Gelu)."""
+IR_VERSION = 9
+"""Version of the file format, that of the opset."""
+BATCH = "n"
+"""Name of the dimension of samples, which is dynamic."""
+
+Value = str
+"""Name of a value in a graph."""
+
+
+class Graph:
+    """Operators in the order of their call, the constants they read, inputs and outputs.
+
+    Calling the graph adds an operator: ``graph("Add", a, b)`` returns the name of its result. All
+    constants are kept in the graph, and none of their names is a path.
+
+    Examples
+    --------
+    >>> graph = Graph("double")
+    >>> x = graph.input("x", np.float32, 2)
+    >>> graph.output("y", graph("Mul", x, graph.constant(np.float32(2))), np.float32, 2)
+    >>> model = graph.model({"part": "example"})
+    >>> [node.op_type for node in model.graph.node]
+    ['Mul', 'Identity']
+    """
+
+    def __init__(self, name: str) -> None:
+        require_onnx("The export")
+        self.name = name
+        self._nodes: list[Any] = []
+        self._constants: dict[str, Any] = {}
+        self._inputs: list[Any] = []
+        self._outputs: list[Any] = []
+
+    def __call__(self, op: str, *inputs: Value, **attributes: Any) -> Value:
+        """Add an operator of one result; return the result's name."""
+        return self.several(op, 1, *inputs, **attributes)[0]
+
+    def several(self, op: str, results: int, *inputs: Value, **attributes: Any) -> list[Value]:
+        """Add an operator of several results; return their names."""
+        from onnx import helper
+
+        number = len(self._nodes)
+        names = [f"{op}_{number}" + (f"_{i}" if i else "") for i in range(results)]
+        self._nodes.append(
+            helper.make_node(op, list(inputs), names, f"{op}_{number}", **attributes)
+        )
+        return names
+
+    def constant(self, value: Tensor | NDArray[Any] | np.generic, name: str | None = None) -> Value:
+        """Keep an array, by the type it has; return its name."""
+        from onnx import numpy_helper
+
+        array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+        name = f"constant_{len(self._constants)}" if name is None else name
+        self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        return name
+
+    def integers(self, *values: int) -> Value:
+        """Keep a vector of integers: a shape, or axes."""
+        return self.constant(np.array(values, np.int64))
+
+    def input(self, name: str, dtype: type[np.generic], *shape: int | str) -> Value:
+        """Declare an input of shape ``(n, *shape)``; return its name."""
+        self._inputs.append(_declare(name, dtype, shape))
+        return name
+
+    def output(self, name: str, value: Value, dtype: type[np.generic], *shape: int) -> None:
+        """Declare that a value is an output of shape ``(n, *shape)``."""
+        self._nodes.append(_identity(value, name))
+        self._outputs.append(_declare(name, dtype, shape))
+
+    def cast(self, value: Value, dtype: type[np.generic]) -> Value:
+        """Add a change of type."""
+        from onnx import helper
+
+        return self("Cast", value, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+    def reshape(self, value: Value, *shape: int) -> Value:
+        """Add a change of shape, in which one length may be -1."""
+        return self("Reshape", value, self.integers(*shape))
+
+    def filled(self, like: Value, shape: Sequence[int], fill: np.generic) -> Value:
+        """Add an array ``(n, *shape)`` of one value, for as many samples as ``like`` has."""
+        from onnx import numpy_helper
+
+        whole = self("Concat", self("Shape", like, start=0, end=1), self.integers(*shape), axis=0)
+        value = numpy_helper.from_array(np.asarray(fill).reshape(1))
+        return self("ConstantOfShape", whole, value=value)
+
+    def model(self, about: Mapping[str, Any]) -> onnx.ModelProto:
+        """Return the checked model, with what is said about it as its metadata."""
+        import onnx
+        from onnx import helper
+
+        graph = helper.make_graph(
+            self._nodes, self.name, self._inputs, self._outputs, list(self._constants.values())
+        )
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="sdlgm",
+            producer_version=sdlgm.__version__,
+        )
+        facts = {"sdlgm_version": sdlgm.__version__, "opset": OPSET, **about}
+        helper.set_model_props(model, {key: str(value) for key, value in facts.items()})
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+
+def write_model(model: onnx.ModelProto, path: Path | str) -> Path:
+    """Check a model and write it to one file, atomically; return its path."""
+    import onnx
+
+    onnx.checker.check_model(model, full_check=True)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(model.SerializeToString(deterministic=True))
+    return Path(path)
+
+
+def read_model(path: Path | str) -> onnx.ModelProto:
+    """Read a model from a file.
+
+    Raises
+    ------
+    SDLGMError
+        If it is missing, or no ONNX model.
+    """
+    require_onnx("Reading an ONNX file")
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        return onnx.load(str(path))
+    except FileNotFoundError:
+        raise SDLGMError(f"{path} does not exist.") from None
+    except DecodeError as error:
+        raise SDLGMError(f"{path} is no ONNX model, or is damaged ({error}).") from None
+
+
+def require_onnx(what: str, package: str = "onnx") -> None:
+    """Raise :class:`SDLGMError` if a package of the extra ``onnx`` is not installed."""
+    if importlib.util.find_spec(package) is None:
+        raise SDLGMError(
+            f'{what} needs {package}, which is not installed: pip install "sdlgm[onnx]"'
+        )
+
+
+def _declare(name: str, dtype: type[np.generic], shape: Sequence[int | str]) -> Any:
+    from onnx import helper
+
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    return helper.make_tensor_value_info(name, kind, [BATCH, *shape])
+
+
+def _identity(value: Value, name: str) -> Any:
+    from onnx import helper
+
+    return helper.make_node("Identity", [value], [name], f"output {name}")

@@ -1,0 +1,84 @@
+"""A classifier as ONNX: probabilities and sets of labels as those of the estimator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.datasets import load_digits
+
+from sdlgm.errors import ConfigError
+from sdlgm.estimators import EstimatorNotFittedError, SDLGMClassifier
+from sdlgm.export import export_classifier, open_session
+
+
+def real_data() -> tuple[np.ndarray, np.ndarray]:
+    """Digits, and what can be said of each: even, above four, a multiple of three, round, nine."""
+    x, digit = load_digits(return_X_y=True)
+    facts = [digit % 2 == 0, digit > 4, digit % 3 == 0, np.isin(digit, (0, 6, 8, 9)), digit == 9]
+    return x.astype(np.float32), np.stack(facts, 1).astype(int)
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "standard": {},
+    "quantile": {"inputs": "quantile", "normalise": True},
+    "bins": {"inputs": "bins", "bins": 3, "activation": "gelu"},
+    "none": {"inputs": "none", "hidden": ()},
+    "cap": {"max_labels": 4, "threshold": 0.02, "min_labels": 0},
+    "floor": {"min_labels": 2, "threshold": 0.9},
+    "per label": {"threshold": "per_label", "min_labels": 2},
+    "relaxed": {"label_likelihood": "relaxed", "temperature": 2.0},
+    "generative": {"variant": "generative"},
+    "conditional": {"variant": "conditional", "latent_features": 4, "latent_slots": 2},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_probabilities_and_labels_are_those_of_the_estimator(name: str, tmp_path: Path) -> None:
+    x, y = real_data()
+    settings = {"members": 5, "epochs": 3, "hidden": (12,), "progress": False, **SETTINGS[name]}
+    model = SDLGMClassifier(**settings).fit(x[:300], y[:300])
+    if name == "cap":
+        model.max_labels_ = 2  # fewer than some rows have over the threshold
+    session = open_session(export_classifier(model, tmp_path / "c.onnx"))
+    for rows in (x[300:301], x[300:307], x[300:900], x[300:900] + 0.5, -9 * x[300:400]):
+        rows = rows.astype(np.float32)
+        proba, labels = session.run(None, {"x": rows})
+        expected = model.predict_proba(rows)
+        np.testing.assert_allclose(proba, expected, atol=2e-6)
+        predicted = model.predict(rows)
+        assert labels.dtype == predicted.dtype == np.int64
+        same = (labels == predicted).all(1)
+        near = np.sort(expected, axis=1)  # neighbours within rounding may change places
+        tied = (np.diff(near, axis=1) < 4e-6).any(1)
+        tied |= (np.abs(expected - model.threshold_) < 4e-6).any(1)
+        assert (same | tied).all()
+        assert same.mean() > 0.95
+        sums = labels.sum(1)
+        assert sums.min() >= model.min_labels
+        assert sums.max() <= model.max_labels_
+    if name == "cap":
+        assert ((expected > model.threshold_).sum(1) > 2).any()
+    about = session.get_modelmeta().custom_metadata_map
+    assert (about["part"], about["K"], about["members"]) == ("classifier", "5", "5")
+
+
+def test_one_fitted_on_sparse_rows_takes_dense_ones(tmp_path: Path) -> None:
+    x, y = real_data()
+    model = SDLGMClassifier(members=5, epochs=2, hidden=(8,), progress=False)
+    model.fit(sp.csr_array(x[:200]), sp.csr_array(y[:200]))
+    session = open_session(export_classifier(model, tmp_path / "c.onnx"))
+    proba, labels = session.run(None, {"x": x[200:300]})
+    np.testing.assert_allclose(proba, model.predict_proba(x[200:300]), atol=2e-6)
+    assert (labels == model.predict(x[200:300]).toarray()).all(1).mean() > 0.95
+
+
+def test_only_a_fitted_classifier_is_taken(tmp_path: Path) -> None:
+    with pytest.raises(EstimatorNotFittedError, match="not fitted"):
+        export_classifier(SDLGMClassifier(), tmp_path / "c.onnx")
+    with pytest.raises(ConfigError, match="Only an SDLGMClassifier can be exported"):
+        export_classifier("forest", tmp_path / "c.onnx")  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
