@@ -10,9 +10,10 @@ import pytest
 import scipy.sparse as sp
 from sklearn.datasets import load_digits
 
-from sdlgm.errors import ConfigError
-from sdlgm.estimators import EstimatorNotFittedError, SDLGMClassifier
-from sdlgm.export import export_classifier, open_session
+from sdlgm.cli import main
+from sdlgm.errors import ConfigError, ModelFileError
+from sdlgm.estimators import EstimatorNotFittedError, SDLGMClassifier, SDLGMTransformer
+from sdlgm.export import dense_codes, export_classifier, export_run, open_session
 
 
 def real_data() -> tuple[np.ndarray, np.ndarray]:
@@ -82,3 +83,34 @@ def test_only_a_fitted_classifier_is_taken(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Only an SDLGMClassifier can be exported"):
         export_classifier("forest", tmp_path / "c.onnx")  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_saved_classifier_is_exported_by_the_command(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    x, y = real_data()
+    model = SDLGMClassifier(members=2, epochs=3, hidden=(12,), progress=False).fit(x[:300], y[:300])
+    model.save(tmp_path / "tags")
+    whole = tmp_path / "tags.onnx"
+    given = ["export", str(tmp_path / "tags"), "--part", "classifier", "--out"]
+    assert main([*given, str(whole)]) == 0
+    expected = model.predict_proba(x[300:500])
+    proba, labels = open_session(whole).run(None, {"x": x[300:500]})
+    np.testing.assert_allclose(proba, expected, atol=1e-5)
+    assert (labels == model.predict(x[300:500])).mean() > 0.999
+    capfd.readouterr()
+    assert main([*given, str(whole), "--quantize", "int8"]) == 1
+    assert "32 bits" in capfd.readouterr().err
+    assert main(["export", str(tmp_path / "tags"), "--out", str(whole)]) == 1
+    assert "--part classifier" in capfd.readouterr().err
+
+
+def test_a_saved_transformer_is_exported_as_a_run_is(tmp_path: Path) -> None:
+    x, _ = real_data()
+    model = SDLGMTransformer(features=16, budget=4, iterations=30, random_state=0).fit(x[:300])
+    model.save(tmp_path / "codes")
+    session = open_session(export_run(tmp_path / "codes", tmp_path / "encoder.onnx"))
+    indices, counts, _, _ = session.run(None, {"x": x[300:500]})
+    assert (dense_codes(indices, counts, 16) == model.transform(x[300:500])).all(1).mean() > 0.98
+    with pytest.raises(ModelFileError, match="not a SDLGMClassifier"):
+        export_run(tmp_path / "codes", tmp_path / "no.onnx", part="classifier")

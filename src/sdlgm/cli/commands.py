@@ -225,19 +225,23 @@ def _decode(options: Namespace) -> None:
 def _export_parser() -> Parser:
     parser = Parser(
         "export RUN --out FILE [options]",
-        description="Write the encoder or the decoder of a run as one ONNX file, for machines "
-        "without torch. Needs the extra onnx.",
+        description="Write the encoder or the decoder of a run, or a saved classifier, as one ONNX "
+        "file, for machines without torch. Needs the extra onnx.",
         epilog="""examples:
   sdlgm export runs/digits --format onnx --out encoder.onnx
   sdlgm export runs/digits --out encoder-int8.onnx --quantize int8
   sdlgm export runs/digits --out sampler.onnx --code sample
-  sdlgm export runs/digits --out decoder.onnx --part decoder""",
+  sdlgm export runs/digits --out decoder.onnx --part decoder
+  sdlgm export tags --out tags.onnx --part classifier    # of SDLGMClassifier.save("tags")""",
     )
-    parser.add_argument("run", help="Folder of the run.")
+    parser.add_argument("run", help="Folder of the run, or of a saved estimator.")
     parser.add_argument("--format", choices=("onnx",), default="onnx", help="Format of the file.")
     parser.add_argument("--out", type=str, required=True, help="File to write.")
     parser.add_argument(
-        "--part", choices=("encoder", "decoder"), default="encoder", help="Half of the model."
+        "--part",
+        choices=("encoder", "decoder", "classifier"),
+        default="encoder",
+        help="Half of a model, or a saved classifier as a whole.",
     )
     parser.add_argument(
         "--code",

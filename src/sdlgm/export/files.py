@@ -10,12 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sdlgm.config import DataConfig
 from sdlgm.data import white
-from sdlgm.errors import ConfigError, SDLGMError
+from sdlgm.errors import ConfigError, ModelFileError, SDLGMError
+from sdlgm.estimators import SDLGMClassifier
+from sdlgm.export.classifier import classifier_graph
 from sdlgm.export.graph import require_onnx, write_model
 from sdlgm.export.parts import Code, Part, decoder_graph, encoder_graph
 from sdlgm.export.quantize import quantize as quantize_model
-from sdlgm.models import SavedModel
+from sdlgm.models import SavedModel, load_model
 from sdlgm.training import Run
 
 __all__ = ["Parity", "compare_encoder", "dense_codes", "export_run", "open_session"]
@@ -34,20 +37,22 @@ def export_run(
     Parameters
     ----------
     run
-        A finished run, or its folder.
+        A finished run, its folder, or the folder of a saved transformer or classifier.
     out
         File to write.
     part, code
-        As of :func:`~sdlgm.export.encoder_graph` and :func:`~sdlgm.export.decoder_graph`.
+        As of :func:`~sdlgm.export.encoder_graph` and :func:`~sdlgm.export.decoder_graph`;
+        ``part="classifier"`` is the whole of a saved classifier, see
+        :func:`~sdlgm.export.export_classifier`.
     quantize
         ``"int8"`` for weights of 8 bits.
 
     Raises
     ------
     ConfigError
-        If a setting is unknown, or a decoder is asked to choose a code.
+        If a setting is unknown, or another part than an encoder is asked to choose a code.
     ModelFileError
-        If the folder holds no run, or an unfinished one.
+        If the folder holds no run, an unfinished one, or nothing that has such a part.
     SDLGMError
         If a package is not installed.
     """
@@ -55,15 +60,38 @@ def export_run(
         raise ConfigError(f"part must be one of {', '.join(get_args(Part))}, got {part!r}.")
     if quantize not in (None, "int8"):
         raise ConfigError(f"quantize must be 'int8' or None, got {quantize!r}.")
-    if part == "decoder" and code != "mode":
-        raise ConfigError("A decoder chooses no code: leave out --code, or export the encoder.")
-    run = run if isinstance(run, Run) else Run.open(run)
-    if part == "decoder":
-        model = decoder_graph(run.saved)
+    if part != "encoder" and code != "mode":
+        raise ConfigError(f"A {part} chooses no code: leave out --code, or export the encoder.")
+    if part == "classifier" and quantize:
+        raise ConfigError(
+            "A classifier keeps its weights of 32 bits: its members' matrices are multiplied as "
+            "one stack, which has no 8-bit form. Leave out --quantize."
+        )
+    if part == "classifier":
+        folder = run.folder if isinstance(run, Run) else run
+        model = classifier_graph(SDLGMClassifier.load(folder))
+    elif part == "decoder":
+        model = decoder_graph(_model(run)[0])
     else:
-        kind = run.data.binarisation or "none"
-        model = encoder_graph(run.saved, code, binarisation=kind, white=white(run.data))
+        saved, data = _model(run)
+        kind = (data and data.binarisation) or "none"
+        model = encoder_graph(saved, code, binarisation=kind, white=white(data) if data else 1.0)
     return write_model(quantize_model(model) if quantize else model, out)
+
+
+def _model(run: Run | Path | str) -> tuple[SavedModel, DataConfig | None]:
+    """Return a model, and the data of its run; a model alone has none."""
+    if not isinstance(run, Run):
+        folder = Path(run)
+        if (folder / "config.json").is_file() and not (folder / "config.yaml").is_file():
+            return load_model(folder), None
+        if (folder / "estimator.json").is_file():
+            raise ModelFileError(
+                f"{folder} holds an estimator without encoder and decoder. Of a classifier, "
+                "export the whole: --part classifier"
+            )
+        run = Run.open(folder)
+    return run.saved, run.data
 
 
 def open_session(path: Path | str, threads: int = 1) -> Any:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Code", "Part", "decoder_graph", "encoder_graph"]
 
-Part = Literal["encoder", "decoder"]
-"""Which half of a model."""
+Part = Literal["encoder", "decoder", "classifier"]
+"""Which half of a model, or a classifier as a whole."""
 Code = Literal["mode", "sample"]
 """``"mode"``: a most probable code; ``"sample"``: a draw, from uniform numbers as an input."""
 
