@@ -1,6 +1,8 @@
 """Codes to files and back."""
 
-from sdlgm.codec.parquet import CodeFile, read_codes, write_codes
+from sdlgm.codec.about import CodeFile
+from sdlgm.codec.container import CodeContainer, Damage, write_container
+from sdlgm.codec.files import CodeFormat, code_format, read_codes, write_codes
 from sdlgm.codec.transcode import (
     BATCH,
     Choice,
@@ -14,7 +16,11 @@ from sdlgm.codec.transcode import (
 __all__ = [
     "BATCH",
     "Choice",
+    "CodeContainer",
     "CodeFile",
+    "CodeFormat",
+    "Damage",
+    "code_format",
     "decode_codes",
     "decode_file",
     "describe",
@@ -22,4 +28,5 @@ __all__ = [
     "encode_rows",
     "read_codes",
     "write_codes",
+    "write_container",
 ]
