@@ -45,7 +45,7 @@ def check_expected(path: Path, about: CodeFile, expected: CodeFile | None) -> No
 
 def check_budget(codes: Tensor, about: CodeFile, first_row: int = 0) -> None:
     """Raise :class:`CodeFileError` naming the first row whose groups exceed their budget."""
-    sums = codes.view(len(codes), about.groups, -1).sum(-1)
+    sums = codes.unflatten(1, (about.groups, about.features // about.groups)).sum(-1)
     over = (sums > about.budget // about.groups).any(-1)
     if bool(over.any()):
         bad = int(over.nonzero()[0])

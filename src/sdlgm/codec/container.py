@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import mmap
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -17,14 +19,22 @@ from torch import Tensor
 from sdlgm.codec.about import CodeFile, CodesDigest, check_budget, check_expected
 from sdlgm.codec.ans import Stack
 from sdlgm.codec.laws import CodeLaw, slot_counts
-from sdlgm.codec.layout import Header, find_blocks, pack_block, pack_index, read_payload
+from sdlgm.codec.layout import (
+    Header,
+    pack_block,
+    pack_index,
+    read_index,
+    read_payload,
+    rounded,
+    scan_blocks,
+)
 from sdlgm.codec.parquet import from_arrow, to_arrow
 from sdlgm.errors import CodeFileError
 from sdlgm.storage import atomic_path
 
 __all__ = ["BLOCK_ROWS", "CodeContainer", "Damage", "write_container"]
 
-BLOCK_ROWS = 2048
+BLOCK_ROWS = 4096
 """Codes in a block: what is lost with one, and what is decoded to read one row."""
 
 
@@ -39,8 +49,8 @@ def write_container(
 
     Two passes in the memory of one block and one batch: the first counts outcomes and keeps the
     rows in an unnamed temporary file beside ``path``, the second codes them. The frequencies
-    counted are those of greatest likelihood, so that no prior of this family, learned or not,
-    could make the blocks smaller. ``about.n_codes`` is not looked at.
+    counted are those of greatest likelihood: but for their rounding, no prior of this family,
+    learned or not, could make the blocks smaller. ``about.n_codes`` is not looked at.
 
     Raises
     ------
@@ -50,6 +60,8 @@ def write_container(
     Stack()  # without constriction, fail before anything is encoded
     if block_rows < 1:
         raise CodeFileError(f"A block has at least one row, got block_rows = {block_rows}.")
+    if not re.fullmatch("[0-9a-f]{64}", about.model_sha256):
+        raise CodeFileError(f"A model's SHA-256 has 64 digits, got {about.model_sha256!r}.")
     path, slots = Path(path), about.budget // about.groups
     table = np.zeros((about.groups, about.features // about.groups + 1), np.int64)
     sha, rows = CodesDigest(), 0
@@ -63,9 +75,10 @@ def write_container(
                 writer.write_batch(batch)
                 rows += len(codes)
         rough.seek(0)
-        header = Header(about._replace(n_codes=rows), block_rows, sha.hexdigest(), table)
+        weights = rounded(table)
+        header = Header(about._replace(n_codes=rows), block_rows, sha.hexdigest(), weights)
         start, key = header.pack()
-        law, places = CodeLaw(table, slots), []
+        law, places = CodeLaw(weights, slots), []
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             file.write(start)
             for number, batch in enumerate(pa.ipc.open_stream(rough)):
@@ -126,8 +139,8 @@ class Damage(NamedTuple):
 class CodeContainer:
     """A container that is open for reading; close it, or use it in a ``with``.
 
-    Only the blocks that are asked for are read and decoded. A damaged index is made anew from the
-    blocks themselves.
+    Only the blocks that are asked for are read and decoded. What a damaged index does not say is
+    found by looking through the file for sound blocks.
 
     Parameters
     ----------
@@ -153,13 +166,13 @@ class CodeContainer:
         with self.path.open("rb") as file:
             self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         try:
-            self.header, self._key, start = Header.read(self._bytes, str(path))
+            self.header, self._key, self._start = Header.read(self._bytes, str(path))
             check_expected(self.path, self.about, expected)
         except CodeFileError:
             self.close()
             raise
-        self._law = CodeLaw(self.header.table, self.about.budget // self.about.groups)
-        self._places = find_blocks(self._bytes, self._key, start, self.n_blocks)
+        self._law = CodeLaw(self.header.weights, self.about.budget // self.about.groups)
+        self._places = read_index(self._bytes, self._key, self._start, self.n_blocks)
 
     def __enter__(self) -> CodeContainer:
         return self
@@ -195,8 +208,9 @@ class CodeContainer:
             If the block is damaged or missing; the message names it and its rows.
         """
         where = self._where(number)
-        place = self._places.get(number)
-        payload = None if place is None else read_payload(self._bytes, self._key, number, place)
+        payload = self._payload(self._places or self._found, number)
+        if payload is None:  # blocks may lie elsewhere than the index says
+            payload = self._payload(self._found, number)
         if payload is None:
             raise CodeFileError(
                 f"{self.path} is damaged: {where} does not match its digest, or is missing. "
@@ -243,6 +257,14 @@ class CodeContainer:
                 on_damage(where)
                 codes = torch.full((where.rows, self.about.features), torch.nan)
             yield codes
+
+    @functools.cached_property
+    def _found(self) -> dict[int, int]:
+        return scan_blocks(self._bytes, self._key, self._start, self.n_blocks)
+
+    def _payload(self, places: dict[int, int], number: int) -> bytes | None:
+        place = places.get(number)
+        return None if place is None else read_payload(self._bytes, self._key, number, place)
 
     def _where(self, number: int) -> Damage:
         if not 0 <= number < self.n_blocks:

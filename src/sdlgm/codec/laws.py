@@ -44,10 +44,11 @@ class CodeLaw:
     def __init__(self, weights: Weights, slots: int) -> None:
         self.weights, self.slots = weights, slots
         self.groups, self.outcomes = weights.shape[-2:]
+        self.features = self.groups * (self.outcomes - 1)
 
     def push(self, stack: Stack, codes: Counts) -> None:
         """Encode codes ``(n, K)``."""
-        counts = codes.reshape(len(codes), self.groups, -1)
+        counts = codes.reshape(len(codes), self.groups, self.outcomes - 1)
         if self.slots == 1:
             self._push_choices(stack, counts)
             return
@@ -66,8 +67,9 @@ class CodeLaw:
         parts = _pop_split(stack, whole, *next(splits))
         for left, right in splits:
             first = _pop_split(stack, parts, left, right)
-            parts = np.stack([first, parts - first], -1).reshape(number, self.groups, -1)
-        return parts[..., : self.outcomes - 1].reshape(number, -1)
+            parts = np.stack([first, parts - first], -1)
+            parts = parts.reshape(number, self.groups, 2 * first.shape[-1])
+        return parts[..., : self.outcomes - 1].reshape(number, self.features)
 
     def _push_choices(self, stack: Stack, counts: Counts) -> None:
         chosen = np.where(counts.any(-1), counts.argmax(-1), self.outcomes - 1)
@@ -85,7 +87,7 @@ class CodeLaw:
             columns = [stack.pop(number, weights) for weights in self.weights]
             chosen = np.stack(columns, 1)
         features = np.arange(self.outcomes - 1, dtype=np.int32)
-        return (chosen[..., None] == features).astype(np.int32).reshape(number, -1)
+        return (chosen[..., None] == features).astype(np.int32).reshape(number, self.features)
 
     def _splits(self) -> Iterator[tuple[Weights, Weights]]:
         """Weights of the two sides of each split, from open or closed down to single features."""

@@ -2,24 +2,24 @@
 
 ::
 
-    magic 8 | bytes of description 4 | bytes of table 4 | description | table | digest 16
+    magic 8 | version 4 | K 4 | L0 4 | groups 4 | rows of a block 4 | codes 8
+      | SHA-256 of the model 32 | SHA-256 of the codes 32 | bytes of the table 4 | table | digest 16
     for each block:  mark 4 | number 4 | words of payload 4 | payload | digest 8
     mark 4 | blocks 4 | place of each block, 8 bytes | digest 8
     place of the index 8 | end mark 8
 
-Numbers are little-endian. The description is JSON; the table (zlib) says how often each outcome of
-each group occurs in the whole file, and is what the blocks are coded with. Digests are BLAKE2b. The
-header's is the key of the others, and a block's covers its number: a block out of place, or of
-another file, is a damaged one.
+Numbers are little-endian. The table says how often each outcome of each group occurs in the whole
+file, to five leading bits, and is what the blocks are coded with. Digests are BLAKE2b. The header's
+is the key of the others, and a block's covers its number: a block out of place, or of another file,
+is a damaged one.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
 import zlib
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +27,23 @@ from numpy.typing import NDArray
 from sdlgm.codec.about import CodeFile
 from sdlgm.errors import CodeFileError
 
-__all__ = ["MAGIC", "Bytes", "Header", "find_blocks", "pack_block", "pack_index", "read_payload"]
+__all__ = [
+    "MAGIC",
+    "Bytes",
+    "Header",
+    "pack_block",
+    "pack_index",
+    "read_index",
+    "read_payload",
+    "rounded",
+    "scan_blocks",
+]
 
 MAGIC = b"\x93sdz\r\n\x1a\n"
 FORMAT_VERSION = 1
 _BLOCK, _INDEX, _END = b"\x93blk", b"\x93idx", b"\x93sdzend\n"
-_LAW = "gated multinomial, slot counts of this file"
-_FIELDS = {"K": "features", "L0": "budget", "groups": "groups", "n_codes": "n_codes"}
+_LEADING, _LARGEST = 5, 48
+_HEADER = struct.Struct("<8s5IQ32s32sI")
 
 
 class Bytes(Protocol):
@@ -54,8 +64,8 @@ class Header(NamedTuple):
     """Rows of each block but the last."""
     codes_sha256: str
     """SHA-256 of all codes, the same as in a Parquet file of the same codes."""
-    table: NDArray[np.int64]
-    """How often each outcome occurs, "closed" last: ``(G, K/G + 1)``."""
+    weights: NDArray[np.int64]
+    """How often each outcome occurs, rounded, "closed" last: ``(G, K/G + 1)``."""
 
     @property
     def n_blocks(self) -> int:
@@ -64,17 +74,11 @@ class Header(NamedTuple):
 
     def pack(self) -> tuple[bytes, bytes]:
         """Return the bytes, and their digest, which is the file's key."""
-        keys = {
-            "format_version": FORMAT_VERSION,
-            **{name: getattr(self.about, field) for name, field in _FIELDS.items()},
-            "model_sha256": self.about.model_sha256,
-            "block_rows": self.block_rows,
-            "law": _LAW,
-            "codes_sha256": self.codes_sha256,
-        }
-        described = json.dumps(keys).encode()
-        packed = zlib.compress(self.table.astype("<i8").tobytes(), 9)
-        content = struct.pack("<8sII", MAGIC, len(described), len(packed)) + described + packed
+        rows, features, budget, groups, model = self.about
+        table = _pack_table(self.weights)
+        numbers = (FORMAT_VERSION, features, budget, groups, self.block_rows, rows)
+        hashes = (bytes.fromhex(model), bytes.fromhex(self.codes_sha256))
+        content = _HEADER.pack(MAGIC, *numbers, *hashes, len(table)) + table
         key = hashlib.blake2b(content, digest_size=16).digest()
         return content + key, key
 
@@ -87,52 +91,59 @@ class Header(NamedTuple):
         CodeFileError
             If it is damaged, of a newer format, or no header; the message begins with ``name``.
         """
-        magic, described, packed = struct.unpack("<8sII", file[:16].ljust(16, b"\0"))
+        start = file[: _HEADER.size].ljust(_HEADER.size, b"\0")
+        magic, version, features, budget, groups, block_rows, rows, *rest = _HEADER.unpack(start)
         if magic != MAGIC:
             raise CodeFileError(f"{name} is no container of codes, or its first bytes are damaged.")
-        end = 16 + described + packed
+        model, codes, length = rest
+        end = _HEADER.size + length
         content, key = file[:end], file[end : end + 16]
         if hashlib.blake2b(content, digest_size=16).digest() != key:
             raise CodeFileError(
                 f"{name} is damaged in its header, without which no block can be read. Encode the "
                 "data again."
             )
-        keys = _read_keys(content[16 : 16 + described], name)
+        if version > FORMAT_VERSION:
+            raise CodeFileError(f"{name} is of a newer format than this sdlgm reads. Update sdlgm.")
+        if not (groups and block_rows and features % groups == 0 and budget % groups == 0 < budget):
+            raise CodeFileError(f"{name} has a header that makes no sense.")
+        about = CodeFile(rows, features, budget, groups, model.hex())
         try:
-            about = CodeFile(
-                **{field: int(keys[key]) for key, field in _FIELDS.items()},
-                model_sha256=str(keys["model_sha256"]),
-            )
-            table = _read_table(content[16 + described :], about)
-            header = cls(about, max(1, int(keys["block_rows"])), str(keys["codes_sha256"]), table)
-        except (ValueError, KeyError, TypeError, ArithmeticError, zlib.error) as error:
-            raise CodeFileError(f"{name} has a header that makes no sense ({error}).") from None
-        return header, key, end + 16
+            weights = _read_table(content[_HEADER.size :], (groups, features // groups + 1))
+        except (ValueError, zlib.error) as error:
+            raise CodeFileError(f"{name} has a table that makes no sense ({error}).") from None
+        return cls(about, block_rows, codes.hex(), weights), key, end + 16
 
 
-def _read_keys(described: bytes, name: str) -> dict[str, Any]:
-    """Read a description of a format and a law that we know."""
-    try:
-        keys: dict[str, Any] = json.loads(described)
-        version, law = int(keys["format_version"]), keys["law"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CodeFileError(f"{name} has a header that makes no sense ({error}).") from None
-    if version > FORMAT_VERSION:
-        raise CodeFileError(f"{name} is of a newer format than this sdlgm reads. Update sdlgm.")
-    if law != _LAW:
-        raise CodeFileError(f"{name} is coded by a law that this sdlgm does not know: {law!r}.")
-    return keys
+def rounded(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Round counts to five leading bits, never to 0.
+
+    The relative error is at most 1/32 and its mean square 1/6,000, which costs 1/12,000 nat a slot;
+    all bits of 240 counts of 10,000 codes would cost more, as they are a fifth of a bit a code.
+    """
+    shift = np.maximum(np.frexp(counts.astype(np.float64))[1] - _LEADING, 0).astype(np.int64)
+    return ((counts + (1 << shift >> 1)) >> shift) << shift
 
 
-def _read_table(packed: bytes, about: CodeFile) -> NDArray[np.int64]:
-    """Unpack a table and check that it fits the description."""
-    shape = (about.groups, about.features // about.groups + 1)
-    unpacked = zlib.decompressobj().decompress(packed, 8 * shape[0] * shape[1] + 1)
-    table = np.frombuffer(unpacked, "<i8").astype(np.int64).reshape(shape)
-    slots = about.budget // about.groups
-    if slots < 1 or (table < 0).any() or (table.sum(-1) != about.n_codes * slots).any():
-        raise ValueError("its table does not add up")
-    return table
+def _pack_table(weights: NDArray[np.int64]) -> bytes:
+    """Pack rounded counts as exponents (zlib) and four further bits each."""
+    shift = np.maximum(np.frexp(weights.astype(np.float64))[1] - _LEADING, 0)
+    lead = (weights >> shift).ravel()
+    exponent = np.where(lead >= 16, shift.ravel() + 1, 0).astype(np.uint8)
+    nibbles = np.append(lead & 15, 0)[: -(-lead.size // 2) * 2].astype(np.uint8)
+    return zlib.compress(exponent.tobytes() + (nibbles[::2] << 4 | nibbles[1::2]).tobytes(), 9)
+
+
+def _read_table(packed: bytes, shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Undo :func:`_pack_table`."""
+    size = shape[0] * shape[1]
+    wanted = size + -(-size // 2)
+    unpacked = np.frombuffer(zlib.decompressobj().decompress(packed, wanted + 1), np.uint8)
+    if len(unpacked) != wanted or unpacked[:size].max() > _LARGEST:
+        raise ValueError(f"{len(unpacked)} bytes for {size} outcomes")
+    exponent, pairs = unpacked[:size].astype(np.int64), unpacked[size:]
+    lead = np.stack([pairs >> 4, pairs & 15], 1).ravel()[:size].astype(np.int64)
+    return np.where(exponent, (lead + 16) << np.maximum(exponent - 1, 0), lead).reshape(shape)
 
 
 def pack_block(key: bytes, number: int, payload: bytes) -> bytes:
@@ -158,17 +169,22 @@ def pack_index(key: bytes, places: list[int], place: int) -> bytes:
     return content + _digest(key, content) + struct.pack("<Q", place) + _END
 
 
-def find_blocks(file: Bytes, key: bytes, start: int, n_blocks: int) -> dict[int, int]:
-    """Return the places of blocks by number: those in the index, or else all that are sound.
+def read_index(file: Bytes, key: bytes, start: int, n_blocks: int) -> dict[int, int] | None:
+    """Return the places of all blocks by number, or None unless the index is sound.
 
-    An index is what :func:`pack_index` would make of its own places, and of no others.
+    It is sound if it is what :func:`pack_index` would make of the places in it.
     """
     place = len(file) - (4 + 4 + 8 * n_blocks + 8) - 16
-    if place >= start:
-        listed = file[place + 8 : place + 8 + 8 * n_blocks]
-        places = list(struct.unpack(f"<{n_blocks}Q", listed))
-        if file[place : len(file)] == pack_index(key, places, place):
-            return dict(enumerate(places))
+    if place < start:
+        return None
+    listed = file[place + 8 : place + 8 + 8 * n_blocks]
+    places = list(struct.unpack(f"<{n_blocks}Q", listed))
+    sound = file[place : len(file)] == pack_index(key, places, place)
+    return dict(enumerate(places)) if sound else None
+
+
+def scan_blocks(file: Bytes, key: bytes, start: int, n_blocks: int) -> dict[int, int]:
+    """Return the places of all sound blocks by number, wherever they are."""
     found: dict[int, int] = {}
     place = file.find(_BLOCK, start)
     while place >= 0:
