@@ -27,13 +27,14 @@ import torch
 
 from sdlgm.codec import (
     BATCH,
-    CodeContainer,
     describe,
     encode_rows,
     read_codes,
     write_codes,
 )
-from sdlgm.codec.laws import slot_counts
+from sdlgm.codec.ans import Stack
+from sdlgm.codec.laws import CodeLaw, slot_counts
+from sdlgm.codec.layout import rounded
 from sdlgm.experiments.results import row, write_markdown, write_results
 from sdlgm.models import SavedModel
 from sdlgm.random import generator
@@ -41,10 +42,6 @@ from sdlgm.training import Run
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 SEED, REPEATS = 0, 5
-
-
-def log_factorials(values: torch.Tensor) -> torch.Tensor:
-    return torch.lgamma(values.double() + 1)
 
 
 def under_the_prior(saved: SavedModel, codes: torch.Tensor) -> float:
@@ -63,7 +60,7 @@ def under_the_frequencies(saved: SavedModel, codes: torch.Tensor) -> float:
     all_counts = torch.cat([counts, slots - counts.sum(-1, keepdim=True)], -1).double()
     found = torch.from_numpy(slot_counts(codes.numpy().astype(np.int32), groups, slots)).double()
     laws = found / found.sum(-1, keepdim=True)
-    orders = math.lgamma(slots + 1) - log_factorials(all_counts).sum(-1)
+    orders = math.lgamma(slots + 1) - torch.lgamma(all_counts + 1).sum(-1)
     return -(orders + torch.xlogy(all_counts, laws).sum(-1)).sum(-1).mean().item() / math.log(2)
 
 
@@ -88,11 +85,8 @@ def files(saved: SavedModel, codes: torch.Tensor) -> Iterator[tuple[str, float, 
             path = Path(folder) / f"codes.{suffix}"
             write = median(lambda path=path: write_codes(path, batches, describe(saved)))
             read = median(lambda path=path: torch.cat(list(read_codes(path, describe(saved))[1])))
-            assert torch.equal(torch.cat(list(read_codes(path, describe(saved))[1])), codes)
-            yield name, per_code(path.stat().st_size, codes), len(codes) / write, len(codes) / read
-        with CodeContainer(Path(folder) / "codes.sdz") as container:
-            payload = sum(len(container._payload(container._found, i)) for i in container._found)
-        yield "sdz, the payload of its blocks", per_code(payload, codes), math.nan, math.nan
+            same(torch.equal(torch.cat(list(read_codes(path, describe(saved))[1])), codes), name)
+            yield name, 8 * path.stat().st_size / len(codes), len(codes) / write, len(codes) / read
 
 
 def images(bits: np.ndarray) -> Iterator[tuple[str, float]]:
@@ -117,12 +111,22 @@ def images(bits: np.ndarray) -> Iterator[tuple[str, float]]:
         ):
             done = [pack(part) for part in parts]
             for part, result in zip(parts, done, strict=True):
-                assert bytes(unpack(result, len(part))) == part
+                same(bytes(unpack(result, len(part))) == part, name)
             yield f"{name} of the image bits, {what}", 8 * sum(map(len, done)) / len(bits)
 
 
-def per_code(size: int, codes: torch.Tensor) -> float:
-    return 8 * size / len(codes)
+def payload(saved: SavedModel, codes: torch.Tensor) -> float:
+    """Bits per code of the coded symbols alone, without tables, digests and index."""
+    counts, slots = codes.numpy().astype(np.int32), saved.model.config.budget // saved.model.groups
+    stack = Stack()
+    CodeLaw(rounded(slot_counts(counts, saved.model.groups, slots)), slots).push(stack, counts)
+    return stack.bits / len(codes)
+
+
+def same(equal: bool, what: str) -> None:
+    """Stop unless what was read is what was written."""
+    if not equal:
+        raise SystemExit(f"{what}: what was read is not what was written.")
 
 
 def median(action: Callable[[], Any]) -> float:
@@ -157,9 +161,9 @@ def measure(run: Run) -> Iterator[dict[str, Any]]:
 
         yield line("limit: -log2 p(z) under the model's prior", limit)
         yield line("the same under the measured frequencies", under_the_frequencies(saved, codes))
+        yield line("sdz, the coded symbols alone", payload(saved, codes))
         for name, size, write, read in files(saved, codes):
-            speed = {} if math.isnan(write) else {"codes_per_second": [round(write), round(read)]}
-            yield line(name, size, **speed)
+            yield line(name, size, codes_per_second=[round(write), round(read)])
         for name, size in csr(saved, codes).items():
             yield line(name, size)
         if choice == "sample":
@@ -185,6 +189,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
+    """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="Folder of a trained run.")
     parser.add_argument("--out", type=Path, default=RESULTS, help="Folder of the results.")
