@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from sdlgm.cli import main
+from sdlgm.codec import drawn_rows
 from sdlgm.training import Run
 
 KEYS = {
@@ -81,6 +82,13 @@ def test_the_compact_format_and_its_salvage(
     assert np.isnan(np.load("out.npy")).all()
     assert call(f"encode {run.folder} digits c.sdz --format parquet") == 1
     assert "ends in .sdz, but the format asked for is parquet" in capfd.readouterr().err
+
+
+def test_lossless_there_and_back(run: Run, in_tmp: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert call(f"compress {run.folder} digits x.sdl --split test") == 0
+    assert f"{len(run.dataset.test)} rows" in capfd.readouterr().err
+    assert call(f"decompress {run.folder} x.sdl out.npy") == 0
+    assert np.array_equal(np.load("out.npy"), drawn_rows(run.dataset.test).numpy())
 
 
 def test_fit_on_a_table(in_tmp: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -157,7 +165,19 @@ def test_wrong_widths_codes_and_models(
 
 
 @pytest.mark.parametrize(
-    "command", ["", "fit", "resume", "evaluate", "encode", "decode", "report", "info"]
+    "command",
+    [
+        "",
+        "fit",
+        "resume",
+        "evaluate",
+        "encode",
+        "decode",
+        "compress",
+        "decompress",
+        "report",
+        "info",
+    ],
 )
 def test_help_has_examples(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as done:

@@ -230,6 +230,64 @@ def _decode(options: Namespace) -> None:
     say(f"{options.out}: {len(decoded):,} rows of {decoded.shape[1]} columns.")
 
 
+def _compress_parser() -> Parser:
+    parser = Parser(
+        "compress RUN DATA OUT [options]",
+        description="Compress bits or integers without loss, to about the model's negative ELBO. "
+        "Of grey values that the run binarises, the drawn bits are compressed.",
+        epilog="example:\n  sdlgm compress runs/digits mnist-5k digits.sdl --split test",
+    )
+    parser.add_argument("run", help="Folder of the run.")
+    parser.add_argument("data", help="A built-in data set, or a .csv, .parquet or .npy file.")
+    parser.add_argument("out", help="File to write (.sdl).")
+    _add_split(parser, "all")
+    parser.add_argument("--seed", type=int, default=0, help="Source of drawn bits.")
+    return parser
+
+
+def _compress(options: Namespace) -> None:
+    from sdlgm.codec import compress_file
+    from sdlgm.progress import progress_bar
+    from sdlgm.training import Run
+
+    run = Run.open(options.run)
+    rows = run.load_rows(options.data).rows(options.split)
+    with progress_bar("compressing", len(rows)) as update:
+        found = compress_file(
+            run.saved,
+            rows,
+            options.out,
+            seed=options.seed,
+            progress=lambda done: update(done, {}),
+        )
+    say(
+        f"{options.out}: {found.rows:,} rows, {found.file_bits // 8:,} bytes, "
+        f"{found.file_bits / found.rows:.2f} bits a row ({found.initial_bits} initial bits in all)."
+    )
+
+
+def _decompress_parser() -> Parser:
+    parser = Parser(
+        "decompress RUN FILE OUT",
+        description="Give back compressed data, bit by bit as they were.",
+        epilog="example:\n  sdlgm decompress runs/digits digits.sdl digits.npy",
+    )
+    parser.add_argument("run", help="Folder of the run that compressed them.")
+    parser.add_argument("file", help="File of compressed data (.sdl).")
+    parser.add_argument("out", help="File to write: .npy, .csv or .parquet.")
+    return parser
+
+
+def _decompress(options: Namespace) -> None:
+    from sdlgm.codec import decompress_file
+    from sdlgm.data import write_rows
+    from sdlgm.training import Run
+
+    values = decompress_file(Run.open(options.run).saved, options.file)
+    write_rows(options.out, values)
+    say(f"{options.out}: {len(values):,} rows of {values.shape[1]} columns.")
+
+
 def _report_parser() -> Parser:
     parser = Parser(
         "report RUN [options]",
@@ -350,6 +408,8 @@ COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], None], str
     "evaluate": (_evaluate_parser, _evaluate, "Measure the bounds of a model."),
     "encode": (_encode_parser, _encode, "Turn data into codes."),
     "decode": (_decode_parser, _decode, "Turn codes into data."),
+    "compress": (_compress_parser, _compress, "Compress data without loss."),
+    "decompress": (_decompress_parser, _decompress, "Give compressed data back."),
     "report": (_report_parser, _report, "Draw a run on one HTML page."),
     "info": (_info_parser, _info, "Say what a run is."),
     "reproduce": (_reproduce_parser, _reproduce, "Run an experiment of the paper."),

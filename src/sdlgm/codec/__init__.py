@@ -3,6 +3,7 @@
 from sdlgm.codec.about import CodeFile
 from sdlgm.codec.container import CodeContainer, Damage, write_container
 from sdlgm.codec.files import CodeFormat, code_format, read_codes, write_codes
+from sdlgm.codec.lossless import Compressed, compress_file, decompress_file, drawn_rows
 from sdlgm.codec.transcode import (
     BATCH,
     Choice,
@@ -19,11 +20,15 @@ __all__ = [
     "CodeContainer",
     "CodeFile",
     "CodeFormat",
+    "Compressed",
     "Damage",
     "code_format",
+    "compress_file",
     "decode_codes",
     "decode_file",
+    "decompress_file",
     "describe",
+    "drawn_rows",
     "encode_file",
     "encode_rows",
     "read_codes",

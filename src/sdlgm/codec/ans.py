@@ -75,6 +75,11 @@ class Stack:
         return int(self._coder.num_valid_bits())
 
     @property
+    def words(self) -> int:
+        """Number of words of :meth:`content`."""
+        return int(self._coder.num_words())
+
+    @property
     def empty(self) -> bool:
         """Whether nothing is left on the stack."""
         return bool(self._coder.is_empty())
