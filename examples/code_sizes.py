@@ -11,19 +11,17 @@ back and compared, but for the two CSR rows, which are counted.
 from __future__ import annotations
 
 import argparse
-import lzma
 import math
 import statistics
 import tempfile
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
+from _compressors import sizes
 
 from sdlgm.codec import (
     BATCH,
@@ -89,32 +87,6 @@ def files(saved: SavedModel, codes: torch.Tensor) -> Iterator[tuple[str, float, 
             yield name, 8 * path.stat().st_size / len(codes), len(codes) / write, len(codes) / read
 
 
-def images(bits: np.ndarray) -> Iterator[tuple[str, float]]:
-    """Yield general compressors and their bits per image, packed eight pixels a byte."""
-    packed = np.packbits(bits, axis=1)
-    zstd = pa.Codec("zstd", compression_level=19)
-    brotli = pa.Codec("brotli", compression_level=11)
-    compressors: dict[str, tuple[Callable[[bytes], Any], Callable[[Any, int], Any]]] = {
-        "zlib 9": (lambda raw: zlib.compress(raw, 9), lambda done, size: zlib.decompress(done)),
-        "zstd 19": (zstd.compress, zstd.decompress),
-        "brotli 11": (brotli.compress, brotli.decompress),
-        "xz 9e": (
-            lambda raw: lzma.compress(raw, preset=9 | lzma.PRESET_EXTREME),
-            lambda done, size: lzma.decompress(done),
-        ),
-    }
-    yield "raw image, 1 bit a pixel", float(bits.shape[1])
-    for name, (pack, unpack) in compressors.items():
-        # The dictionary of xz takes a tenth of a second to set up: no match for single images.
-        wholes = {"all images as one": [packed.tobytes()]}
-        singles = {"each image": [line.tobytes() for line in packed]} if name != "xz 9e" else {}
-        for what, parts in {**singles, **wholes}.items():
-            done = [pack(part) for part in parts]
-            for part, result in zip(parts, done, strict=True):
-                same(bytes(unpack(result, len(part))) == part, name)
-            yield f"{name} of the image bits, {what}", 8 * sum(map(len, done)) / len(bits)
-
-
 def payload(saved: SavedModel, codes: torch.Tensor) -> float:
     """Bits per code of the coded symbols alone, without tables, digests and index."""
     counts, slots = codes.numpy().astype(np.int32), saved.model.config.budget // saved.model.groups
@@ -168,8 +140,10 @@ def measure(run: Run) -> Iterator[dict[str, Any]]:
             yield line(name, size)
         if choice == "sample":
             bits = torch.cat(list(rows.batches(BATCH, generator(SEED, "evaluation bits"))))
-            for name, size in images(bits.numpy().astype(np.uint8)):
-                yield line(name, size)
+            yield line("raw image, 1 bit a pixel", float(bits.shape[1]))
+            for size in sizes(bits.numpy().astype(np.uint8), ("zlib 9", "zstd 19")):
+                what = "each image" if size.single else "all images as one"
+                yield line(f"{size.name} of the image bits, {what}", size.bits)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
