@@ -1,4 +1,4 @@
-"""Codes to files and back."""
+"""Codes to files and back, and data to lossless files."""
 
 from sdlgm.codec.about import CodeFile
 from sdlgm.codec.container import CodeContainer, Damage, write_container
