@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -24,7 +23,8 @@ BATCH_ROWS = 100
 shape may run another kernel, whose last digits differ."""
 PRECISION = 24
 """Bits of a quantised probability, those of the entropy coder."""
-_PIECE = 1 << 21
+_PIECE = 1 << 21  # weights in memory at a time
+_HALF_WORD = np.ones(1 << 16)
 
 
 class BitsBack:
@@ -70,15 +70,17 @@ class BitsBack:
         codes = posterior.pop(stack, len(x))
         least = stack.words
         values = x.numpy().astype(np.int64).ravel()
-        for piece, weights in reversed(list(self._pieces(codes))):
-            self._push(stack, values[piece], weights)
+        parameters, pieces = self._likelihood(codes)
+        for piece in reversed(pieces):
+            self._push(stack, values[piece], self._weights(parameters[piece]))
         self.prior.push(stack, codes)
         return least
 
     def decode(self, stack: Stack, rows: int) -> Tensor:
         """Undo :meth:`encode` of so many rows; returns them as float32 ``(rows, D)``."""
         codes = self.prior.pop(stack, rows)
-        parts = [self._pop(stack, weights) for _, weights in self._pieces(codes)]
+        parameters, pieces = self._likelihood(codes)
+        parts = [self._pop(stack, self._weights(parameters[piece])) for piece in pieces]
         x = torch.from_numpy(np.concatenate(parts)).float().view(rows, self.model.n_inputs)
         self._posterior(x).push(stack, codes)
         return x
@@ -93,33 +95,26 @@ class BitsBack:
         return CodeLaw(_integers(code._discrete.slot_log_probs.exp()[:rows]), self.slots)
 
     @torch.no_grad()
-    def _pieces(self, codes: NDArray[np.int32]) -> Iterator[tuple[slice, NDArray[np.int64]]]:
-        """Yield runs of the data's values, flattened, and the weights of their outcomes."""
+    def _likelihood(self, codes: NDArray[np.int32]) -> tuple[Tensor, list[slice]]:
+        """Return parameters of ``p(x | z)``, one row a value of ``x``, and runs that fit memory."""
         filled = _filled(torch.from_numpy(codes).double())
         law = self.model.decode(filled).base_dist  # type: ignore[attr-defined]
-        number = len(codes) * self.model.n_inputs
-        if isinstance(law, td.Poisson):
-            parameters, outcomes = law.rate, self.top + 2
-        elif isinstance(law, td.Categorical):
-            parameters, outcomes = law.probs.flatten(0, 1), law.probs.shape[-1]
-        else:
-            parameters, outcomes = law.probs, 2
-        if parameters.dim() == 2 and not isinstance(law, td.Categorical):
-            parameters = parameters.flatten()
-        size = max(1, _PIECE // outcomes)
-        for start in range(0, number, size):
-            piece = slice(start, min(start + size, number))
-            yield piece, _integers(self._probabilities(parameters[piece]))
+        parameters = law.rate if self.kind == "poisson" else law.probs
+        parameters = parameters[: len(codes)].flatten(0, 1)
+        size = max(1, _PIECE // max(self.top + 2, parameters[:1].numel()))
+        starts = range(0, len(parameters), size)
+        return parameters, [slice(start, start + size) for start in starts]
 
-    def _probabilities(self, parameters: Tensor) -> Tensor:
-        """Probabilities of the outcomes of each value: ``(m, outcomes)``."""
+    def _weights(self, parameters: Tensor) -> NDArray[np.int64]:
+        """Weights of the outcomes of each value: ``(m, outcomes)``."""
         if self.kind == "categorical":
-            return parameters
+            return _integers(parameters)
         if self.kind == "bernoulli":
-            return torch.stack([1 - parameters, parameters], -1)
+            return _integers(torch.stack([1 - parameters, parameters], -1))
         counts = torch.arange(self.top + 1, dtype=torch.float64)
         known = td.Poisson(parameters.unsqueeze(-1), validate_args=False).log_prob(counts).exp()
-        return torch.cat([known, (1 - known.sum(-1, keepdim=True)).clamp_min(0)], -1)
+        rest = (1 - known.sum(-1, keepdim=True)).clamp_min(0)
+        return _integers(torch.cat([known, rest], -1))
 
     # --- values -----------------------------------------------------------------------------
 
@@ -139,9 +134,6 @@ class BitsBack:
             high = stack.pop(int(escaped.sum()), _HALF_WORD).astype(np.int64)
             values[escaped] = high << 16 | low
         return values
-
-
-_HALF_WORD = np.ones(1 << 16)
 
 
 def batch_sizes(rows: int) -> list[int]:
