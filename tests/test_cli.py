@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from sdlgm.cli import main
-from sdlgm.codec import read_codes
+from sdlgm.codec import drawn_rows, read_codes
 from sdlgm.training import Run
 
 KEYS = {
@@ -61,6 +61,36 @@ def test_from_data_to_codes_and_back(
     assert capfd.readouterr().out == ""
     assert call(f"info {run.folder}") == 0
     assert run.saved.sha256[:12] in capfd.readouterr().out
+
+
+def test_the_compact_format_and_its_salvage(
+    run: Run, in_tmp: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert call(f"encode {run.folder} digits codes.parquet") == 0
+    assert call(f"encode {run.folder} digits codes --format sdz") == 0
+    assert Path("codes").stat().st_size < Path("codes.parquet").stat().st_size
+    for name in ("codes", "codes.parquet"):
+        assert call(f"decode {run.folder} {name} {name}.npy") == 0
+    assert np.array_equal(np.load("codes.npy"), np.load("codes.parquet.npy"))
+    content = bytearray(Path("codes").read_bytes())
+    content[len(content) // 2] ^= 1
+    Path("codes").write_bytes(content)
+    capfd.readouterr()
+    assert call(f"decode {run.folder} codes out.npy") == 1
+    assert "codes is damaged: block 0 (rows 0 to 1,796" in capfd.readouterr().err
+    assert not Path("out.npy").exists()
+    assert call(f"decode {run.folder} codes out.npy --salvage") == 0
+    assert "block 0 (rows 0 to 1,796, counted from 0) is damaged; NaN" in capfd.readouterr().err
+    assert np.isnan(np.load("out.npy")).all()
+    assert call(f"encode {run.folder} digits c.sdz --format parquet") == 1
+    assert "ends in .sdz, but the format asked for is parquet" in capfd.readouterr().err
+
+
+def test_lossless_there_and_back(run: Run, in_tmp: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert call(f"compress {run.folder} digits x.sdl --split test") == 0
+    assert f"{len(run.dataset.test)} rows" in capfd.readouterr().err
+    assert call(f"decompress {run.folder} x.sdl out.npy") == 0
+    assert np.array_equal(np.load("out.npy"), drawn_rows(run.dataset.test).numpy())
 
 
 def test_fit_on_a_table(in_tmp: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -137,7 +167,19 @@ def test_wrong_widths_codes_and_models(
 
 
 @pytest.mark.parametrize(
-    "command", ["", "fit", "resume", "evaluate", "encode", "decode", "report", "info"]
+    "command",
+    [
+        "",
+        "fit",
+        "resume",
+        "evaluate",
+        "encode",
+        "decode",
+        "compress",
+        "decompress",
+        "report",
+        "info",
+    ],
 )
 def test_help_has_examples(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as done:

@@ -153,12 +153,20 @@ def _encode_parser() -> Parser:
         "than the budget.",
         epilog="""examples:
   sdlgm encode runs/digits mnist-5k codes.parquet --split test
+  sdlgm encode runs/digits mnist-5k codes.sdz --split test
   sdlgm encode runs/metrics new.csv codes.parquet --code mode
   sdlgm encode runs/digits mnist-5k codes.parquet --code best --candidates 64 --max-active 10""",
     )
     parser.add_argument("run", help="Folder of the run.")
     parser.add_argument("data", help="A built-in data set, or a .csv, .parquet or .npy file.")
-    parser.add_argument("out", help="Parquet file to write.")
+    parser.add_argument("out", help="File of codes to write: .parquet or .sdz.")
+    parser.add_argument(
+        "--format",
+        choices=("parquet", "sdz"),
+        default=None,
+        help="parquet: lists of indices and counts, which anything reads. sdz: entropy-coded "
+        "blocks with checksums, a few bytes a code. Default: what the suffix of OUT names.",
+    )
     _add_split(parser, "all")
     parser.add_argument(
         "--code",
@@ -195,6 +203,7 @@ def _encode(options: Namespace) -> None:
             candidates=options.candidates,
             max_active=options.max_active,
             seed=options.seed,
+            file_format=options.format,
             progress=lambda done: update(done, {}),
         )
     say(f"{options.out}: {number:,} codes of at most {run.model.budget} active features.")
@@ -202,23 +211,35 @@ def _encode(options: Namespace) -> None:
 
 def _decode_parser() -> Parser:
     parser = Parser(
-        "decode RUN CODES OUT",
+        "decode RUN CODES OUT [options]",
         description="Decode codes to the mean of the data that they stand for.",
-        epilog="example:\n  sdlgm decode runs/digits codes.parquet decoded.npy",
+        epilog="""examples:
+  sdlgm decode runs/digits codes.parquet decoded.npy
+  sdlgm decode runs/digits broken.sdz decoded.npy --salvage""",
     )
     parser.add_argument("run", help="Folder of the run that encoded them.")
-    parser.add_argument("codes", help="Parquet file of codes.")
+    parser.add_argument("codes", help="File of codes, .parquet or .sdz.")
     parser.add_argument("out", help="File to write: .npy, .csv or .parquet.")
+    parser.add_argument(
+        "--salvage",
+        action="store_true",
+        help="Of a damaged .sdz file, decode the sound blocks; the rows of the others are NaN, and "
+        "are named.",
+    )
     return parser
 
 
 def _decode(options: Namespace) -> None:
-    from sdlgm.codec import decode_file
+    from sdlgm.codec import Damage, decode_file
     from sdlgm.data import write_rows
     from sdlgm.training import Run
 
-    decoded = decode_file(Run.open(options.run).saved, options.codes)
+    lost: list[Damage] = []
+    on_damage = lost.append if options.salvage else None
+    decoded = decode_file(Run.open(options.run).saved, options.codes, on_damage=on_damage)
     write_rows(options.out, decoded)
+    for damage in lost:
+        say(f"{options.codes}: {damage} is damaged; NaN in its place.")
     say(f"{options.out}: {len(decoded):,} rows of {decoded.shape[1]} columns.")
 
 
@@ -267,6 +288,64 @@ def _export(options: Namespace) -> None:
         quantize=options.quantize,
     )
     say(f"{path}: {options.part}, {path.stat().st_size:,} bytes.")
+
+
+def _compress_parser() -> Parser:
+    parser = Parser(
+        "compress RUN DATA OUT [options]",
+        description="Compress bits or integers without loss, to about the model's negative ELBO. "
+        "Of grey values that the run binarises, the drawn bits are compressed.",
+        epilog="example:\n  sdlgm compress runs/digits mnist-5k digits.sdl --split test",
+    )
+    parser.add_argument("run", help="Folder of the run.")
+    parser.add_argument("data", help="A built-in data set, or a .csv, .parquet or .npy file.")
+    parser.add_argument("out", help="File to write (.sdl).")
+    _add_split(parser, "all")
+    parser.add_argument("--seed", type=int, default=0, help="Source of drawn bits.")
+    return parser
+
+
+def _compress(options: Namespace) -> None:
+    from sdlgm.codec import compress_file
+    from sdlgm.progress import progress_bar
+    from sdlgm.training import Run
+
+    run = Run.open(options.run)
+    rows = run.load_rows(options.data).rows(options.split)
+    with progress_bar("compressing", len(rows)) as update:
+        found = compress_file(
+            run.saved,
+            rows,
+            options.out,
+            seed=options.seed,
+            progress=lambda done: update(done, {}),
+        )
+    say(
+        f"{options.out}: {found.rows:,} rows, {found.file_bits // 8:,} bytes, "
+        f"{found.file_bits / found.rows:.2f} bits a row ({found.initial_bits} initial bits in all)."
+    )
+
+
+def _decompress_parser() -> Parser:
+    parser = Parser(
+        "decompress RUN FILE OUT",
+        description="Give back compressed data, bit by bit as they were.",
+        epilog="example:\n  sdlgm decompress runs/digits digits.sdl digits.npy",
+    )
+    parser.add_argument("run", help="Folder of the run that compressed them.")
+    parser.add_argument("file", help="File of compressed data (.sdl).")
+    parser.add_argument("out", help="File to write: .npy, .csv or .parquet.")
+    return parser
+
+
+def _decompress(options: Namespace) -> None:
+    from sdlgm.codec import decompress_file
+    from sdlgm.data import write_rows
+    from sdlgm.training import Run
+
+    values = decompress_file(Run.open(options.run).saved, options.file)
+    write_rows(options.out, values)
+    say(f"{options.out}: {len(values):,} rows of {values.shape[1]} columns.")
 
 
 def _report_parser() -> Parser:
@@ -390,6 +469,8 @@ COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], None], str
     "encode": (_encode_parser, _encode, "Turn data into codes."),
     "decode": (_decode_parser, _decode, "Turn codes into data."),
     "export": (_export_parser, _export, "Write a part of a model as ONNX."),
+    "compress": (_compress_parser, _compress, "Compress data without loss."),
+    "decompress": (_decompress_parser, _decompress, "Give compressed data back."),
     "report": (_report_parser, _report, "Draw a run on one HTML page."),
     "info": (_info_parser, _info, "Say what a run is."),
     "reproduce": (_reproduce_parser, _reproduce, "Run an experiment of the paper."),

@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sdlgm.codec.parquet import CodeFile, read_codes, write_codes
+from sdlgm.codec.about import CodeFile
+from sdlgm.codec.container import Damage
+from sdlgm.codec.files import CodeFormat, code_format, read_codes, write_codes
 from sdlgm.coding import Choice, check_choice, choose_codes
 from sdlgm.data import Rows
 from sdlgm.evaluation import check_rows
@@ -68,12 +70,15 @@ def encode_file(
     candidates: int = 16,
     max_active: int | None = None,
     seed: int = 0,
+    file_format: CodeFormat | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> int:
-    """Encode rows into a Parquet file of codes, written atomically; return its number of rows.
+    """Encode rows into a file of codes, written atomically; return its number of rows.
 
-    The options are those of :func:`encode_rows`.
+    The format is ``file_format``, or the one that the suffix names. The other options are those of
+    :func:`encode_rows`.
     """
+    code_format(path, file_format)  # fail before anything is encoded
     batches = encode_rows(
         saved.model, rows, choice=choice, candidates=candidates, max_active=max_active, seed=seed
     )
@@ -86,20 +91,25 @@ def encode_file(
             if progress:
                 progress(done)
 
-    return write_codes(path, counted(), describe(saved))
+    return write_codes(path, counted(), describe(saved), file_format)
 
 
 def decode_file(
-    saved: SavedModel, path: Path | str, progress: Callable[[int], None] | None = None
+    saved: SavedModel,
+    path: Path | str,
+    progress: Callable[[int], None] | None = None,
+    on_damage: Callable[[Damage], None] | None = None,
 ) -> Tensor:
     """Decode a file of codes to means of the data, shape ``(n, D)``, float32.
+
+    With ``on_damage``, damaged blocks of a container are handed to it and their rows are NaN.
 
     Raises
     ------
     CodeFileError
         If the file is damaged or belongs to another model; nothing is returned then.
     """
-    about, batches = read_codes(path, describe(saved))
+    about, batches = read_codes(path, describe(saved), on_damage)
     decoded = torch.empty(about.n_codes, saved.model.n_inputs)
     done = 0
     for codes in batches:
