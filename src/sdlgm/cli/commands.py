@@ -149,30 +149,62 @@ def _encode_parser() -> Parser:
     parser = Parser(
         "encode RUN DATA OUT [options]",
         description="Encode data: one row of indices and counts a sample, never more features "
-        "than the budget.",
+        "than the budget. Where DATA is a folder or a pattern of Parquet files, or OUT a folder, "
+        "the files are encoded one by one in bounded memory, each into a file of its name under "
+        "OUT; called again after a stop, files that are done are passed over.",
         epilog="""examples:
   sdlgm encode runs/digits mnist-5k codes.parquet --split test
+  sdlgm encode runs/metrics lake/ codes/ --keep host time --engine ray
+  sdlgm encode runs/metrics 'lake/2026-*/*.parquet' codes/
   sdlgm encode runs/metrics new.csv codes.parquet --code mode""",
     )
     parser.add_argument("run", help="Folder of the run.")
-    parser.add_argument("data", help="A built-in data set, or a .csv, .parquet or .npy file.")
-    parser.add_argument("out", help="Parquet file to write.")
+    parser.add_argument(
+        "data",
+        help="A built-in data set, a .csv, .parquet or .npy file, or a folder or pattern (in "
+        "quotes) of Parquet files.",
+    )
+    parser.add_argument("out", help="Parquet file to write; a folder for a folder or pattern.")
     _add_split(parser, "all")
     parser.add_argument(
         "--code",
         choices=("sample", "mode"),
-        default="sample",
-        help="Draw the code from the posterior, or take a most probable one.",
+        default=None,
+        help="Draw the code from the posterior, or take a most probable one. Default: sample; for "
+        "folders mode, the only one there.",
     )
     parser.add_argument("--seed", type=int, default=0, help="Source of bits and codes.")
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default=None,
+        help="For folders: this process (local, the default), or Ray, with an actor for each CPU "
+        "but one. The files are the same.",
+    )
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        default=None,
+        help="For folders: the model's columns in the order of its training data, or one column "
+        "of lists. Default: all but those of --keep.",
+    )
+    parser.add_argument(
+        "--keep", nargs="+", default=None, help="For folders: columns to pass through."
+    )
     return parser
 
 
 def _encode(options: Namespace) -> None:
     from sdlgm.codec import encode_file
     from sdlgm.progress import progress_bar
+    from sdlgm.scale import is_dataset
     from sdlgm.training import Run
 
+    if is_dataset(options.data, options.out):
+        return _encode_dataset(options)
+    for name in ("engine", "columns", "keep"):
+        if options[name] is not None:
+            raise SDLGMError(f"--{name} is for folders of Parquet files: let DATA or OUT be one.")
     run = Run.open(options.run)
     rows = run.load_rows(options.data).rows(options.split)
     with progress_bar("encoding", len(rows)) as update:
@@ -180,11 +212,33 @@ def _encode(options: Namespace) -> None:
             run.saved,
             rows,
             options.out,
-            choice=options.code,
+            choice=options.code or "sample",
             seed=options.seed,
             progress=lambda done: update(done, {}),
         )
     say(f"{options.out}: {number:,} codes of at most {run.model.budget} active features.")
+
+
+def _encode_dataset(options: Namespace) -> None:
+    from sdlgm.scale import encode_dataset
+
+    if options.split != "all":
+        raise SDLGMError(f"A folder has no splits: --split {options.split} is for single files.")
+    report = encode_dataset(
+        options.run,
+        options.data,
+        options.out,
+        engine=options.engine or "local",
+        columns=options.columns,
+        keep=options.keep or (),
+        choice=options.code or "mode",
+    )
+    before = report.files - report.encoded_files
+    say(
+        f"{options.out}: {report.rows:,} rows in {report.files:,} files"
+        + (f", {before:,} of them encoded before" if before else "")
+        + f"; {report.encoded_rows:,} rows in {report.seconds:.1f} s."
+    )
 
 
 def _decode_parser() -> Parser:
