@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import signal
 import threading
 import time
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from sdlgm.config import TrainingConfig, to_dict
 from sdlgm.data import Rows
-from sdlgm.errors import DataError, TrainingError
+from sdlgm.errors import ConfigError, DataError, TrainingError
 from sdlgm.evaluation import check_rows
 from sdlgm.gradients import options
 from sdlgm.models import SDLGM
@@ -27,6 +28,7 @@ from sdlgm.random import generator
 from sdlgm.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
 from sdlgm.training.log import Log
 from sdlgm.training.order import Order
+from sdlgm.training.processes import Group
 from sdlgm.training.step import TERMS, Trainer, kl_weight, learning_rate
 
 __all__ = ["Interrupted", "Result", "train"]
@@ -61,6 +63,7 @@ def train(
     folder: Path | str | None = None,
     resume: bool = False,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
+    group: Group | None = None,
 ) -> Result:
     """Train a model in place.
 
@@ -77,9 +80,14 @@ def train(
         to that of a training that was never stopped.
     on_step
         Called with the number of steps taken and the latest numbers, for a progress display.
+    group
+        The processes that train with this one, each with the same arguments; only rank 0 writes.
+        :func:`~sdlgm.training.fit` starts them as ``config.devices`` says.
 
     Raises
     ------
+    ConfigError
+        If ``config.devices`` is not the size of the group.
     DataError
         If the rows do not suit the model.
     TrainingError
@@ -92,13 +100,24 @@ def train(
         check_rows(model, validation, "the validation data")
     if config.patience is not None and validation is None:
         raise DataError("Early stopping (patience) needs validation rows.")
+    if config.devices != (group.size if group else 1):
+        raise ConfigError(
+            f"devices = {config.devices}, but this is one process. sdlgm.fit (or sdlgm fit) starts "
+            "as many as are asked for."
+        )
     folder = None if folder is None else Path(folder)
-    trainer = Trainer(model, config)
+    trainer = Trainer(model, config, group)
     adam, objective = trainer.adam, trainer.objective
     mark = _fingerprint(model, rows, validation, config)
     progress = load_checkpoint(folder, objective, adam, mark) if folder and resume else Progress()
+    if group and group.rank:
+        folder = None  # the first process writes
     log = Log(folder / "log.jsonl" if folder else None, keep_until=progress.step)
     order = Order(len(rows), config.batch_size, config.seed)
+    if order.batch_size % config.devices:
+        raise ConfigError(
+            f"devices = {config.devices} cannot share the {len(rows)} rows of the data evenly."
+        )
     window = _Window(progress.step)
     started = time.monotonic() - progress.seconds
 
@@ -112,10 +131,14 @@ def train(
         while progress.step < config.iterations and not progress.stopped:
             step = progress.step
             x = rows.batch(order.batch(step), generator(config.seed, "bits", step))
-            window.add(trainer.step(x, step))
+            terms, stopping = trainer.step(x, step), bool(interrupted)
+            if group:  # all see the means of the whole batch, and stop at the same step
+                both = group.sum(torch.cat([terms.detach().cpu(), torch.tensor([1.0 * stopping])]))
+                terms, stopping = both[:-1] / group.size, bool(both[-1] > 0)
+            window.add(terms)
             progress.step = step = step + 1
 
-            last, stopping = step == config.iterations, bool(interrupted)
+            last = step == config.iterations
             evaluating = validation is not None and (step % config.evaluate_every == 0 or last)
             saving = step % config.checkpoint_every == 0 or stopping
             if step % LOG_EVERY == 0 or last or evaluating or saving:
@@ -124,7 +147,11 @@ def train(
                 log.write(_line(window, model, config, step, time.monotonic() - started))
                 window = _Window(step)
             if evaluating:
-                value = _validate(model, validation, config)  # type: ignore[arg-type]
+                value = math.nan
+                if not group or group.rank == 0:
+                    value = _validate(model, validation, config)  # type: ignore[arg-type]
+                if group:
+                    value = group.from_first(value)
                 log.write({"event": "validation", "step": step, "negative_elbo": value})
                 _track(progress, value, model, config)
             if saving or last or progress.stopped:
@@ -226,7 +253,9 @@ def _track(progress: Progress, value: float, model: SDLGM, config: TrainingConfi
 
 def _fingerprint(model: SDLGM, rows: Rows, validation: Rows | None, config: TrainingConfig) -> str:
     """Digest of all that a training is a function of."""
-    settings = [to_dict(model.config, config), rows.dynamic, rows.sha256()]
+    given = to_dict(model.config, config)
+    del given["devices"]  # which changes nothing but rounding
+    settings = [given, rows.dynamic, rows.sha256()]
     settings.append(validation.sha256() if validation is not None else None)
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 

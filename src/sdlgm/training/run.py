@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -25,9 +26,11 @@ from sdlgm.random import generator
 from sdlgm.storage import atomic_path, read_json, write_json
 from sdlgm.training.checkpoint import FILE as CHECKPOINT
 from sdlgm.training.log import read_log
-from sdlgm.training.loop import train
+from sdlgm.training.loop import Interrupted, train
+from sdlgm.training.processes import Group, helpers
+from sdlgm.training.step import check_shared
 
-__all__ = ["Run", "fit", "resume"]
+__all__ = ["Run", "fit", "help_train", "resume"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +150,8 @@ def fit(
             "it (--overwrite), or choose another folder."
         )
     get_estimator(str(training.estimator))  # fail on names and data before anything is replaced
+    if training.devices > 1:
+        check_shared(training)
     prepared = _prepare(run)
     for name in ("metrics.json", "config.json", "model.safetensors", CHECKPOINT, "log.jsonl"):
         (run.folder / name).unlink(missing_ok=True)
@@ -200,7 +205,10 @@ def _complete(
 ) -> Run:
     """Train (on), save, measure."""
     settings, dataset, model = run.training, run.dataset, prepared.model
-    with progress_bar("training", settings.iterations, progress) as update:
+    with (
+        helpers(run.folder, settings.devices, resumed) as group,
+        progress_bar("training", settings.iterations, progress) as update,
+    ):
         result = train(
             model,
             prepared.rows,
@@ -209,6 +217,7 @@ def _complete(
             folder=run.folder,
             resume=resumed,
             on_step=update,
+            group=group,
         )
     model.cpu()
     sha = save_model(run.folder, model)
@@ -237,6 +246,21 @@ def _complete(
     )
     (run.folder / CHECKPOINT).unlink(missing_ok=True)
     return run
+
+
+def help_train(run: Run, group: Group, resumed: bool) -> None:
+    """Train with the other processes of a group, without writing anything."""
+    prepared = _prepare(run)
+    with contextlib.suppress(Interrupted):
+        train(
+            prepared.model,
+            prepared.rows,
+            run.training,
+            validation=prepared.validation,
+            folder=run.folder,
+            resume=resumed,
+            group=group,
+        )
 
 
 def _measure(model: SDLGM, dataset: Dataset, importance_samples: int, progress: bool) -> Evaluation:
