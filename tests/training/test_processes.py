@@ -34,21 +34,23 @@ def fitted(out: Path, devices: int, **more: object) -> Run:
     )
 
 
-def test_two_processes_are_one(tmp_path: Path) -> None:
-    one, two = fitted(tmp_path / "one", 1), fitted(tmp_path / "two", 2)
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return fitted(tmp_path_factory.mktemp("processes") / "two", 2)
+
+
+def test_two_processes_are_one(two: Run, tmp_path: Path) -> None:
+    one = fitted(tmp_path / "one", 1)
     for name, tensor in one.saved.model.state_dict().items():
         other = two.saved.model.state_dict()[name]
         torch.testing.assert_close(other, tensor, atol=2e-4, rtol=1e-3)
-    assert not torch.equal(
-        one.saved.model.output_head.weight, one.saved.model.output_head.weight * 0
-    )
     for name in ("negative_elbo", "nll_bound", "relaxed_objective"):
         assert two.metrics[name] == pytest.approx(one.metrics[name], rel=1e-4)
     assert two.metrics["n_samples"] == one.metrics["n_samples"]
     for a, b in zip(one.log, two.log, strict=True):
         assert a["step"] == b["step"]
-        for name in ("negative_elbo", "objective"):
-            assert b.get(name) == pytest.approx(a.get(name), rel=1e-4)
+        for name in {"negative_elbo", "objective"} & set(a):
+            assert b[name] == pytest.approx(a[name], rel=1e-4)
 
 
 def test_shares_of_draws_are_the_draws_of_the_whole(generator: torch.Generator) -> None:
@@ -71,9 +73,8 @@ def test_shares_of_draws_are_the_draws_of_the_whole(generator: torch.Generator) 
         assert torch.equal(torch.cat(parts, dim=-2), drawn)
 
 
-def test_interrupted_together_and_resumed(tmp_path: Path) -> None:
+def test_interrupted_together_and_resumed(two: Run, tmp_path: Path) -> None:
     """SIGTERM comes to the first process in the middle; both stop, and go on to the same end."""
-    whole = fitted(tmp_path / "whole", 2)
     folder = tmp_path / "half"
     done = threading.Event()
 
@@ -94,7 +95,7 @@ def test_interrupted_together_and_resumed(tmp_path: Path) -> None:
     assert 20 <= max(line["step"] for line in read_log(folder / "log.jsonl")) < 60
     resumed = resume(folder, importance_samples=5, progress=False)
     for a, b in zip(
-        whole.saved.model.state_dict().values(),
+        two.saved.model.state_dict().values(),
         resumed.saved.model.state_dict().values(),
         strict=True,
     ):
