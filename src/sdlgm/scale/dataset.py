@@ -38,7 +38,7 @@ class Report(NamedTuple):
     encoded_rows: int
     """Rows that were encoded now."""
     seconds: float
-    """Wall time of the encoding, without the start of an engine."""
+    """Wall time of the encoding, the start of the engine included."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,8 @@ def encode_dataset(
     try:
         with progress_bar("encoding", pending, progress and bool(plan.tasks)) as update:
             for count in encode_files(plan.encoder, plan.tasks) if plan.tasks else ():
-                if not done:
-                    started = started if engine == "local" else time.monotonic()
                 done += count
-                seconds = time.monotonic() - started
-                update(done, {"rows/s": done / seconds if seconds else 0.0})
+                update(done, {"rows/s": done / (time.monotonic() - started)})
     finally:
         _sweep(plan.tasks)
     if done != pending:

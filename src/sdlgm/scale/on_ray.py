@@ -46,6 +46,8 @@ def encode_files(encoder: Encoder, tasks: Sequence[Task]) -> Iterator[int]:
         As :func:`~sdlgm.scale.files.encode_file`.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Else workers run at the lowest priority, and on a busy machine hardly at all.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         import ray
         import ray.data
