@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", type=int, default=2_000_000, help="Rows in all.")
     parser.add_argument("--files", type=int, default=20, help="Files that they are cut into.")
     parser.add_argument("--iterations", type=int, default=300, help="Of the model's training.")
-    parser.add_argument("--folder", type=Path, default=None, help="Where to make the temporary one.")
+    parser.add_argument(
+        "--folder", type=Path, default=None, help="Where to make the temporary one."
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -175,7 +177,10 @@ def _memory(root: int) -> dict[str, float]:
 
 def _equal(ours: list[Path], theirs: list[Path]) -> int:
     """Count the files that are the same, byte for byte."""
-    same = (a.name == b.name and a.read_bytes() == b.read_bytes() for a, b in zip(ours, theirs, strict=True))
+    same = (
+        a.name == b.name and a.read_bytes() == b.read_bytes()
+        for a, b in zip(ours, theirs, strict=True)
+    )
     return sum(same)
 
 

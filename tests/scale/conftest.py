@@ -50,7 +50,9 @@ def lake(tmp_path: Path) -> Path:
     folder = tmp_path / "lake"
     (folder / "day=2").mkdir(parents=True)
     pq.write_table(telemetry(5000, 1), folder / "a.parquet", row_group_size=700)
-    pq.write_table(telemetry(2500, 2).select([*COLUMNS[::-1], "time", "host"]), folder / "day=2/b.parquet")
+    pq.write_table(
+        telemetry(2500, 2).select([*COLUMNS[::-1], "time", "host"]), folder / "day=2/b.parquet"
+    )
     pq.write_table(telemetry(0, 3), folder / "empty.parquet")
     (folder / "_SUCCESS").touch()
     return folder

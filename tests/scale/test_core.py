@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 
 import numpy as np
@@ -47,7 +48,7 @@ def test_codes_are_the_modes_of_the_posterior(scale_run: Run) -> None:
 def test_codes_do_not_depend_on_how_rows_are_cut(scale_run: Run, cuts: list[int]) -> None:
     batch, encoder = batch_of(2600), Encoder(scale_run.folder, keep=KEEP)
     edges = [0, *sorted(cuts), 2600]
-    parts = [batch.slice(a, b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [batch.slice(a, b - a) for a, b in itertools.pairwise(edges)]
     found = pa.Table.from_batches(encoder.encode_batches(parts))
     assert found.combine_chunks().equals(pa.Table.from_batches([encoder(batch)]).combine_chunks())
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from scale.conftest import COLUMNS, telemetry
 from sdlgm.cli import main
@@ -131,7 +130,12 @@ encode_dataset({str(scale_run.folder)!r}, {str(lake)!r}, {str(out)!r}, keep={KEE
     assert 2 <= len(finished) < 6
     stamps = {name: (out / name).stat().st_mtime_ns for name in finished}
     report = encode_dataset(
-        scale_run.folder, lake, out, keep=KEEP, progress=False, engine=engine  # type: ignore[arg-type]
+        scale_run.folder,
+        lake,
+        out,
+        keep=KEEP,
+        progress=False,
+        engine=engine,  # type: ignore[arg-type]
     )
     assert report.encoded_files == 6 - len(finished)
     assert {name: (out / name).stat().st_mtime_ns for name in finished} == stamps
@@ -142,12 +146,19 @@ def test_ray_gives_the_same_bytes(scale_run: Run, lake: Path, tmp_path: Path) ->
     pytest.importorskip("ray")
     for engine in ("local", "ray"):
         encode_dataset(
-            scale_run.folder, lake, tmp_path / engine, keep=KEEP, progress=False, engine=engine  # type: ignore[arg-type]
+            scale_run.folder,
+            lake,
+            tmp_path / engine,
+            keep=KEEP,
+            progress=False,
+            engine=engine,  # type: ignore[arg-type]
         )
     assert names(tmp_path / "local") == names(tmp_path / "ray")
     for name in names(tmp_path / "local"):
         assert (tmp_path / "local" / name).read_bytes() == (tmp_path / "ray" / name).read_bytes()
-    pq.write_table(telemetry(30).set_column(4, "x2", pa.nulls(30, pa.float32())), lake / "z.parquet")
+    pq.write_table(
+        telemetry(30).set_column(4, "x2", pa.nulls(30, pa.float32())), lake / "z.parquet"
+    )
     with pytest.raises(DataError, match=r"z.parquet: Row 0 .* column 'x2' is missing"):
         encode_dataset(
             scale_run.folder, lake, tmp_path / "ray", keep=KEEP, progress=False, engine="ray"
@@ -196,6 +207,7 @@ def test_the_command_takes_folders(
     for more, message in (
         (["--code", "sample"], "drawn at random"),
         (["--split", "test"], "has no splits"),
+        (["--seed", "3"], "Nothing is drawn"),
     ):
         assert main([*call, "--keep", "host", "time", *more]) == 1
         assert message in capfd.readouterr().err

@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import distributed
 
-from helpers import SMALL, random_code
+from helpers import SMALL
 from sdlgm.config import DataConfig, TrainingConfig
+from sdlgm.distributions import grouped_gated_multinomial
 from sdlgm.errors import ConfigError
-from sdlgm.random import ShareGenerator, generator
+from sdlgm.random import ShareGenerator
 from sdlgm.training import Interrupted, Run, fit, read_log, resume, train
 
 pytestmark = pytest.mark.skipif(
@@ -29,9 +30,7 @@ SETTINGS = {
 
 def fitted(out: Path, devices: int, **more: object) -> Run:
     config = TrainingConfig(**{**SETTINGS, "devices": devices, **more})
-    return fit(
-        DataConfig("digits"), SMALL, config, out=out, importance_samples=5, progress=False
-    )
+    return fit(DataConfig("digits"), SMALL, config, out=out, importance_samples=5, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -54,22 +53,16 @@ def test_two_processes_are_one(two: Run, tmp_path: Path) -> None:
 
 
 def test_shares_of_draws_are_the_draws_of_the_whole(generator: torch.Generator) -> None:
-    whole = random_code(generator, batch=(6,))
-    state = torch.Generator().manual_seed(3)
-    for samples in ((), (4,)):
-        drawn = whole.sample(samples, generator=torch.Generator().manual_seed(3))
-        parts = []
-        for rank in range(2):
-            own = random_code(torch.Generator().manual_seed(0), batch=(3,))
-            rows = slice(3 * rank, 3 * rank + 3)
-            own = type(whole)(
-                type(whole.base)(
-                    whole.base.total_count,  # type: ignore[arg-type]
-                    whole.base.gate_logits[rows],
-                    whole.base.feature_logits[rows],
-                )
-            )
-            parts.append(own.sample(samples, generator=ShareGenerator.of(state, rank, 2)))
+    gates = torch.randn(6, 2, generator=generator)
+    logits = torch.randn(6, 8, generator=generator)
+    seeded = torch.Generator().manual_seed(3)
+    for shape in ((), (4,)):
+        whole = grouped_gated_multinomial(4, gates, logits)
+        parts = [
+            grouped_gated_multinomial(4, *pair).sample(shape, ShareGenerator.of(seeded, rank, 2))
+            for rank, pair in enumerate(zip(gates.split(3), logits.split(3), strict=True))
+        ]
+        drawn = whole.sample(shape, torch.Generator().manual_seed(3))
         assert torch.equal(torch.cat(parts, dim=-2), drawn)
 
 

@@ -201,7 +201,8 @@ def _encode(options: Namespace) -> None:
     from sdlgm.training import Run
 
     if is_dataset(options.data, options.out):
-        return _encode_dataset(options)
+        _encode_dataset(options)
+        return
     for name in ("engine", "columns", "keep"):
         if options[name] is not None:
             raise SDLGMError(f"--{name} is for folders of Parquet files: let DATA or OUT be one.")
@@ -224,6 +225,10 @@ def _encode_dataset(options: Namespace) -> None:
 
     if options.split != "all":
         raise SDLGMError(f"A folder has no splits: --split {options.split} is for single files.")
+    if options.seed:
+        raise SDLGMError(
+            f"Nothing is drawn for a folder: --seed {options.seed} is for single files."
+        )
     report = encode_dataset(
         options.run,
         options.data,

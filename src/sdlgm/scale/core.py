@@ -223,7 +223,9 @@ class Encoder:
             raise DataError(_place(first_row + row, name, what))
         if data.binarisation == "threshold":
             np.copyto(values, values * 2 >= 1)
-        check_rows(self.saved.model, Rows(torch.from_numpy(values)), f"the batch at row {first_row}")
+        check_rows(
+            self.saved.model, Rows(torch.from_numpy(values)), f"the batch at row {first_row}"
+        )
 
 
 @functools.lru_cache(maxsize=1)

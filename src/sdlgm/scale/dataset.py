@@ -166,7 +166,7 @@ def _sources(data: str, out: Path) -> list[tuple[Path, Path]]:
         parts = path.parts
         fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
         root = Path(*parts[:fixed])
-        files = [Path(name) for name in glob.glob(data, recursive=True) if Path(name).is_file()]
+        files = [file for file in root.glob(str(path.relative_to(root))) if file.is_file()]
         found = [(file, file.relative_to(root)) for file in files]
     found = [(f, name) for f, name in found if not any(p[0] in "._" for p in name.parts)]
     if not found:

@@ -72,10 +72,19 @@ def encode_file(encoder: Encoder, task: Task) -> Iterator[int]:
                         yield last
                     writer.write(batch)
                     last = len(batch)
-                if task.note(encoder) != note or writer.rows != task.rows:
-                    raise DataError("it was changed while it was read. Encode it again")
+                _check_unchanged(task, writer.rows, note == task.note(encoder))
     except DataError as error:
         raise DataError(f"{task.source}: {error}") from None
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{task.source}: cannot be read, or its codes not written: {error}") from None
+        raise DataError(
+            f"{task.source}: cannot be read, or its codes not written: {error}"
+        ) from None
     yield last
+
+
+def _check_unchanged(task: Task, rows: int, same: bool) -> None:
+    if not same or rows != task.rows:
+        raise DataError(
+            f"It was changed while it was read (rows: {rows:,} instead of {task.rows:,}). Encode "
+            "it again."
+        )

@@ -66,7 +66,10 @@ def encode_files(encoder: Encoder, tasks: Sequence[Task]) -> Iterator[int]:
         actors = max(1, min(len(tasks), int(ray.cluster_resources().get("CPU", 2)) - 1))
         rows = [task._asdict() for task in tasks]
         data = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            _FileEncoder, fn_constructor_args=(encoder,), num_cpus=1, concurrency=actors
+            _FileEncoder,  # type: ignore[arg-type]
+            fn_constructor_args=(encoder,),
+            num_cpus=1,
+            concurrency=actors,
         )
         for done in data.iter_rows():
             if done["error"]:

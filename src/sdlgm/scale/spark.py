@@ -22,7 +22,11 @@ def encode_frame(frame: Any, encoder: Encoder) -> Any:
 
     given = to_arrow_schema(frame.schema)
     encoder.columns = encoder.inputs(given)
-    numbers = {"indices": pa.list_(pa.int32()), "counts": pa.list_(pa.int32()), "n_active": pa.int32()}
+    numbers = {
+        "indices": pa.list_(pa.int32()),
+        "counts": pa.list_(pa.int32()),
+        "n_active": pa.int32(),
+    }
     schema = pa.schema([(f.name, numbers.get(f.name, f.type)) for f in encoder.schema(given)])
 
     def encode(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +28,10 @@ from sdlgm.random import generator
 from sdlgm.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
 from sdlgm.training.log import Log
 from sdlgm.training.order import Order
-from sdlgm.training.processes import Group
 from sdlgm.training.step import TERMS, Trainer, kl_weight, learning_rate
+
+if TYPE_CHECKING:
+    from sdlgm.training.processes import Group
 
 __all__ = ["Interrupted", "Result", "train"]
 

@@ -19,7 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
-from lightning_fabric.plugins.environments import ClusterEnvironment
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from torch import Tensor
 from torch import distributed as dist
 
@@ -109,20 +109,16 @@ class Group(ClusterEnvironment):
 
 
 @contextlib.contextmanager
-def helpers(run: Path, size: int, resumed: bool) -> Iterator[Group | None]:
+def helpers(run: Path, size: int, resumed: bool) -> Iterator[Group]:
     """Start ``size - 1`` processes on a run's folder, and connect to them while the block runs.
 
-    With ``size`` 1 there is nothing to do, and ``None`` is handed out. When the block ends, or
-    fails, so do they.
+    When the block ends, or fails, so do they.
 
     Raises
     ------
     TrainingError
         If one of them ends before all are connected; with what it had to say.
     """
-    if size == 1:
-        yield None
-        return
     with tempfile.TemporaryDirectory(prefix="sdlgm-") as meeting:
         command = [sys.executable, "-m", "sdlgm.training.worker", str(run.absolute()), meeting]
         started = [
@@ -156,7 +152,7 @@ def join(meeting: Path, rank: int, size: int) -> Iterator[Group]:
     (meeting / f"here{rank}").touch()
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
     torch.set_num_threads(max(1, torch.get_num_threads() // size))
-    store = dist.FileStore(str(meeting / "store"), size)
+    store = dist.FileStore(str(meeting / "store"), size)  # type: ignore[attr-defined]
     # Rank 0 measures the bound while the others wait, however long that takes; if a process dies,
     # its connections close, and the others know at once.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"

@@ -8,7 +8,7 @@ import functools
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import yaml
@@ -27,8 +27,10 @@ from sdlgm.storage import atomic_path, read_json, write_json
 from sdlgm.training.checkpoint import FILE as CHECKPOINT
 from sdlgm.training.log import read_log
 from sdlgm.training.loop import Interrupted, train
-from sdlgm.training.processes import Group, helpers
 from sdlgm.training.step import check_shared
+
+if TYPE_CHECKING:
+    from sdlgm.training.processes import Group
 
 __all__ = ["Run", "fit", "help_train", "resume"]
 
@@ -206,7 +208,7 @@ def _complete(
     """Train (on), save, measure."""
     settings, dataset, model = run.training, run.dataset, prepared.model
     with (
-        helpers(run.folder, settings.devices, resumed) as group,
+        _connected(run, resumed) as group,
         progress_bar("training", settings.iterations, progress) as update,
     ):
         result = train(
@@ -246,6 +248,15 @@ def _complete(
     )
     (run.folder / CHECKPOINT).unlink(missing_ok=True)
     return run
+
+
+def _connected(run: Run, resumed: bool) -> contextlib.AbstractContextManager[Group | None]:
+    """Start and connect the other processes of a training, if it has any."""
+    if run.training.devices == 1:
+        return contextlib.nullcontext()
+    from sdlgm.training.processes import helpers
+
+    return helpers(run.folder, run.training.devices, resumed)
 
 
 def help_train(run: Run, group: Group, resumed: bool) -> None:

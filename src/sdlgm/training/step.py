@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,19 @@ from sdlgm.gradients import Baseline, get_estimator, options
 from sdlgm.models import SDLGM
 from sdlgm.objectives import temperatures, training_objective
 from sdlgm.random import ShareGenerator, generator
-from sdlgm.training.processes import Group
 
-__all__ = ["TERMS", "Objective", "Trainer", "check_shared", "kl_weight", "learning_rate", "temperature"]
+if TYPE_CHECKING:
+    from sdlgm.training.processes import Group
+
+__all__ = [
+    "TERMS",
+    "Objective",
+    "Trainer",
+    "check_shared",
+    "kl_weight",
+    "learning_rate",
+    "temperature",
+]
 
 TERMS = ("reconstruction", "kl_gates", "kl_features")
 """Parts of the objective that are logged."""
@@ -110,7 +120,7 @@ class Trainer:
 
     def __init__(self, model: SDLGM, config: TrainingConfig, group: Group | None = None) -> None:
         from lightning_fabric import Fabric
-        from lightning_fabric.strategies import DDPStrategy
+        from lightning_fabric.strategies.ddp import DDPStrategy
 
         self.config, self.group = config, group
         self.fabric = Fabric(
