@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -16,10 +17,13 @@ from sdlgm.training import Run
 KEEP = ["host", "time"]
 
 
-def test_spark_gives_the_codes_of_the_core(scale_run: Run, lake: Path) -> None:
+def test_spark_gives_the_codes_of_the_core(
+    scale_run: Run, lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sql = pytest.importorskip("pyspark.sql")
     if shutil.which("java") is None:
         pytest.skip("needs Java")
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
     encoder = Encoder(scale_run.folder, columns=COLUMNS, keep=KEEP)
     session = (
         sql.SparkSession.builder.master("local[1]")
