@@ -132,8 +132,8 @@ class TrainingConfig:
     accelerator: Literal["cpu", "gpu", "mps", "auto"] = "cpu"
     """Device to train on (Lightning Fabric's names)."""
     devices: int = 1
-    """Processes on this machine, one a device, that share every batch (DDP). The outcome is that of
-    one process up to rounding."""
+    """Processes on this machine, one a device, that share every batch (DDP). Draws
+    and batches are those of one process; only sums are rounded otherwise."""
     precision: str = "32-true"
     """Numerical precision (Lightning Fabric's names, such as bf16-mixed)."""
 
