@@ -123,7 +123,7 @@ def helpers(run: Path, size: int, resumed: bool) -> Iterator[Group]:
         command = [sys.executable, "-m", "sdlgm.training.worker", str(run.absolute()), meeting]
         started = [
             subprocess.Popen(  # noqa: S603
-                [*command, str(rank), str(size), str(int(resumed))],
+                [*command, str(rank), str(size), str(int(resumed)), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=(Path(meeting) / f"stderr{rank}").open("wb"),

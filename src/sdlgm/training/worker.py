@@ -15,11 +15,11 @@ from sdlgm.training.run import Run, help_train
 __all__ = ["main"]
 
 
-def main(run: str, meeting: str, rank: str, size: str, resumed: str) -> None:
+def main(run: str, meeting: str, rank: str, size: str, resumed: str, parent: str) -> None:
     """Join the training of a run; what it writes, the first process writes."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the first process decides when to stop
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     opened = Run.open(run)
     opened.dataset  # noqa: B018 (loads the data before the others wait)
     with join(Path(meeting), int(rank), int(size)) as group:
