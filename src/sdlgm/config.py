@@ -99,7 +99,7 @@ class TrainingConfig:
     iterations: int = 10_000
     """Number of gradient steps."""
     batch_size: int = 100
-    """Samples a step."""
+    """Samples a step, of all devices together."""
     objective: Literal["elbo", "paper"] = "elbo"
     """"elbo" trains the discrete bound; "paper" the relaxed objective (Gumbel-Softmax samples,
     KL of eqs. 13 and 14, learned temperatures), which is not a bound."""
@@ -136,6 +136,9 @@ class TrainingConfig:
     """Source of all randomness: weights, order, binarisation, codes."""
     accelerator: Literal["cpu", "gpu", "mps", "auto"] = "cpu"
     """Device to train on (Lightning Fabric's names)."""
+    devices: int = 1
+    """Processes on this machine, one a device, that share every batch (DDP). Draws
+    and batches are those of one process; only sums are rounded otherwise."""
     precision: str = "32-true"
     """Numerical precision (Lightning Fabric's names, such as bf16-mixed)."""
     tracker: TrackerName = "none"
@@ -168,7 +171,12 @@ class TrainingConfig:
             "temperature_decay",
             "evaluate_every",
             "checkpoint_every",
+            "devices",
         )
+        if self.batch_size % self.devices:
+            raise ConfigError(
+                f"devices = {self.devices} cannot share a batch_size of {self.batch_size} evenly."
+            )
         if not 0 <= self.kl_warmup <= 1:  # type: ignore[operator]
             raise ConfigError(f"kl_warmup is a share from 0 to 1, got {self.kl_warmup}.")
         if not 0 <= self.validation_fraction < 1:

@@ -7,15 +7,26 @@ import dataclasses
 import importlib
 import inspect
 import json
-import typing
 from collections.abc import Callable
 from typing import Any
 
 from jsonargparse import Namespace
 
-from sdlgm.cli.parser import Parser
+from sdlgm.cli.files import (
+    compress,
+    compress_parser,
+    decode,
+    decode_parser,
+    decompress,
+    decompress_parser,
+    encode,
+    encode_parser,
+    export,
+    export_parser,
+)
+from sdlgm.cli.parser import Parser, add_split
 from sdlgm.cli.show import say, show_metrics
-from sdlgm.config import Choice, DataConfig, ModelConfig, TrainingConfig
+from sdlgm.config import DataConfig, ModelConfig, TrainingConfig
 from sdlgm.errors import SDLGMError
 
 __all__ = ["COMMANDS"]
@@ -112,7 +123,7 @@ def _evaluate_parser() -> Parser:
     )
     parser.add_argument("run", help="Folder of the run.")
     parser.add_argument("--data", default=None, help="Other data than the run's own.")
-    _add_split(parser, "test")
+    add_split(parser, "test")
     parser.add_argument(
         "--importance_samples", type=int, default=100, help="Codes a sample in the nll_bound."
     )
@@ -144,208 +155,6 @@ def _evaluate(options: Namespace) -> None:
         print(json.dumps(numbers, indent=2))
     else:
         show_metrics(numbers, f"{run.folder} on {dataset.name} ({options.split})")
-
-
-def _encode_parser() -> Parser:
-    parser = Parser(
-        "encode RUN DATA OUT [options]",
-        description="Encode data: one row of indices and counts a sample, never more features "
-        "than the budget.",
-        epilog="""examples:
-  sdlgm encode runs/digits mnist-5k codes.parquet --split test
-  sdlgm encode runs/digits mnist-5k codes.sdz --split test
-  sdlgm encode runs/metrics new.csv codes.parquet --code mode
-  sdlgm encode runs/digits mnist-5k codes.parquet --code best --candidates 64 --max-active 10""",
-    )
-    parser.add_argument("run", help="Folder of the run.")
-    parser.add_argument("data", help="A built-in data set, or a .csv, .parquet or .npy file.")
-    parser.add_argument("out", help="File of codes to write: .parquet or .sdz.")
-    parser.add_argument(
-        "--format",
-        choices=("parquet", "sdz"),
-        default=None,
-        help="parquet: lists of indices and counts, which anything reads. sdz: entropy-coded "
-        "blocks with checksums, a few bytes a code. Default: what the suffix of OUT names.",
-    )
-    _add_split(parser, "all")
-    parser.add_argument(
-        "--code",
-        choices=typing.get_args(Choice),
-        default="sample",
-        help="Draw the code from the posterior, take a most probable one, round the expected "
-        "counts, or take the best of several by what sample and code cost together.",
-    )
-    parser.add_argument("--candidates", type=int, default=16, help="Codes that best compares.")
-    parser.add_argument(
-        "--max_active",
-        type=int,
-        default=None,
-        help="Largest number of features in a code; the most probable ones stay. Default: the "
-        "budget.",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="Source of bits and codes.")
-    return parser
-
-
-def _encode(options: Namespace) -> None:
-    from sdlgm.codec import encode_file
-    from sdlgm.progress import progress_bar
-    from sdlgm.training import Run
-
-    run = Run.open(options.run)
-    rows = run.load_rows(options.data).rows(options.split)
-    with progress_bar("encoding", len(rows)) as update:
-        number = encode_file(
-            run.saved,
-            rows,
-            options.out,
-            choice=options.code,
-            candidates=options.candidates,
-            max_active=options.max_active,
-            seed=options.seed,
-            file_format=options.format,
-            progress=lambda done: update(done, {}),
-        )
-    say(f"{options.out}: {number:,} codes of at most {run.model.budget} active features.")
-
-
-def _decode_parser() -> Parser:
-    parser = Parser(
-        "decode RUN CODES OUT [options]",
-        description="Decode codes to the mean of the data that they stand for.",
-        epilog="""examples:
-  sdlgm decode runs/digits codes.parquet decoded.npy
-  sdlgm decode runs/digits broken.sdz decoded.npy --salvage""",
-    )
-    parser.add_argument("run", help="Folder of the run that encoded them.")
-    parser.add_argument("codes", help="File of codes, .parquet or .sdz.")
-    parser.add_argument("out", help="File to write: .npy, .csv or .parquet.")
-    parser.add_argument(
-        "--salvage",
-        action="store_true",
-        help="Of a damaged .sdz file, decode the sound blocks; the rows of the others are NaN, and "
-        "are named.",
-    )
-    return parser
-
-
-def _decode(options: Namespace) -> None:
-    from sdlgm.codec import Damage, decode_file
-    from sdlgm.data import write_rows
-    from sdlgm.training import Run
-
-    lost: list[Damage] = []
-    on_damage = lost.append if options.salvage else None
-    decoded = decode_file(Run.open(options.run).saved, options.codes, on_damage=on_damage)
-    write_rows(options.out, decoded)
-    for damage in lost:
-        say(f"{options.codes}: {damage} is damaged; NaN in its place.")
-    say(f"{options.out}: {len(decoded):,} rows of {decoded.shape[1]} columns.")
-
-
-def _export_parser() -> Parser:
-    parser = Parser(
-        "export RUN --out FILE [options]",
-        description="Write the encoder or the decoder of a run, or a saved classifier, as one ONNX "
-        "file, for machines without torch. Needs the extra onnx.",
-        epilog="""examples:
-  sdlgm export runs/digits --format onnx --out encoder.onnx
-  sdlgm export runs/digits --out encoder-int8.onnx --quantize int8
-  sdlgm export runs/digits --out sampler.onnx --code sample
-  sdlgm export runs/digits --out decoder.onnx --part decoder
-  sdlgm export tags --out tags.onnx --part classifier    # of SDLGMClassifier.save("tags")""",
-    )
-    parser.add_argument("run", help="Folder of the run, or of a saved estimator.")
-    parser.add_argument("--format", choices=("onnx",), default="onnx", help="Format of the file.")
-    parser.add_argument("--out", type=str, required=True, help="File to write.")
-    parser.add_argument(
-        "--part",
-        choices=("encoder", "decoder", "classifier"),
-        default="encoder",
-        help="Half of a model, or a saved classifier as a whole.",
-    )
-    parser.add_argument(
-        "--code",
-        choices=("mode", "sample"),
-        default="mode",
-        help="Of the encoder: take a most probable code, or draw one from uniform numbers that are "
-        "a second input.",
-    )
-    parser.add_argument(
-        "--quantize", choices=("int8",), default=None, help="Weights of 8 bits. Default: 32."
-    )
-    return parser
-
-
-def _export(options: Namespace) -> None:
-    from sdlgm.export import export_run
-
-    path = export_run(
-        options.run,
-        options.out,
-        part=options.part,
-        code=options.code,
-        quantize=options.quantize,
-    )
-    say(f"{path}: {options.part}, {path.stat().st_size:,} bytes.")
-
-
-def _compress_parser() -> Parser:
-    parser = Parser(
-        "compress RUN DATA OUT [options]",
-        description="Compress bits or integers without loss, to about the model's negative ELBO. "
-        "Of grey values that the run binarises, the drawn bits are compressed.",
-        epilog="example:\n  sdlgm compress runs/digits mnist-5k digits.sdl --split test",
-    )
-    parser.add_argument("run", help="Folder of the run.")
-    parser.add_argument("data", help="A built-in data set, or a .csv, .parquet or .npy file.")
-    parser.add_argument("out", help="File to write (.sdl).")
-    _add_split(parser, "all")
-    parser.add_argument("--seed", type=int, default=0, help="Source of drawn bits.")
-    return parser
-
-
-def _compress(options: Namespace) -> None:
-    from sdlgm.codec import compress_file
-    from sdlgm.progress import progress_bar
-    from sdlgm.training import Run
-
-    run = Run.open(options.run)
-    rows = run.load_rows(options.data).rows(options.split)
-    with progress_bar("compressing", len(rows)) as update:
-        found = compress_file(
-            run.saved,
-            rows,
-            options.out,
-            seed=options.seed,
-            progress=lambda done: update(done, {}),
-        )
-    say(
-        f"{options.out}: {found.rows:,} rows, {found.file_bits // 8:,} bytes, "
-        f"{found.file_bits / found.rows:.2f} bits a row ({found.initial_bits} initial bits in all)."
-    )
-
-
-def _decompress_parser() -> Parser:
-    parser = Parser(
-        "decompress RUN FILE OUT",
-        description="Give back compressed data, bit by bit as they were.",
-        epilog="example:\n  sdlgm decompress runs/digits digits.sdl digits.npy",
-    )
-    parser.add_argument("run", help="Folder of the run that compressed them.")
-    parser.add_argument("file", help="File of compressed data (.sdl).")
-    parser.add_argument("out", help="File to write: .npy, .csv or .parquet.")
-    return parser
-
-
-def _decompress(options: Namespace) -> None:
-    from sdlgm.codec import decompress_file
-    from sdlgm.data import write_rows
-    from sdlgm.training import Run
-
-    values = decompress_file(Run.open(options.run).saved, options.file)
-    write_rows(options.out, values)
-    say(f"{options.out}: {len(values):,} rows of {values.shape[1]} columns.")
 
 
 def _report_parser() -> Parser:
@@ -466,11 +275,11 @@ COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], None], str
     "fit": (_fit_parser, _fit, "Train a model."),
     "resume": (_resume_parser, _resume, "Go on with a run that was stopped."),
     "evaluate": (_evaluate_parser, _evaluate, "Measure the bounds of a model."),
-    "encode": (_encode_parser, _encode, "Turn data into codes."),
-    "decode": (_decode_parser, _decode, "Turn codes into data."),
-    "export": (_export_parser, _export, "Write a part of a model as ONNX."),
-    "compress": (_compress_parser, _compress, "Compress data without loss."),
-    "decompress": (_decompress_parser, _decompress, "Give compressed data back."),
+    "encode": (encode_parser, encode, "Turn data into codes."),
+    "decode": (decode_parser, decode, "Turn codes into data."),
+    "export": (export_parser, export, "Write a part of a model as ONNX."),
+    "compress": (compress_parser, compress, "Compress data without loss."),
+    "decompress": (decompress_parser, decompress, "Give compressed data back."),
     "report": (_report_parser, _report, "Draw a run on one HTML page."),
     "info": (_info_parser, _info, "Say what a run is."),
     "reproduce": (_reproduce_parser, _reproduce, "Run an experiment of the paper."),
@@ -480,12 +289,3 @@ COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], None], str
 def _take(options: Namespace, config: type) -> Any:
     """Collect the fields of one configuration."""
     return config(**{field.name: options[field.name] for field in dataclasses.fields(config)})
-
-
-def _add_split(parser: Parser, default: str) -> None:
-    parser.add_argument(
-        "--split",
-        choices=("train", "test", "all"),
-        default=default,
-        help="Rows to take; of a file of yours the test rows are those held out by fit.",
-    )

@@ -8,7 +8,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
-__all__ = ["Parser", "underscored"]
+__all__ = ["Parser", "add_split", "underscored"]
 
 
 class _Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -37,3 +37,13 @@ def underscored(token: str) -> str:
         return token
     name, equals, value = token.partition("=")
     return "--" + name[2:].replace("-", "_") + equals + value
+
+
+def add_split(parser: Parser, default: str) -> None:
+    """Add ``--split``: which rows a command takes."""
+    parser.add_argument(
+        "--split",
+        choices=("train", "test", "all"),
+        default=default,
+        help="Rows to take; of a file of yours the test rows are those held out by fit.",
+    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,19 @@ from sdlgm.codec.about import CodeFile, CodesDigest, check_budget, check_expecte
 from sdlgm.errors import CodeFileError
 from sdlgm.storage import atomic_path
 
-__all__ = ["CodeFile", "from_arrow", "read_codes", "to_arrow", "write_codes"]
+__all__ = [
+    "SCHEMA",
+    "CodeFile",
+    "CodeWriter",
+    "code_writer",
+    "from_arrow",
+    "read_codes",
+    "to_arrow",
+    "write_codes",
+]
 
 FORMAT_VERSION = 1
-_SCHEMA = pa.schema(
+SCHEMA = pa.schema(
     [
         pa.field(
             "indices", pa.list_(pa.field("item", pa.uint32(), nullable=False)), nullable=False
@@ -37,10 +47,10 @@ def to_arrow(codes: Tensor) -> pa.RecordBatch:
     arrays = [
         pa.ListArray.from_arrays(offsets, values, type=field.type)
         for values, field in zip(
-            (pa.array(column.numpy().astype(np.uint32)), pa.array(counts)), _SCHEMA, strict=True
+            (pa.array(column.numpy().astype(np.uint32)), pa.array(counts)), SCHEMA, strict=True
         )
     ]
-    return pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA)
+    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
 def from_arrow(batch: pa.RecordBatch, about: CodeFile, first_row: int = 0) -> Tensor:
@@ -79,26 +89,54 @@ def write_codes(path: Path | str, batches: Iterable[Tensor], about: CodeFile) ->
     The file's metadata hold K, L0, the groups, the model's hash and a SHA-256 of all codes;
     ``about.n_codes`` is not looked at.
     """
-    sha, rows = CodesDigest(), 0
+    with code_writer(path, about) as writer:
+        for codes in batches:
+            writer.write(to_arrow(codes))
+    return writer.rows
+
+
+@contextlib.contextmanager
+def code_writer(
+    path: Path | str,
+    about: CodeFile,
+    schema: pa.Schema = SCHEMA,
+    notes: Mapping[str, str] | None = None,
+) -> Iterator[CodeWriter]:
+    """Write a file of codes batch by batch; it appears, whole, when the block ends without error.
+
+    ``schema`` may have other columns beside ``indices`` and ``counts``, which :func:`read_codes`
+    passes over, and ``notes`` are added to the metadata.
+    """
     about_file = {
         "sdlgm.format_version": str(FORMAT_VERSION),
         "K": str(about.features),
         "L0": str(about.budget),
         "groups": str(about.groups),
         "model_sha256": about.model_sha256,
+        **(notes or {}),
     }
-    schema = _SCHEMA.with_metadata(about_file)
+    schema = schema.with_metadata(about_file)
     with (
         atomic_path(path) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+        pq.ParquetWriter(temporary, schema, compression="zstd") as file,
     ):
-        for codes in batches:
-            batch = to_arrow(codes)
-            sha.update(batch)
-            writer.write_batch(batch.replace_schema_metadata(about_file))
-            rows += len(batch)
-        writer.add_key_value_metadata({"codes_sha256": sha.hexdigest()})
-    return rows
+        writer = CodeWriter(file, schema)
+        yield writer
+        file.add_key_value_metadata({"codes_sha256": writer.sha.hexdigest()})
+
+
+class CodeWriter:
+    """Takes batches of rows for one file; see :func:`code_writer`."""
+
+    def __init__(self, file: pq.ParquetWriter, schema: pa.Schema) -> None:
+        self._file, self._metadata = file, schema.metadata
+        self.sha, self.rows = CodesDigest(), 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append a batch of the schema's columns."""
+        self.sha.update(batch)
+        self._file.write_batch(batch.replace_schema_metadata(self._metadata))
+        self.rows += len(batch)
 
 
 def read_codes(
@@ -120,7 +158,7 @@ def read_codes(
         raise CodeFileError(f"{path} does not exist.")
     try:
         file = pq.ParquetFile(path)
-        if file.schema_arrow.remove_metadata() != _SCHEMA:
+        if [field for field in file.schema_arrow if field.name in SCHEMA.names] != list(SCHEMA):
             raise CodeFileError(f"{path} does not have the columns indices and counts of codes.")
         keys = {k.decode(): v.decode() for k, v in (file.metadata.metadata or {}).items()}
         if int(keys["sdlgm.format_version"]) > FORMAT_VERSION:
@@ -146,7 +184,7 @@ def _batches(
 ) -> Iterator[Tensor]:
     sha, row = CodesDigest(), 0
     try:
-        for batch in file.iter_batches(size):
+        for batch in file.iter_batches(size, columns=SCHEMA.names):
             sha.update(batch)
             yield from_arrow(batch, about, row)
             row += len(batch)

@@ -22,6 +22,7 @@ from sdlgm.distributions._support import (
     over_batch,
 )
 from sdlgm.distributions.relaxed import RelaxedGatedMultinomial
+from sdlgm.random import draw_rows
 
 __all__ = ["GatedMultinomial"]
 
@@ -241,12 +242,9 @@ class GatedMultinomial(Distribution):
         draws, features = sample_shape.numel(), self.event_shape[0]
         cdf = self.feature_probs.reshape(-1, features).cumsum(-1, dtype=torch.float64)
         open_prob = self.open_prob.reshape(-1, 1)
-        place = torch.rand(
-            (len(cdf), draws * self.total_count),
-            dtype=cdf.dtype,
-            device=cdf.device,
-            generator=generator,
-        )
+        about: dict[str, Any] = {"dtype": cdf.dtype, "device": cdf.device, "generator": generator}
+        width = draws * self.total_count
+        place = draw_rows(lambda rows: torch.rand((rows, width), **about), len(cdf), generator)
         opened = (place < open_prob).to(self.feature_probs)
         # Given that it is open, the number is uniform below the gate's probability.
         place.mul_(cdf[:, -1:] / open_prob)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import signal
 import threading
 import time
@@ -11,11 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from sdlgm.config import TrainingConfig, to_dict
 from sdlgm.data import Rows, Samples
-from sdlgm.errors import DataError, TrainingError
+from sdlgm.errors import ConfigError, DataError, TrainingError
 from sdlgm.evaluation import check_rows
 from sdlgm.models import SDLGM
 from sdlgm.objectives import negative_elbo
@@ -26,6 +29,9 @@ from sdlgm.training.order import Batches, Order
 from sdlgm.training.step import Trainer
 from sdlgm.training.tracking import check_tracker, tracking
 from sdlgm.training.window import Window
+
+if TYPE_CHECKING:
+    from sdlgm.training.processes import Group
 
 __all__ = ["Interrupted", "Result", "train"]
 
@@ -60,6 +66,7 @@ def train(
     folder: Path | str | None = None,
     resume: bool = False,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
+    group: Group | None = None,
 ) -> Result:
     """Train a model in place.
 
@@ -79,13 +86,17 @@ def train(
         to that of a training that was never stopped.
     on_step
         Called with the number of steps taken and the latest numbers, for a progress display.
+    group
+        The processes that train with this one, each with the same arguments; only rank 0 writes.
+        :func:`~sdlgm.training.fit` starts them as ``config.devices`` says.
 
     Raises
     ------
+    ConfigError
+        If ``config.devices`` is not the size of the group, or ``config.tracker`` is not installed
+        or has no folder to write into.
     DataError
         If the rows do not suit the model.
-    ConfigError
-        If ``config.tracker`` is not installed, or has no folder to write into.
     TrainingError
         If a term of the objective is not finite; the message names step and term.
     Interrupted
@@ -96,13 +107,26 @@ def train(
         check_rows(model, validation, "the validation data")
     if config.patience is not None and validation is None:
         raise DataError("Early stopping (patience) needs validation rows.")
+    if config.devices != (group.size if group else 1):
+        raise ConfigError(
+            f"devices = {config.devices}, but this is one process. sdlgm.fit (or sdlgm fit) starts "
+            "as many as are asked for."
+        )
     folder = None if folder is None else Path(folder)
     check_tracker(config.tracker, folder)
-    trainer = Trainer(model, config)
+    trainer = Trainer(model, config, group)
     adam, objective = trainer.adam, trainer.objective
     mark = _fingerprint(model, rows, validation, config)
     progress = load_checkpoint(folder, objective, adam, mark) if folder and resume else Progress()
-    order = order or Order(len(rows), config.batch_size, config.seed)
+    tracker_name = config.tracker
+    if group and group.rank:
+        folder, tracker_name = None, "none"  # the first process writes
+    if order is None:
+        order = Order(len(rows), config.batch_size, config.seed)
+        if order.batch_size % config.devices:
+            raise ConfigError(
+                f"devices = {config.devices} cannot share the {len(rows)} rows of the data evenly."
+            )
     window = Window(progress.step)
     started = time.monotonic() - progress.seconds
 
@@ -114,17 +138,21 @@ def train(
     model.train()
     settings = to_dict(model.config, config)
     with (
-        tracking(config.tracker, folder, settings, progress.step) as tracker,
+        tracking(tracker_name, folder, settings, progress.step) as tracker,
         _signals() as interrupted,
     ):
         log = Log(folder / "log.jsonl" if folder else None, progress.step, tracker)
         while progress.step < config.iterations and not progress.stopped:
             step = progress.step
             x = rows.batch(order.batch(step), generator(config.seed, "bits", step))
-            window.add(trainer.step(x, step))
+            terms, stopping = trainer.step(x, step), bool(interrupted)
+            if group:  # all see the means of the whole batch, and stop at the same step
+                both = group.sum(torch.cat([terms.detach().cpu(), torch.tensor([1.0 * stopping])]))
+                terms, stopping = both[:-1] / group.size, bool(both[-1] > 0)
+            window.add(terms)
             progress.step = step = step + 1
 
-            last, stopping = step == config.iterations, bool(interrupted)
+            last = step == config.iterations
             evaluating = validation is not None and (step % config.evaluate_every == 0 or last)
             saving = step % config.checkpoint_every == 0 or stopping
             if step % LOG_EVERY == 0 or last or evaluating or saving:
@@ -134,7 +162,11 @@ def train(
                 log.write(window.line(model, config, step, time.monotonic() - started))
                 window = Window(step)
             if evaluating:
-                value = _validate(model, validation, config)  # type: ignore[arg-type]
+                value = math.nan
+                if not group or group.rank == 0:
+                    value = _validate(model, validation, config)  # type: ignore[arg-type]
+                if group:
+                    value = group.from_first(value)
                 log.write({"event": "validation", "step": step, "negative_elbo": value})
                 _track(progress, value, model, config)
             if saving or last or progress.stopped:
@@ -185,6 +217,7 @@ def _fingerprint(
     """Digest of all that a training is a function of."""
     about = to_dict(model.config, config)
     del about["tracker"]  # which has no influence
+    del about["devices"]  # which changes nothing but rounding
     settings = [about, rows.dynamic, rows.sha256()]
     settings.append(validation.sha256() if validation is not None else None)
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import yaml
@@ -27,10 +28,14 @@ from sdlgm.random import generator
 from sdlgm.storage import atomic_path, read_json, write_json
 from sdlgm.training.checkpoint import FILE as CHECKPOINT
 from sdlgm.training.log import read_log
-from sdlgm.training.loop import train
+from sdlgm.training.loop import Interrupted, train
+from sdlgm.training.step import check_shared
 from sdlgm.training.tracking import check_tracker
 
-__all__ = ["Run", "fit", "resume"]
+if TYPE_CHECKING:
+    from sdlgm.training.processes import Group
+
+__all__ = ["Run", "fit", "help_train", "resume"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,6 +211,8 @@ def fit(
         )
     check_tracker(training.tracker, run.folder)
     get_estimator(str(training.estimator))  # fail on names and data before anything is replaced
+    if training.devices > 1:
+        check_shared(training)
     prepared = _prepare(run)
     for name in ("metrics.json", "config.json", "model.safetensors", CHECKPOINT, "log.jsonl"):
         (run.folder / name).unlink(missing_ok=True)
@@ -259,7 +266,10 @@ def _complete(
 ) -> Run:
     """Train (on), save, measure."""
     settings, dataset, model = run.training, run.dataset, prepared.model
-    with progress_bar("training", settings.iterations, progress) as update:
+    with (
+        _connected(run, resumed) as group,
+        progress_bar("training", settings.iterations, progress) as update,
+    ):
         result = train(
             model,
             prepared.rows,
@@ -268,6 +278,7 @@ def _complete(
             folder=run.folder,
             resume=resumed,
             on_step=update,
+            group=group,
         )
     model.cpu()
     sha = save_model(run.folder, model)
@@ -296,6 +307,30 @@ def _complete(
     )
     (run.folder / CHECKPOINT).unlink(missing_ok=True)
     return run
+
+
+def _connected(run: Run, resumed: bool) -> contextlib.AbstractContextManager[Group | None]:
+    """Start and connect the other processes of a training, if it has any."""
+    if run.training.devices == 1:
+        return contextlib.nullcontext()
+    from sdlgm.training.processes import helpers
+
+    return helpers(run.folder, run.training.devices, resumed)
+
+
+def help_train(run: Run, group: Group, resumed: bool) -> None:
+    """Train with the other processes of a group, without writing anything."""
+    prepared = _prepare(run)
+    with contextlib.suppress(Interrupted):
+        train(
+            prepared.model,
+            prepared.rows,
+            run.training,
+            validation=prepared.validation,
+            folder=run.folder,
+            resume=resumed,
+            group=group,
+        )
 
 
 def _measure(model: SDLGM, dataset: Dataset, importance_samples: int, progress: bool) -> Evaluation:

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from sdlgm.config import TrainingConfig
+from sdlgm.errors import ConfigError
 from sdlgm.gradients import Baseline, get_estimator, options
 from sdlgm.models import SDLGM
 from sdlgm.objectives import temperatures, training_objective
-from sdlgm.random import generator
+from sdlgm.random import ShareGenerator, generator
 
-__all__ = ["TERMS", "Objective", "Trainer", "kl_weight", "learning_rate", "temperature"]
+if TYPE_CHECKING:
+    from sdlgm.training.processes import Group
+
+__all__ = [
+    "TERMS",
+    "Objective",
+    "Trainer",
+    "check_shared",
+    "kl_weight",
+    "learning_rate",
+    "temperature",
+]
 
 TERMS = ("reconstruction", "kl_gates", "kl_features")
 """Parts of the objective that are logged."""
@@ -97,17 +109,31 @@ class Trainer:
     ----------
     model, config
         What is trained, in place, and how.
+    group
+        The processes that share every batch; ``None``: there is this one alone.
+
+    Raises
+    ------
+    ConfigError
+        If the estimator is none that several processes can share.
     """
 
-    def __init__(self, model: SDLGM, config: TrainingConfig) -> None:
+    def __init__(self, model: SDLGM, config: TrainingConfig, group: Group | None = None) -> None:
         from lightning_fabric import Fabric
+        from lightning_fabric.strategies.ddp import DDPStrategy
 
-        self.config = config
+        self.config, self.group = config, group
         self.fabric = Fabric(
             accelerator=config.accelerator,
-            devices=1,
+            devices=config.devices,
             precision=config.precision,  # type: ignore[arg-type]
+            # Temperatures have no gradient unless they are used.
+            strategy=DDPStrategy(find_unused_parameters=True) if group else "auto",
+            plugins=[group] if group else None,
         )
+        if group:
+            check_shared(config)
+            self.fabric.launch()
         self.objective = Objective(model, config)
         self.objective.to(self.fabric.device)
         fused = self.fabric.device.type in ("cpu", "cuda")
@@ -116,7 +142,7 @@ class Trainer:
         )
         self._wrapped: nn.Module = self.objective
         self._optimizer: Any = self.adam
-        if config.precision != "32-true":  # else the wrappers convert nothing
+        if group or config.precision != "32-true":  # else the wrappers do nothing
             # Fabric's optimiser holds groups of its own, which do not follow a restored state:
             # rates are set in ours.
             self._wrapped, self._optimizer = self.fabric.setup(self.objective, self.adam)
@@ -125,6 +151,9 @@ class Trainer:
         """Take gradient step number ``step`` on a batch; return its terms (see ``TERMS``)."""
         config, device = self.config, self.fabric.device
         noise = generator(config.seed, "noise", step, device)
+        if self.group:
+            x = self.group.share(x)
+            noise = ShareGenerator.of(noise, self.group.rank, self.group.size)
         for group in self.adam.param_groups:
             group["lr"] = learning_rate(config, step)
         self.adam.zero_grad()
@@ -136,3 +165,14 @@ class Trainer:
             )
         self._optimizer.step()
         return terms
+
+
+def check_shared(config: TrainingConfig) -> None:
+    """Raise ``ConfigError`` unless several processes can share a batch under this estimator."""
+    takes = options(str(config.estimator))
+    if {"baseline", "gate_temperature"} & takes:
+        what = "learns from the whole batch" if "baseline" in takes else "draws relaxed noise"
+        raise ConfigError(
+            f"devices = {config.devices} do not train with the estimator {config.estimator!r}: it "
+            f"{what}, which processes do not share. Use devices = 1, or reinmax."
+        )

@@ -1,0 +1,58 @@
+"""A run on a small table of telemetry, and files of such rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from helpers import SMALL
+from sdlgm.config import TrainingConfig
+from sdlgm.training import Run, fit
+
+COLUMNS = [f"x{place}" for place in range(6)]
+
+
+def telemetry(rows: int, seed: int = 0) -> pa.Table:
+    """Two names and six columns of numbers that a few causes explain."""
+    source = np.random.default_rng(seed)
+    values = (source.random((rows, 3)) < 0.4) @ source.normal(size=(3, 6))
+    values = (values + 0.1 * source.normal(size=(rows, 6))).astype(np.float32)
+    table = pa.table(dict(zip(COLUMNS, values.T, strict=True)))
+    table = table.add_column(0, "time", pa.array(np.arange(rows)))
+    return table.add_column(0, "host", pa.array([f"h{row % 7}" for row in range(rows)]))
+
+
+@pytest.fixture(scope="session")
+def scale_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A short training. Do not write into its folder."""
+    folder = tmp_path_factory.mktemp("scale")
+    table = telemetry(600).select(COLUMNS)
+    pq.write_table(table, folder / "train.parquet")
+    import dataclasses
+
+    return fit(
+        str(folder / "train.parquet"),
+        dataclasses.replace(SMALL, likelihood="gaussian"),
+        TrainingConfig(iterations=300, batch_size=50, learning_rate=5e-3),
+        out=folder / "run",
+        importance_samples=2,
+        progress=False,
+    )
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    """Three files in two folders, one of several row groups, one empty; columns in two orders."""
+    folder = tmp_path / "lake"
+    (folder / "day=2").mkdir(parents=True)
+    pq.write_table(telemetry(5000, 1), folder / "a.parquet", row_group_size=700)
+    pq.write_table(
+        telemetry(2500, 2).select([*COLUMNS[::-1], "time", "host"]), folder / "day=2/b.parquet"
+    )
+    pq.write_table(telemetry(0, 3), folder / "empty.parquet")
+    (folder / "_SUCCESS").touch()
+    return folder

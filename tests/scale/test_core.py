@@ -1,0 +1,125 @@
+"""The core: codes are the model's, do not depend on the cut, and nothing wrong gets in."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scale.conftest import COLUMNS, telemetry
+from sdlgm.codec import describe
+from sdlgm.codec.parquet import from_arrow
+from sdlgm.errors import ConfigError, DataError
+from sdlgm.scale import Encoder
+from sdlgm.training import Run
+
+KEEP = ("host", "time")
+
+
+def batch_of(rows: int, seed: int = 1) -> pa.RecordBatch:
+    return telemetry(rows, seed).combine_chunks().to_batches()[0]
+
+
+def codes_of(run: Run, batch: pa.RecordBatch) -> torch.Tensor:
+    return from_arrow(batch.select(["indices", "counts"]), describe(run.saved))
+
+
+def test_codes_are_the_modes_of_the_posterior(scale_run: Run) -> None:
+    batch = batch_of(1500)
+    found = Encoder(scale_run.folder, columns=COLUMNS, keep=KEEP)(batch)
+    assert found.schema.names == ["host", "time", "indices", "counts", "n_active"]
+    assert found.column("host").equals(batch.column("host"))
+    x = torch.from_numpy(np.stack([batch.column(name) for name in COLUMNS], 1))
+    codes = codes_of(scale_run, found)
+    with torch.no_grad():
+        assert torch.equal(codes, scale_run.saved.model.posterior(x).mode)
+    assert found.column("n_active").to_pylist() == (codes > 0).sum(-1).tolist()
+    assert len(codes.unique(dim=0)) > 3
+
+
+@settings(deadline=None, max_examples=20)
+@given(cuts=st.lists(st.integers(0, 2600), max_size=6))
+def test_codes_do_not_depend_on_how_rows_are_cut(scale_run: Run, cuts: list[int]) -> None:
+    batch, encoder = batch_of(2600), Encoder(scale_run.folder, keep=KEEP)
+    edges = [0, *sorted(cuts), 2600]
+    parts = [batch.slice(a, b - a) for a, b in itertools.pairwise(edges)]
+    found = pa.Table.from_batches(encoder.encode_batches(parts))
+    assert found.combine_chunks().equals(pa.Table.from_batches([encoder(batch)]).combine_chunks())
+
+
+def test_lists_are_the_same_as_columns(scale_run: Run) -> None:
+    batch, encoder = batch_of(50), Encoder(scale_run.folder, keep=["host"], columns=COLUMNS)
+    values = np.stack([batch.column(name) for name in COLUMNS], 1)
+    flat = pa.array(values.ravel())
+    for lists in (
+        pa.FixedSizeListArray.from_arrays(flat, 6),
+        pa.ListArray.from_arrays(np.arange(51, dtype=np.int32) * 6, flat),
+        pa.array(values.astype(np.float64).tolist(), pa.large_list(pa.float64())),
+    ):
+        rows = pa.RecordBatch.from_arrays([batch.column("host"), lists], ["host", "x"])
+        found = Encoder(scale_run.folder, keep=["host"])(rows.slice(7))
+        assert found.equals(encoder(batch.slice(7)))
+
+
+def test_tables_and_copies_of_an_encoder_give_the_same(scale_run: Run) -> None:
+    encoder, table = Encoder(scale_run.folder, keep=KEEP), telemetry(30)
+    copy = pickle.loads(pickle.dumps(encoder))  # noqa: S301
+    found = copy(table)
+    assert found.to_batches()[0].equals(encoder(table.to_batches()[0]))
+    assert len(pickle.dumps(encoder)) < 1000
+
+
+def broken(name: str, row: int, value: float | None) -> pa.RecordBatch:
+    table = telemetry(9)
+    values = table.column(name).to_pylist()
+    values[row] = value
+    return table.set_column(
+        table.schema.get_field_index(name), name, pa.array(values, pa.float64())
+    ).to_batches()[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "what"), [(None, "is missing"), (np.nan, "is nan"), (1e300, "is inf")]
+)
+def test_values_that_are_none_are_named(scale_run: Run, value: float, what: str) -> None:
+    encoder = Encoder(scale_run.folder, keep=KEEP)
+    with pytest.raises(DataError, match=rf"Row 12 \(counted from 0\), column 'x3' {what}"):
+        list(encoder.encode_batches([batch_of(7), broken("x3", 5, value)]))
+
+
+def test_lists_with_gaps_or_of_other_lengths_are_named(scale_run: Run) -> None:
+    encoder = Encoder(scale_run.folder)
+    for rows, what in (
+        ([[1.0] * 6, [1.0] * 5], r"Row 1 .*column 'x' has 5 values, but the model .* 6"),
+        ([[1.0] * 6, None], "Row 1 .*column 'x' is missing"),
+        ([[1.0] * 6, [1.0, None, *[1.0] * 4]], r"Row 1 .*column 'x\[1\]' is missing"),
+        ([[1.0] * 6, [1.0, 2.0, np.inf, *[1.0] * 3]], r"Row 1 .*column 'x\[2\]' is inf"),
+    ):
+        batch = pa.RecordBatch.from_arrays([pa.array(rows, pa.list_(pa.float32()))], ["x"])
+        with pytest.raises(DataError, match=what):
+            encoder(batch)
+
+
+def test_columns_that_do_not_fit_are_named(scale_run: Run) -> None:
+    batch = batch_of(3)
+    for options, what in (
+        ({}, "hold no numbers: host"),
+        ({"keep": ["host"]}, "7 columns to encode .* the model was trained on 6"),
+        ({"keep": ["rack"]}, "no column rack to keep"),
+        ({"columns": ["x0", "y"]}, "no column y to encode"),
+    ):
+        with pytest.raises(DataError, match=what):
+            Encoder(scale_run.folder, **options)(batch)  # type: ignore[arg-type]
+    for options, what in (
+        ({"choice": "sample"}, "depend on how its rows are cut"),
+        ({"keep": ["x0"], "columns": ["x0"]}, "named twice"),
+        ({"keep": ["counts"]}, "cannot be kept"),
+    ):
+        with pytest.raises(ConfigError, match=what):
+            Encoder(scale_run.folder, **options)  # type: ignore[arg-type]

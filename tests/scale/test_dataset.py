@@ -1,0 +1,216 @@
+"""Data sets: every row once, the same whatever runs it, and a kill costs a file at most."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from scale.conftest import COLUMNS, telemetry
+from sdlgm.cli import main
+from sdlgm.codec import decode_file, describe, read_codes
+from sdlgm.errors import ConfigError, DataError
+from sdlgm.scale import Encoder, encode_dataset, is_dataset
+from sdlgm.scale.files import Task, encode_file
+from sdlgm.training import Run
+
+KEEP = ["host", "time"]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def expected(run: Run, source: Path) -> pa.Table:
+    """The codes of a file by the core alone, in one batch."""
+    table = pq.read_table(source, partitioning=None)
+    return Encoder(run.folder, columns=COLUMNS, keep=KEEP)(table.combine_chunks())
+
+
+def check(run: Run, lake: Path, out: Path) -> None:
+    """Every file has its codes, whole; nothing else is there."""
+    files = [name for name in names(lake) if name.endswith(".parquet")]
+    assert names(out) == files
+    for name in files:
+        wanted = expected(run, lake / name)
+        found = pq.read_table(out / name, partitioning=None).replace_schema_metadata()
+        assert found.combine_chunks().equals(wanted.combine_chunks())
+
+
+def test_every_file_gets_its_codes_under_its_name(
+    scale_run: Run, lake: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    report = encode_dataset(scale_run.folder, lake, out, columns=COLUMNS, keep=KEEP, progress=False)
+    assert report[:4] == (3, 7500, 3, 7500)
+    check(scale_run, lake, out)
+    assert decode_file(scale_run.saved, out / "day=2/b.parquet").shape == (2500, 6)
+    about, batches = read_codes(out / "a.parquet", describe(scale_run.saved))
+    assert about.n_codes == sum(map(len, batches)) == 5000
+
+
+def test_a_pattern_and_one_file(scale_run: Run, lake: Path, tmp_path: Path) -> None:
+    encode = {"keep": KEEP, "progress": False}
+    encode_dataset(scale_run.folder, str(lake / "*/*.parquet"), tmp_path / "p", **encode)  # type: ignore[arg-type]
+    assert names(tmp_path / "p") == ["day=2/b.parquet"]
+    encode_dataset(scale_run.folder, lake / "a.parquet", tmp_path / "f", **encode)  # type: ignore[arg-type]
+    assert names(tmp_path / "f") == ["a.parquet"]
+    assert is_dataset(str(lake), "x.parquet")
+    assert is_dataset(str(lake / "a.parquet"), "codes/")
+    assert not is_dataset(str(lake / "a.parquet"), "codes.parquet")
+    assert not is_dataset("digits", "codes.parquet")
+
+
+def test_what_is_done_is_passed_over_and_what_changed_is_encoded_again(
+    scale_run: Run, lake: Path, tmp_path: Path
+) -> None:
+    def run() -> tuple[int, int]:
+        report = encode_dataset(scale_run.folder, lake, tmp_path / "out", keep=KEEP, progress=False)
+        return report.encoded_files, report.encoded_rows
+
+    assert run() == (3, 7500)
+    assert run() == (0, 0)
+    pq.write_table(telemetry(2600, 9), lake / "day=2/b.parquet")
+    assert run() == (1, 2600)
+    (tmp_path / "out/a.parquet").unlink()
+    assert run() == (1, 5000)
+    check(scale_run, lake, tmp_path / "out")
+
+
+def test_outputs_of_others_are_not_replaced(scale_run: Run, lake: Path, tmp_path: Path) -> None:
+    encode_dataset(scale_run.folder, lake, tmp_path / "out", keep=KEEP, progress=False)
+    before = (tmp_path / "out/a.parquet").read_bytes()
+    with pytest.raises(ConfigError, match="a.parquet is there already, and was made by another"):
+        encode_dataset(
+            scale_run.folder, lake, tmp_path / "out", keep=["time"], columns=COLUMNS, progress=False
+        )
+    assert (tmp_path / "out/a.parquet").read_bytes() == before
+    pq.write_table(telemetry(5), tmp_path / "out/a.parquet")
+    with pytest.raises(ConfigError, match="by another program"):
+        encode_dataset(scale_run.folder, lake, tmp_path / "out", keep=KEEP, progress=False)
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_killed_and_resumed_no_row_is_lost_or_doubled(
+    engine: str, scale_run: Run, tmp_path: Path
+) -> None:
+    if engine == "ray":
+        pytest.importorskip("ray")
+    lake, out = tmp_path / "lake", tmp_path / "out"
+    lake.mkdir()
+    for part in range(6):
+        pq.write_table(telemetry(20_000, part), lake / f"{part}.parquet")
+    # Every file takes a while, so that the kill comes in the middle of one.
+    code = f"""
+import time
+from sdlgm.scale import core, encode_dataset
+from sdlgm.codec import parquet
+write = parquet.CodeWriter.write
+parquet.CodeWriter.write = lambda *a: (write(*a), time.sleep(0.3))
+encode_dataset({str(scale_run.folder)!r}, {str(lake)!r}, {str(out)!r}, keep={KEEP!r},
+               engine={engine!r}, progress=False)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], start_new_session=True, stderr=subprocess.DEVNULL
+    )
+    ends = time.monotonic() + 120
+    while len(list(out.glob("[0-9]*.parquet"))) < 2 and time.monotonic() < ends:
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    finished = [name for name in names(out) if not name.startswith(".")]
+    assert 2 <= len(finished) < 6
+    stamps = {name: (out / name).stat().st_mtime_ns for name in finished}
+    report = encode_dataset(
+        scale_run.folder,
+        lake,
+        out,
+        keep=KEEP,
+        progress=False,
+        engine=engine,  # type: ignore[arg-type]
+    )
+    assert report.encoded_files == 6 - len(finished)
+    assert {name: (out / name).stat().st_mtime_ns for name in finished} == stamps
+    check(scale_run, lake, out)
+
+
+def test_ray_gives_the_same_bytes(scale_run: Run, lake: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    for engine in ("local", "ray"):
+        encode_dataset(
+            scale_run.folder,
+            lake,
+            tmp_path / engine,
+            keep=KEEP,
+            progress=False,
+            engine=engine,  # type: ignore[arg-type]
+        )
+    assert names(tmp_path / "local") == names(tmp_path / "ray")
+    for name in names(tmp_path / "local"):
+        assert (tmp_path / "local" / name).read_bytes() == (tmp_path / "ray" / name).read_bytes()
+    pq.write_table(
+        telemetry(30).set_column(4, "x2", pa.nulls(30, pa.float32())), lake / "z.parquet"
+    )
+    with pytest.raises(DataError, match=r"z.parquet: Row 0 .* column 'x2' is missing"):
+        encode_dataset(
+            scale_run.folder, lake, tmp_path / "ray", keep=KEEP, progress=False, engine="ray"
+        )
+
+
+def test_an_error_leaves_no_part_of_a_file(scale_run: Run, lake: Path, tmp_path: Path) -> None:
+    values = pa.array([*[1.0] * 4000, None], pa.float32())
+    table = telemetry(4001).set_column(4, "x2", values)
+    pq.write_table(table, lake / "b.parquet")
+    with pytest.raises(DataError, match=r"b.parquet: Row 4000 .* column 'x2' is missing"):
+        encode_dataset(scale_run.folder, lake, tmp_path / "out", keep=KEEP, progress=False)
+    assert names(tmp_path / "out") == ["a.parquet"]
+
+
+def test_files_that_do_not_fit_are_found_before_any_is_encoded(
+    scale_run: Run, lake: Path, tmp_path: Path
+) -> None:
+    pq.write_table(telemetry(5).drop_columns(["x1"]), lake / "c.parquet")
+    with pytest.raises(DataError, match=r"c.parquet: There is no column x1 to encode"):
+        encode_dataset(scale_run.folder, lake, tmp_path / "out", keep=KEEP, progress=False)
+    (lake / "c.parquet").write_bytes(b"no parquet")
+    with pytest.raises(DataError, match=r"c.parquet is damaged"):
+        encode_dataset(scale_run.folder, lake, tmp_path / "out", keep=KEEP, progress=False)
+    with pytest.raises(DataError, match="no Parquet files in"):
+        encode_dataset(scale_run.folder, tmp_path / "none", tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_changes_while_it_is_read_has_no_output(
+    scale_run: Run, lake: Path, tmp_path: Path
+) -> None:
+    task = Task(str(lake / "a.parquet"), str(tmp_path / "out/a.parquet"), 4999)
+    with pytest.raises(DataError, match="changed while it was read"):
+        list(encode_file(Encoder(scale_run.folder, keep=KEEP, columns=COLUMNS), task))
+    assert names(tmp_path / "out") == []
+
+
+def test_the_command_takes_folders(
+    scale_run: Run, lake: Path, in_tmp: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    call = ["encode", str(scale_run.folder), str(lake), "codes"]
+    assert main([*call, "--keep", "host", "time"]) == 0
+    check(scale_run, lake, Path("codes"))
+    assert "7,500 rows in 3 files" in capfd.readouterr().err
+    for more, message in (
+        (["--code", "sample"], "drawn at random"),
+        (["--split", "test"], "has no splits"),
+        (["--seed", "3"], "Nothing is drawn"),
+    ):
+        assert main([*call, "--keep", "host", "time", *more]) == 1
+        assert message in capfd.readouterr().err
+    one = ["encode", str(scale_run.folder), str(lake / "a.parquet"), "codes.parquet"]
+    assert main([*one, "--engine", "ray"]) == 1
+    assert "OUT" in capfd.readouterr().err
