@@ -1,6 +1,7 @@
 """Codes to files and back."""
 
 from sdlgm.codec.parquet import CodeFile, read_codes, write_codes
+from sdlgm.codec.refining import refine_codes, refit_prior
 from sdlgm.codec.transcode import (
     BATCH,
     Choice,
@@ -21,5 +22,7 @@ __all__ = [
     "encode_file",
     "encode_rows",
     "read_codes",
+    "refine_codes",
+    "refit_prior",
     "write_codes",
 ]

@@ -167,7 +167,7 @@ def parse(name: str, text: str, labels: list[list[str]]) -> Series:
         raise DataError(f"{name} is empty or has gaps in its values.")
     starts, stops = ends.astype("datetime64[s]").reshape(-1, 2).T
     inside = (times[:, None] >= starts) & (times[:, None] <= stops)
-    return Series(name, times, values, inside.any(1))
+    return Series(name, times, values, np.asarray(inside.any(1)))
 
 
 def _seconds(text: str) -> dt.datetime:
@@ -195,5 +195,5 @@ def telemetry_dataset(train_stride: int = STRIDE, test_stride: int = LENGTH) -> 
     for series in load_telemetry():
         train.append(sliding_windows(series.standard[: series.cut], train_stride))
         test.append(sliding_windows(series.standard[series.cut :], test_stride))
-    rows = (Rows(torch.from_numpy(np.concatenate(part)).float()) for part in (train, test))
-    return Dataset("nab", *rows)
+    rows = [Rows(torch.from_numpy(np.concatenate(part)).float()) for part in (train, test)]
+    return Dataset("nab", rows[0], rows[1])
