@@ -22,14 +22,14 @@ def refine_codes(
     weight: Tensor | float = 1.0,
     sweeps: int = 3,
 ) -> Tensor:
-    r"""Improve codes by coordinate descent on
+    r"""Improve codes by coordinate descent on the length of sample and code together.
 
     .. math:: J(z) = -w \log p(x \mid z) - \log p(z)
 
     The slots are visited in turn, and each is closed or given the feature of its group that makes
-    ``J`` least, the others being kept; a sweep visits all. ``J`` never rises. At :math:`w = 1` it
-    is the length of sample and code together; another weight moves along the curve of rate
-    against distortion. A sweep decodes at most ``L0 (K / G + 1)`` codes a sample.
+    ``J`` least, the others being kept; a sweep visits all. ``J`` never rises. A weight other than 1
+    moves along the curve of rate against distortion. A sweep decodes ``L0 (K / G + 1)`` codes a
+    sample.
 
     Parameters
     ----------
