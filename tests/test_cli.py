@@ -60,6 +60,29 @@ def test_from_data_to_codes_and_back(
     assert run.saved.sha256[:12] in capfd.readouterr().out
 
 
+def test_the_compact_format_and_its_salvage(
+    run: Run, in_tmp: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert call(f"encode {run.folder} digits codes.parquet") == 0
+    assert call(f"encode {run.folder} digits codes --format sdz") == 0
+    assert Path("codes").stat().st_size < Path("codes.parquet").stat().st_size
+    for name in ("codes", "codes.parquet"):
+        assert call(f"decode {run.folder} {name} {name}.npy") == 0
+    assert np.array_equal(np.load("codes.npy"), np.load("codes.parquet.npy"))
+    content = bytearray(Path("codes").read_bytes())
+    content[len(content) // 2] ^= 1
+    Path("codes").write_bytes(content)
+    capfd.readouterr()
+    assert call(f"decode {run.folder} codes out.npy") == 1
+    assert "codes is damaged: block 0 (rows 0 to 1,796" in capfd.readouterr().err
+    assert not Path("out.npy").exists()
+    assert call(f"decode {run.folder} codes out.npy --salvage") == 0
+    assert "block 0 (rows 0 to 1,796, counted from 0) is damaged; NaN" in capfd.readouterr().err
+    assert np.isnan(np.load("out.npy")).all()
+    assert call(f"encode {run.folder} digits c.sdz --format parquet") == 1
+    assert "ends in .sdz, but the format asked for is parquet" in capfd.readouterr().err
+
+
 def test_fit_on_a_table(in_tmp: Path, capfd: pytest.CaptureFixture[str]) -> None:
     values = np.random.default_rng(0).normal(size=(80, 4))
     np.save("table.npy", values)

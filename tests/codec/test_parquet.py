@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdlgm.codec import CodeFile, read_codes, write_codes
-from sdlgm.codec.parquet import from_arrow, to_arrow
+from sdlgm.codec import CodeFile
+from sdlgm.codec.parquet import from_arrow, read_codes, to_arrow, write_codes
 from sdlgm.errors import CodeFileError
 
 ABOUT = CodeFile(0, 6, 4, 2, "abc123")

@@ -152,11 +152,19 @@ def _encode_parser() -> Parser:
         "than the budget.",
         epilog="""examples:
   sdlgm encode runs/digits mnist-5k codes.parquet --split test
+  sdlgm encode runs/digits mnist-5k codes.sdz --split test
   sdlgm encode runs/metrics new.csv codes.parquet --code mode""",
     )
     parser.add_argument("run", help="Folder of the run.")
     parser.add_argument("data", help="A built-in data set, or a .csv, .parquet or .npy file.")
-    parser.add_argument("out", help="Parquet file to write.")
+    parser.add_argument("out", help="File of codes to write: .parquet or .sdz.")
+    parser.add_argument(
+        "--format",
+        choices=("parquet", "sdz"),
+        default=None,
+        help="parquet: lists of indices and counts, which anything reads. sdz: entropy-coded "
+        "blocks with checksums, a few bytes a code. Default: what the suffix of OUT names.",
+    )
     _add_split(parser, "all")
     parser.add_argument(
         "--code",
@@ -182,6 +190,7 @@ def _encode(options: Namespace) -> None:
             options.out,
             choice=options.code,
             seed=options.seed,
+            file_format=options.format,
             progress=lambda done: update(done, {}),
         )
     say(f"{options.out}: {number:,} codes of at most {run.model.budget} active features.")
@@ -189,23 +198,35 @@ def _encode(options: Namespace) -> None:
 
 def _decode_parser() -> Parser:
     parser = Parser(
-        "decode RUN CODES OUT",
+        "decode RUN CODES OUT [options]",
         description="Decode codes to the mean of the data that they stand for.",
-        epilog="example:\n  sdlgm decode runs/digits codes.parquet decoded.npy",
+        epilog="""examples:
+  sdlgm decode runs/digits codes.parquet decoded.npy
+  sdlgm decode runs/digits broken.sdz decoded.npy --salvage""",
     )
     parser.add_argument("run", help="Folder of the run that encoded them.")
-    parser.add_argument("codes", help="Parquet file of codes.")
+    parser.add_argument("codes", help="File of codes, .parquet or .sdz.")
     parser.add_argument("out", help="File to write: .npy, .csv or .parquet.")
+    parser.add_argument(
+        "--salvage",
+        action="store_true",
+        help="Of a damaged .sdz file, decode the sound blocks; the rows of the others are NaN, and "
+        "are named.",
+    )
     return parser
 
 
 def _decode(options: Namespace) -> None:
-    from sdlgm.codec import decode_file
+    from sdlgm.codec import Damage, decode_file
     from sdlgm.data import write_rows
     from sdlgm.training import Run
 
-    decoded = decode_file(Run.open(options.run).saved, options.codes)
+    lost: list[Damage] = []
+    on_damage = lost.append if options.salvage else None
+    decoded = decode_file(Run.open(options.run).saved, options.codes, on_damage=on_damage)
     write_rows(options.out, decoded)
+    for damage in lost:
+        say(f"{options.codes}: {damage} is damaged; NaN in its place.")
     say(f"{options.out}: {len(decoded):,} rows of {decoded.shape[1]} columns.")
 
 

@@ -1,6 +1,8 @@
 """Codes to files and back."""
 
-from sdlgm.codec.parquet import CodeFile, read_codes, write_codes
+from sdlgm.codec.about import CodeFile
+from sdlgm.codec.container import CodeContainer, Damage, write_container
+from sdlgm.codec.files import CodeFormat, code_format, read_codes, write_codes
 from sdlgm.codec.refining import refine_codes, refit_prior
 from sdlgm.codec.transcode import (
     BATCH,
@@ -15,7 +17,11 @@ from sdlgm.codec.transcode import (
 __all__ = [
     "BATCH",
     "Choice",
+    "CodeContainer",
     "CodeFile",
+    "CodeFormat",
+    "Damage",
+    "code_format",
     "decode_codes",
     "decode_file",
     "describe",
@@ -25,4 +31,5 @@ __all__ = [
     "refine_codes",
     "refit_prior",
     "write_codes",
+    "write_container",
 ]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +11,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from sdlgm.codec.about import CodeFile, CodesDigest, check_budget, check_expected
 from sdlgm.errors import CodeFileError
 from sdlgm.storage import atomic_path
 
@@ -27,21 +26,6 @@ _SCHEMA = pa.schema(
         pa.field("counts", pa.list_(pa.field("item", pa.uint16(), nullable=False)), nullable=False),
     ]
 )
-
-
-class CodeFile(NamedTuple):
-    """What a file of codes says of itself."""
-
-    n_codes: int
-    """Number of rows."""
-    features: int
-    """Number K of features."""
-    budget: int
-    """Hard budget L0."""
-    groups: int
-    """Groups that each keep ``budget / groups``."""
-    model_sha256: str
-    """Hash of the model that made the codes."""
 
 
 def to_arrow(codes: Tensor) -> pa.RecordBatch:
@@ -85,13 +69,7 @@ def from_arrow(batch: pa.RecordBatch, about: CodeFile, first_row: int = 0) -> Te
             raise _damaged(first_row + int(rows[np.flatnonzero(wrong)[0]]), what)
     codes = torch.zeros(len(batch), about.features)
     codes[torch.from_numpy(rows), torch.from_numpy(indices)] = torch.from_numpy(counts).float()
-    sums = codes.view(len(batch), about.groups, -1).sum(-1)
-    over = (sums > about.budget // about.groups).any(-1)
-    if bool(over.any()):
-        bad = int(over.nonzero()[0])
-        raise _damaged(
-            first_row + bad, f"the counts ({int(codes[bad].sum())} in all) exceed the budget"
-        )
+    check_budget(codes, about, first_row)
     return codes
 
 
@@ -101,7 +79,7 @@ def write_codes(path: Path | str, batches: Iterable[Tensor], about: CodeFile) ->
     The file's metadata hold K, L0, the groups, the model's hash and a SHA-256 of all codes;
     ``about.n_codes`` is not looked at.
     """
-    sha, rows = _Digest(), 0
+    sha, rows = CodesDigest(), 0
     about_file = {
         "sdlgm.format_version": str(FORMAT_VERSION),
         "K": str(about.features),
@@ -159,20 +137,14 @@ def read_codes(
         if isinstance(error, CodeFileError):
             raise
         raise CodeFileError(f"{path} is damaged, or is no file of codes ({error}).") from None
-    if expected is not None and about.model_sha256 != expected.model_sha256:
-        raise CodeFileError(
-            f"{path} was encoded by another model (hash {about.model_sha256[:12]}..., this one is "
-            f"{expected.model_sha256[:12]}...). Decode it with the model that made it."
-        )
-    if expected is not None and about[1:] != expected[1:]:
-        raise CodeFileError(f"{path} was tampered with: K, L0 or groups are not the model's.")
+    check_expected(path, about, expected)
     return about, _batches(path, file, about, sha, batch_size)
 
 
 def _batches(
     path: Path, file: pq.ParquetFile, about: CodeFile, expected: str, size: int
 ) -> Iterator[Tensor]:
-    sha, row = _Digest(), 0
+    sha, row = CodesDigest(), 0
     try:
         for batch in file.iter_batches(size):
             sha.update(batch)
@@ -187,22 +159,6 @@ def _batches(
             f"{path} is damaged or was tampered with: its codes do not match their SHA-256 "
             f"{expected[:12]}... Encode the data again."
         )
-
-
-class _Digest:
-    """SHA-256 of codes, however their rows are split over batches."""
-
-    def __init__(self) -> None:
-        self._parts = [hashlib.sha256() for _ in range(3)]
-
-    def update(self, batch: pa.RecordBatch) -> None:
-        indices, counts = (batch.column(name) for name in ("indices", "counts"))
-        streams = (np.diff(indices.offsets.to_numpy()), indices.flatten(), counts.flatten())
-        for part, stream in zip(self._parts, streams, strict=True):
-            part.update(np.asarray(stream).astype("<u4").tobytes())
-
-    def hexdigest(self) -> str:
-        return hashlib.sha256(b"".join(part.digest() for part in self._parts)).hexdigest()
 
 
 def _damaged(row: int, what: str) -> CodeFileError:

@@ -9,7 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sdlgm.codec.parquet import CodeFile, read_codes, write_codes
+from sdlgm.codec.about import CodeFile
+from sdlgm.codec.container import Damage
+from sdlgm.codec.files import CodeFormat, code_format, read_codes, write_codes
 from sdlgm.data import Rows
 from sdlgm.evaluation import check_rows
 from sdlgm.models import SDLGM, SavedModel
@@ -65,9 +67,14 @@ def encode_file(
     *,
     choice: Choice = "sample",
     seed: int = 0,
+    file_format: CodeFormat | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> int:
-    """Encode rows into a Parquet file of codes, written atomically; return its number of rows."""
+    """Encode rows into a file of codes, written atomically; return its number of rows.
+
+    The format is ``file_format``, or the one that the suffix names.
+    """
+    code_format(path, file_format)  # fail before anything is encoded
 
     def counted() -> Iterator[Tensor]:
         done = 0
@@ -77,20 +84,25 @@ def encode_file(
             if progress:
                 progress(done)
 
-    return write_codes(path, counted(), describe(saved))
+    return write_codes(path, counted(), describe(saved), file_format)
 
 
 def decode_file(
-    saved: SavedModel, path: Path | str, progress: Callable[[int], None] | None = None
+    saved: SavedModel,
+    path: Path | str,
+    progress: Callable[[int], None] | None = None,
+    on_damage: Callable[[Damage], None] | None = None,
 ) -> Tensor:
     """Decode a file of codes to means of the data, shape ``(n, D)``, float32.
+
+    With ``on_damage``, damaged blocks of a container are handed to it and their rows are NaN.
 
     Raises
     ------
     CodeFileError
         If the file is damaged or belongs to another model; nothing is returned then.
     """
-    about, batches = read_codes(path, describe(saved))
+    about, batches = read_codes(path, describe(saved), on_damage)
     decoded = torch.empty(about.n_codes, saved.model.n_inputs)
     done = 0
     for codes in batches:

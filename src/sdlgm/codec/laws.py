@@ -1,0 +1,163 @@
+"""Codes as symbols of an entropy coder, at the cost of the multiset and not of its order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdlgm.codec.ans import Stack
+
+__all__ = ["CodeLaw", "slot_counts"]
+
+Counts = NDArray[np.int32]
+Weights = NDArray[np.int64]
+
+
+class CodeLaw:
+    r"""A grouped gated multinomial whose probabilities are stated as integers.
+
+    With one slot a group, a code is one outcome of ``K/G + 1`` in each group. With several, a
+    group's counts are split in two again and again: first the slots into open and closed ones, then
+    the open ones over two halves of the features, these over their halves, and so on. Each split
+    of ``n`` slots is
+
+    .. math:: n_\text{left} \mid n \sim \mathrm{Binomial}\Big(n, \frac{a}{a + b}\Big)
+
+    where ``a`` and ``b`` are the weights of the two sides. The product over all splits is the
+    multinomial itself, so the order of the slots costs nothing; a part without slots is not looked
+    at, so a code takes about ``L log2(K)`` symbols and not ``K``.
+
+    The Binomials are built from the integers with products and quotients alone, in a fixed order:
+    these are the same on every machine (IEEE 754), other than logarithms or a network's output.
+
+    Parameters
+    ----------
+    weights
+        Non-negative integers, ``(G, K/G + 1)`` for all codes or ``(n, G, K/G + 1)`` for one each;
+        "closed" is the last outcome. Outcomes of weight 0 must not occur.
+    slots
+        Slots ``L0 / G`` of a group.
+    """
+
+    def __init__(self, weights: Weights, slots: int) -> None:
+        self.weights, self.slots = weights, slots
+        self.groups, self.outcomes = weights.shape[-2:]
+        self.features = self.groups * (self.outcomes - 1)
+
+    def push(self, stack: Stack, codes: Counts) -> None:
+        """Encode codes ``(n, K)``."""
+        counts = codes.reshape(len(codes), self.groups, self.outcomes - 1)
+        if self.slots == 1:
+            self._push_choices(stack, counts)
+            return
+        totals, splits = list(_halves(counts)), list(self._splits())
+        whole = np.full(totals[-1].shape, self.slots, np.int32)
+        for parts, (left, right) in zip(totals[:-1], splits[:0:-1], strict=True):
+            _push_split(stack, _pairs(parts), parts[..., ::2], left, right)
+        _push_split(stack, whole, totals[-1], *splits[0])
+
+    def pop(self, stack: Stack, number: int) -> Counts:
+        """Decode the ``number`` codes that were pushed last: ``(number, K)``."""
+        if self.slots == 1:
+            return self._pop_choices(stack, number)
+        splits = self._splits()
+        whole = np.full((number, self.groups, 1), self.slots, np.int32)
+        parts = _pop_split(stack, whole, *next(splits))
+        for left, right in splits:
+            first = _pop_split(stack, parts, left, right)
+            parts = np.stack([first, parts - first], -1)
+            parts = parts.reshape(number, self.groups, 2 * first.shape[-1])
+        return parts[..., : self.outcomes - 1].reshape(number, self.features)
+
+    def _push_choices(self, stack: Stack, counts: Counts) -> None:
+        chosen = np.where(counts.any(-1), counts.argmax(-1), self.outcomes - 1)
+        if self.weights.ndim == 3:
+            stack.push(chosen.ravel(), self.weights.reshape(-1, self.outcomes))
+            return
+        for group in range(self.groups)[::-1]:
+            stack.push(chosen[:, group], self.weights[group])
+
+    def _pop_choices(self, stack: Stack, number: int) -> Counts:
+        if self.weights.ndim == 3:
+            flat = self.weights.reshape(-1, self.outcomes)
+            chosen = stack.pop(number * self.groups, flat).reshape(number, self.groups)
+        else:
+            columns = [stack.pop(number, weights) for weights in self.weights]
+            chosen = np.stack(columns, 1)
+        features = np.arange(self.outcomes - 1, dtype=np.int32)
+        return (chosen[..., None] == features).astype(np.int32).reshape(number, self.features)
+
+    def _splits(self) -> Iterator[tuple[Weights, Weights]]:
+        """Weights of the two sides of each split, from open or closed down to single features."""
+        levels = list(_halves(self.weights[..., :-1]))
+        yield levels[-1], self.weights[..., -1:]
+        for parts in levels[-2::-1]:
+            yield parts[..., ::2], parts[..., 1::2]
+
+
+def slot_counts(codes: Counts, groups: int, slots: int) -> Weights:
+    """How often slots had each outcome: ``(G, K/G + 1)``, "closed" last, from codes ``(n, K)``."""
+    features = codes.sum(0, dtype=np.int64).reshape(groups, -1)
+    closed = len(codes) * slots - features.sum(-1, keepdims=True)
+    return np.concatenate([features, closed], -1)
+
+
+def _halves(values: NDArray[np.signedinteger]) -> Iterator[NDArray[np.signedinteger]]:
+    """Yield the last axis filled up with zeros to a power of two, and sums of pairs up to one."""
+    wanted = 1 << (values.shape[-1] - 1).bit_length()
+    fill = [(0, 0)] * (values.ndim - 1) + [(0, wanted - values.shape[-1])]
+    values = np.pad(values, fill)
+    yield values
+    while values.shape[-1] > 1:
+        values = _pairs(values)
+        yield values
+
+
+def _pairs(values: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
+    return values[..., ::2] + values[..., 1::2]
+
+
+class _Split:
+    """The splits of one level that are open, sorted by their number of slots."""
+
+    def __init__(self, whole: Counts, left: Weights, right: Weights) -> None:
+        left, right = (np.broadcast_to(side, whole.shape).ravel() for side in (left, right))
+        self.sure = np.where(right == 0, whole.ravel(), 0)
+        open_ = np.flatnonzero((whole.ravel() > 0) & (left > 0) & (right > 0))
+        slots = whole.ravel()[open_]
+        self.parts = [
+            (at, binomial(number, left[at], right[at]))
+            for number in np.unique(slots).tolist()
+            for at in [open_[slots == number]]
+        ]
+
+
+def _push_split(stack: Stack, whole: Counts, part: Counts, left: Weights, right: Weights) -> None:
+    flat = part.ravel()
+    for at, law in reversed(_Split(whole, left, right).parts):
+        stack.push(flat[at], law)
+
+
+def _pop_split(stack: Stack, whole: Counts, left: Weights, right: Weights) -> Counts:
+    split = _Split(whole, left, right)
+    flat = split.sure
+    for at, law in split.parts:
+        flat[at] = stack.pop(len(at), law)
+    return flat.reshape(whole.shape)
+
+
+def binomial(number: int, left: Weights, right: Weights) -> NDArray[np.float64]:
+    """Binomial probabilities up to a factor, ``(m, number + 1)``, from positive integer weights.
+
+    The mode gets 1 and the others their ratio to it, so that nothing overflows.
+    """
+    a, b = left.astype(np.float64)[:, None], right.astype(np.float64)[:, None]
+    k = np.arange(number, dtype=np.float64)
+    ratio = ((number - k) / (k + 1)) * (a / b)  # of k + 1 to k
+    below = k < np.minimum(np.floor((number + 1) * (a / (a + b))), number)
+    one = np.ones_like(a)
+    up = np.cumprod(np.where(below, 1.0, ratio), 1)
+    down = np.cumprod(np.where(below, 1.0 / ratio, 1.0)[:, ::-1], 1)[:, ::-1]
+    return np.concatenate([one, up], 1) * np.concatenate([down, one], 1)
