@@ -189,7 +189,9 @@ def transform_curve(
     else:
         pca = PCA().fit(inputs[0])
         coefficients = [pca.transform(part) for part in inputs]
-    units = [part.scale if sends_scale else np.ones((len(part.values), 1)) for part in (train, test)]
+    units = [
+        part.scale if sends_scale else np.ones((len(part.values), 1)) for part in (train, test)
+    ]
     contexts = (train.classes, test.classes) if sends_scale else None
     side = test.side_bits(train) if sends_scale else np.zeros(len(test.values))
     points = []
@@ -233,7 +235,9 @@ def omp_curve(
     are (a subset of the dictionary), and the coefficients.
     """
     size = len(atoms)
-    log_choose = np.concatenate([[0], np.cumsum(np.log2((size - np.arange(size)) / np.arange(1, size + 1)))])
+    log_choose = np.concatenate(
+        [[0], np.cumsum(np.log2((size - np.arange(size)) / np.arange(1, size + 1)))]
+    )
     side, points = test.side_bits(train), []
     for budget in budgets:
         codes = [
