@@ -46,10 +46,10 @@ from sdlgm.storage import atomic_path
 from sdlgm.training.loop import train
 
 ROOT = Path(__file__).resolve().parents[1]
-FEATURES, ATOMS, WARM_UP = 512, 256, 2
-STEPS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+FEATURES, ATOMS = 512, 256
+STEPS = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
 TARGETS = (0.8, 0.6, 0.4)
-TRADE = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
+TRADE = (0.1, 0.3, 1.0, 3.0, 30.0)
 """Nats that one unit of squared error is worth, in units of the metric's training deviation."""
 DRAWS = 32
 
@@ -65,7 +65,7 @@ class Profile:
     """Samples between the starts of training windows, and of the windows scored for anomalies."""
 
 
-PROFILES = {"full": Profile(3000, (1, 2, 4, 8, 16, 32), 2, 4), "smoke": Profile(30, (1, 4), 1, 64)}
+PROFILES = {"full": Profile(1500, (1, 2, 4, 8, 16, 32), 1, 4), "smoke": Profile(30, (1, 4), 1, 64)}
 
 
 def cut(series: tuple[Series, ...], part: str, stride: int) -> Windows:
@@ -94,7 +94,7 @@ def trained(rows: Rows, budget: int, seed: int, iterations: int, features: int =
         shared_trunk=True,
     )
     model = SDLGM(config, data_statistics(rows.values), generator(seed, "weights"))
-    settings = TrainingConfig(iterations=iterations, batch_size=200, learning_rate=2e-3, seed=seed)
+    settings = TrainingConfig(iterations=iterations, batch_size=100, learning_rate=2e-3, seed=seed)
     train(model, rows, settings)
     return model
 
@@ -134,10 +134,9 @@ def our_numbers(
             torch.from_numpy(2 * sigma**2 * trade * part.scale[:, 0] ** 2).float()
             for part in (past, test)
         ]
-        codes = start[0]
-        for _ in range(WARM_UP):  # the frequencies are those of refined training windows
-            codes = refine_codes(model, x[0], codes, weight=weight[0], sweeps=1)
-            refit_prior(model, codes)
+        # The frequencies become those of refined training windows.
+        codes = refine_codes(model, x[0], start[0], weight=weight[0], sweeps=1)
+        refit_prior(model, codes)
         refined = refine_codes(model, x[1], start[1], weight=weight[1], sweeps=2)
         symbols = [_symbols(part, budget) for part in (codes, refined)]
         classes = (past.classes, test.classes)
@@ -268,11 +267,11 @@ def bound_scores(past: Windows, test: Windows, seed: int, iterations: int) -> di
 
 def forest_scores(past: Windows, test: Windows, seed: int, trees: int) -> dict[str, list[Any]]:
     """Return scores of isolation forests: one of all metrics, and one for each."""
-    forest = IsolationForest(trees, random_state=seed).fit(past.values)
+    forest = IsolationForest(n_estimators=trees, random_state=seed).fit(past.values)
     pooled = [(-forest.score_samples(part.values)).tolist() for part in (past, test)]
     own = [np.zeros(len(part.values)) for part in (past, test)]
     for metric in np.unique(past.metric):
-        forest = IsolationForest(trees, random_state=seed).fit(past.values[past.metric == metric])
+        forest = IsolationForest(n_estimators=trees, random_state=seed).fit(past.values[past.metric == metric])
         for scores, part in zip(own, (past, test), strict=True):
             mine = part.metric == metric
             scores[mine] = -forest.score_samples(part.values[mine])
@@ -477,7 +476,7 @@ def write(
     rates = {**curve, **rates}
     protocol = (
         f"17 metrics, first 60 % of each for training, {len(test.values)} test windows of 64 samples "
-        f"without overlap; {size.iterations} iterations of batch 200"
+        f"without overlap; {size.iterations} iterations of batch 100"
     )
     rows = []
     lines = [f"{protocol}; seeds 0 to {size.seeds - 1}. Lower is better.", ""]
