@@ -15,6 +15,7 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "telemetry.py"
 def test_the_smoke_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not (Path(os.environ.get("SDLGM_DATA", "-")) / "nab").is_dir():
         pytest.skip("SDLGM_DATA names no folder with nab")
+    monkeypatch.syspath_prepend(str(EXAMPLE.parent))
     spec = importlib.util.spec_from_file_location("telemetry_example", EXAMPLE)
     assert spec is not None
     assert spec.loader is not None

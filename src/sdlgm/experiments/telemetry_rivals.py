@@ -117,7 +117,7 @@ def adaptive_bits(
     """Ideal length, in bits, of integers under counts that receiver and sender both update.
 
     Each column has a table of its own for each context. A table starts as the counts of the
-    training windows in that context, plus 4 of all training windows' law, plus 1 of a law that falls
+    training windows in that context, plus 4 of all training windows' law, plus 1 of one that falls
     as ``1 / (1 + k^2)`` (or that is flat), so that nothing is impossible. It counts each window
     that was coded. An arithmetic coder comes within a few bytes of it in all.
 
