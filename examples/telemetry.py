@@ -4,9 +4,9 @@
     python examples/telemetry.py --profile short    # fewer iterations, budgets and seeds
     python examples/telemetry.py --profile smoke --out /tmp/telemetry     # that it runs
 
-Each number is kept when it is there (in runs/telemetry), so a run that was killed goes on. Needs the
-data of github.com/numenta/NAB: the folder nab/ under $SDLGM_DATA, or a network and the extra "data";
-and the extras "report" and "codec".
+Each number is kept when it is there (in runs/telemetry), so a run that was killed goes on. Needs
+the data of github.com/numenta/NAB: the folder nab/ under $SDLGM_DATA, or a network and the extra
+"data"; and the extras "report" and "codec".
 """
 
 from __future__ import annotations

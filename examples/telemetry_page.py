@@ -96,9 +96,9 @@ class Page:
         stream = cells[0]["points"][0]["zstd_side_file_bytes"]
         self.lines += [
             (
-                f"Ours, L0 = {budget}, K = {features}; bytes a window, of which mean and scale take "
-                f"{cells[0]['side_bytes']:.2f} (adaptively coded) or {stream:.2f} (as a zstd stream, "
-                "in the last two columns). Codes as the posterior's mode, under the learned prior: "
+                f"Ours, L0 = {budget}, K = {features}; bytes a window, of which mean and scale "
+                f"take {cells[0]['side_bytes']:.2f} (adaptively coded) or {stream:.2f} (as a zstd "
+                "stream, in the last two columns). Codes as the posterior's mode, under the learned prior: "
                 f"normalised RMSE {spread([c['mode_error'] for c in cells], 3)}, "
                 f"{spread([c['mode_bytes'] for c in cells], 2)} bytes. Refined codes:"
             ),
@@ -166,8 +166,8 @@ class Page:
         """Add average precision, and the curves of the first seed."""
         self.lines += [
             (
-                f"{len(labels)} test windows, one every {stride} samples, {labels.mean():.1%} of them "
-                f"anomalous. Without an anomalous one: {', '.join(none)}."
+                f"{len(labels)} test windows, one every {stride} samples, {labels.mean():.1%} of "
+                f"them anomalous. Without an anomalous one: {', '.join(none)}."
             ),
             "",
         ]
