@@ -98,7 +98,7 @@ class Page:
             (
                 f"Ours, L0 = {budget}, K = {features}; bytes a window, of which mean and scale "
                 f"take {cells[0]['side_bytes']:.2f} (adaptively coded) or {stream:.2f} (as a zstd "
-                "stream, in the last two columns). Codes as the posterior's mode, under the learned prior: "
+                "stream, in the last two columns). The posterior's mode, under the learned prior: "
                 f"normalised RMSE {spread([c['mode_error'] for c in cells], 3)}, "
                 f"{spread([c['mode_bytes'] for c in cells], 2)} bytes. Refined codes:"
             ),
