@@ -371,11 +371,10 @@ def run(out: Path, images: Path, profile: str, say: Callable[[str], None] = say_
         for b in reversed(size.budgets):
             settings: dict[str, Any] = {
                 "budget": b,
-                "seed": s,
                 "iterations": size.iterations,
                 "trades": TRADE if b in size.budgets[-2:] else TRADE[-1:],
             }
-            compute = functools.partial(our_numbers, aug, past, test, **settings)
+            compute = functools.partial(our_numbers, aug, past, test, seed=s, **settings)
             ours[b].append(cell(f"ours-{b}", s, compute, **settings))
     whole, before, after, labels = anomaly_windows(series, size)
     scores: dict[str, list[Any]] = {}

@@ -24,7 +24,9 @@ def test_the_smoke_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     spec.loader.exec_module(example)
     monkeypatch.setattr(example, "STEPS", (1.0, 4.0, 16.0))
     monkeypatch.setattr(example, "TRADE", (1.0,))
-    monkeypatch.setattr(example, "DRAWS", 2)
+    for name, value in {"DRAWS": 2, "ATOMS": 16, "FEATURES": 16, "TREES": 5}.items():
+        monkeypatch.setattr(example, name, value)
+    monkeypatch.setattr(example, "BUDGETS", (1, 4))
     said: list[str] = []
     for _ in range(2):
         example.run(tmp_path, tmp_path, "smoke", said.append)
