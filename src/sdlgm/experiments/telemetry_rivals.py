@@ -62,12 +62,12 @@ class Windows:
     @property
     def mean(self) -> Array:
         """Means as the receiver knows them, shape ``(n, 1)``."""
-        return MEAN_STEP * self.levels[:, None]
+        return np.asarray(MEAN_STEP * self.levels[:, None], np.float64)
 
     @property
     def scale(self) -> Array:
         """Deviations as the receiver knows them, shape ``(n, 1)``."""
-        return SCALE_FLOOR * SCALE_RATIO ** self.classes[:, None]
+        return np.asarray(SCALE_FLOOR * SCALE_RATIO ** self.classes[:, None], np.float64)
 
     @property
     def shapes(self) -> Array:
