@@ -229,7 +229,7 @@ def lossless(series: tuple[Series, ...]) -> dict[str, float]:
     for values in whole:  # the fewest decimals, up to six, that say them all
         digits = next((d for d in range(6) if np.allclose(values, values.round(d), 1e-9, 1e-9)), 6)
         scaled.append(np.diff(np.round(values * 10**digits).astype("<i8"), prepend=0))
-    text = "\n".join(f"{value:g}" for value in np.concatenate(whole)).encode()
+    text = "\n".join(f"{value:.12g}" for value in np.concatenate(whole)).encode()
     return {
         "float32, as it is": 256.0,
         "zstd of float32": rivals.zstd_bytes(floats.tobytes()) / n,
@@ -300,7 +300,7 @@ def forest_scores(aug: Windows, past: Windows, test: Windows, seed: int) -> dict
 def trivial_scores(past: Windows, test: Windows) -> dict[str, list[Any]]:
     """Return the largest |z|, and the distance to the training mean."""
     return {
-        "largest |z|": [np.abs(part.values).max(1).tolist() for part in (past, test)],
+        "largest absolute value": [np.abs(part.values).max(1).tolist() for part in (past, test)],
         "distance to the training mean": [
             np.sqrt(np.mean(np.sinh(part.values) ** 2, 1)).tolist() for part in (past, test)
         ],
