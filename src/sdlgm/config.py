@@ -200,7 +200,7 @@ class DataConfig:
     """What is learned from."""
 
     data: str
-    """Name of a built-in data set (digits, mnist-5k, mnist, fashion-mnist) or path of a .csv,
+    """Name of a built-in data set (digits, mnist-5k, mnist, fashion-mnist, nab) or path of a .csv,
     .parquet or .npy file with one sample a row."""
     binarisation: Binarisation | None = None
     """How grey values become bits: drawn anew at each visit (dynamic), drawn once (fixed), cut at

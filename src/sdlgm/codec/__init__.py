@@ -4,6 +4,7 @@ from sdlgm.codec.about import CodeFile
 from sdlgm.codec.container import CodeContainer, Damage, write_container
 from sdlgm.codec.files import CodeFormat, code_format, read_codes, write_codes
 from sdlgm.codec.lossless import Compressed, compress_file, decompress_file, drawn_rows
+from sdlgm.codec.refining import refine_codes, refit_prior
 from sdlgm.codec.transcode import (
     BATCH,
     decode_codes,
@@ -30,6 +31,8 @@ __all__ = [
     "encode_file",
     "encode_rows",
     "read_codes",
+    "refine_codes",
+    "refit_prior",
     "write_codes",
     "write_container",
 ]

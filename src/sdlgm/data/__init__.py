@@ -6,20 +6,32 @@ from sdlgm.data.files import read_rows, write_rows
 from sdlgm.data.multilabel import MULTILABEL, MultilabelDataset, load_multilabel
 from sdlgm.data.rows import Dataset, Rows
 from sdlgm.data.sparse import Samples, SparseRows
+from sdlgm.data.telemetry import (
+    TELEMETRY,
+    Series,
+    load_telemetry,
+    sliding_windows,
+    telemetry_dataset,
+)
 
 __all__ = [
     "BUILT_IN",
     "MULTILABEL",
+    "TELEMETRY",
     "Dataset",
     "MultilabelDataset",
     "Rows",
     "Samples",
+    "Series",
     "SparseRows",
     "digit_columns",
     "load_data",
     "load_multilabel",
+    "load_telemetry",
     "read_rows",
     "resolve_binarisation",
+    "sliding_windows",
+    "telemetry_dataset",
     "white",
     "write_rows",
 ]

@@ -17,6 +17,7 @@ from sdlgm.config import Binarisation, DataConfig, LikelihoodName
 from sdlgm.data.files import SUFFIXES, read_rows
 from sdlgm.data.remote import fetch
 from sdlgm.data.rows import Dataset, Rows
+from sdlgm.data.telemetry import telemetry_dataset
 from sdlgm.errors import DataError
 
 __all__ = ["BUILT_IN", "load_data", "resolve_binarisation", "white"]
@@ -76,8 +77,8 @@ _MNIST_5K_SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17
 def load_data(config: DataConfig, likelihood: LikelihoodName = "bernoulli") -> Dataset:
     """Load a built-in data set or a file, and binarise it as the configuration says.
 
-    Built-in sets that come over the net (``mnist``, ``fashion-mnist``) are first looked for in the
-    folder that the environment variable ``SDLGM_DATA`` names.
+    Built-in sets that come over the net (``mnist``, ``fashion-mnist``, ``nab``) are first looked
+    for in the folder that the environment variable ``SDLGM_DATA`` names.
 
     Raises
     ------
@@ -208,5 +209,6 @@ BUILT_IN: dict[str, Callable[[], Dataset]] = {
     "mnist-5k": _mnist_5k,
     "mnist": lambda: _idx("mnist"),
     "fashion-mnist": lambda: _idx("fashion-mnist"),
+    "nab": telemetry_dataset,
 }
 """Loaders of the data sets that have a name."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import difflib
 import functools
-import hashlib
 import io
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
@@ -18,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
-from sdlgm.data.remote import fetch
+from sdlgm.data.remote import fetch, read_known
 from sdlgm.errors import DataError
 
 __all__ = ["MULTILABEL", "MultilabelDataset", "load_multilabel"]
@@ -178,19 +176,8 @@ def _read(name: str, end: str) -> _Part:
 
 def _file(name: str, file: str, end: str) -> str:
     known = MULTILABEL[name][end]
-    read = functools.partial(_checked, known)
+    read = functools.partial(read_known, known)
     return fetch(f"mulan/{name}", file, f"{_URL}{name}/", known, read).decode()
-
-
-def _checked(known: str, path: Path) -> bytes:
-    content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != known:
-        raise DataError(
-            f"{path} is not the file it should be: its SHA-256 is {found[:12]}..., expected "
-            f"{known[:12]}... Delete it and fetch it again."
-        )
-    return content
 
 
 def parse(arff: str, xml: str, file: str = "the ARFF file") -> _Part:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from sdlgm.errors import DataError
 
-__all__ = ["fetch"]
+__all__ = ["fetch", "read_known"]
 
 
 def fetch(
@@ -68,3 +69,21 @@ def fetch(
         reason = type(error).__name__
         raise DataError(f"{file} could not be downloaded ({reason}). {ways_out}") from None
     return read(Path(path))
+
+
+def read_known(sha256: str, path: Path) -> bytes:
+    """Return the content of a file whose SHA-256 is known.
+
+    Raises
+    ------
+    DataError
+        If it is another file.
+    """
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise DataError(
+            f"{path} is not the file it should be: its SHA-256 is {found[:12]}..., expected "
+            f"{sha256[:12]}... Delete it and fetch it again."
+        )
+    return content
