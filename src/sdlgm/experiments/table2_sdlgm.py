@@ -3,16 +3,18 @@
 Three rows are the library's form (exact presence, members on folds, inputs as bins). Three are the
 paper's own (relaxed draws at a temperature, plain ReLU, z-scores, one network), as far as it tells:
 it names neither the networks of section IV.B nor how a relaxed code becomes a likelihood of labels.
+The last one averages SDLGM-Con with extra trees.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sdlgm.estimators import SDLGMClassifier
+from sdlgm.estimators import ForestLabels, SDLGMClassifier
 from sdlgm.experiments.table2_methods import FINE, Method, Profile, Size, own, thresholds
 
 __all__ = ["METHODS"]
@@ -111,6 +113,39 @@ def _paper(variant: Variant, short: str) -> Method:
     )
 
 
+class _WithTrees:
+    """SDLGM-Con and extra trees, whose probabilities are averaged: the two err differently."""
+
+    def __init__(self, network: SDLGMClassifier, trees: ForestLabels) -> None:
+        self.network, self.trees = network, trees
+
+    def fit(self, X: Any, Y: Any) -> Self:  # noqa: N803
+        """Fit both."""
+        self.network.fit(X, Y)
+        self.trees.fit(X, Y)
+        return self
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Average the two."""
+        return (self.network.predict_proba(X) + self.trees.predict_proba(X)) / 2
+
+    def get_params(self) -> dict[str, Any]:
+        """Return the parameters of both."""
+        trees = {f"trees_{name}": value for name, value in self.trees.get_params().items()}
+        return {**self.network.get_params(), **trees}
+
+
+def _with_trees(settings: Mapping[str, Any], profile: Profile, seed: int) -> _WithTrees:
+    network = _maker("conditional", OURS)({"epochs": settings["epochs"]}, profile, seed)
+    trees = ForestLabels(
+        "extra",
+        n_estimators=profile.much(300),
+        min_samples_leaf=settings["min_samples_leaf"],
+        random_state=seed,
+    )
+    return _WithTrees(network, trees)
+
+
 METHODS: dict[str, Method] = {
     "sdlgm-dis": _ours("discriminative", "Dis"),
     "sdlgm-gen": _ours("generative", "Gen"),
@@ -118,4 +153,13 @@ METHODS: dict[str, Method] = {
     "sdlgm-dis-paper": _paper("discriminative", "Dis"),
     "sdlgm-gen-paper": _paper("generative", "Gen"),
     "sdlgm-con-paper": _paper("conditional", "Con"),
+    "sdlgm-con-trees": Method(
+        "SDLGM-Con and extra trees averaged, p > t, at least 1 and at most L0 labels",
+        "ours and trees",
+        _with_trees,
+        [{**length, "min_samples_leaf": leaf} for length in LENGTHS for leaf in (1, 3)],
+        thresholds(FINE, clip=True),
+        random=True,
+        ranks=False,
+    ),
 }
