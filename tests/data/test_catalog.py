@@ -118,4 +118,5 @@ def test_the_default_binarisation() -> None:
     assert resolve_binarisation(DataConfig("digits"), "poisson") == "none"
     assert resolve_binarisation(DataConfig("a.csv"), "bernoulli") == "none"
     assert resolve_binarisation(DataConfig("digits", binarisation="fixed"), "poisson") == "fixed"
-    assert set(BUILT_IN) == {"digits", "mnist-5k", "mnist", "fashion-mnist"}
+    assert resolve_binarisation(DataConfig("nab"), "gaussian") == "none"
+    assert set(BUILT_IN) == {"digits", "mnist-5k", "mnist", "fashion-mnist", "nab"}

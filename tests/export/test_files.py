@@ -121,7 +121,7 @@ def test_a_folder_without_a_run(in_tmp: Path, capfd: pytest.CaptureFixture[str])
 def test_settings_that_do_not_fit(run: Run, encoder: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.onnx"
     for wrong, message in (
-        ({"part": "middle"}, "part must be one of encoder, decoder, got 'middle'"),
+        ({"part": "middle"}, "part must be one of encoder, decoder, classifier, got"),
         ({"quantize": "int4"}, "quantize must be 'int8' or None, got 'int4'"),
         ({"part": "decoder", "code": "sample"}, "A decoder chooses no code"),
     ):
