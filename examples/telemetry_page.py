@@ -135,7 +135,7 @@ class Page:
     ) -> None:
         """Add errors by number of features, atoms or components."""
         modes = {b: [c["mode_error"] for c in cells] for b, cells in ours.items()}
-        refined = {b: [c["points"][-1]["error"] for c in cells] for b, cells in ours.items()}
+        refined = {b: [c["points"][0]["error"] for c in cells] for b, cells in ours.items()}
         known = sorted(omp)
         self.table("normalised RMSE at L0 =", *map(str, known))
         for (name, (colour, dash)), values in zip(
