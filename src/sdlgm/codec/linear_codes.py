@@ -1,4 +1,4 @@
-"""Linear decoders of real numbers: a quick search for codes, and the decoder that fits codes best."""
+"""Linear decoders of real numbers: a quick search for codes, and the decoder that fits them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from sdlgm.errors import ConfigError
 from sdlgm.models import SDLGM
+from sdlgm.nn.likelihoods import Gaussian
 
 __all__ = ["is_quadratic", "refit_decoder", "search_quadratic"]
 
@@ -21,7 +22,7 @@ def is_quadratic(model: SDLGM) -> bool:
 
 
 def _is_linear(model: SDLGM) -> bool:
-    return model.config.likelihood == "gaussian" and not len(model.decoder)
+    return isinstance(model.likelihood, Gaussian) and not len(model.decoder)
 
 
 @torch.no_grad()
@@ -113,7 +114,8 @@ def refit_decoder(
     ConfigError
         If the decoder has hidden layers, the likelihood is another, or ``ridge`` is not positive.
     """
-    if not _is_linear(model):
+    law = model.likelihood
+    if not (isinstance(law, Gaussian) and _is_linear(model)):
         raise ConfigError(
             "only a linear decoder can be fitted to codes: train the model with "
             "likelihood='gaussian' and encoder_hidden=(), got "
@@ -123,7 +125,7 @@ def refit_decoder(
         raise ConfigError(f"ridge must be positive, got {ridge}.")
     weights = torch.as_tensor(weight, dtype=torch.float64).expand(len(x))
     weights = (weights / weights.mean()).unsqueeze(-1)
-    target = ((x - model.likelihood.shift) / model.likelihood.unit).double()
+    target = ((x - law.shift) / law.unit).double()
     design = F.pad(codes.double(), (0, 1), value=1.0)
     penalty = torch.full((design.shape[1],), float(ridge), dtype=torch.float64)
     penalty[-1] = 0.0

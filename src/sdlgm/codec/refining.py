@@ -58,8 +58,10 @@ def refine_codes(
     closes = model.config.gates == "learned"
     if is_quadratic(model):
         found = [
-            search_quadratic(model, *part, sweeps)
-            for part in zip(*(t.split(CODES_AT_ONCE) for t in (x, slots, weights)), strict=True)
+            search_quadratic(model, rows, start, weighted, sweeps)
+            for rows, start, weighted in zip(
+                *(t.split(CODES_AT_ONCE) for t in (x, slots, weights)), strict=True
+            )
         ]
         return _counts(torch.cat(found), model.groups, size)
     found = [
