@@ -15,6 +15,9 @@ from sdlgm.nn.mlp import ACTIVATIONS
 
 __all__ = ["EnsembleLinear", "EnsembleMLP", "drop"]
 
+NARROW = 16
+"""Layers of fewer outputs are computed transposed."""
+
 
 class EnsembleLinear(nn.Module):
     """``members`` linear layers: ``(members, b, inputs)`` to ``(members, b, outputs)``.
@@ -38,7 +41,10 @@ class EnsembleLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply each member to its own inputs."""
-        return torch.baddbmm(self.bias, x, self.weight)
+        if self.weight.shape[-1] >= NARROW:
+            return torch.baddbmm(self.bias, x, self.weight)
+        # The same product with rows and columns exchanged, which MKL does three times as fast.
+        return torch.baddbmm(self.bias.mT, self.weight.mT, x.mT).mT
 
 
 class EnsembleMLP(nn.Module):
@@ -92,8 +98,17 @@ class EnsembleMLP(nn.Module):
 
 
 def drop(x: Tensor, share: float, noise: torch.Generator | None) -> Tensor:
-    """Set a random share of x to zero and scale up the rest (dropout, from a generator we own)."""
-    if not share or noise is None:
+    """Set a random share of x to zero and scale up the rest (dropout, from a generator we own).
+
+    Each number of x takes 16 random bits, a quarter of a 64-bit draw: the share is rounded to
+    1 / 65,536, and what is scaled is the rounded one.
+    """
+    level = min(round(share * 2**16), 2**16 - 1)
+    if not level or noise is None:
         return x
-    kept = torch.rand(x.shape, dtype=x.dtype, generator=noise) >= share
-    return x * kept / (1 - share)
+    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=noise.device)
+    words.random_(-(2**63), None, generator=noise)
+    place = words.view(torch.int16)[: x.numel()].view(x.shape)
+    # Compared straight into numbers: by way of booleans it takes three times as long.
+    kept = torch.ge(place, level - 2**15, out=torch.empty_like(x, requires_grad=False))
+    return x * kept.mul_(2**16 / (2**16 - level))
