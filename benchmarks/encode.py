@@ -108,7 +108,10 @@ def run(options: argparse.Namespace) -> None:
         _say(f"matching pursuit, {atoms} atoms: error {error:.5f}, {rate:.0f} samples a second")
     worse = [p["atoms"] for p in curve if p["error"] >= our_error]
     better = [p["atoms"] for p in curve if p["error"] < our_error]
-    chosen = {"omp_next_above": max(worse, default=None), "omp_next_below": min(better, default=None)}
+    chosen = {
+        "omp_next_above": max(worse, default=None),
+        "omp_next_below": min(better, default=None),
+    }
     chosen |= {"omp_mean_active": max(1, round(active)), "omp_budget": size.budget}
     pca = PCA(max(1, round(active)), random_state=0).fit(train)
     with tempfile.TemporaryDirectory() as folder:
@@ -122,9 +125,9 @@ def run(options: argparse.Namespace) -> None:
         "pca": pca.transform,
     }
     errors = {"sdlgm": our_error, "pca": _error(test, pca.inverse_transform(pca.transform(test)))}
-    for label, atoms in chosen.items():
-        if atoms is not None:
-            coder = _coder(dictionary, atoms)
+    for label, number in chosen.items():
+        if number is not None:
+            coder = _coder(dictionary, number)
             encoders[label] = coder.transform
             errors[label] = _error(test, coder.transform(test) @ dictionary)
     found = {
@@ -158,7 +161,8 @@ def _timed(encoders: dict[str, Callable[[Rows], Any]], rows: Rows, rounds: int) 
             "samples_per_second": len(rows) / spread(wall[name])["median"],
             "seconds": spread(wall[name]),
             "times_slower_than_sdlgm": ratio(wall, name, "sdlgm"),
-            "cpu_times_slower": spread(cpu[name])["median"] / max(spread(cpu["sdlgm"])["median"], 1e-9),
+            "cpu_times_slower": spread(cpu[name])["median"]
+            / max(spread(cpu["sdlgm"])["median"], 1e-9),
         }
         for name in encoders
     }

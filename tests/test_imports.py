@@ -35,7 +35,10 @@ def test_a_name_brings_only_what_it_needs() -> None:
         "from sdlgm import fit": {"scipy", "sklearn", "pyarrow", "lightning_fabric", "rich"},
     }
     for statement, heavy in cases.items():
-        code = f"{statement}\nimport sys\nsys.exit(', '.join({heavy | optional!r} & set(sys.modules)) or 0)"
+        code = (
+            f"{statement}\nimport sys\n"
+            f"sys.exit(', '.join({heavy | optional!r} & set(sys.modules)) or 0)"
+        )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == 0, f"{statement}: {done.stderr}"
 

@@ -280,8 +280,8 @@ class GatedMultinomial(Distribution):
 class _Absence(torch.autograd.Function):
     r"""Log-probabilities of absence, with their gradients in closed form.
 
-    With :math:`u_k` the gradient with respect to :math:`\log \lambda\pi_k`, that is the incoming one
-    times :math:`-L_0 \lambda\pi_k / (1 - \lambda\pi_k)`, those of the logits are
+    With :math:`u_k` the gradient with respect to :math:`\log \lambda\pi_k`, that is the incoming
+    one times :math:`-L_0 \lambda\pi_k / (1 - \lambda\pi_k)`, those of the logits are
 
     .. math:: (1 - \lambda) \sum_k u_k, \qquad u_k - \pi_k \sum_j u_j.
 
