@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> None:
         warnings.simplefilter("ignore")
         dictionary = learner.fit(train).components_
     learning = time.perf_counter() - start
-    curve = []
+    curve: list[dict[str, Any]] = []
     for atoms in size.atoms:
         coder = _coder(dictionary, atoms)
         start = time.perf_counter()
