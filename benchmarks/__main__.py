@@ -17,11 +17,14 @@ def main() -> None:
     parsers = parser.add_subparsers(dest="name", required=True)
     modules = {name: importlib.import_module(f"benchmarks.{name}") for name in names}
     for name, module in modules.items():
-        child = parsers.add_parser(name, help=str(module.__doc__).partition("\n")[0])
+        aliases = getattr(module, "NAMES", ())
+        about = str(module.__doc__).partition("\n")[0]
+        child = parsers.add_parser(name, aliases=aliases, help=about)
         module.add_arguments(child)
         child.add_argument("--json", type=Path, default=None, help="File to write the numbers to.")
+        child.set_defaults(benchmark=module.run)
     options = parser.parse_args()
-    modules[options.name].run(options)
+    options.benchmark(options)
 
 
 if __name__ == "__main__":

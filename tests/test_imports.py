@@ -27,6 +27,22 @@ def test_help_and_settings_import_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_name_brings_only_what_it_needs() -> None:
+    optional = {"pandas", "polars", "matplotlib", "onnx", "ray", "mlflow", "tensorboard"}
+    cases = {
+        "import sdlgm": {"torch", "numpy", "scipy", "sklearn", "pyarrow", "lightning_fabric"},
+        "from sdlgm import SDLGM, GatedMultinomial": {"scipy", "sklearn", "pyarrow", "rich"},
+        "from sdlgm import fit": {"scipy", "sklearn", "pyarrow", "lightning_fabric", "rich"},
+    }
+    for statement, heavy in cases.items():
+        code = (
+            f"{statement}\nimport sys\n"
+            f"sys.exit(', '.join({heavy | optional!r} & set(sys.modules)) or 0)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, f"{statement}: {done.stderr}"
+
+
 def test_public_names_can_be_had() -> None:
     import sdlgm
 

@@ -12,10 +12,11 @@ so that labels are only ever needed as the list of those that are there, however
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from sdlgm.distributions import GatedMultinomial
 from sdlgm.gradients import get_estimator
@@ -66,13 +67,44 @@ def label_nll(
     weights
         Weight of each label, shape ``(K,)``; 1 by default.
     """
-    table = absent.reshape(-1, absent.shape[-1])
-    there = table[rows, columns]
-    gain = log1mexp(there) - there
-    if weights is not None:
-        table, gain = table * weights, gain * weights[columns]
-    total = table.sum(-1).index_add(0, rows, gain)
-    return -total.view(absent.shape[:-1])
+    return _LabelNLL.apply(absent, rows, columns, weights)
+
+
+class _LabelNLL(torch.autograd.Function):
+    r"""See :func:`label_nll`; the gradient in closed form.
+
+    With respect to :math:`a_k` it is :math:`-w_k` of an absent label and
+    :math:`w_k / (e^{-a_k} - 1)` of one that is there.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, absent: Tensor, rows: Tensor, columns: Tensor, weights: Tensor | None
+    ) -> Tensor:
+        table = absent.reshape(-1, absent.shape[-1])
+        there = table[rows, columns]
+        gain = log1mexp(there) - there
+        if weights is None:
+            total = table.sum(-1)
+        else:
+            total, gain = table @ weights, gain * weights[columns]
+        ctx.save_for_backward(there, rows, columns, weights)
+        ctx.shape = absent.shape
+        return total.index_add_(0, rows, gain).neg_().view(absent.shape[:-1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        there, rows, columns, weights = ctx.saved_tensors
+        flat = grad.reshape(-1)
+        slope = flat[rows] / torch.expm1(-there.clamp(max=-torch.finfo(there.dtype).tiny))
+        if weights is None:
+            table = flat.neg().unsqueeze(-1).repeat(1, ctx.shape[-1])
+        else:
+            table = torch.outer(-flat, weights)
+            slope = slope * weights[columns]
+        table[rows, columns] = slope
+        return table.view(ctx.shape), None, None, None
 
 
 def negative_labelled_elbo(

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, issparse
 
 from sdlgm.data.remote import fetch, read_known
 from sdlgm.errors import DataError
@@ -148,7 +147,7 @@ def _held_out(rows: int, split: str) -> NDArray[np.bool_]:
 
 
 def _standardised(data: MultilabelDataset) -> MultilabelDataset:
-    if issparse(data.X_train):
+    if not isinstance(data.X_train, np.ndarray):
         raise DataError(
             f"{data.name} is sparse, and centring would fill it: load it without standardise."
         )
@@ -230,6 +229,8 @@ def _table(rows: list[Any], width: int, sparse: bool, file: str) -> Any:
             ends = np.cumsum([0, *map(len, rows)], dtype=np.int32)
             columns = np.array([column for row in rows for column in row], np.int32)
             values = np.array([value for row in rows for value in row.values()], np.float64)
+            from scipy.sparse import csr_array
+
             table = csr_array((values, columns, ends), shape=(len(rows), width))
             table.eliminate_zeros()
         else:

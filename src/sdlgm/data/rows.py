@@ -44,6 +44,9 @@ class Rows:
             raise DataError(f"{what} must have rows and columns, got an array of shape {shape}.")
         if not self.values.is_floating_point():
             return
+        # One quick pass for sound rows: a sum in float64 is finite only if all floats are.
+        if bool(self.values.sum(dtype=torch.float64).isfinite()):
+            return
         bad = ~torch.isfinite(self.values)
         if bool(bad.any()):
             number = int(bad.sum())
@@ -73,7 +76,7 @@ class Rows:
     def grey(self) -> Tensor:
         """Return all values on the scale of the model's input, bits as their probabilities."""
         values = self.values.to(torch.float32)
-        return values / self.maximum if self.dynamic else values
+        return values / self.maximum if self.dynamic and self.maximum != 1 else values
 
     def subset(self, index: Tensor) -> Rows:
         """Return the rows at ``index``."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Size, Tensor
+from torch.autograd.function import once_differentiable
 from torch.distributions import Distribution, constraints
 from torch.distributions.utils import lazy_property
 from torch.nn import functional as F
@@ -194,10 +195,7 @@ class GatedMultinomial(Distribution):
         A feature that takes every slot is absent with a probability of the floating type's
         epsilon to the power of ``L0``, not 0, so that gradients stay finite.
         """
-        # Not by way of slot_log_probs, whose K + 1 outcomes would be copied for 100,000 features.
-        probs = (self.open_log_prob.unsqueeze(-1) + self.feature_log_probs).exp()
-        probs = probs.clamp(max=1 - torch.finfo(probs.dtype).eps)
-        return self.total_count * torch.log1p(-probs)
+        return _Absence.apply(self.total_count, self.gate_logits, self.feature_logits)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability (nats) of codes of shape ``(*sample, *batch, K)``."""
@@ -277,6 +275,38 @@ class GatedMultinomial(Distribution):
         """
         values = enumerate_counts(self.event_shape[0], self.total_count)
         return over_batch(values.to(self.feature_logits), self.batch_shape, expand)
+
+
+class _Absence(torch.autograd.Function):
+    r"""Log-probabilities of absence, with their gradients in closed form.
+
+    With :math:`u_k` the gradient with respect to :math:`\log \lambda\pi_k`, that is the incoming
+    one times :math:`-L_0 \lambda\pi_k / (1 - \lambda\pi_k)`, those of the logits are
+
+    .. math:: (1 - \lambda) \sum_k u_k, \qquad u_k - \pi_k \sum_j u_j.
+
+    Two tables of K features are kept for the way back, where autograd keeps five.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, total_count: int, gates: Tensor, logits: Tensor) -> Tensor:
+        features = log_softmax(logits)
+        taken = (features + F.logsigmoid(gates).unsqueeze(-1)).exp_()
+        taken.clamp_(max=1 - torch.finfo(taken.dtype).eps)
+        ctx.total_count = total_count
+        ctx.save_for_backward(gates, features, taken)
+        return taken.neg().log1p_().mul_(total_count)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
+        gates, features, taken = ctx.saved_tensors
+        # Infinite slopes of what is never absent were cut off with it.
+        certain = taken == 1 - torch.finfo(taken.dtype).eps
+        pull = (taken / (taken - 1)).mul_(grad).mul_(ctx.total_count).masked_fill_(certain, 0.0)
+        total = pull.sum(-1)
+        gate = total * torch.sigmoid(-gates) if ctx.needs_input_grad[1] else None
+        return None, gate, pull.addcmul_(features.exp(), total.unsqueeze(-1), value=-1)
 
 
 def weighted(counts: Tensor, log_probs: Tensor) -> Tensor:

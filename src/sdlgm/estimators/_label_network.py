@@ -135,11 +135,16 @@ class LabelNetwork:
         active = ActiveLabels(training.labels)
         dense = None if sp.issparse(training.rows) else self.scaling(training.rows)
         raw = self.model.config.likelihood == "bernoulli"
+        dropout, source = generator(seed, "dropout"), generator(seed, "draws")
 
         def inputs(index: Tensor) -> tuple[Tensor, Tensor]:
             """Return what the encoder reads, and what the decoder explains: bits as they are."""
             if dense is not None and not raw:
-                return dense[0][index], dense[1][index]
+                read, scaled = dense
+                shape, flat = (*index.shape, -1), index.flatten()
+                taken = read.index_select(0, flat).view(shape)
+                same = scaled is read
+                return taken, taken if same else scaled.index_select(0, flat).view(shape)
             rows = take_rows(training.rows, index.flatten().numpy())
             read, scaled = self.scaling(rows)
             target = torch.from_numpy(rows) if raw else scaled
@@ -148,8 +153,7 @@ class LabelNetwork:
         def loss(step: int) -> Tensor:
             index = members.batch(step)
             x, target = inputs(index)
-            posterior = self.model(x, generator(seed, "dropout", step))
-            source = generator(seed, "draws", step)
+            posterior = self.model(x, dropout)
             absent = absence(posterior, self.labels, self.likelihood, self.temperature, source)
             each = label_nll(absent, *active(index), training.label_weight)
             if self.model.config.decoder:

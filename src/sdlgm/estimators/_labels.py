@@ -130,15 +130,15 @@ class ActiveLabels:
     """Where the labels of samples are, to be looked up batch by batch."""
 
     def __init__(self, table: sp.csr_array) -> None:
-        self.starts = torch.from_numpy(table.indptr.astype(np.int64))
+        ends = torch.from_numpy(table.indptr.astype(np.int64))
+        self.starts, self.numbers = ends[:-1], ends.diff()
         self.columns = torch.from_numpy(table.indices.astype(np.int64))
 
     def __call__(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Return rows ``0, 1, ...`` in the flattened ``samples`` and columns of their labels."""
         samples = samples.flatten()
-        first, end = self.starts[samples], self.starts[samples + 1]
-        numbers = end - first
-        rows = torch.repeat_interleave(torch.arange(len(samples)), numbers)
-        before = numbers.cumsum(0) - numbers
-        places = torch.arange(len(rows)) - before[rows] + first[rows]
-        return rows, self.columns[places]
+        numbers = self.numbers[samples]
+        rows = torch.repeat_interleave(numbers)
+        # The first place of a row, less the labels of the rows before it.
+        offset = self.starts[samples] + numbers - numbers.cumsum(0)
+        return rows, self.columns[torch.arange(len(rows)).add_(offset[rows])]

@@ -9,7 +9,6 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags
 from torch import Tensor, nn
 
@@ -338,6 +337,8 @@ class SDLGMClassifier(Shared, MultilabelClassifier):
         self._check_fitted()
         if self.multilabel_:
             return super().score(X, y, sample_weight)
+        from sklearn.metrics import accuracy_score
+
         return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
 
     def predict_count_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803

@@ -395,7 +395,8 @@ class SDLGMTransformer(
         return rows
 
     def _codes(self, model: SDLGM, rows: Samples) -> Iterator[Tensor]:
-        noise = generator(self.seed_, "evaluation codes")
+        draws = self.code in ("sample", "best")
+        noise = generator(self.seed_, "evaluation codes") if draws else None
         for x in rows.grey().split(BLOCK):
             yield choose_codes(
                 model, x, self.code, generator=noise, max_active=self.max_active

@@ -5,15 +5,20 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from sdlgm.config import Activation
 from sdlgm.nn.mlp import ACTIVATIONS
 
 __all__ = ["EnsembleLinear", "EnsembleMLP", "drop"]
+
+NARROW = 16
+"""Layers of fewer outputs are computed transposed."""
 
 
 class EnsembleLinear(nn.Module):
@@ -38,7 +43,29 @@ class EnsembleLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply each member to its own inputs."""
-        return torch.baddbmm(self.bias, x, self.weight)
+        if self.weight.shape[-1] >= NARROW:
+            return torch.baddbmm(self.bias, x, self.weight)
+        return _Narrow.apply(x, self.weight, self.bias)
+
+
+class _Narrow(torch.autograd.Function):
+    """``x @ weight + bias`` of few columns: MKL makes few rows three times as fast.
+
+    Products with few columns, here and in the gradient of the weights, are computed transposed; the
+    gradient of x is not, so that it lies in memory as x does.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.baddbmm(bias.mT, weight.mT, x.mT).mT
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        into_x = torch.bmm(grad, weight.mT) if ctx.needs_input_grad[0] else None
+        return into_x, torch.bmm(grad.mT, x).mT, grad.sum(1, keepdim=True)
 
 
 class EnsembleMLP(nn.Module):
@@ -92,8 +119,17 @@ class EnsembleMLP(nn.Module):
 
 
 def drop(x: Tensor, share: float, noise: torch.Generator | None) -> Tensor:
-    """Set a random share of x to zero and scale up the rest (dropout, from a generator we own)."""
-    if not share or noise is None:
+    """Set a random share of x to zero and scale up the rest (dropout, from a generator we own).
+
+    Each number of x takes 16 random bits, a quarter of a 64-bit draw: the share is rounded to
+    1 / 65,536, and what is scaled is the rounded one.
+    """
+    level = min(round(share * 2**16), 2**16 - 1)
+    if not level or noise is None:
         return x
-    kept = torch.rand(x.shape, dtype=x.dtype, generator=noise) >= share
-    return x * kept / (1 - share)
+    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=noise.device)
+    words.random_(-(2**63), None, generator=noise)
+    place = words.view(torch.int16)[: x.numel()].view(x.shape)
+    # Compared straight into numbers: by way of booleans it takes three times as long.
+    kept = torch.ge(place, level - 2**15, out=torch.empty_like(x, requires_grad=False))
+    return x * kept.mul_(2**16 / (2**16 - level))

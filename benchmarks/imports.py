@@ -1,0 +1,96 @@
+"""Seconds until the library, and its help, are there: fresh processes, beside ``import torch``.
+
+Each is a new interpreter, start of Python included; they take turns, and each time is divided by
+that of ``import torch`` in the same round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+from benchmarks._rounds import Clocks, add_profile, ratio, report, spread
+from sdlgm.experiments.timing import machine
+
+__all__ = ["NAMES", "add_arguments", "run"]
+
+NAMES = ("import",)
+"""Other names of this benchmark; a module cannot have that one."""
+
+HELP = "from sdlgm.cli import run; run()"
+CONTENDERS: dict[str, tuple[str, ...]] = {
+    "python": ("pass",),
+    "torch": ("import torch",),
+    "torch and sklearn.base": ("import torch, sklearn.base",),
+    "sdlgm": ("import sdlgm",),
+    "GatedMultinomial": ("from sdlgm import GatedMultinomial",),
+    "SDLGM": ("from sdlgm import SDLGM",),
+    "fit": ("from sdlgm import fit",),
+    "SDLGMClassifier": ("from sdlgm import SDLGMClassifier",),
+    "all public names": ("from sdlgm import *",),
+    "sdlgm --help": (HELP, "--help"),
+    "sdlgm fit --help": (HELP, "fit", "--help"),
+}
+"""Programs and their arguments."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured."""
+
+    rounds: int
+    warmup: int
+
+
+PROFILES = {"full": Size(rounds=21, warmup=2), "smoke": Size(rounds=2, warmup=0)}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this benchmark."""
+    add_profile(parser, PROFILES)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure, print the ratios, and write the file that was asked for."""
+    size = PROFILES[options.profile]
+    wall: Clocks = {name: [] for name in CONTENDERS}
+    cpu: Clocks = {name: [] for name in CONTENDERS}
+    for number in range(size.warmup + size.rounds):
+        for name, program in CONTENDERS.items():
+            start, used = time.perf_counter(), _children()
+            subprocess.run(  # noqa: S603 (programs written above)
+                [sys.executable, "-c", *program], check=True, stdout=subprocess.DEVNULL
+            )
+            if number >= size.warmup:
+                wall[name].append(time.perf_counter() - start)
+                cpu[name].append(_children() - used)
+    rival = "torch"
+    found = {
+        "benchmark": "imports",
+        "ratio_import": ratio(wall, "sdlgm", rival)["median"],
+        "ratio_import_all": ratio(wall, "all public names", rival)["median"],
+        "ratio_help": ratio(wall, "sdlgm --help", rival)["median"],
+        "contenders": {
+            name: {
+                "program": program,
+                "seconds": spread(wall[name]),
+                "cpu_seconds": spread(cpu[name]),
+                "ratio_to_torch": ratio(wall, name, rival),
+                "cpu_ratio_to_torch": ratio(cpu, name, rival),
+            }
+            for name, program in CONTENDERS.items()
+        },
+        "settings": {"profile": options.profile, "rounds": size.rounds, "warmup": size.warmup},
+        "machine": machine(),
+    }
+    report(options, found)
+
+
+def _children() -> float:
+    """Processor seconds of the processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

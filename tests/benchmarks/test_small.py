@@ -1,0 +1,62 @@
+"""Benchmarks at their smallest: that they run, and which keys they write; never a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def bench(out: Path, *words: str) -> dict[str, Any]:
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks", *words, "--profile", "smoke", "--json", str(out)],
+        cwd=ROOT,
+        env={**os.environ, "SDLGM_DATA": str(out.parent)},
+        check=True,
+        capture_output=True,
+    )
+    return json.loads(out.read_text())
+
+
+def test_imports_under_both_names(tmp_path: Path) -> None:
+    found = bench(tmp_path / "import.json", "import")
+    assert found["benchmark"] == "imports"
+    for key in ("ratio_import", "ratio_import_all", "ratio_help"):
+        assert found[key] > 0
+    assert found["contenders"]["torch"]["ratio_to_torch"]["median"] == 1
+
+
+def test_fit_small(tmp_path: Path) -> None:
+    found = bench(tmp_path / "fit.json", "fit_small")
+    assert found["ratio_default"] > 0
+    assert found["n_iter"] == {"MLPClassifier": 10, "transformer": 25}
+    assert found["contenders"]["classifier"]["settings"] == {}
+    for contender in found["contenders"].values():
+        assert contender["first_call_seconds"] > 0
+        assert len(contender["seconds"]["quartiles"]) == 2
+
+
+def test_encode(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    model = tmp_path / "model"
+    found = bench(tmp_path / "encode.json", "encode", "--model", str(model))
+    errors, atoms = found["errors"], found["atoms"]
+    assert found["onnx_identical_codes"] > 0.9
+    # The two points of comparison lie around our error.
+    if atoms["omp_next_above"] is not None:
+        assert errors["omp_next_above"] >= errors["sdlgm"]
+    if atoms["omp_next_below"] is not None:
+        assert errors["omp_next_below"] < errors["sdlgm"]
+    for timing in found["batches"].values():
+        assert {"sdlgm", "onnxruntime", "pca", "omp_budget"} <= set(timing)
+        assert timing["sdlgm"]["times_slower_than_sdlgm"]["median"] == 1
+    again = bench(tmp_path / "again.json", "encode", "--model", str(model))
+    assert again["training_seconds"]["sdlgm"] is None
+    assert again["errors"]["sdlgm"] == errors["sdlgm"]
