@@ -16,6 +16,8 @@ from sdlgm.experiments import timing
 
 RATIOS = {
     "ratio_default", "ratio_default_shared_trunk", "ratio_default_one_group", "ratio_relaxed",
+    "ratio_default_over_autoencoder", "ratio_default_shared_trunk_over_autoencoder",
+    "ratio_default_over_gaussian", "ratio_default_over_top_k",
 }  # fmt: skip
 
 
@@ -65,10 +67,13 @@ def test_only_the_latent_differs() -> None:
     for contender in timing.CONTENDERS.values():
         if contender.model is None:
             continue
-        rival = timing.CONTENDERS[str(contender.rival)]
-        assert contender.model.activation == rival.activation
-        assert contender.model.normalisation == rival.normalisation
         assert contender.model.encoder_hidden == size.hidden
+        assert contender.ratios
+        for name in contender.ratios.values():
+            rival = timing.CONTENDERS[name]
+            assert rival.network is not None
+            assert contender.model.activation == rival.activation
+            assert contender.model.normalisation == rival.normalisation
 
 
 def test_errors() -> None:

@@ -10,15 +10,14 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from sdlgm.config import Activation, ModelConfig, TrainingConfig
 from sdlgm.errors import SDLGMError
@@ -30,8 +29,15 @@ from sdlgm.experiments.results import (
     write_markdown,
     write_results,
 )
+from sdlgm.experiments.timing_rivals import (
+    Autoencoder,
+    GaussianVAE,
+    GumbelSoftmaxVAE,
+    Rival,
+    TopKAutoencoder,
+)
 from sdlgm.models import SDLGM
-from sdlgm.nn import DataStatistics, mlp
+from sdlgm.nn import DataStatistics
 from sdlgm.random import generator
 from sdlgm.training.step import Trainer
 
@@ -65,12 +71,12 @@ class Contender:
     """A model that is timed."""
 
     title: str
-    rival: str | None = None
-    """The contender with the same networks that it is compared with."""
-    ratio: str | None = None
-    """Name of that ratio."""
+    ratios: Mapping[str, str] = field(default_factory=dict)
+    """Names of its ratios, and the contender of the same networks that each divides by."""
     model: ModelConfig | None = None
-    """Settings, or ``None`` for the rival itself."""
+    """Settings of ours, or ``None`` for a rival."""
+    network: type[Rival] | None = None
+    """The rival."""
     objective: Literal["elbo", "paper"] = "elbo"
     activation: Activation = "gelu"
     normalisation: Literal["layer", "none"] = "layer"
@@ -80,25 +86,42 @@ class Contender:
 PLAIN: dict[str, Any] = {"activation": "relu", "normalisation": "none"}
 """The paper's networks."""
 
+RIVALS = {
+    "rival": "",
+    "autoencoder": "_over_autoencoder",
+    "gaussian": "_over_gaussian",
+    "top-k": "_over_top_k",
+}
+"""Rivals with LayerNorm and GELU, and how a ratio to each is called."""
+
+
+def _ours(title: str, name: str, **settings: Any) -> Contender:
+    """One of our models under the default objective, beside all rivals of the same networks."""
+    ratios = {f"ratio_{name}{end}": rival for rival, end in RIVALS.items()}
+    return Contender(f"SDLGM, {title}", ratios, ModelConfig(**settings))
+
+
 CONTENDERS = {
-    "rival": Contender("Gumbel-Softmax VAE, 20 x 10, LayerNorm and GELU"),
-    "default": Contender(
-        "SDLGM, default (40 groups, ReinMax)", "rival", "ratio_default", ModelConfig()
+    "rival": Contender("Gumbel-Softmax VAE, 20 x 10, LayerNorm and GELU", network=GumbelSoftmaxVAE),
+    "autoencoder": Contender("autoencoder without noise, 200", network=Autoencoder),
+    "gaussian": Contender("Gaussian VAE, 200", network=GaussianVAE),
+    "top-k": Contender("top-k autoencoder, 40 of 200", network=TopKAutoencoder),
+    "default": _ours("default (40 groups, ReinMax)", "default"),
+    "default-shared-trunk": _ours(
+        "default with a shared trunk", "default_shared_trunk", shared_trunk=True
     ),
-    "default-shared-trunk": Contender(
-        "SDLGM, default with a shared trunk",
-        "rival",
-        "ratio_default_shared_trunk",
-        ModelConfig(shared_trunk=True),
+    "default-one-group": _ours("default with one group", "default_one_group", groups=1),
+    "default-one-group-shared-trunk": _ours(
+        "one group, shared trunk", "default_one_group_shared_trunk", groups=1, shared_trunk=True
     ),
-    "default-one-group": Contender(
-        "SDLGM, default with one group", "rival", "ratio_default_one_group", ModelConfig(groups=1)
+    "rival-plain": Contender(
+        "Gumbel-Softmax VAE, 20 x 10, the paper's plain networks",
+        network=GumbelSoftmaxVAE,
+        **PLAIN,
     ),
-    "rival-plain": Contender("Gumbel-Softmax VAE, 20 x 10, the paper's plain networks", **PLAIN),
     "relaxed": Contender(
         "SDLGM, the paper's relaxed objective and plain networks (one group)",
-        "rival-plain",
-        "ratio_relaxed",
+        {"ratio_relaxed": "rival-plain"},
         ModelConfig(groups=1, prior="fixed", **PLAIN),
         objective="paper",
         published=PUBLISHED,
@@ -108,47 +131,13 @@ CONTENDERS = {
 """All that is timed, in the order of a round."""
 
 
-class GumbelSoftmaxVAE(nn.Module):
-    """The rival: 20 categorical latents of 10 (Jang et al. 2017), as lean as torch lets it be.
-
-    ``torch.nn.functional.gumbel_softmax`` at a fixed temperature, the KL from the uniform prior in
-    closed form, torch's fused Adam; no wrapper, no centring of the input, nothing logged.
-    """
-
-    def __init__(self, size: Size, contender: Contender) -> None:
-        super().__init__()
-        about: dict[str, Any] = {
-            "activation": contender.activation,
-            "normalisation": contender.normalisation,
-            "generator": generator(0, "rival"),
-        }
-        self.encoder = mlp(INPUTS, size.hidden, **about).append(nn.Linear(size.hidden[-1], 200))
-        self.decoder = mlp(200, size.hidden[::-1], **about).append(
-            nn.Linear(size.hidden[0], INPUTS)
-        )
-        self.adam = torch.optim.Adam(self.parameters(), lr=1e-3, fused=True)
-        self.log_uniform = -float(torch.tensor(10.0).log())
-
-    def step(self, x: Tensor, number: int) -> Tensor:
-        """Take a gradient step."""
-        self.adam.zero_grad()
-        logits = self.encoder(x).view(-1, 20, 10)
-        code = F.gumbel_softmax(logits, tau=1.0).flatten(1)
-        raw = self.decoder(code)
-        reconstruction = F.binary_cross_entropy_with_logits(raw, x, reduction="none").sum(-1)
-        log_q = F.log_softmax(logits, dim=-1)
-        divergence = (log_q.exp() * (log_q - self.log_uniform)).sum((-2, -1))
-        loss = (reconstruction + divergence).mean()
-        loss.backward()
-        self.adam.step()
-        return loss.detach()
-
-
 def _step(contender: Contender, size: Size) -> Step:
     """Set a contender up."""
-    if contender.model is None:
-        return GumbelSoftmaxVAE(size, contender).step
-    settings = {**asdict(contender.model), "encoder_hidden": size.hidden}
+    if contender.network is not None:
+        about = contender.activation, contender.normalisation
+        return contender.network(INPUTS, size.hidden, *about).step
+    model_config = contender.model or ModelConfig()
+    settings = {**asdict(model_config), "encoder_hidden": size.hidden}
     statistics_ = DataStatistics(torch.full((INPUTS,), SHARE_ON), torch.ones(INPUTS), 2)
     model = SDLGM(ModelConfig(**settings), statistics_, generator(0, "weights"))
     return Trainer(model, TrainingConfig(objective=contender.objective)).step
@@ -169,11 +158,9 @@ class Measured:
         """Ratio of each contender's step to its rival's in the same round."""
         seconds = getattr(self, clock)
         return {
-            contender.ratio: [
-                a / b for a, b in zip(seconds[name], seconds[contender.rival], strict=True)
-            ]
+            ratio: [a / b for a, b in zip(seconds[name], seconds[rival], strict=True)]
             for name, contender in CONTENDERS.items()
-            if contender.ratio is not None and name in seconds
+            for ratio, rival in contender.ratios.items()
         }
 
     def summary(self) -> dict[str, Any]:
@@ -187,7 +174,7 @@ class Measured:
                 "quartiles": [1e3 * q for q in _quartiles(wall)],
                 "cpu_median": 1e3 * statistics.median(self.cpu[name]),
                 "title": CONTENDERS[name].title,
-                "rival": CONTENDERS[name].rival,
+                "rivals": dict(CONTENDERS[name].ratios),
             }
             for name, wall in self.wall.items()
         }
@@ -272,7 +259,7 @@ def _rows(measured: Measured) -> list[dict[str, Any]]:
     )
     rows = []
     for name, contender in CONTENDERS.items():
-        family = "20 x 10 categorical" if contender.model is None else "K = 200, L0 = 40"
+        family = "rival" if contender.model is None else "K = 200, L0 = 40"
         about: dict[str, Any] = {"dataset": "bits", "family": family, "protocol": protocol}
         about["title"] = contender.title
         times = found["milliseconds"][name]
@@ -280,19 +267,19 @@ def _rows(measured: Measured) -> list[dict[str, Any]]:
             row(name, [times["median"]], [0], metric="milliseconds (median)", **about)
             | {"quartiles": times["quartiles"]}
         )
-        if contender.ratio is not None:
-            rows.append(
-                row(
-                    name,
-                    [found[contender.ratio]],
-                    [0],
-                    metric=contender.ratio,
-                    published=contender.published,
-                    quartiles=found["ratio_quartiles"][contender.ratio],
-                    cpu_time=found["cpu_time"][contender.ratio],
-                    **about,
-                )
+        rows += [
+            row(
+                name,
+                [found[ratio]],
+                [0],
+                metric=ratio,
+                published=contender.published,
+                quartiles=found["ratio_quartiles"][ratio],
+                cpu_time=found["cpu_time"][ratio],
+                **about,
             )
+            for ratio in contender.ratios
+        ]
     return rows
 
 
@@ -307,20 +294,20 @@ def _markdown(measured: Measured) -> str:
     lines = [
         about,
         "",
-        "| model | ms | ratio | quartiles | ratio of processor time | paper |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| model | ms | rival | ratio | quartiles | ratio of processor time | paper |",
+        "|---|---:|---|---:|---:|---:|---:|",
     ]
     for name, contender in CONTENDERS.items():
         start = f"| {contender.title} | {found['milliseconds'][name]['median']:.2f} "
-        if contender.ratio is None:
-            lines.append(start + "| 1 | | 1 | |")
-            continue
-        low, high = found["ratio_quartiles"][contender.ratio]
+        if not contender.ratios:
+            lines.append(start + "| | | | | |")
         published = "" if contender.published is None else f"{contender.published:.2f}"
-        lines.append(
-            f"{start}| **{found[contender.ratio]:.3f}** | {low:.3f} - {high:.3f} "
-            f"| {found['cpu_time'][contender.ratio]:.3f} | {published} |"
-        )
+        for ratio, rival in contender.ratios.items():
+            low, high = found["ratio_quartiles"][ratio]
+            lines.append(
+                f"{start}| {CONTENDERS[rival].title} | **{found[ratio]:.3f}** | {low:.3f} - "
+                f"{high:.3f} | {found['cpu_time'][ratio]:.3f} | {published} |"
+            )
     return "\n".join(lines)
 
 
