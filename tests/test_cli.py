@@ -45,6 +45,16 @@ def test_evaluate_prints_a_table_for_people(run: Run, capfd: pytest.CaptureFixtu
     assert "NOT a bound" in " ".join(out.split())
 
 
+def test_a_recipe_replaces_defaults_and_what_is_said_wins(in_tmp: Path) -> None:
+    assert call(f"fit digits --out made --weight-decay 0.25 {FIT} --recipe best") == 0
+    model, training = Run.open("made").model, Run.open("made").training
+    assert model.residual
+    assert model.shared_trunk
+    assert (model.encoder_hidden, training.iterations, training.weight_decay) == ((8,), 20, 0.25)
+    with pytest.raises(SystemExit):
+        call("fit digits --out other --recipe beast")
+
+
 def test_from_data_to_codes_and_back(
     run: Run, in_tmp: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

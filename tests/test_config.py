@@ -68,6 +68,8 @@ def test_wrong_model_values(values: dict[str, object], message: str) -> None:
         ({"validation_fraction": 1.0}, "share from 0 to below 1"),
         ({"gradient_clip": -1.0}, "gradient_clip must be positive"),
         ({"seed": -1}, "seed must not be negative"),
+        ({"weight_decay": -0.1}, "weight_decay must not be negative, got -0.1"),
+        ({"slot_cost": float("inf")}, "slot_cost must not be negative, got inf"),
     ],
 )
 def test_wrong_training_values(values: dict[str, object], message: str) -> None:

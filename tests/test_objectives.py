@@ -145,6 +145,30 @@ def test_the_kl_weight_scales_the_gradient_of_the_kl(
     torch.testing.assert_close(slope(2.0) - slope(1.0), slope(1.0) - slope(0.0))
 
 
+@pytest.mark.parametrize("estimator", ["reinmax", "vimco"])
+def test_the_slot_cost_adds_its_gradient_and_no_term(
+    estimator: str, x: torch.Tensor, generator: torch.Generator
+) -> None:
+    model = tiny_model()
+    state = generator.get_state()
+
+    def slope(cost: float) -> tuple[torch.Tensor, torch.Tensor]:
+        model.zero_grad()
+        generator.set_state(state)
+        surrogate, terms = training_objective(
+            model, x, get_estimator(estimator), slot_cost=cost, generator=generator
+        )
+        surrogate.backward()
+        return model.gate_head.bias.grad.clone(), terms.total  # type: ignore[union-attr]
+
+    (with_cost, total), (without, same) = slope(0.5), slope(0.0)
+    model.zero_grad()
+    open_slots = model.config.budget / model.groups * torch.sigmoid(model(x).base.gate_logits)
+    (0.5 * open_slots.sum(-1).mean()).backward()
+    torch.testing.assert_close(with_cost - without, model.gate_head.bias.grad)
+    assert torch.equal(total, same)
+
+
 def test_importance_samples_must_be_positive(x: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="at least 1, got 0"):
         nll_bound(tiny_model(), x, 0)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sdlgm.estimators import SDLGMClassifier, SDLGMCounter, SDLGMTransformer
     from sdlgm.evaluation import Evaluation, evaluate
     from sdlgm.models import SDLGM, from_pretrained, load_model, push_to_hub, save_model
+    from sdlgm.recipes import recipe
     from sdlgm.training import Run, fit, resume
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ _HOME = {
     "from_pretrained": "models",
     "load_model": "models",
     "push_to_hub": "models",
+    "recipe": "recipes",
     "resume": "training",
     "save_model": "models",
 }
@@ -62,6 +64,7 @@ __all__ = [
     "from_pretrained",
     "load_model",
     "push_to_hub",
+    "recipe",
     "resume",
     "save_model",
 ]

@@ -58,6 +58,8 @@ class ModelConfig:
     """Widths of the hidden layers of the sparsity net, which sets the gates."""
     shared_trunk: bool = False
     """Feed the sparsity net with the encoder's last hidden layer instead of the data."""
+    residual: bool = False
+    """Add the input of a hidden layer to its output where both are of one width."""
     activation: Activation = "gelu"
     """Activation after each hidden layer (the paper: relu)."""
     normalisation: Literal["layer", "none"] = "layer"
@@ -65,7 +67,7 @@ class ModelConfig:
     prior: Literal["learned", "fixed"] = "learned"
     """Learn the prior's gates and features, or keep their start (the paper: fixed)."""
     prior_gate: float = 0.5
-    """Start of the prior probability lambda0 that a gate is open."""
+    """Start of the probability that a gate is open, of the prior (lambda0) and of posteriors."""
     gate_temperature: float = 1.0
     """Start of the relaxed gates' temperature (used, and learned, by the paper's objective)."""
     feature_temperature: float = 1.0
@@ -119,6 +121,12 @@ class TrainingConfig:
     Default: annealed for slope_annealed_st, else learned."""
     temperature_decay: float = 1e-4
     """Rate r of the annealing."""
+    weight_decay: float = 0.0
+    """Share of the weights of all layers (not of biases, normalisations, the prior) that a step
+    takes away, times the rate: AdamW (Loshchilov and Hutter 2019)."""
+    slot_cost: float = 0.0
+    """Nats that training charges for each slot that is expected to be open, beside the objective.
+    It makes "closed" a gate's usual state; no number that is reported contains it."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """Course of the rate: constant, or falling to zero along a half cosine."""
     gradient_clip: float | None = None
@@ -179,6 +187,9 @@ class TrainingConfig:
             )
         if not 0 <= self.kl_warmup <= 1:  # type: ignore[operator]
             raise ConfigError(f"kl_warmup is a share from 0 to 1, got {self.kl_warmup}.")
+        for name in ("weight_decay", "slot_cost"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}.")
         if not 0 <= self.validation_fraction < 1:
             raise ConfigError(
                 f"validation_fraction is a share from 0 to below 1, got {self.validation_fraction}."

@@ -56,12 +56,15 @@ def training_objective(
     *,
     kl: KLForm = "exact",
     kl_weight: float = 1.0,
+    slot_cost: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, ObjectiveTerms]:
     r"""Return the surrogate to differentiate, a scalar, and the (detached) terms of the objective.
 
     The gradient of the surrogate is that of the mean over the batch of ``reconstruction +
-    kl_weight * KL``, the reconstruction's passed through the draw by ``estimator``.
+    kl_weight * KL + slot_cost * E[L]``, the reconstruction's passed through the draw by
+    ``estimator``; ``L`` is the number of open slots, and its cost (nats a slot) no part of the
+    terms.
 
     An estimator of the importance-weighted bound (``vimco``) is given ``reconstruction + kl_weight
     * (log q(z) - log p(z))`` instead, and no KL is added: the gradient is that of
@@ -77,11 +80,12 @@ def training_objective(
         If such an estimator is asked for the paper's form of the KL, which has no log-ratio.
     """
     posterior, prior, loss = model(x), model.prior(), _reconstruction(model, x)
+    charge = slot_cost * posterior.mean_total.mean() if slot_cost else 0.0
     if not multi_sample(estimator):
         rows, terms = elbo_surrogate(
             posterior, prior, loss, estimator, kl=kl, kl_weight=kl_weight, generator=generator
         )
-        return rows.mean(), terms
+        return rows.mean() + charge, terms
     if kl != "exact":
         raise ConfigError(
             f"An estimator of the importance-weighted bound needs kl='exact', got {kl!r}."
@@ -89,7 +93,7 @@ def training_objective(
     ratio = _weighted_log_ratio(loss, posterior, prior, kl_weight)
     estimate = estimator(posterior, ratio, generator=generator)
     terms = _terms(ratio.reconstruction, kl_terms(posterior, prior, kl), estimate.codes)
-    return estimate.surrogate.mean(), terms
+    return estimate.surrogate.mean() + charge, terms
 
 
 def elbo_surrogate(

@@ -44,6 +44,7 @@ def test_closed_forms_equal_enumeration(
     assert probs.sum().item() == pytest.approx(1, abs=1e-6)
     mean = (probs[:, None] * codes).sum(0)
     torch.testing.assert_close(q.mean, mean)
+    torch.testing.assert_close(q.mean_total, mean.sum())
     torch.testing.assert_close(q.variance, (probs[:, None] * codes**2).sum(0) - mean**2)
     torch.testing.assert_close(q.presence_probs, (probs[:, None] * (codes > 0)).sum(0))
     law = torch.stack([probs[codes.sum(-1) == n].sum() for n in range(total + 1)])

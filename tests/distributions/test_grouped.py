@@ -24,6 +24,7 @@ def test_closed_forms_equal_enumeration(
     torch.testing.assert_close(probs.sum(0), torch.ones(4, dtype=torch.float64))
     mean = (probs[..., None] * codes).sum(0)
     torch.testing.assert_close(q.mean, mean)
+    torch.testing.assert_close(q.mean_total, mean.sum(-1))
     torch.testing.assert_close(q.variance, (probs[..., None] * codes**2).sum(0) - mean**2)
     torch.testing.assert_close(q.presence_probs, (probs[..., None] * (codes > 0)).sum(0))
     totals = torch.arange(budget + 1).unsqueeze(-1)

@@ -32,6 +32,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "binomial": {"features": 3, "budget": 6, "groups": 3},
     "shared trunk": {"features": 6, "budget": 3, "groups": 3, "shared_trunk": True},
     "no hidden layers": {"features": 6, "budget": 3, "encoder_hidden": (), "sparsity_hidden": ()},
+    "residual": {"features": 6, "budget": 3, "encoder_hidden": (8, 8), "residual": True},
+    "residual from the data on": {
+        "features": 6,
+        "budget": 3,
+        "encoder_hidden": (5, 5),
+        "residual": True,
+    },
     "plain": {"features": 6, "budget": 3, "activation": "relu", "normalisation": "none"},
     "silu": {"features": 6, "budget": 3, "activation": "silu"},
     "gaussian": {"features": 6, "budget": 3, "likelihood": "gaussian", "activation": "tanh"},

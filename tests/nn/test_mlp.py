@@ -30,6 +30,21 @@ def test_shapes() -> None:
     assert empty(torch.ones(5)).shape == (5,)
 
 
+def test_residual_layers_add_their_input_where_widths_are_equal() -> None:
+    def build_both(residual: bool) -> torch.nn.Sequential:
+        generator = torch.Generator().manual_seed(0)
+        return mlp(
+            4, (6, 6), activation="relu", normalisation="layer", generator=generator,
+            residual=residual,
+        )  # fmt: skip
+
+    plain, residual = build_both(False), build_both(True)
+    x = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
+    first = plain[:3](x)
+    torch.testing.assert_close(residual(x), first + plain[3:](first))
+    assert len(residual) == 4
+
+
 def test_the_initial_law_is_torchs() -> None:
     ours = linear(400, 300, torch.Generator().manual_seed(0)).weight
     theirs = torch.nn.Linear(400, 300).weight

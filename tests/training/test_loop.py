@@ -38,6 +38,23 @@ def equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+def test_weight_decay_is_that_of_adamw_on_matrices(rows: Rows) -> None:
+    def moved(decay: float) -> dict[str, torch.Tensor]:
+        model = tiny_model()
+        before = {name: tensor.clone() for name, tensor in model.named_parameters()}
+        train(
+            model,
+            rows,
+            TrainingConfig(iterations=1, weight_decay=decay, learning_rate=0.01),
+        )
+        return {name: tensor - before[name] for name, tensor in model.named_parameters()}
+
+    start, plain, decayed = tiny_model().state_dict(), moved(0.0), moved(2.0)
+    for name, by in decayed.items():
+        share = 0.01 * 2.0 if by.ndim > 1 else 0.0
+        torch.testing.assert_close(by, plain[name] - share * start[name], atol=1e-6, rtol=1e-4)
+
+
 @pytest.mark.parametrize("objective", ["elbo", "paper"])
 def test_training_lowers_what_it_is_trained_on(objective: str, rows: Rows) -> None:
     model = tiny_model()

@@ -16,6 +16,7 @@ from sdlgm.cli.commands import COMMANDS
 from sdlgm.cli.parser import Parser, underscored
 from sdlgm.cli.show import say
 from sdlgm.errors import SDLGMError
+from sdlgm.recipes import recipe_given
 
 __all__ = ["main", "run"]
 
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = [underscored(token) for token in (sys.argv[1:] if arguments is None else arguments)]
     for name, (build, _, what) in COMMANDS.items():
         command = build() if name in given else Parser()
+        if name == "fit" and name in given:
+            command.set_defaults(recipe_given(given))
         commands.add_subcommand(name, command, help=what)
         command.prog = f"sdlgm {name}"
     options = parser.parse_args(given)

@@ -28,6 +28,7 @@ from sdlgm.cli.parser import Parser, add_split
 from sdlgm.cli.show import say, show_metrics
 from sdlgm.config import DataConfig, ModelConfig, TrainingConfig
 from sdlgm.errors import SDLGMError
+from sdlgm.recipes import RECIPES
 
 __all__ = ["COMMANDS"]
 
@@ -39,6 +40,7 @@ def _fit_parser() -> Parser:
         "held-out numbers.",
         epilog="""examples:
   sdlgm fit mnist-5k --out runs/digits
+  sdlgm fit mnist --recipe best --out runs/best
   sdlgm fit mnist --out runs/plain --groups 1 --activation relu --normalisation none
   sdlgm fit metrics.parquet --out runs/metrics --likelihood gaussian --features 64 --budget 8
   sdlgm fit --config runs/digits/config.yaml --seed 1 --out runs/again
@@ -47,6 +49,13 @@ Ctrl-C writes a checkpoint; sdlgm resume RUN goes on from it.""",
     )
     parser.add_argument(
         "--config", action="config", help="YAML file with any of the settings below."
+    )
+    parser.add_argument(
+        "--recipe",
+        choices=tuple(RECIPES),
+        default=None,
+        help="Settings to start from instead of the defaults; what else is said here wins. best: "
+        "the lowest discrete bound that we know how to train.",
     )
     parser.add_argument(
         "data",

@@ -149,6 +149,11 @@ class GatedMultinomial(Distribution):
         return self.total_count * self.slot_log_probs[..., :-1].exp()
 
     @property
+    def mean_total(self) -> Tensor:
+        r"""Expected number of open slots :math:`L_0 \lambda`, shape ``(*batch,)``."""
+        return self.total_count * self.open_prob
+
+    @property
     def variance(self) -> Tensor:
         r"""Variance of each count, :math:`L_0 \lambda\pi_k (1 - \lambda\pi_k)`."""
         probs = self.slot_log_probs[..., :-1].exp()

@@ -119,6 +119,11 @@ class Grouped(Distribution):
         return self.base.mean.flatten(-2)
 
     @property
+    def mean_total(self) -> Tensor:
+        """Expected number of open slots, shape ``(*batch,)``."""
+        return self._discrete.mean_total.sum(-1)
+
+    @property
     def variance(self) -> Tensor:
         """Variance of each count, shape ``(*batch, K)``."""
         return self.base.variance.flatten(-2)

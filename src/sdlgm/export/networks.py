@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sdlgm.errors import SDLGMError
 from sdlgm.export.graph import Graph, Value
-from sdlgm.nn import EnsembleLinear, EnsembleMLP
+from sdlgm.nn import EnsembleLinear, EnsembleMLP, Residual
 
 __all__ = ["add_ensemble", "add_ensemble_linear", "add_linear", "add_log_sigmoid", "add_sequential"]
 
@@ -40,10 +40,14 @@ def add_sequential(
     SDLGMError
         If a layer is of a kind that has no translation.
     """
+    if shift is not None and not isinstance(layers[0], nn.Linear):
+        x, shift = graph("Sub", x, graph.constant(shift, f"{name}.shift")), None
     for place, layer in enumerate(layers):
         where = f"{name}.{place}"
         if isinstance(layer, nn.Linear):
             x = add_linear(graph, x, layer, where, None if place else shift)
+        elif isinstance(layer, Residual):
+            x = graph("Add", x, add_sequential(graph, x, layer, where))
         elif isinstance(layer, nn.LayerNorm):
             x = _layer_norm(graph, x, layer.weight, layer.bias, layer.eps, where)
         else:

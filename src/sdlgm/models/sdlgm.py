@@ -71,8 +71,10 @@ class SDLGM(nn.Module):
                 activation=config.activation,
                 normalisation=config.normalisation,
                 generator=generator,
+                residual=config.residual,
             )
 
+        start = math.log(config.prior_gate) - math.log1p(-config.prior_gate)
         encoder_width = (self.n_inputs, *config.encoder_hidden)[-1]
         # A group of one feature has nothing to choose: its gate says all (Bernoulli latents).
         self.chooses = config.features > self.groups
@@ -86,6 +88,8 @@ class SDLGM(nn.Module):
         if config.gates == "learned":
             self.sparsity = hidden(trunk_width, config.sparsity_hidden)
             self.gate_head = linear(sparsity_width, self.groups, generator)
+            with torch.no_grad():
+                self.gate_head.bias.add_(start)
 
         self.likelihood = likelihood(config.likelihood, statistics)
         decoder_hidden = config.encoder_hidden[::-1]
@@ -96,7 +100,6 @@ class SDLGM(nn.Module):
             self.output_head.bias.copy_(self.likelihood.initial_bias(statistics))
 
         learned = config.prior == "learned"
-        start = math.log(config.prior_gate) - math.log1p(-config.prior_gate)
         start = start if config.gates == "learned" else math.inf
         self.prior_gate_logits = nn.Parameter(
             torch.full((self.groups,), start), requires_grad=learned and config.gates == "learned"

@@ -10,7 +10,7 @@ from sdlgm.nn.likelihoods import (
     check_data,
     likelihood,
 )
-from sdlgm.nn.mlp import linear, mlp
+from sdlgm.nn.mlp import Residual, linear, mlp
 from sdlgm.nn.sparsemax import sparsemax, sparsemax_loss
 from sdlgm.nn.statistics import DataStatistics, data_statistics
 
@@ -23,6 +23,7 @@ __all__ = [
     "Gaussian",
     "Likelihood",
     "Poisson",
+    "Residual",
     "check_data",
     "data_statistics",
     "drop",

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sdlgm.config import Activation
 
-__all__ = ["ACTIVATIONS", "linear", "mlp"]
+__all__ = ["ACTIVATIONS", "Residual", "linear", "mlp"]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
@@ -19,6 +19,14 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "silu": nn.SiLU,
     "tanh": nn.Tanh,
 }
+
+
+class Residual(nn.Sequential):
+    """Layers that add their input to what they make of it: ``x + layers(x)`` (He et al. 2016)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layers to ``x`` of shape ``(*, width)``; their outputs are as wide."""
+        return x + super().forward(x)
 
 
 def linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
@@ -37,16 +45,19 @@ def mlp(
     activation: Activation,
     normalisation: Literal["layer", "none"],
     generator: torch.Generator,
+    residual: bool = False,
 ) -> nn.Sequential:
     """Return hidden layers, each ``linear -> (normalisation) -> activation``.
 
-    Maps ``(*, inputs)`` to ``(*, hidden[-1])``; the identity if ``hidden`` is empty.
+    Maps ``(*, inputs)`` to ``(*, hidden[-1])``; the identity if ``hidden`` is empty. With
+    ``residual``, a layer as wide as its input adds that to its output (:class:`Residual`).
     """
     layers: list[nn.Module] = []
     for width in hidden:
-        layers.append(linear(inputs, width, generator))
+        layer: list[nn.Module] = [linear(inputs, width, generator)]
         if normalisation == "layer":
-            layers.append(nn.LayerNorm(width))
-        layers.append(ACTIVATIONS[activation]())
+            layer.append(nn.LayerNorm(width))
+        layer.append(ACTIVATIONS[activation]())
+        layers += [Residual(*layer)] if residual and width == inputs else layer
         inputs = width
     return nn.Sequential(*layers)

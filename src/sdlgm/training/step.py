@@ -75,6 +75,7 @@ class Objective(nn.Module):
             get_estimator(str(self.config.estimator), **self._options(step)),
             kl=self.config.kl or "exact",
             kl_weight=kl_weight(self.config, step),
+            slot_cost=self.config.slot_cost,
             generator=noise,
         )
         means = torch.stack([getattr(terms, term) for term in TERMS]).mean(-1)
@@ -136,10 +137,7 @@ class Trainer:
             self.fabric.launch()
         self.objective = Objective(model, config)
         self.objective.to(self.fabric.device)
-        fused = self.fabric.device.type in ("cpu", "cuda")
-        self.adam = torch.optim.Adam(
-            self.objective.parameters(), lr=config.learning_rate, fused=fused
-        )
+        self.adam = _adam(self.objective, config, fused=self.fabric.device.type in ("cpu", "cuda"))
         self._wrapped: nn.Module = self.objective
         self._optimizer: Any = self.adam
         if group or config.precision != "32-true":  # else the wrappers do nothing
@@ -165,6 +163,19 @@ class Trainer:
             )
         self._optimizer.step()
         return terms
+
+
+def _adam(objective: Objective, config: TrainingConfig, *, fused: bool) -> torch.optim.Adam:
+    """Return Adam, or AdamW that lets the matrices of the layers decay."""
+    if not config.weight_decay:
+        return torch.optim.Adam(objective.parameters(), lr=config.learning_rate, fused=fused)
+    matrices = [tensor for tensor in objective.parameters() if tensor.ndim > 1]
+    rest = [tensor for tensor in objective.parameters() if tensor.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": rest, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)
 
 
 def check_shared(config: TrainingConfig) -> None:
