@@ -50,6 +50,10 @@ class ModelConfig:
     that is one slot a group."""
     gates: Literal["learned", "open"] = "learned"
     """"open" fills every slot: with one slot a group a plain categorical latent."""
+    joint_gates: bool = False
+    """Let "closed" compete with a group's features in one softmax: a gate's logit is the sparsity
+    net's output plus the log of the mean of the features' exponentials. The posteriors are the
+    same family, but gates stay in use where they would get stuck open."""
     likelihood: LikelihoodName = "bernoulli"
     """Distribution of a sample given its code."""
     encoder_hidden: tuple[int, ...] = (512, 384, 256)

@@ -17,9 +17,9 @@ RECIPES: dict[str, dict[str, Any]] = {
         "encoder_hidden": (512, 512, 512),
         "residual": True,
         "shared_trunk": True,
+        "joint_gates": True,
         "prior_gate": 0.25,
         "weight_decay": 0.3,
-        "slot_cost": 0.1,
         "iterations": 100_000,
         "kl_warmup": 0.1,
     }

@@ -30,6 +30,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "open gates, one group": {"features": 6, "budget": 3, "groups": 1, "gates": "open"},
     "bits": {"features": 6, "budget": 6, "groups": 6},
     "binomial": {"features": 3, "budget": 6, "groups": 3},
+    "joint gates": {"features": 12, "budget": 6, "groups": 3, "joint_gates": True},
     "shared trunk": {"features": 6, "budget": 3, "groups": 3, "shared_trunk": True},
     "no hidden layers": {"features": 6, "budget": 3, "encoder_hidden": (), "sparsity_hidden": ()},
     "residual": {"features": 6, "budget": 3, "encoder_hidden": (8, 8), "residual": True},

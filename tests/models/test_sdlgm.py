@@ -31,6 +31,31 @@ def test_parts_return_distributions(
     assert model.decode(z).log_prob(x).shape == (2, 4)
 
 
+@pytest.mark.parametrize("groups", [1, 3])
+def test_joint_gates_make_closed_an_outcome_of_one_softmax(
+    groups: int, generator: torch.Generator
+) -> None:
+    settings = {"features": 12, "budget": 3, "groups": groups}
+    model, separate = tiny_model(joint_gates=True, **settings), tiny_model(**settings)
+    x = torch.rand(4, 5, generator=generator)
+    gates = separate(x).base.gate_logits - math.log(12 / groups)
+    logits = separate(x).base.feature_logits
+    softmax = torch.cat([logits, -gates.unsqueeze(-1)], -1).softmax(-1)
+    torch.testing.assert_close(model(x).base.slot_log_probs.exp(), softmax)
+    names = [name for name, _ in separate.named_parameters()]
+    assert [name for name, _ in model.named_parameters()] == names
+
+
+def test_the_gates_start_at_the_prior() -> None:
+    means = [
+        tiny_model(prior_gate=gate, budget=1, joint_gates=True)(torch.zeros(5)).mean_total.item()
+        for gate in (0.05, 0.5, 0.95)
+    ]
+    assert means[0] < 0.12
+    assert 0.2 < means[1] < 0.8
+    assert means[2] > 0.88
+
+
 def test_the_prior_starts_at_the_papers() -> None:
     prior = tiny_model(prior="fixed").prior()
     torch.testing.assert_close(prior.mean, torch.full((3,), 3 * 0.5 / 3))

@@ -24,6 +24,7 @@ __all__ = [
     "Say",
     "check_seeds",
     "choose",
+    "in_processes",
     "row",
     "say_on_stderr",
     "spread",
@@ -161,6 +162,33 @@ def check_seeds(number: int) -> int:
     if number < 1:
         raise SDLGMError(f"seeds must be a positive integer, got {number}.")
     return number
+
+
+def in_processes(
+    run: Callable[..., Any], plan: Sequence[tuple[Any, ...]], jobs: int
+) -> Iterable[Any]:
+    """Yield ``run(*cell)`` for each cell as it is done, ``jobs`` processes of one thread at a time.
+
+    Raises
+    ------
+    SDLGMError
+        If ``jobs`` is not positive.
+    """
+    if jobs < 1:
+        raise SDLGMError(f"jobs must be a positive integer, got {jobs}.")
+    if jobs == 1:
+        return (run(*cell) for cell in plan)
+    import joblib
+
+    pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
+    return pool(joblib.delayed(_alone)(run, cell) for cell in plan)
+
+
+def _alone(run: Callable[..., Any], cell: tuple[Any, ...]) -> Any:
+    import torch
+
+    torch.set_num_threads(1)
+    return run(*cell)
 
 
 def spread(values: Sequence[float], digits: int) -> str:

@@ -15,22 +15,21 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import joblib
 import torch
 
 from sdlgm.config import DataConfig, TrainingConfig
 from sdlgm.data import Dataset, Rows, load_data
-from sdlgm.errors import SDLGMError
 from sdlgm.evaluation import evaluate
 from sdlgm.experiments.results import (
     Cells,
     Found,
     Say,
     choose,
+    in_processes,
     say_on_stderr,
     write_markdown,
     write_results,
@@ -94,18 +93,16 @@ def reproduce(
     out = Path(out)
     (protocol,) = choose([protocol], PROTOCOLS, "protocol")
     (profile,) = choose([profile], ("full", "smoke"), "profile")
-    if jobs < 1:
-        raise SDLGMError(f"jobs must be a positive integer, got {jobs}.")
     size, known = PROFILES[protocol, profile], methods(protocol)
     chosen = choose(only, known, "method")
     plan = [(name, seed) for name in chosen for seed in seeds_of(known[name], size, seeds)]
     plan.sort(key=lambda cell: cell[1])
     if protocol == "jang":
         rates = [(name, rate) for name in chosen for rate in size.rates]
-        tried = _parallel(functools.partial(_rate_cell, out, profile), rates, jobs)
+        tried = in_processes(functools.partial(_rate_cell, out, profile), rates, jobs)
         for place, (name, rate, value) in enumerate(tried, 1):
             say(f"rates [{place}/{len(rates)}] {name}, {rate:g}: {value:.2f} nats on held-out rows")
-    done = _parallel(functools.partial(_cell, out, protocol, profile), plan, jobs)
+    done = in_processes(functools.partial(_cell, out, protocol, profile), plan, jobs)
     for place, (name, seed, numbers) in enumerate(done, 1):
         say(
             f"[{place}/{len(plan)}] {name}, seed {seed}: negative ELBO "
@@ -113,19 +110,6 @@ def reproduce(
             f"{numbers['relaxed_objective']:.2f} ({numbers['seconds'] / 60:.1f} min)"
         )
     return _write(out, protocol, profile, size)
-
-
-def _parallel(run: Callable[..., Any], plan: Sequence[tuple[Any, ...]], jobs: int) -> Iterable[Any]:
-    """Yield ``run(*cell)`` for each cell as it is done."""
-    if jobs == 1:
-        return (run(*cell) for cell in plan)
-    pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-    return pool(joblib.delayed(_alone)(run, cell) for cell in plan)
-
-
-def _alone(run: Callable[..., Any], cell: tuple[Any, ...]) -> Any:
-    torch.set_num_threads(1)
-    return run(*cell)
 
 
 # --- cells ------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -132,6 +133,12 @@ def _posterior(
         gates = add_linear(graph, read, model.gate_head, "gate_head", offset)
     if model.chooses:
         features = add_linear(graph, trunk, model.feature_head, "feature_head", trunk_shift)
+        if gates is not None and model.config.joint_gates:
+            width = model.config.features // model.groups
+            of_groups = graph.reshape(features, -1, model.groups, width)
+            total = graph("ReduceLogSumExp", of_groups, graph.integers(-1), keepdims=0)
+            offset = graph("Sub", total, graph.constant(np.float32(math.log(width))))
+            gates = graph("Add", gates, offset)
     return gates, features
 
 

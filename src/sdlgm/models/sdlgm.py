@@ -132,9 +132,14 @@ class SDLGM(nn.Module):
             gate_logits = self.gate_head(self.sparsity(trunk if self.config.shared_trunk else x))
         else:
             gate_logits = x.new_full((*x.shape[:-1], self.groups), math.inf)
-        if self.chooses:
-            return self._code(gate_logits, self.feature_head(trunk))
-        return self._code(gate_logits, x.new_zeros(*x.shape[:-1], self.config.features))
+        if not self.chooses:
+            return self._code(gate_logits, x.new_zeros(*x.shape[:-1], self.config.features))
+        feature_logits = self.feature_head(trunk)
+        if self.config.joint_gates:
+            of_groups = feature_logits.unflatten(-1, (self.groups, -1))
+            mean = of_groups.logsumexp(-1) - math.log(of_groups.shape[-1])
+            gate_logits = gate_logits + mean
+        return self._code(gate_logits, feature_logits)
 
     posterior = forward
 
