@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -156,9 +157,13 @@ def _trained(
 
 def _curve(result: Result) -> list[tuple[int, float, float]]:
     """Return (step, minutes, negative ELBO on the test rows) of each evaluation."""
-    times = {line["step"]: line["seconds"] for line in result.history if line["event"] == "train"}
+    lines = [line for line in result.history if line["event"] == "train"]
+    steps, seconds = (
+        [0, *(line["step"] for line in lines)],
+        [0, *(line["seconds"] for line in lines)],
+    )
     return [
-        (line["step"], times.get(line["step"], result.seconds) / 60, line["negative_elbo"])
+        (line["step"], float(np.interp(line["step"], steps, seconds)) / 60, line["negative_elbo"])
         for line in result.history
         if line["event"] == "validation"
     ]
