@@ -236,8 +236,9 @@ def gumbel(shape: Sequence[int], like: Tensor, generator: torch.Generator | None
         integers = integers.bitwise_and_(0x7FFF_FFFF_7FFF_FFFF).view(torch.int32)[:count]
     # Minus u, within what the dtype can tell from 0 and from -1.
     below_one = 1 - torch.finfo(dtype).eps / 2
-    noise = integers.view(*shape) * like.new_tensor(-below_one * 2.0**-bits, dtype=dtype)
+    about: Any = {"dtype": dtype, "device": like.device}  # full() copies nothing to the device
+    noise = integers.view(*shape) * torch.full((), -below_one * 2.0**-bits, **about)
     noise.sub_(2.0 ** -(bits + 1)).log1p_()
     # With E = -log(1 - u) < 40, -log(E) is log1p(1/E - 1) to rounding, at half of a log's time.
-    torch.sub(like.new_tensor(-1, dtype=dtype), noise.reciprocal_(), out=noise).log1p_()
+    torch.sub(torch.full((), -1.0, **about), noise.reciprocal_(), out=noise).log1p_()
     return noise.to(like.dtype)

@@ -49,7 +49,8 @@ def data_statistics(
     """Summarise rows ``x`` of shape ``(n, D)``, block by block in float64.
 
     ``block`` is the number of rows at a time, by default :func:`rows_at_once`, so that sparse rows
-    are never dense all together. ``weights``, of shape ``(n,)``, are how much each row counts; those of weight 0 are passed over.
+    are never dense all together. ``weights``, of shape ``(n,)``, are how much each row counts;
+    those of weight 0 are passed over.
     """
     number, width = x.shape
     block = rows_at_once(width) if block is None else block
