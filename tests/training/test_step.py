@@ -16,7 +16,8 @@ from sdlgm.training.step import Trainer
 WAITING = {
     # A number, or a size that depends on numbers, is read by the host.
     "_local_scalar_dense", "item", "is_nonzero", "equal", "allclose", "nonzero", "nonzero_static",
-    "argwhere", "masked_select", "bincount", "unique_consecutive", "unique_dim", "_unique", "_unique2",
+    "argwhere", "masked_select", "bincount", "unique_consecutive", "unique_dim", "_unique",
+    "_unique2",
     # A tensor is made of Python's numbers, and then copied to the device.
     "lift_fresh",
 }  # fmt: skip
