@@ -22,14 +22,21 @@ def leaves(generator: torch.Generator, dtype: torch.dtype = torch.float64) -> li
     return [t.requires_grad_() for t in (gates, logits, *heat)]
 
 
-def draw(of: list[Tensor], seed: int = 3) -> Tensor:
+def draw(of: list[Tensor], what: str = "rsample") -> Tensor:
+    """A code, or the logs of absence."""
     q = RelaxedGatedMultinomial(3, *of, validate_args=False)
-    return q.rsample(generator=torch.Generator().manual_seed(seed))
+    drawn: Tensor = getattr(q, what)(generator=torch.Generator().manual_seed(3))
+    return drawn
 
 
+both = pytest.mark.parametrize("what", ["rsample", "rsample_absence"])
+
+
+@both
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("at_once", "kept"), CAPS)
 def test_caps_change_no_number(
+    what: str,
     at_once: int,
     kept: int,
     dtype: torch.dtype,
@@ -38,11 +45,11 @@ def test_caps_change_no_number(
 ) -> None:
     of = leaves(generator, dtype)
     pull = torch.randn(7, 5, generator=generator, dtype=dtype)
-    whole = draw(of)
+    whole = draw(of, what)
     expected = torch.autograd.grad(whole, of, pull)
     monkeypatch.setattr(_slots, "AT_ONCE", at_once)
     monkeypatch.setattr(_slots, "KEPT", kept)
-    code = draw(of)
+    code = draw(of, what)
     torch.testing.assert_close(code, whole)
     found = torch.autograd.grad(code, of, pull, retain_graph=True)
     for got, wanted in zip(found, expected, strict=True):
@@ -51,14 +58,38 @@ def test_caps_change_no_number(
         assert torch.equal(got, again)  # a second way back is the first
 
 
+@both
 @pytest.mark.parametrize(("at_once", "kept"), CAPS)
 def test_gradients_are_those_of_the_draw(
-    at_once: int, kept: int, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+    what: str, at_once: int, kept: int, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_slots, "AT_ONCE", at_once)
     monkeypatch.setattr(_slots, "KEPT", kept)
     of = [leaf[:2].detach().requires_grad_() for leaf in leaves(generator)]
-    assert torch.autograd.gradcheck(lambda *given: draw(list(given)), of)
+    assert torch.autograd.gradcheck(lambda *given: draw(list(given), what), of)
+
+
+def absence_plainly(q: RelaxedGatedMultinomial, noise: torch.Generator) -> Tensor:
+    """The formula as it stands, with autograd's own gradients."""
+    gates, slots = q.rsample_slots(generator=noise)
+    present = (gates.unsqueeze(-1) * slots).clamp(max=1 - torch.finfo(slots.dtype).eps)
+    return torch.log1p(-present).sum(-2)
+
+
+@pytest.mark.parametrize("cold", [1.0, 1e-3])
+def test_absence_is_that_of_its_slots(cold: float, generator: torch.Generator) -> None:
+    """Where draws are hard, factors are cut off at epsilon, and their gradients with them."""
+    of = [leaf.detach().mul(scale).requires_grad_() for leaf, scale in
+          zip(leaves(generator), (1, 1, cold, cold), strict=True)]  # fmt: skip
+    pull = torch.randn(7, 5, generator=generator, dtype=torch.float64)
+    q = RelaxedGatedMultinomial(3, *of)
+    expected = absence_plainly(q, torch.Generator().manual_seed(3))
+    found = draw(of, "rsample_absence")
+    torch.testing.assert_close(found, expected)
+    for got, wanted in zip(
+        torch.autograd.grad(found, of, pull), torch.autograd.grad(expected, of, pull), strict=True
+    ):
+        torch.testing.assert_close(got, wanted)
 
 
 def test_a_draw_moves_the_generator_alike(
@@ -91,7 +122,7 @@ def test_without_a_generator_the_global_one_is_the_source(
     assert all(grad.isfinite().all() for grad in grads)
 
 
-def saved(of: list[Tensor], count: int) -> int:
+def saved(of: list[Tensor], count: int, what: str) -> int:
     """Bytes that a draw keeps for the way back."""
     kept: dict[int, int] = {}
 
@@ -102,13 +133,14 @@ def saved(of: list[Tensor], count: int) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         q = RelaxedGatedMultinomial(count, *of, validate_args=False)
-        q.rsample(generator=torch.Generator().manual_seed(0))
+        getattr(q, what)(generator=torch.Generator().manual_seed(0))
     return sum(kept.values())
 
 
+@both
 @pytest.mark.parametrize("keep", [False, True])
 def test_what_is_kept_for_the_way_back(
-    keep: bool, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+    what: str, keep: bool, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One array of L0 x K numbers a row, or none: a few of K and of L0."""
     rows, slots, features = 10, 60, 80
@@ -117,7 +149,7 @@ def test_what_is_kept_for_the_way_back(
     of = [t.requires_grad_() for t in (gates, logits, torch.tensor(1.0), torch.tensor(1.0))]
     small = 4 * rows * 5 * (slots + features)
     large = 4 * rows * slots * features
-    assert (large if keep else 0) <= saved(of, slots) <= small + (large if keep else 0)
+    assert (large if keep else 0) <= saved(of, slots, what) <= small + (large if keep else 0)
 
 
 def test_nothing_is_kept_where_no_gradient_is_wanted(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from sdlgm.distributions._gumbel import MinusGumbel
 
-__all__ = ["mix_slots"]
+__all__ = ["mix_slots", "slots_absence"]
 
 AT_ONCE = 400_000
 """Numbers of slots that are drawn and mixed at a time: two arrays of them are 3 MB in float32."""
@@ -50,6 +51,18 @@ def mix_slots(
     return code
 
 
+def slots_absence(
+    gates: Tensor, logits: Tensor, temperature: Tensor, generator: torch.Generator | None
+) -> Tensor:
+    r"""Draw relaxed slots and multiply the chances :math:`1 - \omega_\ell s_{\ell,k}` up, as logs.
+
+    Parameters and result as of :func:`mix_slots`. Each chance is at least the type's epsilon.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        absent: Tensor = _AbsentSlots.apply(gates, logits, temperature, generator)
+    return absent
+
+
 class _MixedSlots(torch.autograd.Function):
     r"""Eqs. 10 and 12 in one: softmax each slot and add the slots up, weighted by their gates.
 
@@ -77,18 +90,10 @@ class _MixedSlots(torch.autograd.Function):
         temperature: Tensor,
         generator: torch.Generator | None,
     ) -> Tensor:
-        rate = 1 / temperature
-        location = (logits * rate).unsqueeze(-2)
-        shape = (*gates.shape, logits.shape[-1])
-        wanted = any(ctx.needs_input_grad)
-        keep = wanted and gates.numel() * logits.shape[-1] <= KEPT
-        slots = logits.new_empty(shape) if keep else None
-        if wanted and not keep:
-            generator = _own(generator, logits.device)
-            ctx.state = generator.get_state()
+        draws = _Draws(gates, logits, temperature, generator, keep=any(ctx.needs_input_grad))
         code = torch.zeros_like(logits)
         slope = torch.zeros_like(logits) if ctx.needs_input_grad[2] else None
-        for rows, place, scaled, chosen in _draw(shape, location, rate, generator, slots):
+        for rows, place, scaled, chosen in draws.parts():
             weights = gates[rows, None, place]
             if slope is None:
                 code[rows] += torch.bmm(weights, chosen).squeeze(-2)
@@ -99,65 +104,153 @@ class _MixedSlots(torch.autograd.Function):
             code[rows] += mixed[:, 0]
             slope[rows] += mixed[:, 1].sub_(torch.bmm(weights, weighted).squeeze(-2))
         if slope is not None:
-            slope *= rate
-        ctx.save_for_backward(gates, slots, code, slope, location, rate)
+            slope *= draws.rate
+        ctx.save_for_backward(*draws.save(ctx), gates, code, slope)
         return code
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        gates, slots, code, slope, location, rate = ctx.saved_tensors
+        draws, (gates, code, slope) = _Draws.restore(ctx)
         (grad,) = grads
         pulled, features = torch.empty_like(gates), grad * code
-        shape = (*gates.shape, code.shape[-1])
-        if slots is None:
-            generator = torch.Generator(code.device)
-            generator.set_state(ctx.state)
-            parts = _draw(shape, location, rate, generator, None)
-        else:
-            parts = (_Part(*place, slots[place], slots[place]) for place in _places(shape))
-        for rows, place, _, chosen in parts:
+        for rows, place, chosen in draws.again():
             # Rows times the transposed slots: a good deal faster than slots times columns.
             pull = torch.bmm(grad[rows].unsqueeze(-2), chosen.mT)
             pulled[rows, place] = pull.squeeze(-2)
             weights = pull.mul_(gates[rows, None, place])
             features[rows] -= torch.bmm(weights, chosen).squeeze(-2)
         heat = None if slope is None else (grad * slope).sum(-1, keepdim=True)
-        return pulled, features.mul_(rate), heat, None
+        return pulled, features.mul_(draws.rate), heat, None
 
 
-class _Part(NamedTuple):
-    """Some slots of some rows."""
+class _AbsentSlots(torch.autograd.Function):
+    r"""Logs of absence and their gradients, from the slots alone.
 
-    rows: slice
-    place: slice
-    """Which of the slots of these rows."""
-    scaled: Tensor
-    """Their ``u``, shape ``(rows, slots, K)``, in a buffer."""
-    chosen: Tensor
-    """The softmax of that."""
+    With :math:`d_{\ell,k} = -g_k / (1 - \omega_\ell s_{\ell,k})`, 0 where that was cut off,
+
+    .. math::
+
+        \partial\omega_\ell &= d_\ell^\top s_\ell \\
+        \partial u_\ell &= \omega_\ell\, s_\ell \odot (d_\ell - d_\ell^\top s_\ell) \\
+        \partial\log\pi &= \tfrac1\tau \textstyle\sum_\ell \partial u_\ell, \qquad
+        \partial\tau = -\tfrac1\tau \sum_\ell \partial u_\ell^\top \log s_\ell
+
+    the last because :math:`u_\ell` and :math:`\log s_\ell` differ by a constant a slot, and
+    :math:`\partial u_\ell` adds up to 0.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        gates: Tensor,
+        logits: Tensor,
+        temperature: Tensor,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        draws = _Draws(gates, logits, temperature, generator, keep=any(ctx.needs_input_grad))
+        absent = torch.zeros_like(logits)
+        for rows, place, scaled, chosen in draws.parts():
+            present = torch.mul(gates[rows, place, None], chosen, out=scaled)
+            present.clamp_(max=1 - torch.finfo(present.dtype).eps)
+            absent[rows] += present.neg_().log1p_().sum(-2)
+        ctx.save_for_backward(*draws.save(ctx), gates)
+        return absent
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        draws, (gates,) = _Draws.restore(ctx)
+        (grad,) = grads
+        pulled, features = torch.empty_like(gates), torch.zeros_like(grad)
+        heat = torch.zeros_like(draws.rate) if ctx.needs_input_grad[2] else None
+        most = 1 - torch.finfo(grad.dtype).eps
+        for rows, place, chosen in draws.again():
+            weights = gates[rows, place, None]
+            left = weights * chosen
+            cut = left > most
+            # d, then the gradient of u, each in the place of the last.
+            slope = torch.div(grad[rows, None], left.sub_(1), out=left).masked_fill_(cut, 0.0)
+            pull = torch.linalg.vecdot(slope, chosen).unsqueeze(-1)
+            pulled[rows, place] = pull.squeeze(-1)
+            slope.sub_(pull).mul_(chosen).mul_(weights)
+            features[rows] += slope.sum(-2)
+            if heat is not None:  # what is 0 has no slope
+                logs = chosen.clamp_min(torch.finfo(chosen.dtype).tiny).log_()
+                heat[rows] -= (slope.mul_(logs)).sum((-2, -1)).unsqueeze(-1)
+        features *= draws.rate
+        return pulled, features, None if heat is None else heat.mul_(draws.rate), None
 
 
-def _draw(
-    shape: tuple[int, ...],
-    location: Tensor,
-    rate: Tensor,
-    generator: torch.Generator | None,
-    slots: Tensor | None,
-) -> Iterator[_Part]:
-    """Draw slots part by part, into ``slots`` if there is such a tensor."""
-    noise = MinusGumbel(location, generator)
-    buffer: Tensor | None = None
-    for rows, place in _places(shape):
-        size = (rows.stop - rows.start, place.stop - place.start, shape[2])
-        minus = noise.draw(size)
-        scaled = torch.addcmul(location[rows], minus, rate[rows, :, None], value=-1, out=minus)
-        if slots is not None:
-            out = slots[rows, place]
-        else:  # the first part is the largest
-            buffer = torch.empty_like(scaled) if buffer is None else buffer
-            out = buffer.flatten()[: scaled.numel()].view(size)
-        yield _Part(rows, place, scaled, torch.softmax(scaled, dim=-1, out=out))
+class _Draws:
+    """The slots of some rows: drawn part by part, and had again on the way back."""
+
+    def __init__(
+        self,
+        gates: Tensor,
+        logits: Tensor,
+        temperature: Tensor,
+        generator: torch.Generator | None,
+        *,
+        keep: bool,
+    ) -> None:
+        self.rate = 1 / temperature
+        self.location = (logits * self.rate).unsqueeze(-2)
+        self.shape = (*gates.shape, logits.shape[-1])
+        self.slots: Tensor | None = None
+        self.state: Tensor | None = None
+        if keep and math.prod(self.shape) <= KEPT:
+            self.slots = logits.new_empty(self.shape)
+        elif keep:
+            generator = _own(generator, logits.device)
+            self.state = generator.get_state()
+        self.generator = generator
+
+    def save(self, ctx: Any) -> tuple[Tensor | None, ...]:
+        """Leave what is no part of the graph with a context; return the tensors to be saved."""
+        ctx.shape, ctx.state = self.shape, self.state
+        return self.rate, self.location, self.slots
+
+    @classmethod
+    def restore(cls, ctx: Any) -> tuple[_Draws, tuple[Tensor, ...]]:
+        """Return the draws of a context, and what else it saved."""
+        draws = cls.__new__(cls)
+        draws.rate, draws.location, draws.slots, *others = ctx.saved_tensors
+        draws.shape, draws.state = ctx.shape, ctx.state
+        return draws, tuple(others)
+
+    def parts(self) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
+        """Draw: rows, which of their slots, ``u`` of these in a buffer, and its softmax."""
+        yield from self._draw(self.generator, self.slots)
+
+    def again(self) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Hand out rows, slots and the softmax that were drawn: kept, or drawn once more."""
+        if self.slots is not None:
+            for rows, place in _places(self.shape):
+                yield rows, place, self.slots[rows, place]
+            return
+        generator = torch.Generator(self.location.device)
+        generator.set_state(self.state)  # type: ignore[arg-type]
+        for rows, place, _, chosen in self._draw(generator, None):
+            yield rows, place, chosen
+
+    def _draw(
+        self, generator: torch.Generator | None, slots: Tensor | None
+    ) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
+        noise = MinusGumbel(self.location, generator)
+        buffer = self.location[:0]
+        for rows, place in _places(self.shape):
+            size = (rows.stop - rows.start, place.stop - place.start, self.shape[2])
+            minus = noise.draw(size)
+            rate = self.rate[rows, :, None]
+            scaled = torch.addcmul(self.location[rows], minus, rate, value=-1, out=minus)
+            if slots is None:
+                if buffer.numel() < scaled.numel():
+                    buffer = torch.empty_like(scaled)
+                out = buffer.view(-1)[: scaled.numel()].view(size)
+            else:
+                out = slots[rows, place]
+            yield rows, place, scaled, torch.softmax(scaled, dim=-1, out=out)
 
 
 def _places(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:

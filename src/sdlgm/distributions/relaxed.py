@@ -10,7 +10,7 @@ from torch.distributions import Distribution, constraints
 from torch.distributions.utils import broadcast_all
 
 from sdlgm.distributions._gumbel import gumbel
-from sdlgm.distributions._slots import mix_slots
+from sdlgm.distributions._slots import mix_slots, slots_absence
 from sdlgm.distributions._support import broadcast_logits
 
 __all__ = ["RelaxedGatedMultinomial"]
@@ -93,16 +93,8 @@ class RelaxedGatedMultinomial(Distribution):
 
         First derivatives only.
         """
-        shape = self._extended_shape(sample_shape)
-        batch, slots = shape[:-1], (*shape[:-1], self.total_count)
-        gates = self._gates(Size(slots), generator)
-        rows = mix_slots(
-            gates.reshape(-1, self.total_count),
-            self.feature_logits.expand(shape).reshape(-1, shape[-1]),
-            self.feature_temperature.expand(batch).reshape(-1, 1),
-            generator,
-        )
-        return rows.view(shape)
+        rows = mix_slots(*self._rows(sample_shape, generator), generator)
+        return rows.view(self._extended_shape(sample_shape))
 
     def rsample_slots(
         self, sample_shape: Any = (), generator: torch.Generator | None = None
@@ -128,11 +120,23 @@ class RelaxedGatedMultinomial(Distribution):
         .. math:: \textstyle\sum_{\ell=1}^{L_0} \log(1 - \omega_\ell z_{\ell,k})
 
         For hard gates and slots this is 0 for an absent feature and minus infinity for one that is
-        present; here each factor is at least the floating type's epsilon.
+        present; here each factor is at least the floating type's epsilon. First derivatives only.
         """
-        gates, slots = self.rsample_slots(sample_shape, generator)
-        present = (gates.unsqueeze(-1) * slots).clamp(max=1 - torch.finfo(slots.dtype).eps)
-        return torch.log1p(-present).sum(-2)
+        rows = slots_absence(*self._rows(sample_shape, generator), generator)
+        return rows.view(self._extended_shape(sample_shape))
+
+    def _rows(
+        self, sample_shape: Any, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw gates; return them, features and temperatures of all codes, one a row."""
+        shape = self._extended_shape(sample_shape)
+        batch = shape[:-1]
+        gates = self._gates(Size((*batch, self.total_count)), generator)
+        return (
+            gates.reshape(-1, self.total_count),
+            self.feature_logits.expand(shape).reshape(-1, shape[-1]),
+            self.feature_temperature.expand(batch).reshape(-1, 1),
+        )
 
     def _gates(self, shape: Size, generator: torch.Generator | None) -> Tensor:
         """Draw relaxed gates (eq. 8)."""
