@@ -68,10 +68,12 @@ def test_compiled(tmp_path: Path) -> None:
     assert found["kinds"]["default"]["first_four_steps_seconds"] > 0
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_relaxed_draws(tmp_path: Path) -> None:
     found = bench(tmp_path / "relaxed.json", "relaxed_draws")
-    assert len(found["draws"]) == 2
+    assert len(found["draws"]) == 1
     for ways in found["draws"].values():
         assert set(ways) == {"kept", "drawn again", "plain"}
         assert ways["plain"]["cpu_ratio_to_plain"]["median"] == 1
-        assert all(way["peak_megabytes"] >= 0 for way in ways.values())
+        # 3.2 MB of slots, and plainly several arrays of that size.
+        assert 0 < ways["kept"]["peak_megabytes"] < ways["plain"]["peak_megabytes"]
