@@ -109,6 +109,7 @@ def _grown(way: str, draw: str, features: int, budget: int) -> float:
 
 
 def _high_water() -> float:
-    """Largest memory so far, megabytes. (The one of getrusage is at least that of the parent.)"""
+    """Return the largest memory so far, in megabytes."""
+    # The one of getrusage() is at least that of the parent.
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
