@@ -102,6 +102,6 @@ def _step(kind: str, size: Size, x: Tensor, *, compiled: bool = False) -> Callab
     # The weight of the KL is compiled in: without a warm-up it stays what it is.
     trainer = Trainer(model, TrainingConfig(kl_warmup=0.0, **settings))
     if compiled:
-        trainer._wrapped = torch.compile(trainer.objective, backend=size.backend)
+        trainer._wrapped = torch.compile(trainer.objective, backend=size.backend)  # type: ignore[assignment]
     numbers = itertools.count()
     return lambda: trainer.step(x, next(numbers))
