@@ -60,3 +60,20 @@ def test_encode(tmp_path: Path) -> None:
     again = bench(tmp_path / "again.json", "encode", "--model", str(model))
     assert again["training_seconds"]["sdlgm"] is None
     assert again["errors"]["sdlgm"] == errors["sdlgm"]
+
+
+def test_compiled(tmp_path: Path) -> None:
+    found = bench(tmp_path / "compiled.json", "compiled")
+    assert found["ratio_default"]["median"] > 0
+    assert found["kinds"]["default"]["first_four_steps_seconds"] > 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_relaxed_draws(tmp_path: Path) -> None:
+    found = bench(tmp_path / "relaxed.json", "relaxed_draws")
+    assert len(found["draws"]) == 1
+    for ways in found["draws"].values():
+        assert set(ways) == {"kept", "drawn again", "plain"}
+        assert ways["plain"]["cpu_ratio_to_plain"]["median"] == 1
+        # 3.2 MB of slots, and plainly several arrays of that size.
+        assert 0 < ways["kept"]["peak_megabytes"] < ways["plain"]["peak_megabytes"]

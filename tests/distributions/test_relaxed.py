@@ -10,7 +10,7 @@ from torch import Tensor
 
 from helpers import random_code
 from sdlgm.distributions import GatedMultinomial, RelaxedGatedMultinomial
-from sdlgm.distributions.relaxed import gumbel
+from sdlgm.distributions._gumbel import gumbel
 
 
 def plainly(

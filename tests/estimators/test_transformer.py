@@ -18,6 +18,8 @@ from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from sdlgm.data import Rows
 from sdlgm.errors import ConfigError, DataError, TrainingError
@@ -134,6 +136,43 @@ def test_sparse_equals_dense(likelihood: str) -> None:
     elif likelihood != "gaussian":
         assert (drawn >= 0).all()
         assert (drawn % 1 == 0).all()
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers the number of elements of the largest tensor that an operation returned."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self.largest = max(self.largest, tensor.numel())
+        return result
+
+
+def test_sparse_rows_are_never_dense_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit, codes and scores of 20,000 x 2,000 numbers see at most 1,000 or so rows at once."""
+    rows, columns = 20_000, 2_000
+    X = sp.random_array((rows, columns), density=1e-3, format="csr", dtype=np.float32, rng=0)
+    made: list[int] = []
+    dense = type(X).toarray
+
+    def toarray(self: Any, *args: Any, **kwargs: Any) -> np.ndarray:
+        made.append(self.shape[0] * self.shape[1])
+        return dense(self, *args, **kwargs)
+
+    for kind in (sp.csr_array, sp.csc_array, sp.coo_array):
+        monkeypatch.setattr(kind, "toarray", toarray)  # todense() calls it, too
+    model = make(iterations=3)
+    with LargestTensor() as seen:
+        model.fit(X)
+        codes = model.transform(X)
+        model.score(X[:3_000])
+    assert codes.shape == (rows, 12)
+    assert len(made) > 40
+    assert max(made) <= 2**21
+    assert 1000 * columns <= seen.largest <= 2**21
 
 
 def test_samples_follow_the_data(fitted: SDLGMTransformer, table: np.ndarray) -> None:

@@ -98,3 +98,22 @@ def test_temperatures_are_parameters() -> None:
     assert model.gate_temperature.item() == pytest.approx(2)
     assert model.feature_temperature.item() == pytest.approx(0.5)
     assert math.isclose(model.log_gate_temperature.item(), math.log(2), rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "poisson", "categorical"])
+def test_samples_are_decoded_codes_of_the_prior(
+    likelihood: str, generator: torch.Generator
+) -> None:
+    model = tiny_model(likelihood=likelihood, groups=3)
+    codes, x = model.sample(4_000, generator)
+    assert (codes.shape, x.shape) == ((4_000, 3), (4_000, 5))
+    assert model.prior().support.check(codes).all()
+    assert model.likelihood.check(x) is None
+    error = (codes.mean(0) - model.prior().mean) / (model.prior().variance / 4_000).sqrt()
+    assert error.abs().max() < 5
+    expected = model.decode(codes).mean  # each sample's own
+    assert ((x - expected).mean(0) / (x.var(0) / 4_000).sqrt()).abs().max() < 5
+    again = model.sample(4_000, torch.Generator().manual_seed(9))
+    assert all(map(torch.equal, again, model.sample(4_000, torch.Generator().manual_seed(9))))
+    assert not torch.equal(again[0], codes)
+    assert not x.requires_grad

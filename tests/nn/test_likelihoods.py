@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sdlgm.errors import ConfigError, DataError
-from sdlgm.nn import check_data, data_statistics, likelihood
+from sdlgm.nn import check_data, data_statistics, likelihood, rows_at_once
 
 DATA = {
     "bernoulli": torch.tensor([[0.0, 1, 1], [0, 1, 0], [1, 1, 0], [0, 1, 0]]),
@@ -58,6 +58,45 @@ def test_statistics_are_those_of_numpy_and_constants_have_scale_one() -> None:
     assert statistics.mean.tolist() == [2, 5]
     assert statistics.scale.tolist() == [1, 1]
     assert data_statistics(torch.tensor([[0], [200]], dtype=torch.uint8)).levels == 201
+
+
+def test_weighted_statistics_are_those_of_repeated_rows(generator: torch.Generator) -> None:
+    x = torch.randn(9, 3, generator=generator)
+    x[4] = 99  # of weight 0: never seen
+    weights = torch.tensor([1, 2, 0, 3, 0, 1, 1, 5, 2])
+    found = data_statistics(x, block=4, weights=weights)
+    expected = x.double().repeat_interleave(weights, 0)
+    torch.testing.assert_close(found.mean, expected.mean(0).float())
+    torch.testing.assert_close(found.scale, expected.std(0, correction=0).float())
+    assert found.levels == int(expected.max().clamp_min(1)) + 1
+    halved = data_statistics(x, weights=weights / 2)
+    torch.testing.assert_close(halved, found)
+
+
+def test_wide_rows_are_summarised_a_few_at_a_time() -> None:
+    assert rows_at_once(10**9) == 1
+    assert rows_at_once(5_000) * 5_000 <= 2**21 < (rows_at_once(5_000) + 1) * 5_000
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_draws_follow_the_distribution(name: str, generator: torch.Generator) -> None:
+    statistics = data_statistics(DATA[name])
+    part = likelihood(name, statistics)
+    raw = torch.randn(2, part.n_outputs, generator=generator)
+    p = part(raw)
+    many = raw.expand(8_000, -1, -1)
+    drawn = part.sample(many.reshape(16_000, -1), generator).view(8_000, 2, 3)
+    assert part.check(drawn) is None
+    error = (drawn.mean(0) - p.mean) / (drawn.var(0) / 8_000 + 1e-12).sqrt()
+    assert error.abs().max() < 5
+    if name != "categorical":  # whose levels have no variance in torch
+        torch.testing.assert_close(drawn.var(0), p.variance, rtol=0.15, atol=0.01)
+    first, again = (part.sample(raw, torch.Generator().manual_seed(1)) for _ in "ab")
+    assert first.shape == (2, 3)
+    assert torch.equal(first, again)
+    # Over many rows two seeds do not agree.
+    one, two = (part.sample(many[:, 0], torch.Generator().manual_seed(s)) for s in (1, 2))
+    assert not torch.equal(one, two)
 
 
 @pytest.mark.parametrize("name", ["poisson", "categorical", "gaussian"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sdlgm.training.order import Order
+from sdlgm.training.order import Order, WeightedOrder
 
 
 def test_an_epoch_visits_rows_once() -> None:
@@ -25,3 +25,44 @@ def test_no_history_is_needed() -> None:
 
 def test_fewer_rows_than_a_batch() -> None:
     assert sorted(Order(3, 100, seed=0).batch(5).tolist()) == [0, 1, 2]
+
+
+def weighted(weights: list[float], batch_size: int, seed: int = 0) -> WeightedOrder:
+    return WeightedOrder(
+        torch.tensor(weights, dtype=torch.float64),
+        torch.arange(len(weights)).double(),
+        batch_size,
+        seed,
+    )
+
+
+def test_rows_come_as_often_as_their_weights_say() -> None:
+    weights = [0.0, 0.5, 3.0, 1.0, 0.0, 5.5]
+    order = weighted(weights, 40)
+    visits = torch.stack([order.batch(step).bincount(minlength=6) for step in range(500)])
+    expected = 40 * torch.tensor(weights) / 10
+    assert ((visits - expected).abs() < 2).all()
+    assert (visits[:, torch.tensor(weights) == 0] == 0).all()
+    # Copies above the whole part are there by chance: 0.5 = standard deviation at most.
+    assert ((visits.double().mean(0) - expected).abs() < 5 * 0.5 / 500**0.5 + 1e-9).all()
+
+
+def test_a_weight_of_two_is_two_rows_wherever_they_stand() -> None:
+    once = weighted([1, 2, 1], 7)
+    keys = torch.tensor([1.0, 2.0, 0.0, 1.0])  # the second row twice, and all in another place
+    twice = WeightedOrder(torch.full((4,), 5.0, dtype=torch.float64), keys, 7, 0)
+    row = torch.tensor([1, 2, 0, 1])
+    for step in range(20):
+        assert torch.equal(once.batch(step), row[twice.batch(step)])
+
+
+def test_weighted_batches_are_a_function_of_the_step() -> None:
+    whole = weighted([1.0] * 50, 8, seed=1)
+    for step in range(10):
+        whole.batch(step)
+    assert torch.equal(whole.batch(11), weighted([1.0] * 50, 8, seed=1).batch(11))
+    assert not torch.equal(whole.batch(11), weighted([1.0] * 50, 8, seed=2).batch(11))
+
+
+def test_a_batch_may_be_larger_than_the_rows() -> None:
+    assert weighted([1.0, 1.0], 6).batch(0).bincount().tolist() == [3, 3]

@@ -102,7 +102,8 @@ class _SlotsKL(torch.autograd.Function):
         open_ratio = _log_ratio(opened, q.open_log_prob, p.open_log_prob)
         closed_ratio = _log_ratio(closed, q.closed_log_prob, p.closed_log_prob)
         gates = torch.addcmul(opened * open_ratio, closed, closed_ratio)
-        weighted = _log_ratio(probs, q.feature_log_probs, p.feature_log_probs).mul_(probs)
+        # Not in place: torch.compile cannot trace a result that is saved and was made so.
+        weighted = probs * _log_ratio(probs, q.feature_log_probs, p.feature_log_probs)
         divergence = weighted.sum(-1)
         features = opened * divergence if exact else divergence
         if groups:

@@ -209,8 +209,8 @@ class GatedMultinomial(Distribution):
         value = value.to(self.slot_log_probs.dtype)
         closed = self.total_count - value.sum(-1, keepdim=True)
         counts = torch.cat([value, closed], dim=-1)
-        orderings = math.lgamma(self.total_count + 1) - torch.lgamma(counts + 1).sum(-1)
-        return orderings + weighted(counts, self.slot_log_probs).sum(-1)
+        chosen = weighted(counts, self.slot_log_probs).sum(-1, dtype=torch.float64)
+        return (log_orderings(self.total_count, counts) + chosen).to(self.slot_log_probs.dtype)
 
     def total_log_prob(self, total: Tensor) -> Tensor:
         r"""Log-probability (nats) of the number of open slots :math:`L = \sum_k z_k`.
@@ -224,11 +224,11 @@ class GatedMultinomial(Distribution):
             ``torch.arange(total_count + 1).unsqueeze(-1)`` gives the whole law of a batch.
         """
         check_total(total, self.total_count, self._validate_args)
-        total = total.to(self.gate_logits.dtype)
+        total = total.double()
         rest = self.total_count - total
-        choose = math.lgamma(self.total_count + 1) - torch.lgamma(total + 1)
-        choose = choose - torch.lgamma(rest + 1)
-        return choose + weighted(total, self.open_log_prob) + weighted(rest, self.closed_log_prob)
+        choose = log_orderings(self.total_count, torch.stack([total, rest], dim=-1))
+        chosen = weighted(total, self.open_log_prob) + weighted(rest, self.closed_log_prob)
+        return (choose + chosen).to(self.gate_logits.dtype)
 
     # --- draws --------------------------------------------------------------------------------
 
@@ -312,6 +312,17 @@ class _Absence(torch.autograd.Function):
         total = pull.sum(-1)
         gate = total * torch.sigmoid(-gates) if ctx.needs_input_grad[1] else None
         return None, gate, pull.addcmul_(features.exp(), total.unsqueeze(-1), value=-1)
+
+
+def log_orderings(total_count: int, counts: Tensor) -> Tensor:
+    r"""Log of the multinomial coefficient of counts along the last dimension, in float64.
+
+    .. math:: \log \frac{L_0!}{\prod_i n_i!}
+
+    It nearly cancels against the probability of one ordering: of 1,000 slots the terms are
+    thousands of nats large, and their difference is a few.
+    """
+    return math.lgamma(total_count + 1) - torch.lgamma(counts.double() + 1).sum(-1)
 
 
 def weighted(counts: Tensor, log_probs: Tensor) -> Tensor:

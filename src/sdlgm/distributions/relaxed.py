@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Size, Tensor
-from torch.autograd.function import once_differentiable
 from torch.distributions import Distribution, constraints
 from torch.distributions.utils import broadcast_all
 
+from sdlgm.distributions._gumbel import gumbel
+from sdlgm.distributions._slots import mix_slots, slots_absence
 from sdlgm.distributions._support import broadcast_logits
 
 __all__ = ["RelaxedGatedMultinomial"]
-
-AT_ONCE = 160_000
-"""Numbers of slots that are drawn and mixed at a time: a few arrays of them fit a core's cache."""
 
 
 class RelaxedGatedMultinomial(Distribution):
@@ -97,16 +93,8 @@ class RelaxedGatedMultinomial(Distribution):
 
         First derivatives only.
         """
-        shape = self._extended_shape(sample_shape)
-        batch, slots = shape[:-1], (*shape[:-1], self.total_count)
-        gates = self._gates(Size(slots), generator)
-        rows: Tensor = _MixedSlots.apply(
-            gates.reshape(-1, self.total_count),
-            self.feature_logits.expand(shape).reshape(-1, shape[-1]),
-            self.feature_temperature.expand(batch).reshape(-1, 1),
-            generator,
-        )
-        return rows.view(shape)
+        rows = mix_slots(*self._rows(sample_shape, generator), generator)
+        return rows.view(self._extended_shape(sample_shape))
 
     def rsample_slots(
         self, sample_shape: Any = (), generator: torch.Generator | None = None
@@ -132,11 +120,23 @@ class RelaxedGatedMultinomial(Distribution):
         .. math:: \textstyle\sum_{\ell=1}^{L_0} \log(1 - \omega_\ell z_{\ell,k})
 
         For hard gates and slots this is 0 for an absent feature and minus infinity for one that is
-        present; here each factor is at least the floating type's epsilon.
+        present; here each factor is at least the floating type's epsilon. First derivatives only.
         """
-        gates, slots = self.rsample_slots(sample_shape, generator)
-        present = (gates.unsqueeze(-1) * slots).clamp(max=1 - torch.finfo(slots.dtype).eps)
-        return torch.log1p(-present).sum(-2)
+        rows = slots_absence(*self._rows(sample_shape, generator), generator)
+        return rows.view(self._extended_shape(sample_shape))
+
+    def _rows(
+        self, sample_shape: Any, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw gates; return them, features and temperatures of all codes, one a row."""
+        shape = self._extended_shape(sample_shape)
+        batch = shape[:-1]
+        gates = self._gates(Size((*batch, self.total_count)), generator)
+        return (
+            gates.reshape(-1, self.total_count),
+            self.feature_logits.expand(shape).reshape(-1, shape[-1]),
+            self.feature_temperature.expand(batch).reshape(-1, 1),
+        )
 
     def _gates(self, shape: Size, generator: torch.Generator | None) -> Tensor:
         """Draw relaxed gates (eq. 8)."""
@@ -151,93 +151,3 @@ class RelaxedGatedMultinomial(Distribution):
         """Draw without gradients; see :meth:`rsample`."""
         with torch.no_grad():
             return self.rsample(sample_shape, generator)
-
-
-class _MixedSlots(torch.autograd.Function):
-    r"""Eqs. 10 and 12 in one: softmax each slot and add the slots up, weighted by their gates.
-
-    With :math:`u = (\log\pi + \xi) / \tau`, slots :math:`s_\ell = \mathrm{softmax}(u_\ell)`, the
-    code :math:`z = \sum_\ell \omega_\ell s_\ell` and the gradient :math:`g` with respect to it,
-
-    .. math::
-
-        \partial\omega_\ell &= g^\top s_\ell \\
-        \partial\log\pi &= \tfrac1\tau \big[ g z
-            - \textstyle\sum_\ell \omega_\ell (g^\top s_\ell)\, s_\ell \big] \\
-        \partial\tau &= -\tfrac1\tau\, g^\top \textstyle\sum_\ell \omega_\ell
-            \big[ s_\ell u_\ell - (s_\ell^\top u_\ell)\, s_\ell \big]
-
-    so that the backward pass is two products with the slots and never makes a gradient of their
-    ``L0 x K`` numbers. The forward pass goes through the batch in parts that stay in the
-    processor's cache.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        gates: Tensor,
-        logits: Tensor,
-        temperature: Tensor,
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        rate = 1 / temperature
-        location = (logits * rate).unsqueeze(-2)
-        slots = logits.new_empty(*gates.shape, logits.shape[-1])
-        code = torch.empty_like(logits)
-        slope = torch.empty_like(logits) if ctx.needs_input_grad[2] else None
-        step = max(1, AT_ONCE // max(1, slots[:1].numel()))
-        for start in range(0, len(slots), step):
-            rows = slice(start, start + step)
-            noise = gumbel(slots[rows].shape, logits, generator)
-            scaled = torch.addcmul(location[rows], noise, rate[rows, :, None], out=noise)
-            chosen = torch.softmax(scaled, dim=-1, out=slots[rows])
-            code[rows] = _mix(gates[rows], chosen)
-            if slope is not None:
-                weighted = scaled.mul_(chosen)
-                slope[rows] = _mix(gates[rows] * weighted.sum(-1), chosen)
-                slope[rows] -= _mix(gates[rows], weighted)
-        if slope is not None:
-            slope *= rate
-        ctx.save_for_backward(gates, slots, code, rate, slope)
-        return code
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        gates, slots, code, rate, slope = ctx.saved_tensors
-        (grad,) = grads
-        # Rows times the transposed slots: a good deal faster than slots times columns.
-        pulled = torch.matmul(grad.unsqueeze(-2), slots.mT).squeeze(-2)
-        features = (grad * code - _mix(gates * pulled, slots)) * rate
-        heat = None if slope is None else (grad * slope).sum(-1, keepdim=True)
-        return pulled, features, heat, None
-
-
-def _mix(weights: Tensor, slots: Tensor) -> Tensor:
-    """Sum slots ``(n, L0, K)`` with weights ``(n, L0)``."""
-    return torch.matmul(weights.unsqueeze(-2), slots).squeeze(-2)
-
-
-def gumbel(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    r"""Standard Gumbel noise :math:`-\log(-\log(1 - u))`, always finite.
-
-    Two uniforms of 31 bits are cut from each random integer of 64 (one of 63 bits in float64):
-    several times faster than torch's exponential noise, and finer near 0, where the largest
-    values come from.
-    """
-    double = like.dtype == torch.float64
-    dtype = torch.float64 if double else torch.float32
-    count, bits = math.prod(shape), 63 if double else 31
-    integers = torch.empty(
-        count if double else (count + 1) // 2, dtype=torch.int64, device=like.device
-    )
-    integers.random_(generator=generator)
-    if not double:
-        integers = integers.bitwise_and_(0x7FFF_FFFF_7FFF_FFFF).view(torch.int32)[:count]
-    # Minus u, within what the dtype can tell from 0 and from -1.
-    below_one = 1 - torch.finfo(dtype).eps / 2
-    noise = integers.view(*shape) * like.new_tensor(-below_one * 2.0**-bits, dtype=dtype)
-    noise.sub_(2.0 ** -(bits + 1)).log1p_()
-    # With E = -log(1 - u) < 40, -log(E) is log1p(1/E - 1) to rounding, at half of a log's time.
-    torch.sub(like.new_tensor(-1, dtype=dtype), noise.reciprocal_(), out=noise).log1p_()
-    return noise.to(like.dtype)

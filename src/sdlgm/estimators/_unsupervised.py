@@ -17,7 +17,7 @@ from sdlgm.config import LikelihoodName, ModelConfig, TrainingConfig
 from sdlgm.data import Rows, Samples, SparseRows
 from sdlgm.errors import DataError
 from sdlgm.models import SDLGM
-from sdlgm.nn import check_data, data_statistics
+from sdlgm.nn import check_data, data_statistics, rows_at_once
 from sdlgm.objectives import negative_elbo
 from sdlgm.random import generator
 from sdlgm.training.loop import Interrupted, train
@@ -43,7 +43,8 @@ class WeightedRows(NamedTuple):
         direction = torch.randn(
             self.rows.n_inputs, dtype=torch.float64, generator=generator(0, "row keys")
         )
-        keys = torch.cat([block.double() @ direction for block in self.rows.grey().split(8192)])
+        blocks = self.rows.grey().split(rows_at_once(self.rows.n_inputs))
+        keys = torch.cat([block.double() @ direction for block in blocks])
         return WeightedOrder(torch.from_numpy(self.weights), keys, batch_size, seed)
 
 

@@ -149,15 +149,28 @@ class SDLGM(nn.Module):
 
     def decode(self, codes: Tensor) -> td.Distribution:
         """Return the likelihood ``p(x | z)`` of codes of shape ``(*batch, K)``."""
-        return self.likelihood(self.output_head(self.decoder(codes)))
+        return self.likelihood(self._raw(codes))
 
     @torch.no_grad()
     def sample(self, number: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw codes ``z ~ p(z)``, shape ``(n, K)``, and samples ``x ~ p(x | z)``, ``(n, D)``."""
         codes = self.prior().sample((number,), generator=generator)
-        return codes, self.likelihood.sample(self.output_head(self.decoder(codes)), generator)
+        return codes, self.likelihood.sample(self._raw(codes), generator)
+
+    def _raw(self, codes: Tensor) -> Tensor:
+        """Return the decoder's raw outputs."""
+        return _single(self.output_head(self.decoder(codes.to(self.output_head.weight.dtype))))
 
     def _code(self, gate_logits: Tensor, feature_logits: Tensor) -> Grouped:
         return grouped_gated_multinomial(
-            self.config.budget, gate_logits, feature_logits, validate_args=False
+            self.config.budget, _single(gate_logits), _single(feature_logits), validate_args=False
         )
+
+
+def _single(values: Tensor) -> Tensor:
+    """Return values of at least single precision.
+
+    What networks compute in half of it is normalised, counted and summed in single precision: over
+    many features or slots half of it goes wrong (257 is no bfloat16).
+    """
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values

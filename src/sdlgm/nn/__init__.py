@@ -12,7 +12,7 @@ from sdlgm.nn.likelihoods import (
 )
 from sdlgm.nn.mlp import Residual, linear, mlp
 from sdlgm.nn.sparsemax import sparsemax, sparsemax_loss
-from sdlgm.nn.statistics import DataStatistics, data_statistics
+from sdlgm.nn.statistics import DataStatistics, data_statistics, rows_at_once
 
 __all__ = [
     "Bernoulli",
@@ -30,6 +30,7 @@ __all__ = [
     "likelihood",
     "linear",
     "mlp",
+    "rows_at_once",
     "sparsemax",
     "sparsemax_loss",
 ]

@@ -8,7 +8,10 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["DataStatistics", "Table", "data_statistics"]
+__all__ = ["DataStatistics", "Table", "data_statistics", "rows_at_once"]
+
+NUMBERS_AT_ONCE = 2**21
+"""Numbers of a table that are summarised at a time: 16 MB in float64, however wide the rows."""
 
 
 class DataStatistics(NamedTuple):
@@ -35,14 +38,22 @@ class Table(Protocol):
         ...
 
 
+def rows_at_once(width: int) -> int:
+    """Return how many rows of ``width`` numbers are summarised at a time, at least 1."""
+    return max(1, NUMBERS_AT_ONCE // max(1, width))
+
+
 def data_statistics(
-    x: Table, block: int = 8192, *, weights: Tensor | None = None
+    x: Table, block: int | None = None, *, weights: Tensor | None = None
 ) -> DataStatistics:
     """Summarise rows ``x`` of shape ``(n, D)``, block by block in float64.
 
-    ``weights``, of shape ``(n,)``, are how much each row counts; those of weight 0 are passed over.
+    ``block`` is the number of rows at a time, by default :func:`rows_at_once`, so that sparse rows
+    are never dense all together. ``weights``, of shape ``(n,)``, are how much each row counts;
+    those of weight 0 are passed over.
     """
     number, width = x.shape
+    block = rows_at_once(width) if block is None else block
     weights = torch.ones(number, dtype=torch.float64) if weights is None else weights.double()
     parts = [weight.unsqueeze(-1) for weight in weights.split(block)]
     total = torch.zeros(width, dtype=torch.float64)

@@ -155,11 +155,15 @@ class Trainer:
         for group in self.adam.param_groups:
             group["lr"] = learning_rate(config, step)
         self.adam.zero_grad()
-        surrogate, terms = self._wrapped(x.to(device), step, noise)
+        # Waits for nothing: neither for this copy nor, further on, for a number of the device.
+        surrogate, terms = self._wrapped(x.to(device, non_blocking=True), step, noise)
         self.fabric.backward(surrogate)
         if config.gradient_clip is not None:
             self.fabric.clip_gradients(
-                self._wrapped, self._optimizer, max_norm=config.gradient_clip
+                self._wrapped,
+                self._optimizer,
+                max_norm=config.gradient_clip,
+                error_if_nonfinite=False,  # which would wait; the loop looks at the terms
             )
         self._optimizer.step()
         return terms
