@@ -13,11 +13,9 @@ from torch.distributions import Distribution, constraints
 from torch.distributions.utils import broadcast_all
 
 from sdlgm.distributions._support import broadcast_logits
+from sdlgm.distributions.parts import parts
 
 __all__ = ["RelaxedGatedMultinomial"]
-
-AT_ONCE = 160_000
-"""Numbers of slots that are drawn and mixed at a time: a few arrays of them fit a core's cache."""
 
 
 class RelaxedGatedMultinomial(Distribution):
@@ -185,9 +183,7 @@ class _MixedSlots(torch.autograd.Function):
         slots = logits.new_empty(*gates.shape, logits.shape[-1])
         code = torch.empty_like(logits)
         slope = torch.empty_like(logits) if ctx.needs_input_grad[2] else None
-        step = max(1, AT_ONCE // max(1, slots[:1].numel()))
-        for start in range(0, len(slots), step):
-            rows = slice(start, start + step)
+        for rows in parts(len(slots), slots[:1].numel()):
             noise = gumbel(slots[rows].shape, logits, generator)
             scaled = torch.addcmul(location[rows], noise, rate[rows, :, None], out=noise)
             chosen = torch.softmax(scaled, dim=-1, out=slots[rows])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sdlgm.distributions.parts import parts
 from sdlgm.gradients._support import evaluate, split, ungrouped
 from sdlgm.gradients.registry import Code, Estimate, Loss, register
 
@@ -46,11 +47,18 @@ def reinmax(posterior: Code, loss: Loss, *, generator: torch.Generator | None = 
 
 
 class _CountReinMax(torch.autograd.Function):
-    """The identity on the counts whose backward pass is the formula above.
+    r"""The identity on the counts whose backward pass is the formula above.
 
-    The chain rule from the outcomes' log-probabilities to the two sets of logits is folded in:
-    with ``u`` the gradient of the K open outcomes and ``s`` their sum (the closed one gets -s),
-    the gate's logit gets ``s`` and the features' ``u - pi * s``.
+    The chain rule from the outcomes' log-probabilities to the two sets of logits is folded in: with
+    ``u`` the gradient of the K open outcomes and ``s`` their sum (the closed one gets -s), the
+    gate's logit gets ``s`` and the features' ``u - pi * s``. As :math:`p = \lambda\pi`, that is
+
+    .. math::
+
+        s &= \tfrac12 \big[ n^\top g\, (1 - \lambda)
+            + p^\top g\, (L_0 - \textstyle\sum_k n_k) \big] \\
+        u - \pi s &= \pi \big[ \tfrac12 \lambda L_0\, g - \tfrac12 \lambda\, n^\top g - s \big]
+            + n \big[ \tfrac12 g - \tfrac12 p^\top g \big]
     """
 
     @staticmethod
@@ -71,16 +79,28 @@ class _CountReinMax(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         counts, open_prob, features = ctx.saved_tensors
-        (grad,) = grads
-        probs = open_prob.unsqueeze(-1) * features
-        p_dot_g = (probs * grad).sum(-1, keepdim=True)
-        n_dot_g = (counts * grad).sum(-1, keepdim=True)
-        # The formula with n and p taken out of the brackets.
-        outcome = (ctx.total_count * grad).sub_(n_dot_g).mul_(probs)
-        outcome.addcmul_(counts, grad - p_dot_g).mul_(0.5)
-        gate = outcome.sum(-1, keepdim=True)
-        return (
-            gate.squeeze(-1),
-            outcome.addcmul_(features, gate, value=-1),
-            *(None,) * 4,
-        )
+        width = counts.shape[-1]
+        half = 0.5 * open_prob.reshape(-1, 1)
+        tables = [t.reshape(-1, width) for t in (grads[0], counts, features)]
+        gate, outcome = torch.empty_like(half), torch.empty_like(tables[0])
+        for rows in parts(len(half), width):
+            given = (half[rows], *(t[rows] for t in tables))
+            gate[rows] = _pull(ctx.total_count, *given, outcome[rows])
+        return gate.view_as(open_prob), outcome.view_as(counts), *(None,) * 4
+
+
+def _pull(
+    total_count: int, half: Tensor, grad: Tensor, counts: Tensor, features: Tensor, out: Tensor
+) -> Tensor:
+    """Fill ``out`` with the gradient of the features' logits, and return that of the gates'.
+
+    ``half`` is half the probability of an open gate.
+    """
+    p_dot_g = (features * grad).sum(-1, keepdim=True).mul_(half)  # half of it
+    n_dot_g = (counts * grad).sum(-1, keepdim=True)
+    rest = total_count - counts.sum(-1, keepdim=True)
+    gate = torch.addcmul(p_dot_g * rest, n_dot_g, 0.5 - half)
+    shift = torch.addcmul(gate, n_dot_g, half).neg_()
+    torch.addcmul(shift, grad, total_count * half, out=out).mul_(features)
+    out.addcmul_(counts, torch.add(-p_dot_g, grad, alpha=0.5))
+    return gate
