@@ -84,8 +84,8 @@ class _CountReinMax(torch.autograd.Function):
         tables = [t.reshape(-1, width) for t in (grads[0], counts, features)]
         gate, outcome = torch.empty_like(half), torch.empty_like(tables[0])
         for rows in parts(len(half), width):
-            given = (half[rows], *(t[rows] for t in tables))
-            gate[rows] = _pull(ctx.total_count, *given, outcome[rows])
+            grad, count, feature = (t[rows] for t in tables)
+            gate[rows] = _pull(ctx.total_count, half[rows], grad, count, feature, outcome[rows])
         return gate.view_as(open_prob), outcome.view_as(counts), *(None,) * 4
 
 
