@@ -152,8 +152,8 @@ def run(options: argparse.Namespace) -> None:
         "slopes": _slopes(size, cases),
         "cases": cases,
         "why_null": (
-            f"the naive sampler has about {ARRAYS} arrays of batch x L0 x K floats at a time; where "
-            f"they are more than {size.limit:,} bytes it is not run"
+            f"the naive sampler has about {ARRAYS} arrays of batch x L0 x K floats at a time; "
+            f"where they are more than {size.limit:,} bytes it is not run"
         ),
         "settings": {
             "profile": options.profile,
@@ -239,7 +239,7 @@ def _peak_of_a_process(sampler: str, features: int, budget: int, batch: int) -> 
         "from benchmarks.latent_cost import peak\n"
         f"print(peak({sampler!r}, {features}, {budget}, {batch}))"
     )
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 (the program above)
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)])},
         check=True,
