@@ -96,9 +96,9 @@ class Step:
         posterior, prior = self._codes()
         likelihood = self._likelihood()
         yield "likelihood", likelihood
-        yield "probabilities of the codes", lambda: (_probabilities(posterior()), prior())
+        yield "probabilities of the codes", lambda: _probabilities(posterior(), prior())
         known, known_prior = posterior(), prior()
-        _probabilities(known)
+        _probabilities(known, known_prior)
         yield "KL", lambda: kl_terms(known, known_prior).total.sum().backward()
         noise = generator(0, "noise")
         yield "draws", lambda: known.sample(generator=noise)
@@ -193,10 +193,10 @@ class _Drawn(Grouped):
         return self.codes
 
 
-def _probabilities(code: Grouped) -> None:
+def _probabilities(*codes: Grouped) -> None:
     """Compute what KL, draw and gradient share."""
-    base = code.base
-    _ = base.open_prob, base.closed_log_prob, base.feature_probs  # type: ignore[union-attr]
+    for code in codes:
+        _ = code.base.open_prob, code.base.closed_log_prob, code.base.feature_probs  # type: ignore[union-attr]
 
 
 def _logged(codes: Tensor, rows: int) -> Tensor:

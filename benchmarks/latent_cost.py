@@ -1,17 +1,17 @@
 """Time and peak memory of sample and gradient of the latent alone, beside the naive relaxation.
 
 Both get the logits of gates and features of a batch and a loss that is linear in the codes, so that
-neither has networks to share its cost with. All budgets of one number of features take turns.
+neither has networks to share its cost with. All budgets of one number of features take turns; then
+ours and the naive sampler of each.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import os
-import subprocess
+import multiprocessing
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks._rounds import Clocks, add_profile, in_turns, ratio, report, spread
+from benchmarks._rounds import add_profile, in_turns, ratio, report, spread
 from sdlgm.config import TrainingConfig
 from sdlgm.distributions import grouped_gated_multinomial
 from sdlgm.experiments.timing import machine
@@ -51,7 +51,7 @@ PROFILES = {
     "full": Size(
         batch=128,
         budgets=(1, 10, 40, 100, 1000),
-        features={200: 21, 2000: 15, 20_000: 7, 100_000: 5},
+        features={200: 51, 2000: 31, 20_000: 9, 100_000: 7},
         extra=(100_000, 50),
         limit=2_000_000_000,
     ),
@@ -117,37 +117,26 @@ def run(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)  # the naive sampler draws from torch's global generator, as people do
     size = PROFILES[options.profile]
-    clocks: dict[int, tuple[Clocks, Clocks]] = {}
     cases: list[dict[str, Any]] = []
-    for features, rounds in size.features.items():
-        budgets = [*size.budgets]
-        if size.extra[0] == features:
-            budgets = sorted({*budgets, size.extra[1]})
-        fits = [b for b in budgets if naive_bytes(size.batch, b, features) <= size.limit]
-        steps = {f"ours, L0 = {b}": case("ours", features, b, size.batch) for b in budgets}
-        steps |= {f"naive, L0 = {b}": case("naive", features, b, size.batch) for b in fits}
-        _say(f"K = {features}: {rounds} rounds of {len(steps)} cases")
-        wall, cpu = clocks[features] = in_turns(steps, rounds, warmup=1)
-        cases += [
-            {
-                "features": features,
-                "budget": budget,
-                "rounds": rounds,
-                "ours": _about("ours", features, budget, size, wall, cpu),
-                "naive": _about("naive", features, budget, size, wall, cpu)
-                if budget in fits
-                else None,
-            }
-            for budget in budgets
-        ]
-        for found in cases[-len(budgets) :]:
-            names = [f"{sampler}, L0 = {found['budget']}" for sampler in ("naive", "ours")]
-            over = None if found["naive"] is None else ratio(cpu, names[0], names[1])
-            found["naive_over_ours_cpu"] = over
-        steps.clear()
+    flat: dict[int, float] = {}
+    with _processes() as pool:
+        for features, rounds in size.features.items():
+            extra = {size.extra[1]} if size.extra[0] == features else set()
+            budgets = sorted({*size.budgets, *extra})
+            steps = {str(b): case("ours", features, b, size.batch) for b in budgets}
+            _say(f"K = {features}: {rounds} rounds of {len(steps)} budgets, then the naive sampler")
+            wall, cpu = in_turns(steps, rounds, warmup=2)
+            first, last = str(budgets[0]), str(budgets[-1])
+            flat[features] = ratio(cpu, last, first)["median"]
+            for budget in budgets:
+                name = str(budget)
+                about = _about(wall[name], cpu[name])
+                about["peak_megabytes"] = pool.apply(peak, ("ours", features, budget, size.batch))
+                cases.append({"features": features, "budget": budget, "ours": about})
+                cases[-1] |= _beside_naive(size, features, budget, rounds, steps[name], pool)
     found = {
         "benchmark": "latent_cost",
-        **_summary(size, clocks, cases),
+        **_summary(size, flat, cases),
         "goals": GOALS,
         "slopes": _slopes(size, cases),
         "cases": cases,
@@ -171,34 +160,35 @@ def naive_bytes(batch: int, budget: int, features: int) -> int:
     return 4 * ARRAYS * batch * budget * features
 
 
-def _about(
-    sampler: str, features: int, budget: int, size: Size, wall: Clocks, cpu: Clocks
+def _beside_naive(
+    size: Size, features: int, budget: int, rounds: int, step: Callable[[], None], pool: Any
 ) -> dict[str, Any]:
-    name = f"{sampler}, L0 = {budget}"
-    return {
-        "seconds": spread(wall[name]),
-        "cpu_seconds": spread(cpu[name]),
-        "peak_megabytes": _peak_of_a_process(sampler, features, budget, size.batch),
-    }
+    """Time the naive sampler in turns with ours, where it fits."""
+    if naive_bytes(size.batch, budget, features) > size.limit:
+        return {"naive": None, "naive_over_ours_cpu": None}
+    rival = case("naive", features, budget, size.batch)
+    wall, cpu = in_turns({"ours": step, "naive": rival}, max(3, rounds // 3), warmup=1)
+    about = _about(wall["naive"], cpu["naive"])
+    about["peak_megabytes"] = pool.apply(peak, ("naive", features, budget, size.batch))
+    return {"naive": about, "naive_over_ours_cpu": ratio(cpu, "naive", "ours")}
 
 
-def _summary(
-    size: Size, clocks: dict[int, tuple[Clocks, Clocks]], cases: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _about(wall: Sequence[float], cpu: Sequence[float]) -> dict[str, Any]:
+    return {"rounds": len(wall), "seconds": spread(wall), "cpu_seconds": spread(cpu)}
+
+
+def _summary(size: Size, flat: dict[int, float], cases: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the numbers that the goals are about (for the smoke profile: their like)."""
     by = {(c["features"], c["budget"]): c for c in cases}
-    middle, (first, last) = [*size.features][1], (size.budgets[0], size.budgets[-1])
-    rival = by[next(iter(size.features)), 40 if 40 in size.budgets else last]
-    names = f"ours, L0 = {last}", f"ours, L0 = {first}"
+    rival = by[min(size.features), 40 if 40 in size.budgets else size.budgets[-1]]
+    one = size.budgets[0]
     return {
-        "flat_in_budget": ratio(clocks[middle][1], *names)["median"],
-        "flat_in_budget_all": {
-            str(k): ratio(cpu, *names)["median"] for k, (_, cpu) in clocks.items()
-        },
+        "flat_in_budget": flat[sorted(size.features)[1]],
+        "flat_in_budget_all": {str(k): v for k, v in flat.items()},
         "peak_megabytes": by[size.extra]["ours"]["peak_megabytes"],
         "times_faster_than_naive": rival["naive_over_ours_cpu"]["median"],
         "slope_in_features": _slope(
-            [(k, by[k, first]["ours"]["cpu_seconds"]["median"]) for k in size.features]
+            [(k, by[k, one]["ours"]["cpu_seconds"]["median"]) for k in size.features]
         ),
     }
 
@@ -232,22 +222,11 @@ def _slope(points: list[tuple[int, float]]) -> float | None:
     return float(np.polyfit(x, y, 1)[0])
 
 
-def _peak_of_a_process(sampler: str, features: int, budget: int, batch: int) -> float | None:
-    """Return what :func:`peak` finds in a process of its own."""
-    root = str(Path(__file__).parents[1])
-    code = (
-        "from benchmarks.latent_cost import peak\n"
-        f"print(peak({sampler!r}, {features}, {budget}, {batch}))"
-    )
-    done = subprocess.run(  # noqa: S603 (the program above)
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)])},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    printed = done.stdout.strip()
-    return None if printed == "None" else float(printed)
+def _processes() -> Any:
+    """Return a pool whose tasks run each in a process of its own, which has the imports already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.latent_cost"])
+    return context.Pool(1, maxtasksperchild=1)
 
 
 def peak(sampler: str, features: int, budget: int, batch: int) -> float | None:
