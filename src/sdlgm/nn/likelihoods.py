@@ -192,7 +192,7 @@ class Categorical(Likelihood):
         return "a categorical likelihood needs integers from 0 to 65,535"
 
 
-class _Bits(td.Independent):
+class _Bits(td.Independent):  # type: ignore[type-arg]
     """Independent bits, to the same numbers, that change the sign of sums and not of summands."""
 
     base_dist: td.Bernoulli
