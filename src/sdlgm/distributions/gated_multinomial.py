@@ -22,7 +22,7 @@ from sdlgm.distributions._support import (
     nearest_counts,
     over_batch,
 )
-from sdlgm.distributions.parts import parts
+from sdlgm.distributions.parts import in_parts
 from sdlgm.distributions.relaxed import RelaxedGatedMultinomial
 from sdlgm.random import draw_rows
 
@@ -249,8 +249,7 @@ class GatedMultinomial(Distribution):
             generator,
         )
         counts = probs.new_zeros(len(probs), draws, features)
-        for rows in parts(len(probs), features):
-            _count(probs[rows], open_prob[rows], place[rows], counts[rows])
+        in_parts(_count, probs, open_prob, place, counts)
         return counts.transpose(0, 1).reshape(self._extended_shape(sample_shape))
 
     def relax(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sdlgm.distributions.parts import parts
+from sdlgm.distributions.parts import in_parts
 from sdlgm.gradients._support import evaluate, split, ungrouped
 from sdlgm.gradients.registry import Code, Estimate, Loss, register
 
@@ -47,18 +48,11 @@ def reinmax(posterior: Code, loss: Loss, *, generator: torch.Generator | None = 
 
 
 class _CountReinMax(torch.autograd.Function):
-    r"""The identity on the counts whose backward pass is the formula above.
+    """The identity on the counts whose backward pass is the formula above.
 
-    The chain rule from the outcomes' log-probabilities to the two sets of logits is folded in: with
-    ``u`` the gradient of the K open outcomes and ``s`` their sum (the closed one gets -s), the
-    gate's logit gets ``s`` and the features' ``u - pi * s``. As :math:`p = \lambda\pi`, that is
-
-    .. math::
-
-        s &= \tfrac12 \big[ n^\top g\, (1 - \lambda)
-            + p^\top g\, (L_0 - \textstyle\sum_k n_k) \big] \\
-        u - \pi s &= \pi \big[ \tfrac12 \lambda L_0\, g - \tfrac12 \lambda\, n^\top g - s \big]
-            + n \big[ \tfrac12 g - \tfrac12 p^\top g \big]
+    The chain rule from the outcomes' log-probabilities to the two sets of logits is folded in:
+    with ``u`` the gradient of the K open outcomes and ``s`` their sum (the closed one gets -s),
+    the gate's logit gets ``s`` and the features' ``u - pi * s``.
     """
 
     @staticmethod
@@ -79,28 +73,30 @@ class _CountReinMax(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         counts, open_prob, features = ctx.saved_tensors
-        width = counts.shape[-1]
-        half = 0.5 * open_prob.reshape(-1, 1)
-        tables = [t.reshape(-1, width) for t in (grads[0], counts, features)]
-        gate, outcome = torch.empty_like(half), torch.empty_like(tables[0])
-        for rows in parts(len(half), width):
-            grad, count, feature = (t[rows] for t in tables)
-            gate[rows] = _pull(ctx.total_count, half[rows], grad, count, feature, outcome[rows])
-        return gate.view_as(open_prob), outcome.view_as(counts), *(None,) * 4
+        half = (0.5 * ctx.total_count * open_prob).unsqueeze(-1)
+        outcome, gate = torch.empty_like(counts), torch.empty_like(half)
+        work = partial(_pull, ctx.total_count)
+        in_parts(work, grads[0], counts, features, half, outcome, gate)
+        return gate.squeeze(-1), outcome, *(None,) * 4
 
 
 def _pull(
-    total_count: int, half: Tensor, grad: Tensor, counts: Tensor, features: Tensor, out: Tensor
-) -> Tensor:
-    """Fill ``out`` with the gradient of the features' logits, and return that of the gates'.
+    total_count: int,
+    grad: Tensor,
+    counts: Tensor,
+    features: Tensor,
+    half: Tensor,
+    outcome: Tensor,
+    gate: Tensor,
+) -> None:
+    """Write the gradients of the logits of features and gates into the last two tables.
 
-    ``half`` is half the probability of an open gate.
+    ``half`` is ``L0 / 2`` times the probability of an open gate.
     """
-    p_dot_g = (features * grad).sum(-1, keepdim=True).mul_(half)  # half of it
+    probs = half * features  # L0 / 2 times p
+    p_dot_g = (probs * grad).sum(-1, keepdim=True)
     n_dot_g = (counts * grad).sum(-1, keepdim=True)
-    rest = total_count - counts.sum(-1, keepdim=True)
-    gate = torch.addcmul(p_dot_g * rest, n_dot_g, 0.5 - half)
-    shift = torch.addcmul(gate, n_dot_g, half).neg_()
-    torch.addcmul(shift, grad, total_count * half, out=out).mul_(features)
-    out.addcmul_(counts, torch.add(-p_dot_g, grad, alpha=0.5))
-    return gate
+    torch.sub(grad, n_dot_g, alpha=1 / total_count, out=outcome).mul_(probs)
+    outcome.addcmul_(counts, torch.sub(grad, p_dot_g, alpha=2 / total_count), value=0.5)
+    torch.sum(outcome, -1, keepdim=True, out=gate)
+    outcome.addcmul_(features, gate, value=-1)
