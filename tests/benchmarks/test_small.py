@@ -77,3 +77,26 @@ def test_relaxed_draws(tmp_path: Path) -> None:
         assert ways["plain"]["cpu_ratio_to_plain"]["median"] == 1
         # 3.2 MB of slots, and plainly several arrays of that size.
         assert 0 < ways["kept"]["peak_megabytes"] < ways["plain"]["peak_megabytes"]
+
+
+def test_latent_cost(tmp_path: Path) -> None:
+    found = bench(tmp_path / "latent.json", "latent_cost")
+    assert {"flat_in_budget", "peak_megabytes", "times_faster_than_naive"} <= set(found)
+    pairs = {(c["features"], c["budget"]): c for c in found["cases"]}
+    assert set(pairs) == {(10, 1), (10, 8), (40, 1), (40, 4), (40, 8)}
+    assert pairs[40, 8]["naive"] is None  # its arrays are over the limit
+    assert pairs[40, 4]["naive_over_ours_cpu"]["median"] > 0
+    for case in pairs.values():
+        assert case["ours"]["cpu_seconds"]["median"] > 0
+    assert set(found["slopes"]) == {"ours", "naive"}
+    assert found["slopes"]["naive"]["in_features"]["8"] is None  # one point has no slope
+
+
+def test_roofline(tmp_path: Path) -> None:
+    found = bench(tmp_path / "roofline.json", "roofline")
+    assert found["ratio_step"] > 0
+    for model in found["models"].values():
+        shares = model["shares"]
+        assert sum(shares.values()) == pytest.approx(1)
+        assert {"Adam", "LayerNorm", "GELU", "draws", "KL", "rest"} <= set(shares)
+        assert set(shares) - {"rest"} < set(model["cpu_milliseconds"])

@@ -41,6 +41,17 @@ def test_discrete_likelihoods_normalise(name: str, generator: torch.Generator) -
     torch.testing.assert_close(per_dimension, torch.ones(3), atol=1e-4, rtol=0)
 
 
+def test_bits_have_torchs_log_probability_and_gradient(generator: torch.Generator) -> None:
+    x = DATA["bernoulli"]
+    raw = torch.randn(2, 4, 3, generator=generator, requires_grad=True)  # two codes a sample
+    p = likelihood("bernoulli", data_statistics(x))(raw)
+    plain = torch.distributions.Bernoulli(logits=raw).log_prob(x.expand(2, 4, 3)).sum(-1)
+    assert torch.equal(p.log_prob(x), plain)
+    weights = torch.randn(2, 4, generator=generator)
+    pulls = [torch.autograd.grad(v, raw, weights) for v in (p.log_prob(x), plain)]
+    torch.testing.assert_close(*pulls)
+
+
 def test_a_change_of_units_changes_only_the_density(generator: torch.Generator) -> None:
     x = DATA["gaussian"]
     raw = torch.randn(4, 3, generator=generator)

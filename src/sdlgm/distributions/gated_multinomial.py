@@ -22,6 +22,7 @@ from sdlgm.distributions._support import (
     nearest_counts,
     over_batch,
 )
+from sdlgm.distributions.parts import in_parts
 from sdlgm.distributions.relaxed import RelaxedGatedMultinomial
 from sdlgm.random import draw_rows
 
@@ -243,18 +244,17 @@ class GatedMultinomial(Distribution):
         """
         sample_shape = Size(sample_shape)
         draws, features = sample_shape.numel(), self.event_shape[0]
-        cdf = self.feature_probs.reshape(-1, features).cumsum(-1, dtype=torch.float64)
+        probs = self.feature_probs.reshape(-1, features)
         open_prob = self.open_prob.reshape(-1, 1)
-        about: dict[str, Any] = {"dtype": cdf.dtype, "device": cdf.device, "generator": generator}
         width = draws * self.total_count
-        place = draw_rows(lambda rows: torch.rand((rows, width), **about), len(cdf), generator)
-        opened = (place < open_prob).to(self.feature_probs)
-        # Given that it is open, the number is uniform below the gate's probability.
-        place.mul_(cdf[:, -1:] / open_prob)
-        slots = torch.searchsorted(cdf, place, right=True).clamp_(max=features - 1)
-        counts = opened.new_zeros(len(cdf), draws, features)
-        shape = (len(cdf), draws, self.total_count)
-        counts.scatter_add_(-1, slots.view(shape), opened.view(shape))
+        about: dict[str, Any] = {"device": probs.device, "generator": generator}
+        place = draw_rows(
+            lambda rows: torch.rand((rows, width), dtype=torch.float64, **about),
+            len(probs),
+            generator,
+        )
+        counts = probs.new_zeros(len(probs), draws, features)
+        in_parts(_count, probs, open_prob, place, counts)
         return counts.transpose(0, 1).reshape(self._extended_shape(sample_shape))
 
     def relax(
@@ -280,6 +280,17 @@ class GatedMultinomial(Distribution):
         """
         values = enumerate_counts(self.event_shape[0], self.total_count)
         return over_batch(values.to(self.feature_logits), self.batch_shape, expand)
+
+
+def _count(probs: Tensor, open_prob: Tensor, place: Tensor, counts: Tensor) -> None:
+    """Count the features of slots with uniform numbers ``place``, which are used up."""
+    cdf = probs.cumsum(-1, dtype=torch.float64)
+    opened = (place < open_prob).to(probs)
+    # Given that it is open, the number is uniform below the gate's probability.
+    place.mul_(cdf[:, -1:] / open_prob)
+    slots = torch.searchsorted(cdf, place, right=True).clamp_(max=probs.shape[-1] - 1)
+    shape = (*counts.shape[:2], -1)
+    counts.scatter_add_(-1, slots.view(shape), opened.view(shape))
 
 
 class _Absence(torch.autograd.Function):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sdlgm.distributions.parts import in_parts
 from sdlgm.gradients._support import evaluate, split, ungrouped
 from sdlgm.gradients.registry import Code, Estimate, Loss, register
 
@@ -71,16 +73,30 @@ class _CountReinMax(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         counts, open_prob, features = ctx.saved_tensors
-        (grad,) = grads
-        probs = open_prob.unsqueeze(-1) * features
-        p_dot_g = (probs * grad).sum(-1, keepdim=True)
-        n_dot_g = (counts * grad).sum(-1, keepdim=True)
-        # The formula with n and p taken out of the brackets.
-        outcome = (ctx.total_count * grad).sub_(n_dot_g).mul_(probs)
-        outcome.addcmul_(counts, grad - p_dot_g).mul_(0.5)
-        gate = outcome.sum(-1, keepdim=True)
-        return (
-            gate.squeeze(-1),
-            outcome.addcmul_(features, gate, value=-1),
-            *(None,) * 4,
-        )
+        half = (0.5 * ctx.total_count * open_prob).unsqueeze(-1)
+        outcome, gate = torch.empty_like(counts), torch.empty_like(half)
+        work = partial(_pull, ctx.total_count)
+        in_parts(work, grads[0], counts, features, half, outcome, gate)
+        return gate.squeeze(-1), outcome, *(None,) * 4
+
+
+def _pull(
+    total_count: int,
+    grad: Tensor,
+    counts: Tensor,
+    features: Tensor,
+    half: Tensor,
+    outcome: Tensor,
+    gate: Tensor,
+) -> None:
+    """Write the gradients of the logits of features and gates into the last two tables.
+
+    ``half`` is ``L0 / 2`` times the probability of an open gate.
+    """
+    probs = half * features  # L0 / 2 times p
+    p_dot_g = (probs * grad).sum(-1, keepdim=True)
+    n_dot_g = (counts * grad).sum(-1, keepdim=True)
+    torch.sub(grad, n_dot_g, alpha=1 / total_count, out=outcome).mul_(probs)
+    outcome.addcmul_(counts, torch.sub(grad, p_dot_g, alpha=2 / total_count), value=0.5)
+    torch.sum(outcome, -1, keepdim=True, out=gate)
+    outcome.addcmul_(features, gate, value=-1)

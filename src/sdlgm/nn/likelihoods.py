@@ -62,7 +62,7 @@ class Bernoulli(Likelihood):
 
     def forward(self, raw: Tensor) -> td.Distribution:
         """See the class."""
-        return td.Independent(td.Bernoulli(logits=raw, validate_args=False), 1, validate_args=False)
+        return _Bits(td.Bernoulli(logits=raw, validate_args=False), 1, validate_args=False)
 
     def sample(self, raw: Tensor, generator: torch.Generator) -> Tensor:
         """Draw bits."""
@@ -190,6 +190,16 @@ class Categorical(Likelihood):
         if bool(((x >= 0) & (x == x.round())).all()) and float(x.max()) <= 65_535:
             return None
         return "a categorical likelihood needs integers from 0 to 65,535"
+
+
+class _Bits(td.Independent):  # type: ignore[type-arg]
+    """Independent bits, to the same numbers, that change the sign of sums and not of summands."""
+
+    base_dist: td.Bernoulli
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        logits, value = torch.broadcast_tensors(self.base_dist.logits, value)
+        return -F.binary_cross_entropy_with_logits(logits, value, reduction="none").sum(-1)
 
 
 class _Levels(td.Categorical):
