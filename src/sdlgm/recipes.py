@@ -17,11 +17,9 @@ RECIPES: dict[str, dict[str, Any]] = {
         "encoder_hidden": (512, 512, 512),
         "residual": True,
         "shared_trunk": True,
-        "joint_gates": True,
-        "prior_gate": 0.25,
         "weight_decay": 0.3,
-        "iterations": 100_000,
-        "kl_warmup": 0.1,
+        "iterations": 30_000,
+        "kl_warmup": 0.33,
     }
 }
 """Settings of each recipe that are not the defaults."""

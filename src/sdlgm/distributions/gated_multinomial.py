@@ -289,7 +289,8 @@ def _count(probs: Tensor, open_prob: Tensor, place: Tensor, counts: Tensor) -> N
     # Given that it is open, the number is uniform below the gate's probability.
     place.mul_(cdf[:, -1:] / open_prob)
     slots = torch.searchsorted(cdf, place, right=True).clamp_(max=probs.shape[-1] - 1)
-    shape = (*counts.shape[:2], -1)
+    draws = counts.shape[1]
+    shape = (len(counts), draws, slots.shape[-1] // max(1, draws))
     counts.scatter_add_(-1, slots.view(shape), opened.view(shape))
 
 
