@@ -17,9 +17,14 @@ RECIPES: dict[str, dict[str, Any]] = {
         "encoder_hidden": (512, 512, 512),
         "residual": True,
         "shared_trunk": True,
-        "weight_decay": 0.3,
+        "joint_gates": True,
+        "prior": "learned_gates",
+        "prior_gate": 0.25,
+        "learning_rate": 2e-3,
+        "weight_decay": 0.05,
+        "slot_cost": 0.1,
         "iterations": 30_000,
-        "kl_warmup": 0.33,
+        "kl_warmup": 0.27,
     }
 }
 """Settings of each recipe that are not the defaults."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import signal
 from typing import Any
@@ -232,7 +231,7 @@ def test_interruption(first: bool, table: np.ndarray, monkeypatch: pytest.Monkey
 
     def stop(self: Trainer, x: torch.Tensor, step: int) -> torch.Tensor:
         if step in (2, 42):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return take(self, x, step)
 
     monkeypatch.setattr(Trainer, "step", stop)

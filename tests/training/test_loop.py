@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import signal
 from pathlib import Path
 
@@ -107,7 +106,7 @@ def test_interrupted_equals_uninterrupted(
 
     def stop(step: int, numbers: object) -> None:
         if step == when:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
 
     with pytest.raises(Interrupted, match=rf"Stopped at step {when + 1} of 120. Go on with: sdlgm"):
         train(tiny_model(), rows, config, validation=held, folder=tmp_path, on_step=stop)
@@ -224,7 +223,7 @@ def test_every_estimator_trains_and_resumes_exactly(
 
     def stop(step: int, numbers: object) -> None:
         if step == 20:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(Interrupted):
         train(halves, rows, config, folder=tmp_path, on_step=stop)

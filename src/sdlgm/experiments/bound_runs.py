@@ -23,9 +23,7 @@ class Size:
     iterations: int | None
     """Of the headline; ``None``: the recipe's own."""
     short: int
-    """The paper's budget of iterations."""
-    sweep: int
-    """Iterations of a budget of the sweep, and on other data."""
+    """The paper's budget of iterations, of all other trainings."""
     points: int
     """Evaluations along a training, evenly spaced."""
     rows: int
@@ -37,8 +35,8 @@ class Size:
 
 
 PROFILES = {
-    "full": Size("mnist", None, 10_000, 30_000, 20, 2000, 1000, 3),
-    "smoke": Size("digits", 40, 20, 20, 2, 50, 20, 1),
+    "full": Size("mnist", None, 10_000, 20, 2000, 1000, 3),
+    "smoke": Size("digits", 40, 20, 2, 50, 20, 1),
 }
 
 
@@ -89,7 +87,6 @@ def cases(size: Size) -> dict[str, Case]:
     iterations = recipe("best", **long)[1].iterations
     longer: dict[str, Any] = {"iterations": int(LONGER * iterations)}
     short: dict[str, Any] = {"iterations": size.short, "kl_warmup": 0.4}
-    sweep: dict[str, Any] = {"iterations": size.sweep}
 
     def case(part: str, title: str, data: str = size.data, **changes: Any) -> Case:
         model, training = recipe("best", **changes)
@@ -108,14 +105,17 @@ def cases(size: Size) -> dict[str, Case]:
         "categorical": case("headline", theirs, **CATEGORICAL, **longer),
         "best-short": case("short", ours, **short),
         "categorical-short": case("short", theirs, **CATEGORICAL, **short),
+        "categorical-learned-short": case(
+            "short", f"{theirs}, learned prior", **{**CATEGORICAL, "prior": "learned"}, **short
+        ),
         "default-short": default("short", f"{ours}, the defaults", iterations=size.short),
-        "plain": case("plain", ours, **PLAIN, **sweep),
-        "categorical-plain": case("plain", theirs, **PLAIN, **CATEGORICAL, **sweep),
+        "plain": case("plain", ours, **PLAIN, **short),
+        "categorical-plain": case("plain", theirs, **PLAIN, **CATEGORICAL, **short),
     }
     for budget in BUDGETS:
         groups = min(budget, 40)
         title = f"L0 = {budget}, {groups} groups"
-        found[f"budget-{budget}"] = case("budget", title, budget=budget, groups=groups, **sweep)
+        found[f"budget-{budget}"] = case("budget", title, budget=budget, groups=groups, **short)
     for data in ("fashion-mnist", "digits"):
-        found[data] = case("data", ours, data, **sweep)
+        found[data] = case("data", ours, data, **short)
     return found

@@ -21,9 +21,9 @@ METRICS = {
 PARTS = {
     "headline": "The recipe beside the categorical latent: the same networks, estimator and rate",
     "short": "The paper's budget of {short:,} iterations of batch 100",
-    "plain": "The paper's plain networks, {sweep:,} iterations",
-    "budget": "Budgets L0 at K = 200, {sweep:,} iterations",
-    "data": "The recipe untouched on other data, {sweep:,} iterations",
+    "plain": "The paper's plain networks, {short:,} iterations",
+    "budget": "Budgets L0 at K = 200, {short:,} iterations",
+    "data": "The recipe untouched on other data, {short:,} iterations",
 }
 ABOUT = (
     "Negative ELBO (hard codes, exact KL, one code a sample) and the importance-weighted bound: "
@@ -72,7 +72,7 @@ def markdown(found: Found, known: Mapping[str, Case], size: Size) -> str:
     for part, title in PARTS.items():
         names = [name for name in found if known[name].part == part]
         if names:
-            spelled = title.format(short=size.short, sweep=size.sweep)
+            spelled = title.format(short=size.short)
             lines = [_line(known[name], found[name]) for name in names]
             text.append("\n".join([f"### {spelled}", "", HEAD, RULE, *lines]))
     return "\n\n".join(text)

@@ -99,13 +99,13 @@ class SDLGM(nn.Module):
         with torch.no_grad():
             self.output_head.bias.copy_(self.likelihood.initial_bias(statistics))
 
-        learned = config.prior == "learned"
         start = start if config.gates == "learned" else math.inf
         self.prior_gate_logits = nn.Parameter(
-            torch.full((self.groups,), start), requires_grad=learned and config.gates == "learned"
+            torch.full((self.groups,), start),
+            requires_grad=config.prior != "fixed" and config.gates == "learned",
         )
         self.prior_feature_logits = nn.Parameter(
-            torch.zeros(config.features), requires_grad=learned and self.chooses
+            torch.zeros(config.features), requires_grad=config.prior == "learned" and self.chooses
         )
         self.log_gate_temperature = nn.Parameter(torch.tensor(math.log(config.gate_temperature)))
         self.log_feature_temperature = nn.Parameter(
