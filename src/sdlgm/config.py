@@ -69,8 +69,8 @@ class ModelConfig:
     normalisation: Literal["layer", "none"] = "layer"
     """Normalisation before each activation (the paper: none)."""
     prior: Literal["learned", "learned_gates", "fixed"] = "learned"
-    """Learn the prior's gates and features; learn its gates only, so that its features stay even and
-    posteriors have a reason to use all of a group; or keep their start (the paper: fixed)."""
+    """Learn the prior's gates and features; learn its gates only, so that features stay evenly
+    likely and a group's are less apt to die; or keep their start (the paper: fixed)."""
     prior_gate: float = 0.5
     """Start of the probability that a gate is open, of the prior (lambda0) and of posteriors."""
     gate_temperature: float = 1.0
