@@ -14,6 +14,7 @@ from sdlgm.models import SDLGM
 from sdlgm.nn import check_data
 from sdlgm.objectives import active_features, negative_elbo, nll_bound, relaxed_objective
 from sdlgm.random import generator
+from sdlgm.refinement import check_refinement, refine_posterior
 
 __all__ = ["Evaluation", "check_rows", "evaluate"]
 
@@ -44,6 +45,8 @@ class Evaluation:
     """Hard limit L0 of that number."""
     n_samples: int
     """Number of rows."""
+    refine_steps: int = 0
+    """Steps by which each row's posterior was refined before the bounds and codes were taken."""
 
 
 def evaluate(
@@ -51,6 +54,7 @@ def evaluate(
     rows: Samples,
     *,
     importance_samples: int = 100,
+    refine_steps: int = 0,
     seed: int = 0,
     batch_size: int = 100,
     progress: Callable[[int], None] | None = None,
@@ -63,6 +67,10 @@ def evaluate(
         What is evaluated, on what. Dynamic rows have their bits drawn once, from ``seed``.
     importance_samples
         Number M of codes a sample in ``nll_bound``.
+    refine_steps
+        Steps of :func:`~sdlgm.refinement.refine_posterior` on each row before its bounds are taken,
+        at codes that are drawn anew. 0: the bounds are of the encoder's own posterior. The relaxed
+        objective is of the encoder's in any case.
     seed
         Source of bits and codes.
     batch_size
@@ -74,11 +82,15 @@ def evaluate(
     ------
     DataError
         If the rows do not suit the model.
+    ConfigError
+        If ``refine_steps`` is negative.
     """
     check_rows(model, rows)
+    check_refinement(refine_steps)
     device = next(model.parameters()).device
     bits = generator(seed, "evaluation bits", device=device)
     noise = generator(seed, "evaluation codes", device=device)
+    search = generator(seed, "refining codes", device=device)
     sums = torch.zeros(6, dtype=torch.float64)
     most = done = 0
     training = model.training
@@ -86,9 +98,10 @@ def evaluate(
     try:
         for x in rows.batches(batch_size, bits):
             x = x.to(device)
-            hard = negative_elbo(model, x, generator=noise)
+            posterior = refine_posterior(model, x, refine_steps, generator=search)
+            hard = negative_elbo(model, x, posterior=posterior, generator=noise)
             relaxed = relaxed_objective(model, x, generator=noise).total
-            bound = nll_bound(model, x, importance_samples, generator=noise)
+            bound = nll_bound(model, x, importance_samples, posterior=posterior, generator=noise)
             active = active_features(hard.codes)
             parts = (hard.reconstruction, hard.kl_gates, hard.kl_features, relaxed, bound, active)
             sums += torch.stack([part.double().sum() for part in parts]).cpu()
@@ -114,6 +127,7 @@ def evaluate(
         active_features_max=most,
         budget=model.config.budget,
         n_samples=done,
+        refine_steps=refine_steps,
     )
 
 

@@ -124,6 +124,7 @@ def negative_elbo(
     *,
     samples: int = 1,
     kl: KLForm = "exact",
+    posterior: Grouped | None = None,
     generator: torch.Generator | None = None,
 ) -> ObjectiveTerms:
     r"""Negative evidence lower bound of hard codes (minus eq. 6), nats per sample.
@@ -131,9 +132,10 @@ def negative_elbo(
     .. math:: -\mathbb{E}_{q(z|x)} \log p(x \mid z) + \mathrm{KL}(q(z|x) \| p(z))
 
     The expectation is estimated without bias by ``samples`` codes a sample; the KL is in closed
-    form. ``codes`` holds the last draw.
+    form. ``codes`` holds the last draw. ``posterior`` takes the place of the model's own, such as one
+    of :func:`~sdlgm.refinement.refine_posterior`.
     """
-    posterior = model(x)
+    posterior = model(x) if posterior is None else posterior
     divergence = kl_terms(posterior, model.prior(), kl)
     loss = _reconstruction(model, x)
     total = torch.zeros_like(divergence.gates)
@@ -162,6 +164,7 @@ def nll_bound(
     x: Tensor,
     importance_samples: int,
     *,
+    posterior: Grouped | None = None,
     generator: torch.Generator | None = None,
     codes_at_once: int = 2_000,
 ) -> Tensor:
@@ -172,11 +175,12 @@ def nll_bound(
 
     with ``M = importance_samples``; an upper bound of ``-log p(x)`` in expectation that falls with
     ``M`` (Burda et al., ICLR 2016). About ``codes_at_once`` codes are decoded at a time: as many as
-    a processor's cache can hold, which is faster than more.
+    a processor's cache can hold, which is faster than more. ``posterior`` as of
+    :func:`negative_elbo`.
     """
     if importance_samples < 1:
         raise ValueError(f"importance_samples must be at least 1, got {importance_samples}.")
-    posterior, prior = model(x), model.prior()
+    posterior, prior = model(x) if posterior is None else posterior, model.prior()
     loss = _reconstruction(model, x)
     chunk = max(1, codes_at_once // max(1, posterior.batch_shape.numel()))
     log_sum = torch.full_like(x[..., 0], -math.inf)

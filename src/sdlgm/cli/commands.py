@@ -128,6 +128,7 @@ def _evaluate_parser() -> Parser:
         epilog="""examples:
   sdlgm evaluate runs/digits
   sdlgm evaluate runs/digits --importance-samples 1000 --json > numbers.json
+  sdlgm evaluate runs/digits --refine-steps 40
   sdlgm evaluate runs/metrics --data new.parquet --split all""",
     )
     parser.add_argument("run", help="Folder of the run.")
@@ -135,6 +136,13 @@ def _evaluate_parser() -> Parser:
     add_split(parser, "test")
     parser.add_argument(
         "--importance_samples", type=int, default=100, help="Codes a sample in the nll_bound."
+    )
+    parser.add_argument(
+        "--refine_steps",
+        type=int,
+        default=0,
+        help="Gradient steps that fit each sample's posterior, from where the encoder puts it, "
+        "before its bounds are taken.",
     )
     parser.add_argument("--seed", type=int, default=0, help="Source of bits and codes.")
     parser.add_argument(
@@ -156,6 +164,7 @@ def _evaluate(options: Namespace) -> None:
             model,
             rows,
             importance_samples=options.importance_samples,
+            refine_steps=options.refine_steps,
             seed=options.seed,
             progress=lambda done: update(done, {}),
         )

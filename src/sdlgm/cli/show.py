@@ -30,7 +30,10 @@ def show_metrics(metrics: dict[str, Any], title: str) -> None:
         ("active_features_max", "largest number of active features"),
         ("budget", "hard limit L0 of that number"),
         ("n_samples", "held-out samples"),
+        ("refine_steps", "steps that fitted each sample's posterior to it, for the bounds"),
     ):
-        value = metrics[name]
+        value = metrics.get(name, 0)
+        if name == "refine_steps" and not value:
+            continue
         table.add_row(name, f"{value:.2f}" if isinstance(value, float) else str(value), what)
     Console().print(table)
