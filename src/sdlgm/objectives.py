@@ -132,8 +132,8 @@ def negative_elbo(
     .. math:: -\mathbb{E}_{q(z|x)} \log p(x \mid z) + \mathrm{KL}(q(z|x) \| p(z))
 
     The expectation is estimated without bias by ``samples`` codes a sample; the KL is in closed
-    form. ``codes`` holds the last draw. ``posterior`` takes the place of the model's own, such as one
-    of :func:`~sdlgm.refinement.refine_posterior`.
+    form. ``codes`` holds the last draw. ``posterior`` takes the place of the model's own, such as
+    one of :func:`~sdlgm.refinement.refine_posterior`.
     """
     posterior = model(x) if posterior is None else posterior
     divergence = kl_terms(posterior, model.prior(), kl)
