@@ -64,17 +64,17 @@ def refine_posterior(
     with torch.no_grad():
         start, prior = model.posterior(x), model.prior()
     base = start.base
-    logits = [base.gate_logits.clone(), base.feature_logits.flatten(-2).clone()]
+    gates, features = base.gate_logits.clone(), base.feature_logits.flatten(-2).clone()
     # Gates that are always open stay so, and a group of one feature has nothing to choose.
-    free = [model.config.gates == "learned", model.chooses]
-    leaves = [values.requires_grad_() for values, moves in zip(logits, free, strict=True) if moves]
+    free = ((gates, model.config.gates == "learned"), (features, model.chooses))
+    leaves = [logits.requires_grad_() for logits, moves in free if moves]
     if not steps or not leaves:
         return start
     adam = torch.optim.Adam(leaves, lr=rate, fused=x.device.type in ("cpu", "cuda"))
     reinmax = get_estimator("reinmax")
 
-    def code() -> Grouped:
-        return grouped_gated_multinomial(model.config.budget, *logits, validate_args=False)
+    def code(gates: Tensor, features: Tensor) -> Grouped:
+        return grouped_gated_multinomial(model.config.budget, gates, features, validate_args=False)
 
     def loss(codes: Tensor) -> Tensor:
         return -model.decode(codes).log_prob(x)
@@ -82,7 +82,7 @@ def refine_posterior(
     for step in range(steps):
         adam.param_groups[0]["lr"] = rate * (1 - step / steps)
         with torch.enable_grad():
-            posterior = code()
+            posterior = code(gates, features)
             drawn = posterior.expand((draws, *posterior.batch_shape))
             surrogate = reinmax(drawn, loss, generator=generator).surrogate.mean(0)
             total = (surrogate + kl_terms(posterior, prior).total).sum()
@@ -90,9 +90,7 @@ def refine_posterior(
         for leaf, slope in zip(leaves, torch.autograd.grad(total, leaves), strict=True):
             leaf.grad = slope
         adam.step()
-    for values in logits:
-        values.requires_grad_(False)
-    return code()
+    return code(gates.detach(), features.detach())
 
 
 def check_refinement(steps: int, draws: int = 1, rate: float = 1.0) -> None:
