@@ -19,6 +19,7 @@ from sdlgm.training import Run
 KEYS = {
     "negative_elbo", "nll_bound", "importance_samples", "relaxed_objective", "reconstruction",
     "kl_gates", "kl_features", "active_features_mean", "active_features_max", "budget", "n_samples",
+    "refine_steps",
 }  # fmt: skip
 FIT = "--features 6 --budget 3 --encoder-hidden [8] --sparsity-hidden [4] --iterations 20"
 
@@ -43,6 +44,9 @@ def test_evaluate_prints_a_table_for_people(run: Run, capfd: pytest.CaptureFixtu
     out = capfd.readouterr().out
     assert "lower is better" in out
     assert "NOT a bound" in " ".join(out.split())
+    assert "refine_steps" not in out
+    assert call("evaluate --importance-samples 3 --refine-steps 2", run.folder) == 0
+    assert "refine_steps" in capfd.readouterr().out
 
 
 def test_a_recipe_replaces_defaults_and_what_is_said_wins(in_tmp: Path) -> None:
@@ -51,6 +55,12 @@ def test_a_recipe_replaces_defaults_and_what_is_said_wins(in_tmp: Path) -> None:
     assert model.residual
     assert model.shared_trunk
     assert (model.encoder_hidden, training.iterations, training.weight_decay) == ((8,), 20, 0.25)
+    assert call(f"fit digits --out usual {FIT}") == 0
+    assert Run.open("usual").model.joint_gates
+    assert call(f"fit digits --out bare {FIT} --recipe plain") == 0
+    assert not Run.open("bare").model.joint_gates
+    assert call(f"fit digits --out paper {FIT} --objective paper") == 0
+    assert Run.open("paper").model == Run.open("bare").model
     with pytest.raises(SystemExit):
         call("fit digits --out other --recipe beast")
 

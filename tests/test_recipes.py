@@ -35,6 +35,17 @@ def test_the_command_line_is_read_for_a_recipe(tokens: list[str]) -> None:
     assert recipe_given(tokens) == RECIPES["best"]
 
 
-@pytest.mark.parametrize("tokens", [[], ["fit", "digits"], ["--recipe"], ["--recipe", "other"]])
+@pytest.mark.parametrize("tokens", [[], ["fit", "digits"], ["--objective", "elbo"]])
+def test_without_one_it_is_the_default(tokens: list[str]) -> None:
+    assert recipe_given(tokens) == RECIPES["default"]
+
+
+@pytest.mark.parametrize("tokens", [["--objective=paper"], ["fit", "--objective", "paper"]])
+def test_the_papers_objective_starts_from_the_papers_kind_of_model(tokens: list[str]) -> None:
+    assert recipe_given(tokens) == RECIPES["plain"] == {}
+    assert recipe_given([*tokens, "--recipe", "best"]) == RECIPES["best"]
+
+
+@pytest.mark.parametrize("tokens", [["--recipe"], ["--recipe", "other"]])
 def test_no_known_recipe_is_no_settings(tokens: list[str]) -> None:
     assert recipe_given(tokens) == {}

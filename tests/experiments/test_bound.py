@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdlgm.cli import main
+from sdlgm.config import ModelConfig
 from sdlgm.errors import SDLGMError
 from sdlgm.experiments import bound
 from sdlgm.experiments.bound_runs import BUDGETS, PROFILES, cases
@@ -26,7 +27,8 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_files_hold_every_number(out: Path) -> None:
     rows = json.loads((out / "bound.json").read_text())["rows"]
     by = {(row["method"], row["metric"]): row for row in rows}
-    assert {method for method, _ in by} == set(NAMES)
+    refined_ones = {"best-refined", "categorical-refined"}
+    assert {method for method, _ in by} == {*NAMES, *refined_ones}
     for name in NAMES:
         elbo, tighter = by[name, "negative_elbo"], by[name, "nll_bound"]
         assert 10 < tighter["value"] < elbo["value"] < 60
@@ -37,7 +39,12 @@ def test_the_files_hold_every_number(out: Path) -> None:
         assert by[name, "active_features_mean"]["value"] <= by[name, "active_features_max"]["value"]
     assert by["categorical", "active_features_mean"]["value"] == 20
     assert by["budget-5", "active_features_max"]["value"] <= 5
+    assert by["best", "negative_elbo"]["refine_steps"] == 0
+    refined = by["best-refined", "negative_elbo"]
+    assert refined["refine_steps"] == PROFILES["smoke"].refine_steps
+    assert refined["value"] < by["best", "negative_elbo"]["value"] + 1
     text = (out / "bound.md").read_text()
+    assert "posterior fitted to it by 3 gradient steps" in text
     assert "20 x 10 categorical" in text
     assert "L0 = 80, 40 groups" in text
 
@@ -70,6 +77,8 @@ def test_rivals_differ_in_their_latent_alone() -> None:
     for field in ("estimator", "learning_rate", "weight_decay", "batch_size", "schedule"):
         assert getattr(ours.training, field) == getattr(theirs.training, field)
     assert theirs.training.iterations > ours.training.iterations
-    assert [known[f"budget-{budget}"].model.budget for budget in BUDGETS] == list(BUDGETS)
-    assert known["plain"].model.activation == "relu"
-    assert not known["plain"].model.residual
+    sweep = [case.model.budget for case in known.values() if "budget" in case.parts]
+    assert sorted(sweep) == list(BUDGETS)
+    assert known["paper-networks"].model.activation == "relu"
+    assert not known["paper-networks"].model.residual
+    assert known["default-plain"].model == ModelConfig()

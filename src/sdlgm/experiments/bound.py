@@ -125,8 +125,19 @@ def _cell(
         save_model(_folder(out, profile, name, seed), model)
         numbers = evaluate(model, dataset.test, importance_samples=case.importance_samples)
         codes = torch.cat([codes for _, codes in _codes(model, dataset.test)])
+        refined: Numbers | None = None
+        if case.refine_steps and seed == 0:
+            refined = dataclasses.asdict(
+                evaluate(
+                    model,
+                    dataset.test,
+                    importance_samples=case.importance_samples,
+                    refine_steps=case.refine_steps,
+                )
+            )
         return {
             **dataclasses.asdict(numbers),
+            "refined": refined,
             "alive": int(((codes > 0).double().mean(0) > ALIVE).sum()),
             "minutes": result.seconds / 60,
             "training_objective": result.history[-1 if "objective" in result.history[-1] else -2][
@@ -210,10 +221,10 @@ def _write(out: Path, profile: str, size: Size) -> Path:
     sweep = [
         (case.model.budget, found[name][0]["negative_elbo"], found[name][0]["active_features_mean"])
         for name, case in known.items()
-        if case.part == "budget" and 0 in found.get(name, {})
+        if "budget" in case.parts and 0 in found.get(name, {})
     ]
     if len(sweep) > 1:
-        _save(drawing.draw_budgets(sweep), out / "bound_budget.png")
+        _save(drawing.draw_budgets(sorted(sweep)), out / "bound_budget.png")
     if 0 in found.get("best", {}):
         _draw_features(out, profile, known["best"])
     return out / "bound.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,11 +33,15 @@ class Size:
     """Of the headline's final ``nll_bound``; all others take a tenth."""
     seeds: int
     """Of the headline; all others take one."""
+    long: int
+    """Iterations of the longest training."""
+    refine_steps: int
+    """By which seed 0 of the headline, and the longest training, are measured once more."""
 
 
 PROFILES = {
-    "full": Size("mnist", None, 10_000, 20, 2000, 1000, 3),
-    "smoke": Size("digits", 40, 20, 2, 50, 20, 1),
+    "full": Size("mnist", None, 10_000, 20, 2000, 1000, 3, 100_000, 100),
+    "smoke": Size("digits", 40, 20, 2, 50, 20, 1, 60, 3),
 }
 
 
@@ -44,14 +49,16 @@ PROFILES = {
 class Case:
     """One model and its training."""
 
-    part: str
-    """Table that it stands in: headline, short, plain, budget or data."""
+    parts: tuple[str, ...]
+    """Tables that it stands in: headline, long, short, networks, budget or data."""
     title: str
     data: str
     model: ModelConfig
     training: TrainingConfig
     importance_samples: int
     seeds: int = 1
+    refine_steps: int = 0
+    """Steps that fit each test row's posterior, of a second measurement of seed 0; 0: none."""
 
     def settings(self, size: Size) -> dict[str, Any]:
         """Return all that its numbers depend on, beside the seed."""
@@ -60,6 +67,7 @@ class Case:
             "model": dataclasses.asdict(self.model),
             "training": dataclasses.asdict(self.training),
             "importance_samples": self.importance_samples,
+            "refine_steps": self.refine_steps,
             "points": size.points,
             "rows": size.rows,
         }
@@ -80,42 +88,62 @@ LONGER = 1.15
 """The categorical latent's steps are shorter: it takes so many times as many."""
 
 
+LONG_DECAY = 0.03
+"""Weight decay of the longest training: the longer, the less (rate x decay x iterations = 6)."""
+
+
 def cases(size: Size) -> dict[str, Case]:
     """Return all cases by name, in the order in which they are run."""
-    few = max(1, size.importance_samples // 10)
-    long: dict[str, Any] = {} if size.iterations is None else {"iterations": size.iterations}
-    iterations = recipe("best", **long)[1].iterations
-    longer: dict[str, Any] = {"iterations": int(LONGER * iterations)}
-    short: dict[str, Any] = {"iterations": size.short, "kl_warmup": 0.4}
-
-    def case(part: str, title: str, data: str = size.data, **changes: Any) -> Case:
-        model, training = recipe("best", **changes)
-        first = part == "headline"
-        training = dataclasses.replace(training, evaluate_every=training.iterations // size.points)
-        samples, seeds = (size.importance_samples, size.seeds) if first else (few, 1)
-        return Case(part, title, data, model, training, samples, seeds)
-
-    def default(part: str, title: str, **changes: Any) -> Case:
-        training = TrainingConfig(**changes, evaluate_every=changes["iterations"] // size.points)
-        return Case(part, title, size.data, ModelConfig(), training, few)
-
     ours, theirs = "K = 200, L0 = 40, 40 groups", "20 x 10 categorical"
+    headline: dict[str, Any] = {} if size.iterations is None else {"iterations": size.iterations}
+    iterations = recipe("best", **headline)[1].iterations
+    longer = {"iterations": int(LONGER * iterations)}
+    learned = CATEGORICAL | {"prior": "learned"}
+    case = functools.partial(_case, size)
     found = {
-        "best": case("headline", ours, **long),
-        "categorical": case("headline", theirs, **CATEGORICAL, **longer),
-        "best-short": case("short", ours, **short),
-        "categorical-short": case("short", theirs, **CATEGORICAL, **short),
-        "categorical-learned-short": case(
-            "short", f"{theirs}, learned prior", **{**CATEGORICAL, "prior": "learned"}, **short
-        ),
-        "default-short": default("short", f"{ours}, the defaults", iterations=size.short),
-        "plain": case("plain", ours, **PLAIN, **short),
-        "categorical-plain": case("plain", theirs, **PLAIN, **CATEGORICAL, **short),
+        "best": case("headline", ours, start="best", **headline),
+        "categorical": case("headline", theirs, start="best", **CATEGORICAL, **longer),
+        "long": case("long", ours, start="best", weight_decay=LONG_DECAY, iterations=size.long),
+        "default": case("short budget", f"{ours}, the default"),
+        "default-plain": case("short", f"{ours}, the recipe plain", start="plain"),
+        "categorical-short": case("short", theirs, **CATEGORICAL),
+        "categorical-learned-short": case("short", f"{theirs}, learned prior", **learned),
+        "paper-networks": case("networks", ours, **PLAIN),
+        "categorical-paper-networks": case("networks", theirs, **PLAIN, **CATEGORICAL),
     }
     for budget in BUDGETS:
-        groups = min(budget, 40)
-        title = f"L0 = {budget}, {groups} groups"
-        found[f"budget-{budget}"] = case("budget", title, budget=budget, groups=groups, **short)
-    for data in ("fashion-mnist", "digits"):
-        found[data] = case("data", ours, data, **short)
+        if budget != found["default"].model.budget:
+            groups = min(budget, 40)
+            title = f"L0 = {budget}, {groups} groups"
+            found[f"budget-{budget}"] = case("budget", title, budget=budget, groups=groups)
+    for data in ("fashion-mnist", "mnist-5k", "digits"):
+        found[data] = case("data", f"{ours}, the default", data)
+        found[f"{data}-plain"] = case("data", f"{ours}, the recipe plain", data, start="plain")
     return found
+
+
+def _case(
+    size: Size,
+    parts: str,
+    title: str,
+    data: str | None = None,
+    *,
+    start: str = "default",
+    **changes: Any,
+) -> Case:
+    """Make a case of a recipe and changes; all but the headline and the longest are short."""
+    first = parts in ("headline", "long")
+    if not first:
+        changes = {**changes, "iterations": size.short}
+    model, training = recipe(start, **changes)
+    training = dataclasses.replace(training, evaluate_every=training.iterations // size.points)
+    return Case(
+        parts=tuple(parts.split()),
+        title=title,
+        data=data or size.data,
+        model=model,
+        training=training,
+        importance_samples=max(1, size.importance_samples // (1 if first else 10)),
+        seeds=size.seeds if parts == "headline" else 1,
+        refine_steps=size.refine_steps if first else 0,
+    )

@@ -20,11 +20,13 @@ METRICS = {
 }
 PARTS = {
     "headline": "The recipe beside the categorical latent: the same networks, estimator and rate",
+    "long": "The longest training",
     "short": "The paper's budget of {short:,} iterations of batch 100",
-    "plain": "The paper's plain networks, {short:,} iterations",
+    "networks": "The paper's plain networks, {short:,} iterations",
     "budget": "Budgets L0 at K = 200, {short:,} iterations",
-    "data": "The recipe untouched on other data, {short:,} iterations",
+    "data": "The default untouched on other data, {short:,} iterations",
 }
+REFINED = "The same weights; each row's posterior fitted to it by {steps} gradient steps"
 ABOUT = (
     "Negative ELBO (hard codes, exact KL, one code a sample) and the importance-weighted bound: "
     "nats a sample, lower is better, both bounds; dynamically binarised, batch 100, the last "
@@ -41,12 +43,13 @@ RULE = "|---|---|---|---:|---:|---:|---:|---:|---:|---:|"
 def table_rows(found: Found, known: Mapping[str, Case]) -> list[dict[str, Any]]:
     """Return a row for each case and metric, and each case's curves."""
     rows = []
-    for name, by_seed in found.items():
+    for name, by_seed in [*found.items(), *_refined(found).items()]:
         case, seeds = known[name], list(by_seed)
+        steps = by_seed[seeds[0]]["refine_steps"]
         for metric, unit in METRICS.items():
             rows.append(
                 row(
-                    name,
+                    f"{name}-refined" if steps else name,
                     [by_seed[seed][metric] for seed in seeds],
                     seeds,
                     dataset=case.data,
@@ -57,24 +60,39 @@ def table_rows(found: Found, known: Mapping[str, Case]) -> list[dict[str, Any]]:
                     unit=unit,
                     iterations=case.training.iterations,
                     importance_samples=case.importance_samples,
+                    refine_steps=steps,
                     per_seed=[by_seed[seed][metric] for seed in seeds],
                     curves=[by_seed[seed]["curve"] for seed in seeds]
-                    if metric == "negative_elbo"
+                    if metric == "negative_elbo" and not steps
                     else None,
                 )
             )
     return rows
 
 
+def _refined(found: Found) -> Found:
+    """Return the numbers at refined posteriors, of the cases and seeds that have some."""
+    measured = {
+        name: {seed: one | one["refined"] for seed, one in by_seed.items() if one["refined"]}
+        for name, by_seed in found.items()
+    }
+    return {name: by_seed for name, by_seed in measured.items() if by_seed}
+
+
 def markdown(found: Found, known: Mapping[str, Case], size: Size) -> str:
     """Return the tables of all parts of which something is done."""
     text = [ABOUT]
     for part, title in PARTS.items():
-        names = [name for name in found if known[name].part == part]
+        names = [name for name in found if part in known[name].parts]
         if names:
             spelled = title.format(short=size.short)
             lines = [_line(known[name], found[name]) for name in names]
             text.append("\n".join([f"### {spelled}", "", HEAD, RULE, *lines]))
+    refined = _refined(found)
+    if refined:
+        lines = [_line(known[name], by_seed) for name, by_seed in refined.items()]
+        title = REFINED.format(steps=size.refine_steps)
+        text.append("\n".join([f"### {title}", "", HEAD, RULE, *lines]))
     return "\n\n".join(text)
 
 

@@ -25,6 +25,7 @@ from sdlgm.models.sharing import model_card
 from sdlgm.nn import check_data, data_statistics
 from sdlgm.progress import progress_bar
 from sdlgm.random import generator
+from sdlgm.recipes import recipe
 from sdlgm.storage import atomic_path, read_json, write_json
 from sdlgm.training.checkpoint import FILE as CHECKPOINT
 from sdlgm.training.log import read_log
@@ -181,7 +182,8 @@ def fit(
     data
         What is learned from; a name or path stands for its default configuration.
     model, training
-        Shape of the model, and how it is trained; defaults if ``None``.
+        Shape of the model, and how it is trained; ``None``: of :func:`recipe("default")
+        <sdlgm.recipes.recipe>`, as on the command line.
     out
         Folder of the run.
     overwrite
@@ -199,8 +201,8 @@ def fit(
         As from loading and training.
     """
     data = DataConfig(data) if isinstance(data, str) else data
-    model = model or ModelConfig()
-    training = training or TrainingConfig()
+    model = model or recipe("default")[0]
+    training = training or recipe("default")[1]
     kind = resolve_binarisation(data, model.likelihood)
     data = dataclasses.replace(data, binarisation=kind)
     run = Run(Path(out), data, model, training)
