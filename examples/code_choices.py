@@ -1,7 +1,7 @@
 """What each choice of one code costs and gives: a table of trained models' codes on test rows.
 
-    sdlgm fit mnist --out runs/mnist
-    sdlgm fit mnist --groups 1 --iterations 5000 --out runs/mnist_g1
+    sdlgm fit mnist --recipe plain --out runs/mnist
+    sdlgm fit mnist --recipe plain --groups 1 --iterations 5000 --out runs/mnist_g1
     python examples/code_choices.py runs/mnist runs/mnist_g1  # docs/results/code_choices.*
 
 Takes a few minutes a run on one core; rows that are measured already (in --cells) are kept. Of

@@ -29,7 +29,7 @@ from sdlgm.training import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS, RESULTS, IMAGES = ROOT / "runs" / "core", ROOT / "docs" / "results", ROOT / "docs" / "images"
-COMMON = "sdlgm fit mnist --out {run} --iterations 10000 --batch-size 100 --seed 0"
+COMMON = "sdlgm fit mnist --recipe plain --out {run} --iterations 10000 --batch-size 100 --seed 0"
 PLAIN = "--groups 1 --activation relu --normalisation none --prior fixed"
 SETTINGS = {
     "plain-one-group": ("discrete bound, the paper's plain networks, one group", PLAIN),

@@ -18,10 +18,8 @@ _GOOD: dict[str, Any] = {
     "shared_trunk": True,
     "joint_gates": True,
     "prior": "learned_gates",
-    "prior_gate": 0.25,
     "learning_rate": 2e-3,
     "weight_decay": 0.3,
-    "slot_cost": 0.1,
 }
 RECIPES: dict[str, dict[str, Any]] = {
     "default": _GOOD,

@@ -27,8 +27,8 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_files_hold_every_number(out: Path) -> None:
     rows = json.loads((out / "bound.json").read_text())["rows"]
     by = {(row["method"], row["metric"]): row for row in rows}
-    refined_ones = {"best-refined", "categorical-refined"}
-    assert {method for method, _ in by} == {*NAMES, *refined_ones}
+    close = {f"{name}-close{end}" for name in NAMES[:2] for end in ("", "-refined")}
+    assert {method for method, _ in by} == {*NAMES, *close}
     for name in NAMES:
         elbo, tighter = by[name, "negative_elbo"], by[name, "nll_bound"]
         assert 10 < tighter["value"] < elbo["value"] < 60
@@ -40,8 +40,10 @@ def test_the_files_hold_every_number(out: Path) -> None:
     assert by["categorical", "active_features_mean"]["value"] == 20
     assert by["budget-5", "active_features_max"]["value"] <= 5
     assert by["best", "negative_elbo"]["refine_steps"] == 0
-    refined = by["best-refined", "negative_elbo"]
+    assert by["best-close", "nll_bound"]["value"] < by["best", "nll_bound"]["value"]
+    refined = by["best-close-refined", "negative_elbo"]
     assert refined["refine_steps"] == PROFILES["smoke"].refine_steps
+    assert refined["importance_samples"] == PROFILES["smoke"].close_samples
     assert refined["value"] < by["best", "negative_elbo"]["value"] + 1
     text = (out / "bound.md").read_text()
     assert "posterior fitted to it by 3 gradient steps" in text

@@ -125,19 +125,9 @@ def _cell(
         save_model(_folder(out, profile, name, seed), model)
         numbers = evaluate(model, dataset.test, importance_samples=case.importance_samples)
         codes = torch.cat([codes for _, codes in _codes(model, dataset.test)])
-        refined: Numbers | None = None
-        if case.refine_steps and seed == 0:
-            refined = dataclasses.asdict(
-                evaluate(
-                    model,
-                    dataset.test,
-                    importance_samples=case.importance_samples,
-                    refine_steps=case.refine_steps,
-                )
-            )
         return {
             **dataclasses.asdict(numbers),
-            "refined": refined,
+            "close": _close(case, model, dataset.test) if seed == 0 else [],
             "alive": int(((codes > 0).double().mean(0) > ALIVE).sum()),
             "minutes": result.seconds / 60,
             "training_objective": result.history[-1 if "objective" in result.history[-1] else -2][
@@ -151,6 +141,14 @@ def _cell(
     except DataError as error:
         return name, seed, str(error)
     return name, seed, numbers
+
+
+def _close(case: Case, model: SDLGM, rows: Rows) -> list[Numbers]:
+    """Measure with more codes, at the encoder's posteriors and at refined ones."""
+    if not case.close_samples:
+        return []
+    measure = functools.partial(evaluate, model, rows, importance_samples=case.close_samples)
+    return [dataclasses.asdict(measure(refine_steps=steps)) for steps in (0, case.refine_steps)]
 
 
 def _trained(

@@ -26,7 +26,12 @@ PARTS = {
     "budget": "Budgets L0 at K = 200, {short:,} iterations",
     "data": "The default untouched on other data, {short:,} iterations",
 }
-REFINED = "The same weights; each row's posterior fitted to it by {steps} gradient steps"
+CLOSE = (
+    "The same weights, measured with more samples",
+    "The same weights; each row's posterior fitted to it by {steps} gradient steps",
+)
+SAMPLES, REFINED = "-close", "-refined"
+"""Endings of the names of cases that were measured again."""
 ABOUT = (
     "Negative ELBO (hard codes, exact KL, one code a sample) and the importance-weighted bound: "
     "nats a sample, lower is better, both bounds; dynamically binarised, batch 100, the last "
@@ -41,42 +46,46 @@ RULE = "|---|---|---|---:|---:|---:|---:|---:|---:|---:|"
 
 
 def table_rows(found: Found, known: Mapping[str, Case]) -> list[dict[str, Any]]:
-    """Return a row for each case and metric, and each case's curves."""
+    """Return a row for each case, measurement and metric, and each case's curves."""
+    measured = [("", found), *((SAMPLES, one) for one in _close(found))]
     rows = []
-    for name, by_seed in [*found.items(), *_refined(found).items()]:
-        case, seeds = known[name], list(by_seed)
-        steps = by_seed[seeds[0]]["refine_steps"]
-        for metric, unit in METRICS.items():
-            rows.append(
-                row(
-                    f"{name}-refined" if steps else name,
-                    [by_seed[seed][metric] for seed in seeds],
-                    seeds,
-                    dataset=case.data,
-                    family=case.title,
-                    protocol="dynamic binarisation, whole test split",
-                    metric=metric,
-                    published=None,
-                    unit=unit,
-                    iterations=case.training.iterations,
-                    importance_samples=case.importance_samples,
-                    refine_steps=steps,
-                    per_seed=[by_seed[seed][metric] for seed in seeds],
-                    curves=[by_seed[seed]["curve"] for seed in seeds]
-                    if metric == "negative_elbo" and not steps
-                    else None,
+    for ending, cases in measured:
+        for name, by_seed in cases.items():
+            case, seeds, first = known[name], list(by_seed), by_seed[min(by_seed)]
+            for metric, unit in METRICS.items():
+                rows.append(
+                    row(
+                        name + ending + REFINED * bool(first["refine_steps"]),
+                        [by_seed[seed][metric] for seed in seeds],
+                        seeds,
+                        dataset=case.data,
+                        family=case.title,
+                        protocol="dynamic binarisation, whole test split",
+                        metric=metric,
+                        published=None,
+                        unit=unit,
+                        iterations=case.training.iterations,
+                        importance_samples=first["importance_samples"],
+                        refine_steps=first["refine_steps"],
+                        per_seed=[by_seed[seed][metric] for seed in seeds],
+                        curves=[by_seed[seed]["curve"] for seed in seeds]
+                        if metric == "negative_elbo" and not ending
+                        else None,
+                    )
                 )
-            )
     return rows
 
 
-def _refined(found: Found) -> Found:
-    """Return the numbers at refined posteriors, of the cases and seeds that have some."""
-    measured = {
-        name: {seed: one | one["refined"] for seed, one in by_seed.items() if one["refined"]}
-        for name, by_seed in found.items()
-    }
-    return {name: by_seed for name, by_seed in measured.items() if by_seed}
+def _close(found: Found) -> list[Found]:
+    """Return the closer measurements: at the encoder's posteriors, and at refined ones."""
+    return [
+        {
+            name: {seed: one | one["close"][place] for seed, one in by_seed.items() if one["close"]}
+            for name, by_seed in found.items()
+            if any(one["close"] for one in by_seed.values())
+        }
+        for place in (0, 1)
+    ]
 
 
 def markdown(found: Found, known: Mapping[str, Case], size: Size) -> str:
@@ -88,11 +97,11 @@ def markdown(found: Found, known: Mapping[str, Case], size: Size) -> str:
             spelled = title.format(short=size.short)
             lines = [_line(known[name], found[name]) for name in names]
             text.append("\n".join([f"### {spelled}", "", HEAD, RULE, *lines]))
-    refined = _refined(found)
-    if refined:
-        lines = [_line(known[name], by_seed) for name, by_seed in refined.items()]
-        title = REFINED.format(steps=size.refine_steps)
-        text.append("\n".join([f"### {title}", "", HEAD, RULE, *lines]))
+    for title, close in zip(CLOSE, _close(found), strict=True):
+        lines = [_line(known[name], by_seed) for name, by_seed in close.items()]
+        if lines:
+            spelled = title.format(steps=size.refine_steps)
+            text.append("\n".join([f"### {spelled}", "", HEAD, RULE, *lines]))
     return "\n\n".join(text)
 
 
@@ -109,7 +118,7 @@ def _line(case: Case, by_seed: Mapping[int, Numbers]) -> str:
         f"{case.training.iterations:,}",
         over("minutes", 1),
         f"**{over('negative_elbo', 2)}**",
-        f"{over('nll_bound', 2)} ({case.importance_samples:,})",
+        f"{over('nll_bound', 2)} ({next(iter(numbers))['importance_samples']:,})",
         over("active_features_mean", 1),
         f"{max(_take(numbers, 'active_features_max')):.0f}",
         over("alive", 0),
