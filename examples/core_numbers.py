@@ -34,7 +34,7 @@ PLAIN = "--groups 1 --activation relu --normalisation none --prior fixed"
 SETTINGS = {
     "plain-one-group": ("discrete bound, the paper's plain networks, one group", PLAIN),
     "one-group": ("discrete bound, LayerNorm and GELU, one group", "--groups 1"),
-    "default": ("discrete bound, LayerNorm and GELU, 40 groups (default)", ""),
+    "default": ("discrete bound, LayerNorm and GELU, 40 groups", ""),
     "paper-relaxed": ("the paper's relaxed objective and networks", f"--objective paper {PLAIN}"),
 }
 MEASURE = "sdlgm evaluate {run} --data mnist --split test --importance-samples 1000 --json"
