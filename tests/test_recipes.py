@@ -6,7 +6,7 @@ import pytest
 
 from sdlgm.config import ModelConfig, TrainingConfig, to_dict
 from sdlgm.errors import ConfigError
-from sdlgm.recipes import RECIPES, recipe, recipe_given
+from sdlgm.recipes import RECIPES, recipe, usual_recipe
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -30,22 +30,7 @@ def test_wrong_names_are_named() -> None:
         recipe("best", sed=3)
 
 
-@pytest.mark.parametrize("tokens", [["--recipe", "best"], ["fit", "--seed", "1", "--recipe=best"]])
-def test_the_command_line_is_read_for_a_recipe(tokens: list[str]) -> None:
-    assert recipe_given(tokens) == RECIPES["best"]
-
-
-@pytest.mark.parametrize("tokens", [[], ["fit", "digits"], ["--objective", "elbo"]])
-def test_without_one_it_is_the_default(tokens: list[str]) -> None:
-    assert recipe_given(tokens) == RECIPES["default"]
-
-
-@pytest.mark.parametrize("tokens", [["--objective=paper"], ["fit", "--objective", "paper"]])
-def test_the_papers_objective_starts_from_the_papers_kind_of_model(tokens: list[str]) -> None:
-    assert recipe_given(tokens) == RECIPES["plain"] == {}
-    assert recipe_given([*tokens, "--recipe", "best"]) == RECIPES["best"]
-
-
-@pytest.mark.parametrize("tokens", [["--recipe"], ["--recipe", "other"]])
-def test_no_known_recipe_is_no_settings(tokens: list[str]) -> None:
-    assert recipe_given(tokens) == {}
+def test_the_usual_one_is_that_of_bits_and_the_discrete_bound() -> None:
+    assert usual_recipe() == usual_recipe("bernoulli", "elbo") == "default"
+    assert usual_recipe("gaussian") == usual_recipe(objective="paper") == "plain"
+    assert RECIPES["plain"] == {}

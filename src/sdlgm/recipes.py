@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Sequence
 from typing import Any
 
 from sdlgm.config import ModelConfig, TrainingConfig, from_dict
 from sdlgm.errors import ConfigError
 
-__all__ = ["RECIPES", "recipe", "recipe_given"]
+__all__ = ["RECIPES", "recipe", "usual_recipe"]
 
 _GOOD: dict[str, Any] = {
     "encoder_hidden": (512, 512, 512),
@@ -58,21 +57,11 @@ def recipe(name: str, **changes: Any) -> tuple[ModelConfig, TrainingConfig]:
     return from_dict(ModelConfig, shape), from_dict(TrainingConfig, course)
 
 
-def recipe_given(tokens: Sequence[str]) -> dict[str, Any]:
-    """Return the settings of the recipe that a command line of ``sdlgm fit`` starts from.
+def usual_recipe(likelihood: str = "bernoulli", objective: str = "elbo") -> str:
+    """Return the name of the recipe that ``fit`` starts from where none is named.
 
-    That is the one it names; else ``default`` for the discrete bound and ``plain`` for the paper's
-    objective, whose models the default's settings are not. A name that is unknown is left to the
-    command's own parser.
+    That is ``default`` where it is better at equal time: for bits and the discrete bound. It is
+    ``plain`` for other likelihoods, and for the paper's objective
+    (docs/research/discrete-bound.md).
     """
-    return RECIPES.get(recipe_name(tokens), {})
-
-
-def recipe_name(tokens: Sequence[str]) -> str:
-    """Return the name of that recipe."""
-    given = {}
-    for token, after in zip(tokens, [*tokens, ""][1:], strict=True):
-        option, _, value = token.partition("=")
-        given[option] = value or after
-    usual = "plain" if given.get("--objective") == "paper" else "default"
-    return given.get("--recipe", usual)
+    return "default" if (likelihood, objective) == ("bernoulli", "elbo") else "plain"

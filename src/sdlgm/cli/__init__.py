@@ -15,8 +15,8 @@ from sdlgm import __version__
 from sdlgm.cli.commands import COMMANDS
 from sdlgm.cli.parser import Parser, underscored
 from sdlgm.cli.show import say
+from sdlgm.cli.start import starting_values
 from sdlgm.errors import SDLGMError
-from sdlgm.recipes import recipe_given
 
 __all__ = ["main", "run"]
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, (build, _, what) in COMMANDS.items():
         command = build() if name in given else Parser()
         if name == "fit" and name in given:
-            command.set_defaults(recipe_given(given))
+            command.set_defaults(starting_values(given))
         commands.add_subcommand(name, command, help=what)
         command.prog = f"sdlgm {name}"
     options = parser.parse_args(given)

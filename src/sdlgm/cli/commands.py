@@ -56,8 +56,9 @@ Ctrl-C writes a checkpoint; sdlgm resume RUN goes on from it.""",
         choices=tuple(RECIPES),
         default="default",
         help="Settings to start from; what else is said here wins. default: the lowest discrete "
-        "bound after 10,000 iterations; best: after 30,000; plain: separate gates and trunks, as "
-        "ModelConfig() and TrainingConfig() (and where --objective paper is given) start.",
+        "bound of bits after 10,000 iterations; best: after 30,000; plain: the settings of "
+        "ModelConfig() and TrainingConfig(), taken where none is named for other likelihoods and "
+        "for the paper's objective.",
     )
     parser.add_argument(
         "data",

@@ -25,7 +25,7 @@ from sdlgm.models.sharing import model_card
 from sdlgm.nn import check_data, data_statistics
 from sdlgm.progress import progress_bar
 from sdlgm.random import generator
-from sdlgm.recipes import recipe
+from sdlgm.recipes import recipe, usual_recipe
 from sdlgm.storage import atomic_path, read_json, write_json
 from sdlgm.training.checkpoint import FILE as CHECKPOINT
 from sdlgm.training.log import read_log
@@ -182,8 +182,8 @@ def fit(
     data
         What is learned from; a name or path stands for its default configuration.
     model, training
-        Shape of the model, and how it is trained; ``None``: of :func:`recipe("default")
-        <sdlgm.recipes.recipe>`, as on the command line.
+        Shape of the model, and how it is trained; ``None``: of the usual recipe, as on the command
+        line (:func:`~sdlgm.recipes.usual_recipe`).
     out
         Folder of the run.
     overwrite
@@ -201,8 +201,9 @@ def fit(
         As from loading and training.
     """
     data = DataConfig(data) if isinstance(data, str) else data
-    model = model or recipe("default")[0]
-    training = training or recipe("default")[1]
+    objective = training.objective if training else "elbo"
+    model = model or recipe(usual_recipe(objective=objective))[0]
+    training = training or recipe(usual_recipe(model.likelihood))[1]
     kind = resolve_binarisation(data, model.likelihood)
     data = dataclasses.replace(data, binarisation=kind)
     run = Run(Path(out), data, model, training)
