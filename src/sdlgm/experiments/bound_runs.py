@@ -36,7 +36,7 @@ class Size:
     refine_steps: int
     """By which posteriors are refined for the second of these."""
     seeds: int
-    """Of the headline; all others take one."""
+    """Of the headline, and of the default and its rival; all others take one."""
     long: int
     """Iterations of the longest training."""
 
@@ -109,9 +109,9 @@ def cases(size: Size) -> dict[str, Case]:
         "long": case("long", f"{ours}, no slot cost", start="best", **LONG, iterations=size.long),
         "best": case("headline", ours, start="best", **headline),
         "categorical": case("headline", theirs, start="best", **CATEGORICAL, **longer),
-        "default": case("short budget", f"{ours}, the default"),
+        "default": case("short budget", f"{ours}, the default", repeated=True),
         "default-plain": case("short", f"{ours}, the recipe plain", start="plain"),
-        "categorical-short": case("short", theirs, **CATEGORICAL),
+        "categorical-short": case("short", theirs, repeated=True, **CATEGORICAL),
         "paper-networks": case("networks", ours, **PLAIN),
         "categorical-paper-networks": case("networks", theirs, **PLAIN, **CATEGORICAL),
     }
@@ -134,6 +134,7 @@ def _case(
     data: str | None = None,
     *,
     start: str = "default",
+    repeated: bool = False,
     **changes: Any,
 ) -> Case:
     """Make a case of a recipe and changes; all but the headline and the longest are short."""
@@ -149,7 +150,7 @@ def _case(
         model=model,
         training=training,
         importance_samples=size.importance_samples,
-        seeds=size.seeds if parts == "headline" else 1,
+        seeds=size.seeds if repeated or parts == "headline" else 1,
         close_samples=size.close_samples if first else 0,
         refine_steps=size.refine_steps if first else 0,
     )
