@@ -209,8 +209,10 @@ def _write(out: Path, profile: str, size: Size) -> Path:
     write_results(out / "bound.json", "bound", command, table_rows(found, known))
     write_markdown(out / "bound.md", markdown(found, known, size))
     lines = {
-        known[name].title: [numbers["curve"] for numbers in found[name].values()]
-        for name in ("best", "categorical")
+        f"{known[name].title}, {known[name].training.iterations:,} iterations": [
+            numbers["curve"] for numbers in found[name].values()
+        ]
+        for name in ("best", "categorical", "default", "categorical-short")
         if name in found
     }
     if lines:

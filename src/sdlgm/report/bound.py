@@ -15,6 +15,8 @@ __all__ = ["draw_budgets", "draw_curves", "draw_features"]
 
 ACROSS = 16
 """Features in a row of the picture."""
+STYLES = ((ACCENT, "-"), (WARM, "-"), (ACCENT, ":"), (WARM, ":"))
+"""Colours and dashes of the curves, in their order: two long trainings, two short ones."""
 UNIT = "negative ELBO, nats a sample (lower is better)"
 
 
@@ -24,15 +26,17 @@ def draw_curves(
 ) -> bytes:
     """Draw the bound against minutes; a thin line a seed, of (step, minutes, nats); a PNG.
 
+    At most four titles, see ``STYLES``.
     ``reference`` names a number that is drawn as a dashed line.
     """
     figure = new_figure(6.4, 3.8)
     axis = figure.subplots()
     lowest = reference[1] if reference else math.inf
-    for (title, seeds), ink in zip(lines.items(), (ACCENT, WARM), strict=False):
+    for (title, seeds), (ink, dashes) in zip(lines.items(), STYLES, strict=False):
         for place, points in enumerate(seeds):
             minutes, nats = [point[1] for point in points], [point[2] for point in points]
-            axis.plot(minutes, nats, color=ink, linewidth=1.3, label=None if place else title)
+            label = None if place else title
+            axis.plot(minutes, nats, color=ink, linewidth=1.3, linestyle=dashes, label=label)
             lowest = min(lowest, *nats)
     if reference:
         name, value = reference
