@@ -100,6 +100,7 @@ LONG: dict[str, Any] = {"weight_decay": 0.05, "slot_cost": 0.0}
 def cases(size: Size) -> dict[str, Case]:
     """Return all cases by name, in the order in which they are run."""
     ours, theirs = "K = 200, L0 = 40, 40 groups", "20 x 10 categorical"
+    sparse = f"{ours}, a slot cost of 0.1"
     headline: dict[str, Any] = {} if size.iterations is None else {"iterations": size.iterations}
     iterations = recipe("best", **headline)[1].iterations
     longer: dict[str, Any] = {"iterations": int(LONGER * iterations)}
@@ -107,8 +108,11 @@ def cases(size: Size) -> dict[str, Case]:
     case = functools.partial(_case, size)
     found = {
         "long": case("long", f"{ours}, no slot cost", start="best", **LONG, iterations=size.long),
-        "best": case("headline", ours, start="best", **headline),
-        "categorical": case("headline", theirs, start="best", **CATEGORICAL, **longer),
+        "best": case("headline", ours, start="best", repeated=True, **headline),
+        "categorical": case(
+            "headline", theirs, start="best", repeated=True, **CATEGORICAL, **longer
+        ),
+        "best-sparse": case("headline", sparse, start="best", slot_cost=0.1, **headline),
         "default": case("short budget", f"{ours}, the default", repeated=True),
         "default-plain": case("short", f"{ours}, the recipe plain", start="plain"),
         "categorical-short": case("short", theirs, repeated=True, **CATEGORICAL),
@@ -138,8 +142,9 @@ def _case(
     **changes: Any,
 ) -> Case:
     """Make a case of a recipe and changes; all but the headline and the longest are short."""
-    first = parts in ("headline", "long")
-    if not first:
+    long = parts in ("headline", "long")
+    close = parts == "long" or (parts == "headline" and repeated)
+    if not long:
         changes = {**changes, "iterations": size.short}
     model, training = recipe(start, **changes)
     training = dataclasses.replace(training, evaluate_every=training.iterations // size.points)
@@ -150,7 +155,7 @@ def _case(
         model=model,
         training=training,
         importance_samples=size.importance_samples,
-        seeds=size.seeds if repeated or parts == "headline" else 1,
-        close_samples=size.close_samples if first else 0,
-        refine_steps=size.refine_steps if first else 0,
+        seeds=size.seeds if repeated else 1,
+        close_samples=size.close_samples if close else 0,
+        refine_steps=size.refine_steps if close else 0,
     )
