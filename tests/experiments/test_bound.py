@@ -56,6 +56,15 @@ def test_the_pictures_are_drawn(out: Path) -> None:
         assert (out / f"bound_{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_command_of_the_recipe_gives_the_headline(out: Path, tmp_path: Path) -> None:
+    words = f"fit digits --recipe best --iterations 40 --importance-samples 5 --out {tmp_path}/run"
+    assert main(words.split()) == 0
+    headline = json.loads((out / "cells-smoke" / "best-0.json").read_text())["numbers"]
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert found["negative_elbo"] == headline["negative_elbo"]
+    assert found["nll_bound"] == headline["nll_bound"]
+
+
 def test_what_is_done_is_not_done_again(out: Path) -> None:
     before = (out / "cells-smoke" / "best-0.json").read_bytes()
     said: list[str] = []
