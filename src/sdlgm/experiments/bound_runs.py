@@ -32,7 +32,7 @@ class Size:
     importance_samples: int
     """Of every ``nll_bound`` but those of ``close_samples``."""
     close_samples: int
-    """Of two more measurements of seed 0 of the headline, and of the longest training."""
+    """Of two more measurements of ours: seed 0 of the headline, and the longest training."""
     refine_steps: int
     """By which posteriors are refined for the second of these."""
     seeds: int
@@ -107,8 +107,10 @@ def cases(size: Size) -> dict[str, Case]:
     learned = CATEGORICAL | {"prior": "learned"}
     case = functools.partial(_case, size)
     found = {
-        "long": case("long", f"{ours}, no slot cost", start="best", **LONG, iterations=size.long),
-        "best": case("headline", ours, start="best", repeated=True, **headline),
+        "long": case(
+            "long", f"{ours}, no slot cost", start="best", close=True, **LONG, iterations=size.long
+        ),
+        "best": case("headline", ours, start="best", repeated=True, close=True, **headline),
         "categorical": case(
             "headline", theirs, start="best", repeated=True, **CATEGORICAL, **longer
         ),
@@ -139,11 +141,11 @@ def _case(
     *,
     start: str = "default",
     repeated: bool = False,
+    close: bool = False,
     **changes: Any,
 ) -> Case:
     """Make a case of a recipe and changes; all but the headline and the longest are short."""
     long = parts in ("headline", "long")
-    close = parts == "long" or (parts == "headline" and repeated)
     if not long:
         changes = {**changes, "iterations": size.short}
     model, training = recipe(start, **changes)
