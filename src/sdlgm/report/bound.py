@@ -42,8 +42,8 @@ def draw_curves(
         name, value = reference
         axis.axhline(value, color=SOFT, linewidth=1, linestyle="--")
         axis.annotate(
-            name, (1, value), (-2, 3), xycoords=("axes fraction", "data"),
-            textcoords="offset points", ha="right", fontsize=8, color=INK,
+            name, (0, value), (3, 3), xycoords=("axes fraction", "data"),
+            textcoords="offset points", fontsize=8, color=INK,
         )  # fmt: skip
     axis.set_ylim(math.floor(lowest) - 1, min(axis.get_ylim()[1], lowest + 25))
     axis.set_xlabel("minutes of training on one thread", color=INK, fontsize=9)
