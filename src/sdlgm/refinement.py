@@ -63,12 +63,14 @@ def refine_posterior(
     check_refinement(steps, draws, rate)
     with torch.no_grad():
         start, prior = model.posterior(x), model.prior()
+    if not steps:
+        return start
     base = start.base
     gates, features = base.gate_logits.clone(), base.feature_logits.flatten(-2).clone()
     # Gates that are always open stay so, and a group of one feature has nothing to choose.
     free = ((gates, model.config.gates == "learned"), (features, model.chooses))
     leaves = [logits.requires_grad_() for logits, moves in free if moves]
-    if not steps or not leaves:
+    if not leaves:
         return start
     adam = torch.optim.Adam(leaves, lr=rate, fused=x.device.type in ("cpu", "cuda"))
     reinmax = get_estimator("reinmax")

@@ -22,7 +22,7 @@ def show_metrics(metrics: dict[str, Any], title: str) -> None:
     for heading in ("number", "value", "what it is"):
         table.add_column(heading, justify="right" if heading == "value" else "left")
     samples = metrics["importance_samples"]
-    for name, what in (
+    rows = [
         ("negative_elbo", "bound: hard codes, exact KL"),
         ("nll_bound", f"bound: importance-weighted, M = {samples}"),
         ("relaxed_objective", "NOT a bound: relaxed codes, as in the paper"),
@@ -30,10 +30,10 @@ def show_metrics(metrics: dict[str, Any], title: str) -> None:
         ("active_features_max", "largest number of active features"),
         ("budget", "hard limit L0 of that number"),
         ("n_samples", "held-out samples"),
-        ("refine_steps", "steps that fitted each sample's posterior to it, for the bounds"),
-    ):
-        value = metrics.get(name, 0)
-        if name == "refine_steps" and not value:
-            continue
+    ]
+    if metrics.get("refine_steps"):
+        rows.append(("refine_steps", "steps that fitted each sample's posterior, for the bounds"))
+    for name, what in rows:
+        value = metrics[name]
         table.add_row(name, f"{value:.2f}" if isinstance(value, float) else str(value), what)
     Console().print(table)
