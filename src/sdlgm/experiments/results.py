@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import platform
+import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -178,10 +181,29 @@ def in_processes(
         raise SDLGMError(f"jobs must be a positive integer, got {jobs}.")
     if jobs == 1:
         return (run(*cell) for cell in plan)
+    return _in_pool(run, plan, jobs)
+
+
+def _in_pool(run: Callable[..., Any], plan: Sequence[tuple[Any, ...]], jobs: int) -> Iterator[Any]:
+    """Yield from a pool whose processes end with this one, after Ctrl-C and after SIGTERM."""
     import joblib
 
     pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-    return pool(joblib.delayed(_alone)(run, cell) for cell in plan)
+    with _terminable():
+        yield from pool(joblib.delayed(_alone)(run, cell) for cell in plan)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM interrupt as Ctrl-C does, so that what must be cleaned up is."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _alone(run: Callable[..., Any], cell: tuple[Any, ...]) -> Any:
