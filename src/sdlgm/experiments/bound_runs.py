@@ -52,7 +52,7 @@ class Case:
     """One model and its training."""
 
     parts: tuple[str, ...]
-    """Tables that it stands in: headline, cost, long, short, networks, budget or data."""
+    """Tables that it stands in: headline, long, short, networks, budget or data."""
     title: str
     data: str
     model: ModelConfig
@@ -100,6 +100,7 @@ LONG: dict[str, Any] = {"weight_decay": 0.05, "slot_cost": 0.0}
 def cases(size: Size) -> dict[str, Case]:
     """Return all cases by name, in the order in which they are run."""
     ours, theirs = "K = 200, L0 = 40, 40 groups", "20 x 10 categorical"
+    sparse = f"{ours}, a slot cost of 0.1"
     headline: dict[str, Any] = {} if size.iterations is None else {"iterations": size.iterations}
     iterations = recipe("best", **headline)[1].iterations
     longer: dict[str, Any] = {"iterations": int(LONGER * iterations)}
@@ -109,14 +110,13 @@ def cases(size: Size) -> dict[str, Case]:
         "long": case(
             "long", f"{ours}, no slot cost", start="best", close=True, **LONG, iterations=size.long
         ),
-        "best": case("headline cost", ours, start="best", repeated=True, close=True, **headline),
+        "best": case("headline", ours, start="best", repeated=True, close=True, **headline),
         "categorical": case(
             "headline", theirs, start="best", repeated=True, **CATEGORICAL, **longer
         ),
-        "best-denser": case(
-            "cost", f"{ours}, 0.03 a slot", start="best", close=True, slot_cost=0.03, **headline
+        "best-sparse": case(
+            "headline", sparse, start="best", repeated=True, slot_cost=0.1, **headline
         ),
-        "best-sparse": case("cost", f"{ours}, 0.1 a slot", start="best", slot_cost=0.1, **headline),
         "default": case("short budget", f"{ours}, the default", repeated=True),
         "default-plain": case("short", f"{ours}, the recipe plain", start="plain"),
         "categorical-short": case("short", theirs, repeated=True, **CATEGORICAL),
@@ -146,8 +146,9 @@ def _case(
     close: bool = False,
     **changes: Any,
 ) -> Case:
-    """Make a case of a recipe and changes; the headline, its costs and ``long`` are not short."""
-    if not {"headline", "cost", "long"} & set(parts.split()):
+    """Make a case of a recipe and changes; all but the headline and the longest are short."""
+    long = parts in ("headline", "long")
+    if not long:
         changes = {**changes, "iterations": size.short}
     model, training = recipe(start, **changes)
     training = dataclasses.replace(training, evaluate_every=training.iterations // size.points)

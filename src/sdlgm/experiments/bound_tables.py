@@ -20,7 +20,6 @@ METRICS = {
 }
 PARTS = {
     "headline": "The recipe beside the categorical latent: the same networks, estimator and rate",
-    "cost": "The recipe (a slot costs {cost} nats) with other slot costs",
     "long": "The longest training",
     "short": "The paper's budget of {short:,} iterations of batch 100",
     "networks": "The paper's plain networks, {short:,} iterations",
@@ -95,7 +94,7 @@ def markdown(found: Found, known: Mapping[str, Case], size: Size) -> str:
     for part, title in PARTS.items():
         names = [name for name in found if part in known[name].parts]
         if names:
-            spelled = title.format(short=size.short, cost=known["best"].training.slot_cost)
+            spelled = title.format(short=size.short)
             lines = [_line(known[name], found[name]) for name in names]
             text.append("\n".join([f"### {spelled}", "", HEAD, RULE, *lines]))
     for title, close in zip(CLOSE, _close(found), strict=True):
