@@ -212,7 +212,7 @@ def _write(out: Path, profile: str, size: Size) -> Path:
         f"{known[name].title}, {known[name].training.iterations:,} iterations": [
             numbers["curve"] for numbers in found[name].values()
         ]
-        for name in ("best", "categorical", "default", "categorical-short")
+        for name in ("best", "best-sparse", "categorical", "default", "categorical-short")
         if name in found
     }
     if lines:

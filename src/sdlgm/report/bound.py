@@ -15,8 +15,8 @@ __all__ = ["draw_budgets", "draw_curves", "draw_features"]
 
 ACROSS = 16
 """Features in a row of the picture."""
-STYLES = ((ACCENT, "-"), (WARM, "-"), (ACCENT, ":"), (WARM, ":"))
-"""Colours and dashes of the curves, in their order: two long trainings, two short ones."""
+STYLES = ((ACCENT, "-"), (ACCENT, "-."), (WARM, "-"), (ACCENT, ":"), (WARM, ":"))
+"""Colours and dashes of the curves, in their order: three long trainings, two short ones."""
 UNIT = "negative ELBO, nats a sample (lower is better)"
 
 
@@ -26,7 +26,7 @@ def draw_curves(
 ) -> bytes:
     """Draw the bound against minutes; a thin line a seed, of (step, minutes, nats); a PNG.
 
-    At most four titles, see ``STYLES``.
+    At most five titles, see ``STYLES``.
     ``reference`` names a number that is drawn as a dashed line.
     """
     figure = new_figure(6.4, 3.8)
