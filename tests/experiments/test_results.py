@@ -1,3 +1,7 @@
+"""A pool of an experiment: every cell once, and processes that end with it."""
+
+from __future__ import annotations
+
 import os
 import signal
 import subprocess
