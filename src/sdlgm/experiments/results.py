@@ -8,16 +8,15 @@ import signal
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import sdlgm
 from sdlgm.errors import SDLGMError
+from sdlgm.interrupts import handling
 from sdlgm.storage import atomic_path, read_json, write_json
 
 __all__ = [
@@ -189,21 +188,8 @@ def _in_pool(run: Callable[..., Any], plan: Sequence[tuple[Any, ...]], jobs: int
     import joblib
 
     pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-    with _terminable():
+    with handling(signal.default_int_handler, signal.SIGTERM):
         yield from pool(joblib.delayed(_alone)(run, cell) for cell in plan)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM interrupt as Ctrl-C does, so that what must be cleaned up is."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _alone(run: Callable[..., Any], cell: tuple[Any, ...]) -> Any:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from sdlgm.config import TrainingConfig, to_dict
 from sdlgm.data import Rows, Samples
 from sdlgm.errors import ConfigError, DataError, TrainingError
 from sdlgm.evaluation import check_rows
+from sdlgm.interrupts import handling
 from sdlgm.models import SDLGM
 from sdlgm.objectives import negative_elbo
 from sdlgm.random import generator
@@ -227,18 +227,11 @@ def _fingerprint(
 def _signals() -> Iterator[list[int]]:
     """Collect Ctrl-C and SIGTERM, so that a step is never cut in two; a second one is obeyed."""
     seen: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield seen
-        return
 
     def handle(number: int, frame: Any) -> None:
         if seen:
             raise KeyboardInterrupt
         seen.append(number)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handling(handle, signal.SIGINT, signal.SIGTERM):
         yield seen
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,0 +1,38 @@
+"""Handlers are set for a while, and given back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from sdlgm.interrupts import handling
+
+
+def test_signals_go_to_the_handler_and_then_where_they_went_before() -> None:
+    numbers, seen = (signal.SIGINT, signal.SIGTERM), list[int]()
+    before = [signal.getsignal(number) for number in numbers]
+    with (
+        pytest.raises(ZeroDivisionError),
+        handling(lambda number, frame: seen.append(number), *numbers),
+    ):
+        for number in numbers:
+            os.kill(os.getpid(), number)
+        raise ZeroDivisionError
+    assert seen == list(numbers)
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_another_thread_leaves_them_alone() -> None:
+    before, found = signal.getsignal(signal.SIGTERM), []
+
+    def look() -> None:
+        with handling(lambda number, frame: None, signal.SIGTERM):
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert found == [before]
