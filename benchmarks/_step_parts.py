@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sdlgm.config import ModelConfig, TrainingConfig
+from sdlgm.config import ModelConfig, preset
 from sdlgm.distributions import Grouped, kl_terms
 from sdlgm.gradients import get_estimator
 from sdlgm.models import SDLGM
@@ -37,7 +37,7 @@ class Step:
         share = torch.full((inputs,), 0.13)
         statistics = DataStatistics(share, torch.ones(inputs), 2)
         self.model = SDLGM(config, statistics, generator(0, "weights"))
-        self.config = TrainingConfig()
+        self.config = preset("plain")[1]
         self.trainer = Trainer(self.model, self.config)
         self.source = generator(0, "bits")
         self.x = torch.bernoulli(share.expand(batch, inputs), generator=self.source)

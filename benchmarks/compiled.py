@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from paper.timing.experiment import machine
 from torch import Tensor
 
 from benchmarks._rounds import add_profile, in_turns, ratio, report, spread
-from sdlgm.config import ModelConfig, TrainingConfig
-from sdlgm.experiments.timing import machine
+from sdlgm.config import preset
 from sdlgm.models import SDLGM
 from sdlgm.nn import DataStatistics
 from sdlgm.random import generator
@@ -98,9 +98,9 @@ def _measure(kind: str, size: Size) -> dict[str, Any]:
 def _step(kind: str, size: Size, x: Tensor, *, compiled: bool = False) -> Callable[[], Tensor]:
     shape, settings = KINDS[kind]
     statistics = DataStatistics(torch.full((INPUTS,), SHARE_ON), torch.ones(INPUTS), 2)
-    model = SDLGM(ModelConfig(encoder_hidden=size.hidden, **shape), statistics)
+    model = SDLGM(preset("plain", encoder_hidden=size.hidden, **shape)[0], statistics)
     # The weight of the KL is compiled in: without a warm-up it stays what it is.
-    trainer = Trainer(model, TrainingConfig(kl_warmup=0.0, **settings))
+    trainer = Trainer(model, preset("plain", kl_warmup=0.0, **settings)[1])
     if compiled:
         trainer._wrapped = torch.compile(trainer.objective, backend=size.backend)  # type: ignore[assignment]
     numbers = itertools.count()

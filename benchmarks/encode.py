@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from paper.timing.experiment import machine
 from sklearn.decomposition import PCA, MiniBatchDictionaryLearning, SparseCoder
 
 from benchmarks._rounds import add_profile, in_turns, ratio, report, spread
 from sdlgm import DataConfig, SDLGMTransformer
 from sdlgm.data import load_data
 from sdlgm.errors import DataError
-from sdlgm.experiments.timing import machine
 from sdlgm.export import dense_codes, export_run, open_session
 
 __all__ = ["add_arguments", "run"]

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from paper.timing.experiment import machine
 from sklearn.neural_network import MLPClassifier
 
 from benchmarks._rounds import add_profile, in_turns, ratio, report, spread
 from sdlgm import SDLGMClassifier, SDLGMTransformer
 from sdlgm.data import load_multilabel
 from sdlgm.errors import DataError
-from sdlgm.experiments.timing import machine
 
 __all__ = ["add_arguments", "run"]
 

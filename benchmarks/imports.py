@@ -13,8 +13,9 @@ import sys
 import time
 from dataclasses import dataclass
 
+from paper.timing.experiment import machine
+
 from benchmarks._rounds import Clocks, add_profile, ratio, report, spread
-from sdlgm.experiments.timing import machine
 
 __all__ = ["NAMES", "add_arguments", "run"]
 

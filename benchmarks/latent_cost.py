@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from paper.timing.experiment import machine
 from torch import Tensor
 
 from benchmarks._rounds import add_profile, in_turns, ratio, report, spread
 from sdlgm.config import TrainingConfig
 from sdlgm.distributions import grouped_gated_multinomial
-from sdlgm.experiments.timing import machine
 from sdlgm.gradients import get_estimator
 from sdlgm.random import generator
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from paper.timing.experiment import machine
 
-from sdlgm.experiments.timing import machine
 from sdlgm.export import compare_encoder, export_run, open_session
 from sdlgm.random import generator
 from sdlgm.storage import write_json

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from paper.timing.experiment import machine
 
 from benchmarks._rounds import add_profile, in_turns, ratio, report, spread
 from sdlgm.distributions import RelaxedGatedMultinomial, _slots
-from sdlgm.experiments.timing import machine
 
 __all__ = ["add_arguments", "run"]
 

@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from paper.timing.experiment import BATCH, INPUTS, machine
 
 from benchmarks._rounds import add_profile, in_turns, ratio, report, spread
 from benchmarks._step_parts import PRODUCTS, Call, Step
-from sdlgm.config import ModelConfig
-from sdlgm.experiments.timing import BATCH, INPUTS, machine
+from sdlgm.config import preset
 
 __all__ = ["add_arguments", "run"]
 
@@ -76,7 +76,9 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _measure(settings: dict[str, Any], size: Size, rounds: int) -> dict[str, Any]:
-    config = ModelConfig(encoder_hidden=size.hidden, sparsity_hidden=size.sparsity, **settings)
+    config = preset("plain", encoder_hidden=size.hidden, sparsity_hidden=size.sparsity, **settings)[
+        0
+    ]
     step = Step(config, BATCH, INPUTS)
     parts = dict(step.parts())
     products = [part for name, part in parts.items() if name.startswith(PRODUCTS)]

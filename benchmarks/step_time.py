@@ -1,7 +1,7 @@
 """Seconds a training step over those of a plain Gumbel-Softmax VAE with the same networks.
 
-What is measured, and the rival, stand in ``sdlgm.experiments.timing``, which
-``sdlgm reproduce timing`` shares.
+What is measured, and the rival, stand in ``paper.timing.experiment``, which
+``python -m paper timing`` shares.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import dataclasses
 import json
 import sys
 
-from sdlgm.experiments.timing import PROFILES, measure
+from paper.timing.experiment import PROFILES, measure
+
 from sdlgm.storage import write_json
 
 __all__ = ["add_arguments", "run"]

@@ -9,7 +9,11 @@ from sdlgm.distributions import Grouped, grouped_gated_multinomial
 from sdlgm.models import SDLGM
 from sdlgm.nn import DataStatistics
 
-SMALL = ModelConfig(features=12, budget=4, groups=2, encoder_hidden=(16, 8), sparsity_hidden=(8,))
+PLAIN = {"residual": False, "shared_trunk": False, "joint_gates": False, "prior": "learned"}
+"""Networks without residual layers and shared trunk, for all likelihoods."""
+SMALL = ModelConfig(
+    features=12, budget=4, groups=2, encoder_hidden=(16, 8), sparsity_hidden=(8,), **PLAIN
+)
 
 
 def random_code(
@@ -34,7 +38,7 @@ def tiny_model(inputs: int = 5, **settings: object) -> SDLGM:
     """An untrained model whose codes can all be listed."""
     config = ModelConfig(
         **{"features": 3, "budget": 3, "groups": 1, "encoder_hidden": (8,),
-           "sparsity_hidden": (4,), **settings}
+           "sparsity_hidden": (4,), **PLAIN, **settings}
     )  # fmt: skip
     statistics = DataStatistics(torch.full((inputs,), 0.4), torch.full((inputs,), 0.5), 3)
     return SDLGM(config, statistics, torch.Generator().manual_seed(5))

@@ -49,20 +49,20 @@ def test_evaluate_prints_a_table_for_people(run: Run, capfd: pytest.CaptureFixtu
     assert "refine_steps" in capfd.readouterr().out
 
 
-def test_a_recipe_replaces_defaults_and_what_is_said_wins(in_tmp: Path) -> None:
-    assert call(f"fit digits --out made --weight-decay 0.25 {FIT} --recipe best") == 0
+def test_a_preset_replaces_defaults_and_what_is_said_wins(in_tmp: Path) -> None:
+    assert call(f"fit digits --out made --weight-decay 0.25 {FIT} --preset best") == 0
     model, training = Run.open("made").model, Run.open("made").training
     assert model.residual
     assert model.shared_trunk
     assert (model.encoder_hidden, training.iterations, training.weight_decay) == ((8,), 20, 0.25)
     assert call(f"fit digits --out usual {FIT}") == 0
     assert Run.open("usual").model.joint_gates
-    assert call(f"fit digits --out bare {FIT} --recipe plain") == 0
+    assert call(f"fit digits --out bare {FIT} --preset plain") == 0
     assert not Run.open("bare").model.joint_gates
     assert call(f"fit digits --out paper {FIT} --objective paper") == 0
     assert Run.open("paper").model == Run.open("bare").model
     with pytest.raises(SystemExit):
-        call("fit digits --out other --recipe beast")
+        call("fit digits --out other --preset beast")
 
 
 def test_from_data_to_codes_and_back(

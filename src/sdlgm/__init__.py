@@ -11,20 +11,21 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from sdlgm.version import __version__
+
 if TYPE_CHECKING:
-    from sdlgm.config import DataConfig, ModelConfig, TrainingConfig
+    from sdlgm.config import DataConfig, ModelConfig, TrainingConfig, preset
     from sdlgm.distributions import GatedMultinomial, PoissonMultinomial, RelaxedGatedMultinomial
     from sdlgm.estimators import SDLGMClassifier, SDLGMCounter, SDLGMTransformer
-    from sdlgm.evaluation import Evaluation, evaluate
-    from sdlgm.models import SDLGM, from_pretrained, load_model, push_to_hub, save_model
-    from sdlgm.recipes import recipe
+    from sdlgm.hub import load, push_to_hub
+    from sdlgm.inference import Evaluation, evaluate
+    from sdlgm.models import SDLGM, save_model
     from sdlgm.training import Run, fit, resume
 
-__version__ = "0.1.0"
 
 _HOME = {
     "DataConfig": "config",
-    "Evaluation": "evaluation",
+    "Evaluation": "inference",
     "GatedMultinomial": "distributions",
     "ModelConfig": "config",
     "PoissonMultinomial": "distributions",
@@ -35,12 +36,11 @@ _HOME = {
     "SDLGMCounter": "estimators",
     "SDLGMTransformer": "estimators",
     "TrainingConfig": "config",
-    "evaluate": "evaluation",
+    "evaluate": "inference",
     "fit": "training",
-    "from_pretrained": "models",
-    "load_model": "models",
-    "push_to_hub": "models",
-    "recipe": "recipes",
+    "load": "hub",
+    "push_to_hub": "hub",
+    "preset": "config",
     "resume": "training",
     "save_model": "models",
 }
@@ -61,10 +61,9 @@ __all__ = [
     "__version__",
     "evaluate",
     "fit",
-    "from_pretrained",
-    "load_model",
+    "load",
+    "preset",
     "push_to_hub",
-    "recipe",
     "resume",
     "save_model",
 ]

@@ -1,7 +1,9 @@
-"""Settings: three small frozen dataclasses that drive Python, YAML, the CLI and saved files.
+"""Settings: three frozen dataclasses drive Python, YAML, the command line and saved files.
 
-Nothing heavy is imported here, so that ``sdlgm --help`` is quick. A field left at ``None`` is
-resolved when the object is made, so that what is saved is always what was used.
+The defaults are the recommended settings. A field that is ``None`` is resolved when the object is
+made; ``learning_rate`` and ``weight_decay``, which depend on the model's likelihood, when a
+training starts. A saved configuration always holds what was used. :func:`preset` returns other
+named settings. This module imports nothing heavy, so that ``sdlgm --help`` stays fast.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any, Literal, TypeVar
 from sdlgm.errors import ConfigError
 
 __all__ = [
+    "PRESETS",
     "Activation",
     "Binarisation",
     "Choice",
@@ -26,6 +29,8 @@ __all__ = [
     "TrackerName",
     "TrainingConfig",
     "from_dict",
+    "preset",
+    "resolve_training",
     "to_dict",
 ]
 
@@ -34,7 +39,7 @@ Activation = Literal["gelu", "relu", "silu", "tanh"]
 Binarisation = Literal["dynamic", "fixed", "threshold", "none"]
 TrackerName = Literal["none", "tensorboard", "mlflow"]
 Choice = Literal["sample", "mode", "mean", "best"]
-"""How one code is chosen from a posterior: :func:`sdlgm.coding.choose_codes`."""
+"""How one code is chosen from a posterior: :func:`sdlgm.inference.codes.choose_codes`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,27 +55,31 @@ class ModelConfig:
     that is one slot a group."""
     gates: Literal["learned", "open"] = "learned"
     """"open" fills every slot: with one slot a group a plain categorical latent."""
-    joint_gates: bool = False
+    joint_gates: bool | None = None
     """Let "closed" compete with a group's features in one softmax: a gate's logit is the sparsity
     net's output plus the log of the mean of the features' exponentials. The posteriors are the
     same family, but gates stay in use where they would get stuck open."""
     likelihood: LikelihoodName = "bernoulli"
     """Distribution of a sample given its code."""
-    encoder_hidden: tuple[int, ...] = (512, 384, 256)
-    """Widths of the encoder's hidden layers; the decoder mirrors them."""
+    encoder_hidden: tuple[int, ...] | None = None
+    """Widths of the encoder's hidden layers; the decoder mirrors them. Default: (512, 512, 512) for
+    bits, (512, 384, 256) for other likelihoods."""
     sparsity_hidden: tuple[int, ...] = (256, 64)
     """Widths of the hidden layers of the sparsity net, which sets the gates."""
-    shared_trunk: bool = False
-    """Feed the sparsity net with the encoder's last hidden layer instead of the data."""
-    residual: bool = False
-    """Add the input of a hidden layer to its output where both are of one width."""
+    shared_trunk: bool | None = None
+    """Feed the sparsity net with the encoder's last hidden layer instead of the data. Default: for
+    bits only."""
+    residual: bool | None = None
+    """Add the input of a hidden layer to its output where both have the same width. Default: for
+    bits only."""
     activation: Activation = "gelu"
     """Activation after each hidden layer (the paper: relu)."""
     normalisation: Literal["layer", "none"] = "layer"
     """Normalisation before each activation (the paper: none)."""
-    prior: Literal["learned", "learned_gates", "fixed"] = "learned"
-    """Learn the prior's gates and features; learn its gates only, so that features stay evenly
-    likely and a group's are less apt to die; or keep their start (the paper: fixed)."""
+    prior: Literal["learned", "learned_gates", "fixed"] | None = None
+    """Learn the prior's gates and features; learn its gates only, so that features stay equally
+    likely and fewer of them die; or keep the initial prior (the paper: fixed). Default:
+    learned_gates for bits, else learned."""
     prior_gate: float = 0.5
     """Start of the probability that a gate is open, of the prior (lambda0) and of posteriors."""
     gate_temperature: float = 1.0
@@ -79,6 +88,9 @@ class ModelConfig:
     """Start of the relaxed features' temperature (used, and learned, by the paper's objective)."""
 
     def __post_init__(self) -> None:
+        for name, value in _networks(self.likelihood).items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
         _require_positive(self, "features", "budget", "gate_temperature", "feature_temperature")
         groups = self.budget if self.groups is None else self.groups
         object.__setattr__(self, "groups", groups)
@@ -118,17 +130,18 @@ class TrainingConfig:
     kl_warmup: float | None = None
     """Share of the iterations over which the KL's weight rises from 0 to 1. Default: 0.4 for
     "elbo", 0 for "paper"."""
-    learning_rate: float = 1e-3
-    """Rate of Adam."""
+    learning_rate: float | None = None
+    """Learning rate of Adam. Default: 2e-3 for bits, 1e-3 for other likelihoods."""
     temperature: Literal["learned", "annealed", "fixed"] | None = None
     """Of relaxed samples: learned; annealed, that is their start times exp(-temperature_decay *
     step), down to 0.5 (Jang et al. 2017); or fixed at its start. An annealed slope is its inverse.
     Default: annealed for slope_annealed_st, else learned."""
     temperature_decay: float = 1e-4
     """Rate r of the annealing."""
-    weight_decay: float = 0.0
+    weight_decay: float | None = None
     """Share of the weights of all layers (not of biases, normalisations, the prior) that a step
-    takes away, times the rate: AdamW (Loshchilov and Hutter 2019)."""
+    takes away, times the rate: AdamW (Loshchilov and Hutter 2019). Default: 0.3 for bits, 0 for
+    other likelihoods."""
     slot_cost: float = 0.0
     """Nats that training charges for each slot that is expected to be open, beside the objective.
     It makes "closed" a gate's usual state; no number that is reported contains it."""
@@ -180,7 +193,6 @@ class TrainingConfig:
             self,
             "iterations",
             "batch_size",
-            "learning_rate",
             "temperature_decay",
             "evaluate_every",
             "checkpoint_every",
@@ -192,9 +204,12 @@ class TrainingConfig:
             )
         if not 0 <= self.kl_warmup <= 1:  # type: ignore[operator]
             raise ConfigError(f"kl_warmup is a share from 0 to 1, got {self.kl_warmup}.")
+        if self.learning_rate is not None:
+            _require_positive(self, "learning_rate")
         for name in ("weight_decay", "slot_cost"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}.")
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ConfigError(f"{name} must not be negative, got {value}.")
         if not 0 <= self.validation_fraction < 1:
             raise ConfigError(
                 f"validation_fraction is a share from 0 to below 1, got {self.validation_fraction}."
@@ -232,6 +247,103 @@ class DataConfig:
             raise ConfigError(
                 f"test_fraction is a share between 0 and 1, got {self.test_fraction}."
             )
+
+
+def _networks(likelihood: str) -> dict[str, Any]:
+    """Return the recommended networks and prior for a likelihood (docs/research/discrete-bound)."""
+    if likelihood == "bernoulli":
+        return {
+            "encoder_hidden": (512, 512, 512),
+            "residual": True,
+            "shared_trunk": True,
+            "joint_gates": True,
+            "prior": "learned_gates",
+        }
+    return _PLAIN_NETWORKS
+
+
+_PLAIN_NETWORKS: dict[str, Any] = {
+    "encoder_hidden": (512, 384, 256),
+    "residual": False,
+    "shared_trunk": False,
+    "joint_gates": False,
+    "prior": "learned",
+}
+_PLAIN: dict[str, Any] = {**_PLAIN_NETWORKS, "learning_rate": 1e-3, "weight_decay": 0.0}
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "best": {"weight_decay": 0.1, "slot_cost": 0.03, "iterations": 30_000},
+    "plain": _PLAIN,
+    "paper": {
+        **_PLAIN,
+        "groups": 1,
+        "activation": "relu",
+        "normalisation": "none",
+        "objective": "paper",
+    },
+    "quick": {
+        "features": 64,
+        "budget": 8,
+        **_PLAIN,
+        "encoder_hidden": (128, 64),
+        "sparsity_hidden": (64,),
+        "iterations": 500,
+        "learning_rate": 3e-3,
+    },
+}
+"""The settings of each preset that differ from ``ModelConfig()`` and ``TrainingConfig()``.
+
+``default``: the recommended settings. ``best``: the lowest discrete bound of bits, in a longer
+training. ``plain``: networks without residual layers or a shared trunk. ``paper``: the objective
+and networks of Xu et al. 2021. ``quick``: small networks for small tables in seconds, the defaults
+of :class:`~sdlgm.estimators.SDLGMTransformer`.
+"""
+
+
+def resolve_training(training: TrainingConfig, likelihood: LikelihoodName) -> TrainingConfig:
+    """Replace what depends on the likelihood and is still ``None`` by the recommended values."""
+    rate, decay = (2e-3, 0.3) if likelihood == "bernoulli" else (1e-3, 0.0)
+    return dataclasses.replace(
+        training,
+        learning_rate=rate if training.learning_rate is None else training.learning_rate,
+        weight_decay=decay if training.weight_decay is None else training.weight_decay,
+    )
+
+
+def preset(name: str = "default", **changes: Any) -> tuple[ModelConfig, TrainingConfig]:
+    """Return the settings of a preset, with changes.
+
+    ``sdlgm.fit("mnist", *preset("best", seed=1), out="runs/best")`` equals
+    ``sdlgm fit mnist --preset best --seed 1 --out runs/best``.
+
+    Parameters
+    ----------
+    name
+        A key of ``PRESETS``.
+    **changes
+        Fields of :class:`ModelConfig` or :class:`TrainingConfig`.
+
+    Raises
+    ------
+    ConfigError
+        If the preset or a field is unknown, or a value does not fit.
+
+    Examples
+    --------
+    >>> model, training = preset("best", seed=1)
+    >>> model == ModelConfig(), training.iterations, training.seed
+    (True, 30000, 1)
+    """
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else f" Presets: {', '.join(PRESETS)}."
+        raise ConfigError(f"There is no preset {name!r}.{hint}")
+    values = {**PRESETS[name], **changes}
+    of_model = {field.name for field in dataclasses.fields(ModelConfig)}
+    model = {key: value for key, value in values.items() if key in of_model}
+    training = {key: value for key, value in values.items() if key not in of_model}
+    config = from_dict(ModelConfig, model)
+    return config, resolve_training(from_dict(TrainingConfig, training), config.likelihood)
 
 
 Config = TypeVar("Config", ModelConfig, TrainingConfig, DataConfig)

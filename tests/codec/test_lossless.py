@@ -15,7 +15,7 @@ from sdlgm.codec.bitsback import BATCH_ROWS, BitsBack, batch_sizes
 from sdlgm.data import Rows
 from sdlgm.errors import CodeFileError, DataError
 from sdlgm.models import SavedModel
-from sdlgm.objectives import negative_elbo
+from sdlgm.objectives.bounds import negative_elbo
 from sdlgm.training import Run
 
 SHA = "ab" * 32

@@ -18,14 +18,14 @@ from sklearn.preprocessing import StandardScaler
 
 from sdlgm.errors import ConfigError, DataError, SDLGMError
 from sdlgm.estimators import SDLGMClassifier
-from sdlgm.estimators._label_decisions import count_law
-from sdlgm.estimators._label_network import (
+from sdlgm.estimators.label_network import (
     LabelNetwork,
     LabelTraining,
     MemberRows,
 )
-from sdlgm.estimators._training import Schedule
+from sdlgm.estimators.label_sets import count_law
 from sdlgm.estimators.metrics import micro_f1
+from sdlgm.estimators.network_training import Schedule
 
 QUICK = {
     "hidden": (24,),
@@ -181,7 +181,7 @@ def test_no_prediction_is_empty_or_over_the_budget(fitted, floor, cap, threshold
 
 def test_one_threshold_is_that_of_the_whole_table(fitted):
     """The narrowed tables, by which it is chosen and applied, are a matter of memory only."""
-    from sdlgm.estimators.decisions import apply_threshold, choose_threshold
+    from sdlgm.estimators.thresholds import apply_threshold, choose_threshold
 
     x, y = rows()
     proba = fitted.predict_proba(x)
@@ -357,6 +357,6 @@ def test_what_a_fitted_one_refuses(fitted):
 def test_blocks_are_a_matter_of_memory_only(fitted, monkeypatch):
     x, _ = rows(50)
     whole = fitted.predict_proba(x)
-    monkeypatch.setattr("sdlgm.estimators._label_network.CELLS", 100)
+    monkeypatch.setattr("sdlgm.estimators.label_network.CELLS", 100)
     np.testing.assert_allclose(fitted.predict_proba(x), whole, atol=1e-6)
     assert isinstance(fitted.network_, LabelNetwork)

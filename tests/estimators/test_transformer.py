@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 from sdlgm.data import Rows
 from sdlgm.errors import ConfigError, DataError, TrainingError
 from sdlgm.estimators import SDLGMTransformer
-from sdlgm.evaluation import evaluate
+from sdlgm.inference.evaluation import evaluate
 
 QUICK: dict[str, Any] = {
     "features": 12, "budget": 4, "encoder_hidden": (16,), "sparsity_hidden": (8,),

@@ -43,7 +43,7 @@ def model(folder: Path) -> dict[str, Any]:
     x = torch.from_numpy(BITS)
     with torch.no_grad():
         codes = made.posterior(x).mode
-        return {"x": BITS, "codes": codes, "decoded": made.decode(codes).mean}
+        return {"x": BITS, "codes": codes, "decoded": made.data_distribution(codes).mean}
 
 
 def classifier(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdlgm.codec import decode_codes, decode_file, describe, read_codes
+from sdlgm.codec import decode_file, describe, read_codes
 from sdlgm.estimators import load
 from sdlgm.models import load_model
 
@@ -47,7 +47,7 @@ def test_models_and_their_codes(folder: Path) -> None:
     with torch.no_grad():
         codes = saved.model.posterior(torch.from_numpy(wanted["x"])).mode
     check(codes, wanted["codes"])
-    check(decode_codes(saved.model, codes), wanted["decoded"])
+    check(saved.model.decode(codes), wanted["decoded"])
     about, batches = read_codes(folder / "codes.parquet", describe(saved))
     assert about.n_codes == len(codes)
     check(torch.cat(list(batches)), wanted["codes"])

@@ -14,7 +14,7 @@ from sdlgm.distributions import GatedMultinomial, Grouped, kl_terms, log_ratio
 from sdlgm.gradients import get_estimator
 from sdlgm.models import SDLGM
 from sdlgm.nn import DataStatistics
-from sdlgm.objectives import negative_elbo, temperatures, training_objective
+from sdlgm.objectives.bounds import negative_elbo, temperatures, training_objective
 
 FEATURES, BUDGET, INPUTS = 20_000, 1_000, 784
 
@@ -48,7 +48,7 @@ def bound(model: SDLGM, x: Tensor, codes: Tensor) -> dict[str, Tensor]:
     found = {
         "gates": divergence.gates,
         "features": divergence.features,
-        "reconstruction": -model.decode(codes).log_prob(x),
+        "reconstruction": -model.data_distribution(codes).log_prob(x),
         "log ratio": log_ratio(p, q, codes),
         "log q": q.log_prob(codes),
         "log p": p.log_prob(codes),

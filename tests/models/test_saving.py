@@ -38,7 +38,9 @@ def test_every_likelihood_is_restored(likelihood: str, tmp_path: Path) -> None:
     save_model(tmp_path, model)
     z, x = torch.ones(1, 3), torch.ones(1, 5)
     loaded = load_model(tmp_path).model
-    assert torch.equal(loaded.decode(z).log_prob(x), model.decode(z).log_prob(x))
+    assert torch.equal(
+        loaded.data_distribution(z).log_prob(x), model.data_distribution(z).log_prob(x)
+    )
 
 
 def test_a_fresh_process_in_another_folder_gives_the_same_bits(

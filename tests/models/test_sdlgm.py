@@ -28,7 +28,7 @@ def test_parts_return_distributions(
     z = posterior.sample((2,), generator=generator)
     assert z.shape == (2, 4, 3)
     assert (z.sum(-1) == 3).all() or gates == "learned"
-    assert model.decode(z).log_prob(x).shape == (2, 4)
+    assert model.data_distribution(z).log_prob(x).shape == (2, 4)
 
 
 @pytest.mark.parametrize("groups", [1, 3])
@@ -119,7 +119,7 @@ def test_samples_are_decoded_codes_of_the_prior(
     assert model.likelihood.check(x) is None
     error = (codes.mean(0) - model.prior().mean) / (model.prior().variance / 4_000).sqrt()
     assert error.abs().max() < 5
-    expected = model.decode(codes).mean  # each sample's own
+    expected = model.data_distribution(codes).mean  # each sample's own
     assert ((x - expected).mean(0) / (x.var(0) / 4_000).sqrt()).abs().max() < 5
     again = model.sample(4_000, torch.Generator().manual_seed(9))
     assert all(map(torch.equal, again, model.sample(4_000, torch.Generator().manual_seed(9))))

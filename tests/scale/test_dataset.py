@@ -18,7 +18,7 @@ from sdlgm.cli import main
 from sdlgm.codec import decode_file, describe, read_codes
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.scale import Encoder, encode_dataset, is_dataset
-from sdlgm.scale.files import Task, encode_file
+from sdlgm.scale.parquet_files import Task, encode_file
 from sdlgm.training import Run
 
 KEEP = ["host", "time"]

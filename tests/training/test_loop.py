@@ -13,8 +13,8 @@ from helpers import tiny_model
 from sdlgm.config import TrainingConfig
 from sdlgm.data import Rows
 from sdlgm.errors import DataError, ModelFileError, TrainingError
-from sdlgm.evaluation import evaluate
 from sdlgm.gradients import estimators
+from sdlgm.inference.evaluation import evaluate
 from sdlgm.models import SDLGM
 from sdlgm.training import Interrupted, read_log, train
 from sdlgm.training.step import kl_weight, learning_rate, temperature

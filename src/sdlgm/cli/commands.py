@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
-import inspect
 import json
 from collections.abc import Callable
 from typing import Any
@@ -26,9 +24,8 @@ from sdlgm.cli.files import (
 )
 from sdlgm.cli.parser import Parser, add_split
 from sdlgm.cli.show import say, show_metrics
-from sdlgm.config import DataConfig, ModelConfig, TrainingConfig
+from sdlgm.config import PRESETS, DataConfig, ModelConfig, TrainingConfig
 from sdlgm.errors import SDLGMError
-from sdlgm.recipes import RECIPES
 
 __all__ = ["COMMANDS"]
 
@@ -40,9 +37,8 @@ def _fit_parser() -> Parser:
         "held-out numbers.",
         epilog="""examples:
   sdlgm fit mnist-5k --out runs/digits
-  sdlgm fit mnist --recipe best --out runs/best
-  sdlgm fit mnist --recipe plain --groups 1 --activation relu --normalisation none --out runs/old
-  sdlgm fit mnist --objective paper --groups 1 --activation relu --normalisation none --out runs/xu
+  sdlgm fit mnist --preset best --out runs/best
+  sdlgm fit mnist --preset paper --out runs/paper
   sdlgm fit metrics.parquet --out runs/metrics --likelihood gaussian --features 64 --budget 8
   sdlgm fit --config runs/digits/config.yaml --seed 1 --out runs/again
 
@@ -52,13 +48,12 @@ Ctrl-C writes a checkpoint; sdlgm resume RUN goes on from it.""",
         "--config", action="config", help="YAML file with any of the settings below."
     )
     parser.add_argument(
-        "--recipe",
-        choices=tuple(RECIPES),
+        "--preset",
+        choices=tuple(PRESETS),
         default="default",
-        help="Settings to start from; what else is said here wins. default: the lowest discrete "
-        "bound of bits after 10,000 iterations; best: after 30,000; plain: the settings of "
-        "ModelConfig() and TrainingConfig(), taken where none is named for other likelihoods and "
-        "for the paper's objective.",
+        help="Settings to start from; other options override them. best: the lowest discrete bound "
+        "of bits, 30,000 iterations; paper: the objective and networks of Xu et al. 2021; plain: "
+        "networks without residual layers; quick: small networks for small tables.",
     )
     parser.add_argument(
         "data",
@@ -155,7 +150,7 @@ def _evaluate_parser() -> Parser:
 
 
 def _evaluate(options: Namespace) -> None:
-    from sdlgm.evaluation import evaluate
+    from sdlgm.inference.evaluation import evaluate
     from sdlgm.progress import progress_bar
     from sdlgm.training import Run
 
@@ -227,75 +222,6 @@ def _info(options: Namespace) -> None:
     show_metrics(run.metrics, "held-out numbers")
 
 
-def _reproduce_parser() -> Parser:
-    parser = Parser(
-        "reproduce NAME [options]",
-        description="Run an experiment of the paper and write its numbers (JSON, Markdown) and its "
-        "page (HTML). One that was stopped goes on where it was.",
-        epilog="""examples:
-  sdlgm reproduce counts --profile smoke --out runs/smoke
-  sdlgm reproduce counts --only columns random-forest --seeds 2
-  sdlgm reproduce table1 --protocol jang --jobs 2""",
-    )
-    parser.add_argument("name", choices=EXPERIMENTS, help=" ".join(EXPERIMENTS.values()))
-    parser.add_argument(
-        "--profile",
-        choices=("smoke", "full"),
-        default="full",
-        help="full is the paper's size; smoke takes seconds and only shows that all runs.",
-    )
-    parser.add_argument(
-        "--seeds", type=int, default=None, help="Number of seeds. Default: of the profile."
-    )
-    parser.add_argument(
-        "--only", nargs="+", default=None, help="Methods (or data sets) to run. Default: all."
-    )
-    parser.add_argument(
-        "--protocol",
-        choices=("jang", "paper"),
-        default=None,
-        help="Of table1: that of Jang et al. 2017 (the default), or the paper's own.",
-    )
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        default=None,
-        help="Of table1 and bound: processes at a time, one thread each.",
-    )
-    parser.add_argument(
-        "--out", type=str, default=None, help="Folder of the results. Default: runs/NAME."
-    )
-    return parser
-
-
-def _reproduce(options: Namespace) -> None:
-    experiment = importlib.import_module(f"sdlgm.experiments.{options.name}")
-    takes = inspect.signature(experiment.reproduce).parameters
-    given = {
-        name: options[name]
-        for name in ("seeds", "only", "protocol", "jobs")
-        if options[name] is not None
-    }
-    for name in given:
-        if name not in takes:
-            raise SDLGMError(f"{options.name} takes no --{name}.")
-    path = experiment.reproduce(
-        options.out or f"runs/{options.name}", profile=options.profile, say=say, **given
-    )
-    kinds = [path.with_suffix(kind) for kind in (".json", ".md", ".html")]
-    say(f"Ready: {', '.join(str(path) for path in kinds if path.is_file())}")
-
-
-EXPERIMENTS = {
-    "bound": "bound: the discrete bound on MNIST, by the recipe best.",
-    "counts": "counts: how many of each, Table III.",
-    "figures": "figures: what codes look like, figures 3 and 4.",
-    "table1": "table1: bounds of discrete latents, Table I.",
-    "table2": "table2: multi-label classification, Table II and figure 5.",
-    "timing": "timing: seconds a training step.",
-}
-"""Modules of sdlgm.experiments that can be reproduced, and what they are."""
-
 COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], None], str]] = {
     "fit": (_fit_parser, _fit, "Train a model."),
     "resume": (_resume_parser, _resume, "Go on with a run that was stopped."),
@@ -307,7 +233,6 @@ COMMANDS: dict[str, tuple[Callable[[], Parser], Callable[[Namespace], None], str
     "decompress": (decompress_parser, decompress, "Give compressed data back."),
     "report": (_report_parser, _report, "Draw a run on one HTML page."),
     "info": (_info_parser, _info, "Say what a run is."),
-    "reproduce": (_reproduce_parser, _reproduce, "Run an experiment of the paper."),
 }
 
 

@@ -1,4 +1,4 @@
-"""What the options of ``sdlgm fit`` start from: a recipe."""
+"""The preset that the options of ``sdlgm fit`` start from."""
 
 from __future__ import annotations
 
@@ -8,27 +8,23 @@ from typing import Any
 
 import yaml
 
-from sdlgm.recipes import RECIPES, usual_recipe
+from sdlgm.config import PRESETS
 
 __all__ = ["starting_values"]
 
 
 def starting_values(tokens: Sequence[str]) -> dict[str, Any]:
-    """Return the defaults that a command line asks for: a recipe's name and its settings.
+    """Return the settings of the preset that a command line or its ``--config`` file names.
 
-    It is the one that the command line, or else its ``--config`` file, names; else the usual one
-    for the likelihood and the objective that they name. What is wrong in either is left to the
-    command's own parser.
+    The command's own parser reports whatever is wrong in either.
     """
     given: dict[str, Any] = {}
     for token, after in zip(tokens, [*tokens, ""][1:], strict=True):
         option, equals, value = token.partition("=")
         if option.startswith("--"):
             given[option[2:]] = value if equals else after
-    given = _settings_of(given.get("config")) | given
-    kinds = {name: given[name] for name in ("likelihood", "objective") if name in given}
-    name = str(given.get("recipe") or usual_recipe(**kinds))
-    return {"recipe": name, **RECIPES[name]} if name in RECIPES else {}
+    name = str(given.get("preset") or _settings_of(given.get("config")).get("preset") or "default")
+    return {"preset": name, **PRESETS[name]} if name in PRESETS else {}
 
 
 def _settings_of(path: str | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch import distributions as td
 
 from sdlgm.codec.ans import Stack
-from sdlgm.codec.laws import CodeLaw
+from sdlgm.codec.symbols import CodeLaw
 from sdlgm.distributions import Grouped
 from sdlgm.errors import CodeFileError
 from sdlgm.models import SDLGM
@@ -98,7 +98,7 @@ class BitsBack:
     def _likelihood(self, codes: NDArray[np.int32]) -> tuple[Tensor, list[slice]]:
         """Return parameters of ``p(x | z)``, one row a value of ``x``, and runs that fit memory."""
         filled = _filled(torch.from_numpy(codes).double())
-        law = self.model.decode(filled).base_dist  # type: ignore[attr-defined]
+        law = self.model.data_distribution(filled).base_dist  # type: ignore[attr-defined]
         parameters = law.rate if self.kind == "poisson" else law.probs
         parameters = parameters[: len(codes)].flatten(0, 1)
         size = max(1, _PIECE // max(self.top + 2, parameters[:1].numel()))

@@ -27,7 +27,6 @@ from sdlgm.codec.ans import Stack
 from sdlgm.codec.bitsback import BATCH_ROWS, BitsBack, batch_sizes
 from sdlgm.data import Rows
 from sdlgm.errors import CodeFileError
-from sdlgm.evaluation import check_rows
 from sdlgm.models import SavedModel
 from sdlgm.random import generator
 from sdlgm.storage import atomic_path
@@ -59,7 +58,7 @@ def drawn_rows(rows: Rows, seed: int = 0) -> Tensor:
     """Return the values to compress: ``(n, D)``, uint8 or float32.
 
     Bits of dynamic rows are drawn once, from ``seed``, and are those that
-    :func:`sdlgm.evaluation.evaluate` draws from it.
+    :func:`sdlgm.inference.evaluation.evaluate` draws from it.
     """
     if not rows.dynamic:
         return rows.values
@@ -98,7 +97,7 @@ def compress_file(
     """
     stack = Stack()
     values = drawn_rows(rows, seed)
-    check_rows(saved.model, Rows(values))
+    saved.model.check_rows(Rows(values))
     largest = int(values.max())
     if largest >= 1 << 24:
         raise CodeFileError(f"Counts must be below 2^24, the largest is {largest:,}.")

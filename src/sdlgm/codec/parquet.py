@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from sdlgm.codec.about import CodeFile, CodesDigest, check_budget, check_expected
+from sdlgm.codec.description import CodeFile, CodesDigest, check_budget, check_expected
 from sdlgm.errors import CodeFileError
 from sdlgm.storage import atomic_path
 

@@ -1,18 +1,18 @@
 """Loaders with checksums; offline through the environment variable ``SDLGM_DATA``."""
 
-from sdlgm.data.catalog import BUILT_IN, load_data, resolve_binarisation, white
-from sdlgm.data.columns import digit_columns
-from sdlgm.data.files import read_rows, write_rows
-from sdlgm.data.multilabel import MULTILABEL, MultilabelDataset, load_multilabel
+from sdlgm.data.digit_columns import digit_columns
+from sdlgm.data.label_sets import MULTILABEL, MultilabelDataset, load_multilabel
+from sdlgm.data.named import BUILT_IN, load_data, resolve_binarisation, white
 from sdlgm.data.rows import Dataset, Rows
-from sdlgm.data.sparse import Samples, SparseRows
-from sdlgm.data.telemetry import (
+from sdlgm.data.series import (
     TELEMETRY,
     Series,
     load_telemetry,
     sliding_windows,
     telemetry_dataset,
 )
+from sdlgm.data.sparse import Samples, SparseRows
+from sdlgm.data.tables import read_rows, write_rows
 
 __all__ = [
     "BUILT_IN",

@@ -13,7 +13,8 @@ from torch.distributions import Distribution, constraints
 from torch.distributions.utils import lazy_property
 from torch.nn import functional as F
 
-from sdlgm.distributions._support import (
+from sdlgm.distributions._chunks import in_parts
+from sdlgm.distributions._counts import (
     CountVector,
     broadcast_logits,
     enumerate_counts,
@@ -22,7 +23,6 @@ from sdlgm.distributions._support import (
     nearest_counts,
     over_batch,
 )
-from sdlgm.distributions.parts import in_parts
 from sdlgm.distributions.relaxed import RelaxedGatedMultinomial
 from sdlgm.random import draw_rows
 

@@ -8,7 +8,7 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 
-from sdlgm.distributions._support import MAX_ENUMERATION, CountVector, enumerate_counts, over_batch
+from sdlgm.distributions._counts import MAX_ENUMERATION, CountVector, enumerate_counts, over_batch
 from sdlgm.distributions.gated_multinomial import GatedMultinomial, check_total
 from sdlgm.distributions.relaxed import RelaxedGatedMultinomial
 

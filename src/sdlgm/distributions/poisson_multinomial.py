@@ -12,7 +12,7 @@ from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 from torch.nn import functional as F
 
-from sdlgm.distributions._support import CountVector, draw_outcomes, enumerate_counts, over_batch
+from sdlgm.distributions._counts import CountVector, draw_outcomes, enumerate_counts, over_batch
 from sdlgm.distributions.gated_multinomial import check_total
 
 __all__ = ["MAX_SLOTS", "PoissonMultinomial"]

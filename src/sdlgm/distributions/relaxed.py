@@ -9,9 +9,9 @@ from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions.utils import broadcast_all
 
+from sdlgm.distributions._counts import broadcast_logits
 from sdlgm.distributions._gumbel import gumbel
 from sdlgm.distributions._slots import mix_slots, slots_absence
-from sdlgm.distributions._support import broadcast_logits
 
 __all__ = ["RelaxedGatedMultinomial"]
 

@@ -1,33 +1,17 @@
-"""The scikit-learn face: estimators with ``fit``, ``predict`` and ``transform``."""
+"""Estimators in scikit-learn's grammar: ``fit``, ``transform`` and ``predict``."""
 
-from sdlgm.estimators._base import Counter
-from sdlgm.estimators._validation import EstimatorNotFittedError
-from sdlgm.estimators.baselines import (
-    ConstantCounter,
-    ForestCounter,
-    PoissonCounter,
-    SoftmaxCounter,
-)
 from sdlgm.estimators.classifier import SDLGMClassifier
 from sdlgm.estimators.counter import SDLGMCounter
-from sdlgm.estimators.linear import LinearLabels
+from sdlgm.estimators.counter_base import Counter
 from sdlgm.estimators.loading import load
-from sdlgm.estimators.multilabel_baselines import ConstantLabels, ForestLabels, MLPLabels
 from sdlgm.estimators.transformer import SDLGMTransformer
+from sdlgm.estimators.validation import EstimatorNotFittedError
 
 __all__ = [
-    "ConstantCounter",
-    "ConstantLabels",
     "Counter",
     "EstimatorNotFittedError",
-    "ForestCounter",
-    "ForestLabels",
-    "LinearLabels",
-    "MLPLabels",
-    "PoissonCounter",
     "SDLGMClassifier",
     "SDLGMCounter",
     "SDLGMTransformer",
-    "SoftmaxCounter",
     "load",
 ]

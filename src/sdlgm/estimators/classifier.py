@@ -14,40 +14,40 @@ from torch import Tensor, nn
 
 from sdlgm.config import Activation
 from sdlgm.errors import ConfigError
-from sdlgm.estimators._classifier_checks import (
+from sdlgm.estimators.classifier_parameters import (
     check_parameters,
     class_sample_weight,
     label_weights,
 )
-from sdlgm.estimators._inputs import Inputs, InputScaling
-from sdlgm.estimators._label_decisions import (
+from sdlgm.estimators.label_checks import check_targets
+from sdlgm.estimators.label_network import (
+    LabelNetwork,
+    LabelTraining,
+    MemberRows,
+    input_statistics,
+)
+from sdlgm.estimators.label_sets import (
     choose_held_out,
     class_proba,
     count_law,
     decide,
     mean_presence,
 )
-from sdlgm.estimators._label_network import (
-    LabelNetwork,
-    LabelTraining,
-    MemberRows,
-    input_statistics,
-)
-from sdlgm.estimators._labels import check_targets
-from sdlgm.estimators._sharing import Shared
-from sdlgm.estimators._training import Schedule
-from sdlgm.estimators._validation import Table, validate_rows, validate_seed, validate_weights
-from sdlgm.estimators.decisions import ThresholdRule
 from sdlgm.estimators.multilabel import MultilabelClassifier
-from sdlgm.label_objectives import LabelLikelihood
+from sdlgm.estimators.network_training import Schedule
+from sdlgm.estimators.saving import Saved
+from sdlgm.estimators.scaling import Inputs, InputScaling
+from sdlgm.estimators.thresholds import ThresholdRule
+from sdlgm.estimators.validation import Table, validate_rows, validate_seed, validate_weights
 from sdlgm.models import LabelModelConfig, SupervisedSDLGM
+from sdlgm.objectives.labels import LabelLikelihood
 from sdlgm.progress import progress_bar
 from sdlgm.random import generator
 
 __all__ = ["SDLGMClassifier"]
 
 
-class SDLGMClassifier(Shared, MultilabelClassifier):
+class SDLGMClassifier(Saved, MultilabelClassifier):
     r"""Predict sets of labels of at least ``min_labels`` and at most ``max_labels``.
 
     Labels are a code (Xu et al. 2021, section III.C): each of ``slots`` slots is closed or holds a
@@ -56,7 +56,7 @@ class SDLGMClassifier(Shared, MultilabelClassifier):
     .. math:: p_k = P(y_k = 1 \mid x) = 1 - (1 - \lambda(x)\, \pi_k(x))^{L_0}.
 
     What is minimised, in nats a sample, is minus the Bernoulli log-likelihood of the labels
-    (:func:`~sdlgm.label_objectives.label_nll`) plus, but for the first variant, ``elbo_weight``
+    (:func:`~sdlgm.objectives.labels.label_nll`) plus, but for the first variant, ``elbo_weight``
     times minus the evidence lower bound of the inputs (eq. 6):
 
     - ``variant="discriminative"``: the posterior network alone, :math:`q(y \mid x)`.
@@ -78,7 +78,7 @@ class SDLGMClassifier(Shared, MultilabelClassifier):
         See above.
     label_likelihood
         ``"presence"`` (the formula above) or ``"relaxed"``: of relaxed draws
-        (:func:`~sdlgm.label_objectives.absence`), as the paper; then also the ELBO is the paper's,
+        (:func:`~sdlgm.objectives.labels.absence`), as the paper; then also the ELBO is the paper's,
         and its prior fixed. Relaxed draws need ``slots x K`` numbers a sample.
     temperature
         Of relaxed gates and features.
@@ -91,7 +91,7 @@ class SDLGMClassifier(Shared, MultilabelClassifier):
     threshold
         Probability above which a label is predicted: a number, or chosen on held-out rows:
         ``"micro"``, ``"macro"``, ``"per_label"`` or ``"smoothed"``, see
-        :func:`~sdlgm.estimators.decisions.choose_threshold`.
+        :func:`~sdlgm.estimators.thresholds.choose_threshold`.
     class_weight
         Weight of each label's part of the likelihood: ``None``, ``"balanced"`` (by the inverse of
         its frequency), one number a label or a dictionary by ``classes_``. Where y is one class a
@@ -426,9 +426,6 @@ class SDLGMClassifier(Shared, MultilabelClassifier):
         return self.min_labels if self.multilabel_ else 1
 
     # --- saving -------------------------------------------------------------------------------
-
-    _what = "It predicts sets of labels, each with a probability, under a floor and a cap."
-    _task = "tabular-classification"
 
     def _describe_network(self) -> tuple[dict[str, Any], nn.Module]:
         return self.network_.describe(), self.network_.model

@@ -10,14 +10,14 @@ from torch import nn
 
 from sdlgm.distributions.poisson_multinomial import MAX_SLOTS
 from sdlgm.errors import ConfigError
-from sdlgm.estimators._base import Encoder, NetworkCounter
-from sdlgm.estimators._heads import Head, TiedSlots, UntiedSlots
-from sdlgm.estimators._sharing import Shared
+from sdlgm.estimators.counter_base import Encoder, NetworkCounter
+from sdlgm.estimators.saving import Saved
+from sdlgm.objectives.counts import Head, TiedSlots, UntiedSlots
 
 __all__ = ["SDLGMCounter"]
 
 
-class SDLGMCounter(Shared, NetworkCounter):
+class SDLGMCounter(Saved, NetworkCounter):
     r"""Count how many of each class a sample holds, never more than a budget in all.
 
     A network gives the law of the count vector, and is fitted by its exact likelihood; only the
@@ -182,8 +182,6 @@ class SDLGMCounter(Shared, NetworkCounter):
 
     # --- saving -------------------------------------------------------------------------------
 
-    _what = "It predicts how many of each class a sample holds, never more than a budget in all."
-    _task = "tabular-regression"
     _network_attributes = ("network_", "head_")
 
     def _describe_network(self) -> tuple[dict[str, Any], nn.Module]:

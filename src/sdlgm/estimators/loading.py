@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from sdlgm.errors import ModelFileError
-from sdlgm.estimators._saving import describe_folder
 from sdlgm.estimators.classifier import SDLGMClassifier
 from sdlgm.estimators.counter import SDLGMCounter
+from sdlgm.estimators.saving import describe_folder
 from sdlgm.estimators.transformer import SDLGMTransformer
 
 __all__ = ["load"]

@@ -12,13 +12,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
 
 from sdlgm.errors import DataError
-from sdlgm.estimators._labels import check_labels
-from sdlgm.estimators._validation import (
+from sdlgm.estimators.label_checks import check_labels
+from sdlgm.estimators.thresholds import apply_threshold
+from sdlgm.estimators.validation import (
     EstimatorNotFittedError,
     validate_rows,
     validate_weights,
 )
-from sdlgm.estimators.decisions import apply_threshold
 
 __all__ = ["MultilabelBaseline", "MultilabelClassifier"]
 

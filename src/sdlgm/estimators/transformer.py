@@ -15,12 +15,17 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_array
 from torch import Tensor
 
-from sdlgm.coding import check_choice, choose_codes
 from sdlgm.config import Choice, LikelihoodName, ModelConfig, TrainingConfig, from_dict
 from sdlgm.data import Samples
 from sdlgm.errors import ConfigError, DataError
-from sdlgm.estimators._model_folder import SavedModelFolder
-from sdlgm.estimators._unsupervised import (
+from sdlgm.estimators.model_folder import SavedModelFolder
+from sdlgm.estimators.validation import (
+    EstimatorNotFittedError,
+    validate_rows,
+    validate_seed,
+    validate_weights,
+)
+from sdlgm.estimators.weighted_rows import (
     BLOCK,
     WeightedRows,
     elbo,
@@ -30,13 +35,7 @@ from sdlgm.estimators._unsupervised import (
     new_model,
     update_model,
 )
-from sdlgm.estimators._validation import (
-    EstimatorNotFittedError,
-    validate_rows,
-    validate_seed,
-    validate_weights,
-)
-from sdlgm.evaluation import check_rows
+from sdlgm.inference.codes import check_choice, choose_codes
 from sdlgm.models import SDLGM
 from sdlgm.progress import progress_bar
 from sdlgm.random import generator
@@ -87,7 +86,7 @@ class SDLGMTransformer(
     gradient_clip
         Largest norm of the gradient; larger ones are scaled down to it. ``None``: no limit.
     code
-        How ``transform`` chooses a code from the posterior (:func:`~sdlgm.coding.choose_codes`):
+        How ``transform`` chooses a code from the posterior (:func:`~sdlgm.inference.choose_codes`):
         ``"mode"`` (the most probable) and ``"mean"`` (expected counts, rounded) depend on the row
         alone; ``"sample"`` (a draw) and ``"best"`` (the best of 16 by the decoder, 16 times the
         work) also on the row's place in X, by a fixed seed.
@@ -148,10 +147,6 @@ class SDLGMTransformer(
     >>> bool(residual.var().sum() < 0.5 * X.var().sum())
     True
     """
-
-    _what = "It turns rows into sparse counts of features under a hard budget, and back."
-    _use = "codes = model.transform(X)"
-    _task = "feature-extraction"
 
     def __init__(
         self,
@@ -256,7 +251,7 @@ class SDLGMTransformer(
         shape = self._model_config() if first else self.model_.config
         data = self._weighted(X, sample_weight, reset=first)
         model = new_model(shape, data, seed) if first else copy.deepcopy(self.model_)
-        check_rows(model, data.rows, "X")
+        model.check_rows(data.rows, "X")
         check_choice(model, self.code, max_active=self.max_active)
         steps = -(-len(data.rows) // training.batch_size)
         with progress_bar("fitting", steps, self.progress) as update:
@@ -307,7 +302,9 @@ class SDLGMTransformer(
         if codes.shape[1] != features:
             raise DataError(f"The codes have {codes.shape[1]} columns, but the model {features}.")
         with torch.no_grad():
-            return torch.cat([self.model_.decode(z).mean for z in in_blocks(codes)]).numpy()
+            return torch.cat(
+                [self.model_.data_distribution(z).mean for z in in_blocks(codes)]
+            ).numpy()
 
     def sample(self, n_samples: int = 1, random_state: Any = None) -> NDArray[np.float32]:
         r"""Draw rows from the model: codes from the prior, and :math:`x \sim p(x \mid z)`.
@@ -338,7 +335,7 @@ class SDLGMTransformer(
     def score(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> float:  # noqa: N803
         """Return the evidence lower bound, nats a row: higher is better.
 
-        Minus the ``negative_elbo`` of :func:`sdlgm.evaluation.evaluate`: one hard code a row, drawn
+        Minus the ``negative_elbo`` of :func:`sdlgm.evaluate`: one hard code a row, drawn
         from the posterior with a fixed seed (whatever ``code`` and ``max_active`` are), and the
         exact KL. Scores of one likelihood on the same rows can be compared.
 
@@ -391,7 +388,7 @@ class SDLGMTransformer(
     def _rows(self, X: Any) -> Samples:  # noqa: N803
         table = validate_rows(self, X, reset=False)
         rows = make_rows(table, self.model_.config.likelihood)
-        check_rows(self.model_, rows, "X")
+        self.model_.check_rows(rows, "X")
         return rows
 
     def _codes(self, model: SDLGM, rows: Samples) -> Iterator[Tensor]:

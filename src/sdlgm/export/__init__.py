@@ -4,9 +4,9 @@ Needs the extra ``onnx``; what the files hold stands in docs/export.md.
 """
 
 from sdlgm.export.classifier import export_classifier
-from sdlgm.export.files import Parity, compare_encoder, dense_codes, export_run, open_session
 from sdlgm.export.graph import read_model, write_model
-from sdlgm.export.parts import Code, Part, decoder_graph, encoder_graph
+from sdlgm.export.halves import Code, Part, decoder_graph, encoder_graph
+from sdlgm.export.onnx_files import Parity, compare_encoder, dense_codes, export_run, open_session
 from sdlgm.export.quantize import quantize
 
 __all__ = [

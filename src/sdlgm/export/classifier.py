@@ -9,14 +9,14 @@ import numpy as np
 
 from sdlgm.errors import ConfigError
 from sdlgm.estimators import EstimatorNotFittedError, SDLGMClassifier
-from sdlgm.export.codes import add_presence
+from sdlgm.export.code_graph import add_presence
 from sdlgm.export.graph import Graph, Value, write_model
 from sdlgm.export.networks import add_ensemble, add_ensemble_linear, add_log_sigmoid
 
 if TYPE_CHECKING:
     import onnx
 
-    from sdlgm.estimators._inputs import Inputs
+    from sdlgm.estimators.scaling import Inputs
 
 __all__ = ["classifier_graph", "export_classifier"]
 
@@ -82,7 +82,7 @@ def classifier_graph(classifier: SDLGMClassifier) -> onnx.ModelProto:
 
 
 def _scaled(graph: Graph, x: Value, scaling: Inputs) -> Value:
-    """Add the scaling of inputs, :class:`~sdlgm.estimators._inputs.Inputs`."""
+    """Add the scaling of inputs, :class:`~sdlgm.estimators.scaling.Inputs`."""
     if scaling.sorted is None:
         shift = graph.constant(np.asarray(scaling.shift, np.float32), "input_shift")
         scale = graph.constant(np.asarray(scaling.scale, np.float32), "input_scale")
@@ -129,7 +129,7 @@ def _double_ranks(graph: Graph, x: Value, values: Any) -> Value:
 
 
 def _labels(graph: Graph, proba: Value, classifier: SDLGMClassifier) -> Value:
-    """Add the decision of :func:`~sdlgm.estimators.decisions.apply_threshold`."""
+    """Add the decision of :func:`~sdlgm.estimators.thresholds.apply_threshold`."""
     low, labels = int(classifier.min_labels), classifier.n_labels_
     cap = min(int(classifier.max_labels_), labels)
     never = graph.constant(np.float64(-1))

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-import sdlgm
 from sdlgm.errors import SDLGMError
 from sdlgm.storage import atomic_path
+from sdlgm.version import __version__
 
 if TYPE_CHECKING:
     import onnx
@@ -124,9 +124,9 @@ class Graph:
             opset_imports=[helper.make_opsetid("", OPSET)],
             ir_version=IR_VERSION,
             producer_name="sdlgm",
-            producer_version=sdlgm.__version__,
+            producer_version=__version__,
         )
-        facts = {"sdlgm_version": sdlgm.__version__, "opset": OPSET, **about}
+        facts = {"sdlgm_version": __version__, "opset": OPSET, **about}
         helper.set_model_props(model, {key: str(value) for key, value in facts.items()})
         onnx.checker.check_model(model, full_check=True)
         return model

@@ -1,6 +1,6 @@
 """How a gradient passes a discrete draw: one file an estimator, one registry, one signature."""
 
-from sdlgm.gradients.baselines import Baseline
+from sdlgm.gradients.control_variates import Baseline
 from sdlgm.gradients.darn import darn
 from sdlgm.gradients.gumbel_softmax import gumbel_softmax
 from sdlgm.gradients.muprop import muprop

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from sdlgm.distributions import GatedMultinomial, Grouped, grouped_gated_multinomial
 from sdlgm.errors import ConfigError
-from sdlgm.gradients._support import ungrouped
+from sdlgm.gradients._surrogate import ungrouped
 from sdlgm.gradients.registry import Code, Estimator, Loss, get_estimator, multi_sample
 
 __all__ = [

@@ -6,8 +6,8 @@ import torch
 from torch.nn.functional import pad
 
 from sdlgm.distributions.gated_multinomial import weighted
-from sdlgm.gradients._support import carrying, evaluate, slope_at, split, ungrouped
-from sdlgm.gradients.baselines import Baseline, centre
+from sdlgm.gradients._surrogate import carrying, evaluate, slope_at, split, ungrouped
+from sdlgm.gradients.control_variates import Baseline, centre
 from sdlgm.gradients.registry import Code, Estimate, Loss, register
 
 __all__ = ["darn"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sdlgm.gradients._support import evaluate
+from sdlgm.gradients._surrogate import evaluate
 from sdlgm.gradients.registry import Code, Estimate, Loss, register
 
 __all__ = ["gumbel_softmax"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sdlgm.gradients._support import carrying, check_samples, evaluate
+from sdlgm.gradients._surrogate import carrying, check_samples, evaluate
 from sdlgm.gradients.registry import Code, Estimate, Loss, register
 
 __all__ = ["reinforce_loo"]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sdlgm.distributions.parts import in_parts
-from sdlgm.gradients._support import evaluate, split, ungrouped
+from sdlgm.distributions._chunks import in_parts
+from sdlgm.gradients._surrogate import evaluate, split, ungrouped
 from sdlgm.gradients.registry import Code, Estimate, Loss, register
 
 __all__ = ["reinmax"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from sdlgm.gradients._support import carrying, evaluate
-from sdlgm.gradients.baselines import Baseline, centre
+from sdlgm.gradients._surrogate import carrying, evaluate
+from sdlgm.gradients.control_variates import Baseline, centre
 from sdlgm.gradients.registry import Code, Estimate, Loss, register
 
 __all__ = ["score_function"]

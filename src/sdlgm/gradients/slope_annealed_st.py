@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sdlgm.distributions import GatedMultinomial
 from sdlgm.errors import ConfigError
-from sdlgm.gradients._support import carrying, evaluate, join, ungrouped
+from sdlgm.gradients._surrogate import carrying, evaluate, join, ungrouped
 from sdlgm.gradients.registry import Code, Estimate, Loss, register
 
 __all__ = ["slope_annealed_st"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sdlgm.gradients._support import carrying, evaluate, join, ungrouped
+from sdlgm.gradients._surrogate import carrying, evaluate, join, ungrouped
 from sdlgm.gradients.registry import Code, Estimate, Loss, register
 
 __all__ = ["st_gumbel_softmax"]

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from sdlgm.gradients._support import carrying, check_samples, evaluate
+from sdlgm.gradients._surrogate import carrying, check_samples, evaluate
 from sdlgm.gradients.registry import Code, Estimate, Loss, register
 
 __all__ = ["vimco"]
@@ -29,7 +29,7 @@ def vimco(
 
     whose loss must hold the **whole log-ratio**, :math:`f(z) = -\log p(x \mid z) + \log q(z)
     - \log p(z)`, differentiably in the parameters of :math:`q` and :math:`p`; no KL is added
-    (``sdlgm.objectives.training_objective`` sees to both). The estimate is
+    (``sdlgm.objectives.bounds.training_objective`` sees to both). The estimate is
 
     .. math:: \sum_m \big(\hat L - \hat L_{-m}\big) \nabla \log q(z_m)
         + \sum_m w_m \nabla f(z_m), \qquad w = \mathrm{softmax}(-f)

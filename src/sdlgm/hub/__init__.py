@@ -1,6 +1,7 @@
-"""Models on the Hugging Face Hub: up, down, and the page that tells what they are."""
+"""Models and estimators in folders and on the Hugging Face Hub."""
 
 from sdlgm.hub.card import Card
+from sdlgm.hub.sharing import load, push_to_hub
 from sdlgm.hub.transfer import download, upload
 
-__all__ = ["Card", "download", "upload"]
+__all__ = ["Card", "download", "load", "push_to_hub", "upload"]

@@ -2,7 +2,6 @@
 
 from sdlgm.models.saving import SavedModel, check_tensors, load_model, save_model
 from sdlgm.models.sdlgm import SDLGM
-from sdlgm.models.sharing import from_pretrained, push_to_hub
 from sdlgm.models.supervised import LabelModelConfig, SupervisedSDLGM
 
 __all__ = [
@@ -11,8 +10,6 @@ __all__ = [
     "SavedModel",
     "SupervisedSDLGM",
     "check_tensors",
-    "from_pretrained",
     "load_model",
-    "push_to_hub",
     "save_model",
 ]

@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch import distributions as td
 
+from sdlgm.config import Choice as CodeName
 from sdlgm.config import ModelConfig
+from sdlgm.data import Rows, Samples, SparseRows
 from sdlgm.distributions import Grouped, grouped_gated_multinomial
-from sdlgm.nn import DataStatistics, likelihood, linear, mlp
+from sdlgm.errors import DataError
+from sdlgm.inference.codes import BATCH, encode_batches
+from sdlgm.nn import DataStatistics, check_data, likelihood, linear, mlp
 
 __all__ = ["SDLGM"]
 
@@ -57,6 +62,7 @@ class SDLGM(nn.Module):
         self.n_inputs = len(statistics.mean)
         self.levels = statistics.levels
         self.groups = int(config.groups or config.budget)
+        encoder_hidden = tuple(config.encoder_hidden or ())
 
         # Bits are centred only: their deviation would blow up pixels that are hardly ever on.
         bits = config.likelihood == "bernoulli"
@@ -71,15 +77,15 @@ class SDLGM(nn.Module):
                 activation=config.activation,
                 normalisation=config.normalisation,
                 generator=generator,
-                residual=config.residual,
+                residual=bool(config.residual),
             )
 
         start = math.log(config.prior_gate) - math.log1p(-config.prior_gate)
-        encoder_width = (self.n_inputs, *config.encoder_hidden)[-1]
+        encoder_width = (self.n_inputs, *encoder_hidden)[-1]
         # A group of one feature has nothing to choose: its gate says all (Bernoulli latents).
         self.chooses = config.features > self.groups
         if self.chooses or (config.gates == "learned" and config.shared_trunk):
-            self.encoder = hidden(self.n_inputs, config.encoder_hidden)
+            self.encoder = hidden(self.n_inputs, encoder_hidden)
         if self.chooses:
             self.feature_head = linear(encoder_width, config.features, generator)
 
@@ -92,7 +98,7 @@ class SDLGM(nn.Module):
                 self.gate_head.bias.add_(start)
 
         self.likelihood = likelihood(config.likelihood, statistics)
-        decoder_hidden = config.encoder_hidden[::-1]
+        decoder_hidden = encoder_hidden[::-1]
         decoder_width = (config.features, *decoder_hidden)[-1]
         self.decoder = hidden(config.features, decoder_hidden)
         self.output_head = linear(decoder_width, self.likelihood.n_outputs, generator)
@@ -147,9 +153,71 @@ class SDLGM(nn.Module):
         """Return the prior ``p(z)``, without a batch dimension."""
         return self._code(self.prior_gate_logits, self.prior_feature_logits)
 
-    def decode(self, codes: Tensor) -> td.Distribution:
+    def data_distribution(self, codes: Tensor) -> td.Distribution:
         """Return the likelihood ``p(x | z)`` of codes of shape ``(*batch, K)``."""
         return self.likelihood(self._raw(codes))
+
+    @torch.no_grad()
+    def encode(
+        self,
+        x: ArrayLike | Tensor | Samples,
+        code: CodeName = "mode",
+        *,
+        candidates: int = 16,
+        max_active: int | None = None,
+        seed: int = 0,
+        batch_size: int = BATCH,
+    ) -> Tensor:
+        """Return one code for each row, counts of shape ``(n, K)``.
+
+        Parameters
+        ----------
+        x
+            All rows, shape ``(n, D)``: an array, a tensor, or rows of :mod:`sdlgm.data`.
+        code, candidates, max_active
+            How a code is chosen from the posterior: see :func:`~sdlgm.inference.choose_codes`.
+        seed
+            Source of the draws of ``"sample"`` and ``"best"``, and of bits that are drawn from grey
+            values. One seed and one batch size give the same codes on one machine.
+        batch_size
+            Rows that are encoded at a time.
+
+        Raises
+        ------
+        DataError
+            If the rows do not have the model's width or do not suit its likelihood.
+        ConfigError
+            If the choice of a code is unknown or cannot be met.
+        """
+        if not isinstance(x, Rows | SparseRows):
+            x = Rows(torch.as_tensor(x, dtype=torch.float32))
+        batches = encode_batches(
+            self, x, code, candidates=candidates, max_active=max_active, seed=seed,
+            batch_size=batch_size,
+        )  # fmt: skip
+        return torch.cat(list(batches))
+
+    @torch.no_grad()
+    def decode(self, codes: ArrayLike | Tensor, batch_size: int = BATCH) -> Tensor:
+        """Return the mean of ``p(x | z)`` for codes ``(n, K)``: shape ``(n, D)``, float32."""
+        codes = torch.as_tensor(codes, dtype=torch.float32)
+        parts = [self.data_distribution(part).mean for part in codes.split(batch_size)]
+        return torch.cat(parts)
+
+    def check_rows(self, rows: Samples, what: str = "the data") -> None:
+        """Raise :class:`DataError` unless rows have the model's width and suit its likelihood."""
+        rows.check(what)
+        if rows.n_inputs != self.n_inputs:
+            raise DataError(
+                f"{what} has {rows.n_inputs} columns, but the model was trained on {self.n_inputs}."
+            )
+        if not rows.dynamic:
+            check_data(self.config.likelihood, rows.values, what)
+        if self.config.likelihood == "categorical" and float(rows.values.max()) >= self.levels:
+            raise DataError(
+                f"{what} holds level {float(rows.values.max()):g}, but the model knows 0 to "
+                f"{self.levels - 1}, those of its training data."
+            )
 
     @torch.no_grad()
     def sample(self, number: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -145,7 +145,7 @@ class SupervisedSDLGM(nn.Module):
         """Return the prior ``p(y, z)`` of each member, of batch shape ``(members, 1)``."""
         return self._code(self.prior_gate_logits, self.prior_feature_logits)
 
-    def decode(self, codes: Tensor) -> td.Distribution:
+    def data_distribution(self, codes: Tensor) -> td.Distribution:
         """Return ``p(x | y, z)`` of codes ``(members, b, K + latents)``."""
         return self.likelihood(self.output_head(self.decoder(codes)))
 

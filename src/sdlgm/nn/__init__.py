@@ -11,7 +11,6 @@ from sdlgm.nn.likelihoods import (
     likelihood,
 )
 from sdlgm.nn.mlp import Residual, linear, mlp
-from sdlgm.nn.sparsemax import sparsemax, sparsemax_loss
 from sdlgm.nn.statistics import DataStatistics, data_statistics, rows_at_once
 
 __all__ = [
@@ -31,6 +30,4 @@ __all__ = [
     "linear",
     "mlp",
     "rows_at_once",
-    "sparsemax",
-    "sparsemax_loss",
 ]

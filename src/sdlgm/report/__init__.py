@@ -1,6 +1,6 @@
 """Figures, and the HTML report of a run."""
 
-from sdlgm.report._rendering import require_report
 from sdlgm.report.page import FeatureUse, feature_use, write_report
+from sdlgm.report.rendering import require_report
 
 __all__ = ["FeatureUse", "feature_use", "require_report", "write_report"]

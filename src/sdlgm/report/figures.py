@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sdlgm.distributions import Grouped
-from sdlgm.report._drawing import (
+from sdlgm.report.drawing import (
     ACCENT,
     INK,
     SOFT,

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from sdlgm.codec import BATCH, decode_codes, encode_rows
 from sdlgm.config import to_dict
 from sdlgm.distributions import Grouped, grouped_gated_multinomial
+from sdlgm.inference import BATCH
 from sdlgm.random import generator
-from sdlgm.report._rendering import render_page, require_report
+from sdlgm.report.rendering import render_page, require_report
 from sdlgm.training import Run
 
 __all__ = ["FeatureUse", "feature_use", "write_report"]
@@ -54,14 +54,14 @@ def write_report(run: Run, out: Path | str | None = None) -> Path:
     from sdlgm.report import figures
 
     model, rows, metrics = run.saved.model, run.dataset.test, run.metrics
-    codes = torch.cat(list(encode_rows(model, rows)))
+    codes = model.encode(rows)
     use = feature_use(codes)
     shown = torch.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).long()
     original = torch.cat(list(rows.batches(BATCH, generator(0, "evaluation bits"))))[shown]
-    decoded = decode_codes(model, codes[shown])
+    decoded = model.decode(codes[shown])
     return render_page(
         out or run.folder / "report.html",
-        "report.html.jinja",
+        Path(__file__).with_name("page.html.jinja"),
         run=run,
         metrics=metrics,
         dead=use.dead,

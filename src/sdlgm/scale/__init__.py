@@ -4,7 +4,7 @@ One pure core, :class:`Encoder`, maps a batch of Arrow rows to a batch of codes;
 files (here, on Ray, on Spark) knows nothing of models.
 """
 
-from sdlgm.scale.core import Encoder
+from sdlgm.scale.arrow_encoder import Encoder
 from sdlgm.scale.dataset import Engine, Report, encode_dataset, is_dataset
 
 __all__ = ["Encoder", "Engine", "Report", "encode_dataset", "is_dataset"]

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.progress import progress_bar
-from sdlgm.scale.core import Encoder
-from sdlgm.scale.files import NOTE, Task, encode_file
+from sdlgm.scale.arrow_encoder import Encoder
+from sdlgm.scale.parquet_files import NOTE, Task, encode_file
 
 __all__ = ["Engine", "Report", "encode_dataset", "is_dataset"]
 
@@ -101,7 +101,7 @@ def encode_dataset(
     """
     plan = _plan(Encoder(run, columns=columns, keep=keep, choice=choice), str(data), Path(out))
     if engine == "ray":
-        from sdlgm.scale.on_ray import encode_files
+        from sdlgm.scale.ray_engine import encode_files
     elif engine == "local":
         encode_files = _encode_files
     else:

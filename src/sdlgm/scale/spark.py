@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sdlgm.scale.core import Encoder
+from sdlgm.scale.arrow_encoder import Encoder
 
 __all__ = ["encode_frame"]
 

@@ -18,10 +18,9 @@ import torch
 from sdlgm.config import TrainingConfig, to_dict
 from sdlgm.data import Rows, Samples
 from sdlgm.errors import ConfigError, DataError, TrainingError
-from sdlgm.evaluation import check_rows
 from sdlgm.interrupts import handling
 from sdlgm.models import SDLGM
-from sdlgm.objectives import negative_elbo
+from sdlgm.objectives.bounds import negative_elbo
 from sdlgm.random import generator
 from sdlgm.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
 from sdlgm.training.log import Log
@@ -102,9 +101,9 @@ def train(
     Interrupted
         After Ctrl-C or SIGTERM: the step under way is finished and a checkpoint written.
     """
-    check_rows(model, rows, "the training data")
+    model.check_rows(rows, "the training data")
     if validation is not None:
-        check_rows(model, validation, "the validation data")
+        model.check_rows(validation, "the validation data")
     if config.patience is not None and validation is None:
         raise DataError("Early stopping (patience) needs validation rows.")
     if config.devices != (group.size if group else 1):
@@ -115,7 +114,7 @@ def train(
     folder = None if folder is None else Path(folder)
     check_tracker(config.tracker, folder)
     trainer = Trainer(model, config, group)
-    adam, objective = trainer.adam, trainer.objective
+    config, adam, objective = trainer.config, trainer.adam, trainer.objective
     mark = _fingerprint(model, rows, validation, config)
     progress = load_checkpoint(folder, objective, adam, mark) if folder and resume else Progress()
     tracker_name = config.tracker

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sdlgm.config import TrainingConfig
+from sdlgm.config import TrainingConfig, resolve_training
 from sdlgm.errors import ConfigError
 from sdlgm.gradients import Baseline, get_estimator, options
 from sdlgm.models import SDLGM
-from sdlgm.objectives import temperatures, training_objective
+from sdlgm.objectives.bounds import temperatures, training_objective
 from sdlgm.random import ShareGenerator, generator
 
 if TYPE_CHECKING:
@@ -40,9 +40,10 @@ def kl_weight(config: TrainingConfig, step: int) -> float:
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
     """Rate at a step."""
+    rate = float(config.learning_rate or 0.0)
     if config.schedule == "constant":
-        return config.learning_rate
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / config.iterations))
+        return rate
+    return rate * 0.5 * (1 + math.cos(math.pi * step / config.iterations))
 
 
 def temperature(start: float, decay: float, step: int) -> float:
@@ -123,6 +124,7 @@ class Trainer:
         from lightning_fabric import Fabric
         from lightning_fabric.strategies.ddp import DDPStrategy
 
+        config = resolve_training(config, model.config.likelihood)
         self.config, self.group = config, group
         self.fabric = Fabric(
             accelerator=config.accelerator,

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from sdlgm.training.processes import join
-from sdlgm.training.run import Run, help_train
+from sdlgm.training.runs import Run, help_train
 
 __all__ = ["main"]
 

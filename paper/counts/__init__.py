@@ -1,0 +1,1 @@
+"""Counting digits: Table III of the paper."""

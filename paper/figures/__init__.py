@@ -1,0 +1,1 @@
+"""What codes look like: figures 3 and 4 of the paper."""

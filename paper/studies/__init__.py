@@ -1,0 +1,1 @@
+"""Studies behind single numbers of the documentation; each file is a program."""

@@ -1,0 +1,77 @@
+"""The closed forms of the code against enumeration, and its budget against ten million draws.
+
+    python -m paper.studies.check_distribution
+
+Prints the largest deviations over 200 random settings of K = 3 features and a budget of L0 = 3 (20
+codes each), and how often the budget was exceeded. A quarter of a minute.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.distributions import Multinomial, kl_divergence
+
+from sdlgm.distributions import GatedMultinomial
+
+DRAWS = 10_000_000
+
+
+def random_code(generator: torch.Generator, settings: int = 200) -> GatedMultinomial:
+    """Return a batch of random codes in float64."""
+    shape = {"generator": generator, "dtype": torch.float64}
+    gates, features = torch.randn(settings, **shape), torch.randn(settings, 3, **shape)
+    return GatedMultinomial(3, 2 * gates, 2 * features)
+
+
+def largest(difference: torch.Tensor) -> str:
+    """Spell the largest absolute entry."""
+    return f"{difference.abs().max().item():.1e}"
+
+
+def check_enumeration(generator: torch.Generator) -> None:
+    """Compare with sums over all codes, with torch's Multinomial and with finite differences."""
+    q, p = random_code(generator), random_code(generator)
+    codes = q.enumerate_support()
+    log_q, log_p = q.log_prob(codes), p.log_prob(codes)
+    print(f"codes enumerated                           {len(codes)}")
+    print(f"probabilities sum to one within            {largest(log_q.exp().sum(0) - 1)}")
+    exact = (log_q.exp() * (log_q - log_p)).sum(0)
+    print(f"KL equals the enumerated one within        {largest(kl_divergence(q, p) - exact)}")
+    full = torch.cat([codes, 3 - codes.sum(-1, keepdim=True)], -1)
+    torchs = Multinomial(3, logits=q.slot_log_probs).log_prob(full)
+    print(f"log_prob equals torch's Multinomial within {largest(log_q - torchs)}")
+
+    def value(*logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        one, other = GatedMultinomial(3, *logits[:2]), GatedMultinomial(3, *logits[2:])
+        return one.log_prob(codes[:, :2]), kl_divergence(one, other)
+
+    leaves = [
+        part[:2].clone().requires_grad_()
+        for c in (q, p)
+        for part in (c.gate_logits, c.feature_logits)
+    ]
+    print(f"gradcheck of log_prob and KL in float64    {torch.autograd.gradcheck(value, leaves)}")
+
+
+def check_budget(generator: torch.Generator) -> None:
+    """Count the draws whose sum exceeds the budget, over random settings."""
+    drawn = broken = 0
+    while drawn < DRAWS:
+        total, features = (int(torch.randint(1, 60, (), generator=generator)) for _ in range(2))
+        scale = 15 * torch.rand((), generator=generator)
+        q = GatedMultinomial(
+            total,
+            scale * torch.randn(50, generator=generator),
+            scale * torch.randn(50, features, generator=generator),
+        )
+        codes = q.sample((2500,), generator=generator)
+        broken += int((codes.sum(-1) > total).sum())
+        drawn += codes[..., 0].numel()
+    print(f"codes drawn                                {drawn:,}")
+    print(f"codes over the budget                      {broken}")
+
+
+if __name__ == "__main__":
+    source = torch.Generator().manual_seed(0)
+    check_enumeration(source)
+    check_budget(source)

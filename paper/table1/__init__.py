@@ -1,0 +1,1 @@
+"""Bounds of discrete latents: Table I of the paper."""

@@ -1,0 +1,1 @@
+"""Windows of server metrics: bytes, errors and anomalies."""

@@ -1,0 +1,150 @@
+"""Linear multi-label classifiers under the three losses of Martins & Astudillo 2016."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from torch import Tensor
+from torch.nn import functional as F
+
+from sdlgm.baselines.sparsemax import sparsemax, sparsemax_loss
+from sdlgm.errors import ConfigError, DataError
+from sdlgm.estimators.multilabel import MultilabelBaseline
+
+__all__ = ["LinearLabels", "LinearLoss", "label_distribution", "losses"]
+
+LinearLoss = Literal["logistic", "softmax", "sparsemax"]
+
+
+class LinearLabels(MultilabelBaseline):
+    r"""Scores ``z = W x + b``, fitted by L-BFGS to the mean loss plus ``l2 / 2 |W|^2``.
+
+    The bias is not penalised, and all weights start at 0.
+
+    Parameters
+    ----------
+    loss
+        ``"logistic"``: K independent logistic losses; ``"softmax"`` and ``"sparsemax"``: the loss
+        of one distribution over the labels against the uniform one over those that a row has.
+        These two leave out rows without labels.
+    l2
+        Strength of the penalty.
+    scale
+        Factor of the scores at prediction: an inverse temperature, by which the support of
+        sparsemax, that is its labels, is made smaller or larger.
+    threshold
+        A label is taken if its ``predict_proba`` is above it. Default: 0.5 of ``logistic``,
+        ``1 / K`` of ``softmax``, 0 of ``sparsemax``.
+    min_labels, max_labels
+        Floor and cap of the number of labels of a row.
+    max_iter
+        Most iterations of L-BFGS; the published experiments take 100.
+    """
+
+    def __init__(
+        self,
+        loss: LinearLoss = "logistic",
+        *,
+        l2: float = 1e-3,
+        scale: float = 1.0,
+        threshold: Any = None,
+        min_labels: int = 1,
+        max_labels: int | None = None,
+        max_iter: int = 100,
+    ) -> None:
+        self.loss = loss
+        self.l2 = l2
+        self.scale = scale
+        self.threshold = threshold
+        self.min_labels = min_labels
+        self.max_labels = max_labels
+        self.max_iter = max_iter
+
+    def _fit(self, X: Any, Y: Any, sample_weight: NDArray[np.float64] | None) -> None:  # noqa: N803
+        if self.loss not in get_args(LinearLoss):
+            raise ConfigError(
+                f"loss must be one of {', '.join(map(repr, get_args(LinearLoss)))}, got "
+                f"{self.loss!r}."
+            )
+        for name in ("l2", "scale", "max_iter"):
+            value = getattr(self, name)
+            if not (0 < value < np.inf or (name == "l2" and value == 0)):
+                raise ConfigError(f"{name} must be positive and finite, got {value!r}.")
+        target = np.asarray(Y.todense() if self.sparse_labels_ else Y, np.float64)
+        if self.loss != "logistic":
+            target = target / np.maximum(target.sum(1, keepdims=True), 1)
+        share = np.ones(len(target)) if sample_weight is None else sample_weight
+        if self.loss != "logistic":
+            share = share * (target.sum(1) > 0)
+        if not share.sum():
+            raise DataError("No row of weight has a label: there is nothing to learn.")
+        truth, each = torch.from_numpy(target), torch.from_numpy(share / share.sum())
+        inputs, labels = X.shape[1], target.shape[1]
+
+        def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            table = flat.reshape(inputs + 1, labels)
+            scores = torch.from_numpy(X @ table[:-1] + table[-1])
+            value, slope = losses(self.loss, scores, truth)
+            along = slope.mul_(each.unsqueeze(-1)).numpy()
+            gradient = np.vstack([X.T @ along + self.l2 * table[:-1], along.sum(0)])
+            penalty = 0.5 * self.l2 * float((table[:-1] ** 2).sum())
+            return float(value @ each) + penalty, gradient.ravel()
+
+        options = {
+            "maxiter": self.max_iter,
+            "maxcor": 10,
+            "ftol": 100 * np.finfo(float).eps,
+            "gtol": 1e-8,
+            "maxfun": 10 * self.max_iter,
+        }
+        start = np.zeros((inputs + 1) * labels)
+        found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
+        table = found.x.reshape(inputs + 1, labels)
+        self.coef_, self.intercept_, self.n_iter_ = table[:-1], table[-1], found.nit
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Return the scores z, shape ``(n, K)``."""
+        return np.asarray(self._checked(X) @ self.coef_ + self.intercept_)
+
+    def _proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        scores = np.asarray(X @ self.coef_ + self.intercept_)
+        return label_distribution(self.loss, self.scale * scores)
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Return probabilities, one array ``(n, K)``.
+
+        Of ``logistic`` each is that of its label; of ``softmax`` and ``sparsemax`` a row sums to
+        1, so that they are shares in the set of labels and no chances of their presence.
+        """
+        return super().predict_proba(X)
+
+    def _level(self) -> Any:
+        default = {"logistic": 0.5, "softmax": 1 / self.n_labels_, "sparsemax": 0.0}
+        return default[self.loss] if self.threshold is None else self.threshold
+
+
+def label_distribution(loss: LinearLoss, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn scores ``(n, K)`` into the probabilities that go with a loss."""
+    return _distribution(loss, torch.from_numpy(scores)).numpy()
+
+
+def losses(loss: LinearLoss, scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the loss of each row, ``(n,)``, and its gradient at the scores, ``(n, K)``.
+
+    Of all three the gradient is the distribution less the target.
+    """
+    slope = _distribution(loss, scores) - target
+    if loss == "sparsemax":
+        return sparsemax_loss(scores, target), slope
+    inside = F.softplus(scores).sum(-1) if loss == "logistic" else scores.logsumexp(-1)
+    return inside - torch.linalg.vecdot(scores, target), slope
+
+
+def _distribution(loss: LinearLoss, scores: Tensor) -> Tensor:
+    if loss == "logistic":
+        return scores.sigmoid()
+    return scores.softmax(-1) if loss == "softmax" else sparsemax(scores)

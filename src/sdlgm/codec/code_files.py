@@ -1,0 +1,96 @@
+"""Files of codes in either format: Parquet for other programs, the container for few bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Literal, get_args
+
+from torch import Tensor
+
+from sdlgm.codec import parquet
+from sdlgm.codec.description import CodeFile
+from sdlgm.codec.sdz import CodeContainer, Damage, write_container
+from sdlgm.codec.sdz_layout import MAGIC
+from sdlgm.errors import CodeFileError
+
+__all__ = ["CodeFormat", "code_format", "read_codes", "write_codes"]
+
+CodeFormat = Literal["parquet", "sdz"]
+"""``"parquet"``: lists of indices and counts, which anything reads; ``"sdz"``: entropy-coded."""
+
+
+def code_format(path: Path | str, asked: CodeFormat | None = None) -> CodeFormat:
+    """Return the format to write: the one asked for, or the one that the suffix names.
+
+    Raises
+    ------
+    CodeFileError
+        If the two contradict each other, or neither says anything.
+    """
+    formats: tuple[CodeFormat, ...] = get_args(CodeFormat)
+    named = next((each for each in formats if Path(path).suffix == f".{each}"), None)
+    if asked and named and asked != named:
+        raise CodeFileError(f"{path} ends in .{named}, but the format asked for is {asked}.")
+    found = asked or named
+    if found is None:
+        raise CodeFileError(f"{path} must end in .parquet or .sdz, or a format must be given.")
+    return found
+
+
+def write_codes(
+    path: Path | str,
+    batches: Iterable[Tensor],
+    about: CodeFile,
+    file_format: CodeFormat | None = None,
+) -> int:
+    """Write batches of codes, shape ``(n, K)`` each, atomically; return the number of rows.
+
+    The format is that of :func:`code_format`; ``about.n_codes`` is not looked at.
+    """
+    if code_format(path, file_format) == "sdz":
+        return write_container(path, batches, about)
+    return parquet.write_codes(path, batches, about)
+
+
+def read_codes(
+    path: Path | str,
+    expected: CodeFile | None = None,
+    on_damage: Callable[[Damage], None] | None = None,
+) -> tuple[CodeFile, Iterator[Tensor]]:
+    """Read what :func:`write_codes` wrote, by its content: its description, and batches of codes.
+
+    Parameters
+    ----------
+    path
+        The file.
+    expected
+        The model that must have made it, if any.
+    on_damage
+        Called with each damaged block of a container, whose rows are NaN then. Default: damage is
+        an error. Parquet has no blocks that are known to be sound, and refuses this.
+
+    Raises
+    ------
+    CodeFileError
+        If the file is missing, damaged, of a newer format, or made by another model.
+    """
+    path = Path(path)
+    if path.suffix == ".sdz" or _starts_with(path, MAGIC):
+        container = CodeContainer(path, expected)
+        return container.about, _all(container, on_damage)
+    if on_damage is not None:
+        raise CodeFileError(f"{path} is no .sdz file; of other files no part can be salvaged.")
+    return parquet.read_codes(path, expected)
+
+
+def _starts_with(path: Path, magic: bytes) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(magic)) == magic
+
+
+def _all(container: CodeContainer, on_damage: Callable[[Damage], None] | None) -> Iterator[Tensor]:
+    with container:
+        yield from container.blocks(on_damage)

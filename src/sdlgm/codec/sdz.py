@@ -1,0 +1,273 @@
+"""Codes in a compact container (``.sdz``): entropy-coded blocks, each with its own checksum."""
+
+from __future__ import annotations
+
+import functools
+import mmap
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from sdlgm.codec.ans import Stack
+from sdlgm.codec.description import CodeFile, CodesDigest, check_budget, check_expected
+from sdlgm.codec.parquet import from_arrow, to_arrow
+from sdlgm.codec.sdz_layout import (
+    Header,
+    pack_block,
+    pack_index,
+    read_index,
+    read_payload,
+    rounded,
+    scan_blocks,
+)
+from sdlgm.codec.symbols import CodeLaw, slot_counts
+from sdlgm.errors import CodeFileError
+from sdlgm.storage import atomic_path
+
+__all__ = ["BLOCK_ROWS", "CodeContainer", "Damage", "write_container"]
+
+BLOCK_ROWS = 4096
+"""Codes in a block: what is lost with one, and what is decoded to read one row."""
+
+
+def write_container(
+    path: Path | str,
+    batches: Iterable[Tensor],
+    about: CodeFile,
+    *,
+    block_rows: int = BLOCK_ROWS,
+) -> int:
+    """Write batches of codes, shape ``(n, K)`` each, atomically; return the number of rows.
+
+    Two passes in the memory of one block and one batch: the first counts outcomes and keeps the
+    rows in an unnamed temporary file beside ``path``, the second codes them. The frequencies
+    counted are those of greatest likelihood: but for their rounding, no prior of this family,
+    learned or not, could make the blocks smaller. ``about.n_codes`` is not looked at.
+
+    Raises
+    ------
+    CodeFileError
+        If a row is no code of this budget, or constriction is not installed.
+    """
+    Stack()  # without constriction, fail before anything is encoded
+    if block_rows < 1:
+        raise CodeFileError(f"A block has at least one row, got block_rows = {block_rows}.")
+    if not re.fullmatch("[0-9a-f]{64}", about.model_sha256):
+        raise CodeFileError(f"A model's SHA-256 has 64 digits, got {about.model_sha256!r}.")
+    path, slots = Path(path), about.budget // about.groups
+    table = np.zeros((about.groups, about.features // about.groups + 1), np.int64)
+    sha, rows = CodesDigest(), 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent) as rough:
+        with pa.ipc.new_stream(rough, to_arrow(torch.zeros(0, about.features)).schema) as writer:
+            for codes in _regrouped(_checked(batches, about), block_rows):
+                table += slot_counts(codes.numpy().astype(np.int32), about.groups, slots)
+                batch = to_arrow(codes)
+                sha.update(batch)
+                writer.write_batch(batch)
+                rows += len(codes)
+        rough.seek(0)
+        weights = rounded(table)
+        header = Header(about._replace(n_codes=rows), block_rows, sha.hexdigest(), weights)
+        start, key = header.pack()
+        law, places = CodeLaw(weights, slots), []
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            file.write(start)
+            for number, batch in enumerate(pa.ipc.open_stream(rough)):
+                stack = Stack()
+                law.push(stack, from_arrow(batch, about).numpy().astype(np.int32))
+                places.append(file.tell())
+                file.write(pack_block(key, number, stack.content()))
+            file.write(pack_index(key, places, file.tell()))
+    return rows
+
+
+def _checked(batches: Iterable[Tensor], about: CodeFile) -> Iterator[Tensor]:
+    """Hand batches on, or raise :class:`CodeFileError` naming the first row that is no code."""
+    rows = 0
+    for codes in batches:
+        if codes.dim() != 2 or codes.shape[1] != about.features:
+            raise CodeFileError(
+                f"Codes must have {about.features} columns, got shape {tuple(codes.shape)}."
+            )
+        wrong = ((codes < 0) | (codes != codes.round())).any(-1)
+        if bool(wrong.any()):
+            row = rows + int(wrong.nonzero()[0])
+            raise CodeFileError(f"row {row} is no code: its counts must be 0, 1, 2, ...")
+        check_budget(codes, about, rows)
+        rows += len(codes)
+        yield codes
+
+
+def _regrouped(batches: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """Hand out the rows of batches ``size`` at a time."""
+    kept: list[Tensor] = []
+    for batch in batches:
+        kept.append(batch)
+        while sum(map(len, kept)) >= size:
+            joined = torch.cat(kept)
+            yield joined[:size]
+            kept = [joined[size:]]
+    rest = torch.cat(kept) if kept else torch.empty(0)
+    if len(rest):
+        yield rest
+
+
+class Damage(NamedTuple):
+    """A block that cannot be read."""
+
+    block: int
+    """Its number, from 0."""
+    first_row: int
+    """The first row in it, from 0."""
+    rows: int
+    """Number of rows in it."""
+
+    def __str__(self) -> str:
+        last = self.first_row + self.rows - 1
+        return f"block {self.block} (rows {self.first_row:,} to {last:,}, counted from 0)"
+
+
+class CodeContainer:
+    """A container that is open for reading; close it, or use it in a ``with``.
+
+    Only the blocks that are asked for are read and decoded. What a damaged index does not say is
+    found by looking through the file for sound blocks.
+
+    Parameters
+    ----------
+    path
+        What :func:`write_container` wrote.
+    expected
+        The model that must have made it, if any.
+
+    Raises
+    ------
+    CodeFileError
+        If the file is missing, its header is damaged or of a newer format, or another model than
+        ``expected`` made it.
+    """
+
+    def __init__(self, path: Path | str, expected: CodeFile | None = None) -> None:
+        Stack()
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise CodeFileError(f"{path} does not exist.")
+        if not self.path.stat().st_size:
+            raise CodeFileError(f"{path} is empty.")
+        with self.path.open("rb") as file:
+            self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        try:
+            self.header, self._key, self._start = Header.read(self._bytes, str(path))
+            check_expected(self.path, self.about, expected)
+        except CodeFileError:
+            self.close()
+            raise
+        self._law = CodeLaw(self.header.weights, self.about.budget // self.about.groups)
+        self._places = read_index(self._bytes, self._key, self._start, self.n_blocks)
+
+    def __enter__(self) -> CodeContainer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._bytes.close()
+
+    @property
+    def about(self) -> CodeFile:
+        """What the file says of itself."""
+        return self.header.about
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks, damaged ones included."""
+        return self.header.n_blocks
+
+    def read_block(self, number: int) -> Tensor:
+        """Return the codes of one block, shape ``(rows, K)``, float32.
+
+        Raises
+        ------
+        CodeFileError
+            If the block is damaged or missing; the message names it and its rows.
+        """
+        where = self._where(number)
+        payload = self._payload(self._places or self._found, number)
+        if payload is None:  # blocks may lie elsewhere than the index says
+            payload = self._payload(self._found, number)
+        if payload is None:
+            raise CodeFileError(
+                f"{self.path} is damaged: {where} does not match its digest, or is missing. "
+                "The other blocks can be salvaged."
+            )
+        stack = Stack(payload)
+        codes = self._law.pop(stack, where.rows)
+        if not stack.empty:
+            raise CodeFileError(f"{self.path} is damaged: {where} holds more than its codes.")
+        return torch.from_numpy(codes).float()
+
+    def read_rows(self, start: int, stop: int) -> Tensor:
+        """Return the codes of rows ``start`` to ``stop - 1``, decoding their blocks alone.
+
+        Raises
+        ------
+        CodeFileError
+            If one of these blocks is damaged, or there are no such rows.
+        """
+        if not 0 <= start <= stop <= self.about.n_codes:
+            raise CodeFileError(
+                f"{self.path} has {self.about.n_codes} rows, and no range {start}:{stop} of them."
+            )
+        if start == stop:
+            return torch.zeros(0, self.about.features)
+        size = self.header.block_rows
+        first, last = start // size, (stop - 1) // size
+        codes = torch.cat([self.read_block(number) for number in range(first, last + 1)])
+        return codes[start - first * size :][: stop - start]
+
+    def blocks(self, on_damage: Callable[[Damage], None] | None = None) -> Iterator[Tensor]:
+        """Yield the codes of all blocks in order.
+
+        A damaged block is an error; or, if ``on_damage`` is given, that is called with it, and all
+        counts of its rows are NaN.
+        """
+        for number in range(self.n_blocks):
+            try:
+                codes = self.read_block(number)
+            except CodeFileError:
+                if on_damage is None:
+                    raise
+                where = self._where(number)
+                on_damage(where)
+                codes = torch.full((where.rows, self.about.features), torch.nan)
+            yield codes
+
+    @functools.cached_property
+    def _found(self) -> dict[int, int]:
+        return scan_blocks(self._bytes, self._key, self._start, self.n_blocks)
+
+    def _payload(self, places: dict[int, int], number: int) -> bytes | None:
+        place = places.get(number)
+        return None if place is None else read_payload(self._bytes, self._key, number, place)
+
+    def _where(self, number: int) -> Damage:
+        if not 0 <= number < self.n_blocks:
+            raise CodeFileError(f"{self.path} has {self.n_blocks} blocks, and no block {number}.")
+        first = number * self.header.block_rows
+        return Damage(number, first, min(self.header.block_rows, self.about.n_codes - first))

@@ -1,0 +1,252 @@
+"""Multi-label sets of the Mulan collection: ARFF files, and XML files that name the labels."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import io
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdlgm.data.download import fetch, read_known
+from sdlgm.errors import DataError
+
+__all__ = ["MULTILABEL", "MultilabelDataset", "load_multilabel"]
+
+Table: TypeAlias = Any
+"""An array, or ``scipy.sparse.csr_array``, which has no types."""
+
+FOLDS = 5
+FIRST = 400
+"""Training rows of the split ``"first-400"``."""
+_URL = (
+    "https://raw.githubusercontent.com/tsoumakas/mulan/"
+    "43f6389095ad71984264db4387a8074b22bc7d4a/data/multi-label/"
+)
+MULTILABEL: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "emotions": {
+            "train.arff": "bbe704106c79bb8fb99c1d1d2e9bde081d6a2daeb01f100862f11fd91a3c1f98",
+            "test.arff": "f13d4b746b7b5c8eb484bd751d6ac463d4560dff998a93516a5c1fe35daf6c8f",
+            "xml": "dbce8e6ccbbb2fcbfd9e9edbb230d7ed12692c6e13f59fdbc0161fa9b6cf2dc0",
+        },
+        "birds": {
+            "train.arff": "8f215db6ee163149901e753977f631ba8bea0e0e8e1abc42b234414822f8ae36",
+            "test.arff": "51ba6326d65ccdd7c755b6461280eb6d2769c7f59d8e12fd4250f91e6ca28326",
+            "xml": "0f4ea547b2b3d538c8402662daf689e0d4520cc8b4f5ba113c2e7c01700f010f",
+        },
+        "cal500": {
+            "arff": "cfe6097ba5fd6e8584e54911ab9783dcab34e898446b7c9370c71d477eae56d3",
+            "xml": "877e128531268d7661faa3e44f7bb43cbcda829c0895e49879168775b192728c",
+        },
+        "bibtex": {
+            "train.arff": "8dcc9de6e0b2cebaec8c1f4fac78431adeeb73cfd3ab879b530a66d366e59174",
+            "test.arff": "9b03329cde64d3f994bdf7fbbac3f3b10fe185c311cb9ae725475f59c7f3f922",
+            "xml": "08fe20013c1e75dcf1888c185f5187c95e76495b8518ce289b4d3afce38d1232",
+        },
+        "delicious": {
+            "train.arff": "030186cdb542ebdd32052fcdbb1ebe30115b3a22518c1b4b198c45eb827aebe1",
+            "test.arff": "2dfb01723a819914b0ca83361177ed413ce3f2169851d9f228d4692915d63944",
+            "xml": "4e0c0f93c7d86a39b9fca4aaefaa00e9428f2c80277732dfbf03ca48e2c14da2",
+        },
+    }
+)
+"""SHA-256 of the files of each set, by the end of their name."""
+
+
+@dataclass(frozen=True)
+class MultilabelDataset:
+    """Rows, and which labels each has."""
+
+    name: str
+    split: str
+    """``"official"``, ``"first-400"`` or ``"fold-0"`` to ``"fold-4"``."""
+    X_train: Table
+    """Inputs, float64, ``(n, D)``: dense, or CSR where the file is sparse."""
+    Y_train: Table
+    """0 or 1, int64, ``(n, K)``: dense, or CSR where the file is sparse."""
+    X_test: Table
+    Y_test: Table
+    label_names: tuple[str, ...]
+    feature_names: tuple[str, ...]
+
+
+def load_multilabel(
+    name: str,
+    split: str | None = None,
+    *,
+    drop_unlabelled: bool = False,
+    standardise: bool = False,
+) -> MultilabelDataset:
+    """Load a set with its split; from ``$SDLGM_DATA/mulan/<name>/``, or else from the net.
+
+    Nominal inputs are numbers, as their names say (``{0,1}``, codes of places).
+
+    Parameters
+    ----------
+    name
+        ``"emotions"``, ``"birds"``, ``"cal500"``, or the sparse ``"bibtex"`` and ``"delicious"``.
+    split
+        ``"official"``, the default where there is one. CAL500 has none: ``"first-400"`` (its
+        default) trains on the first 400 of its 502 rows, ``"fold-0"`` to ``"fold-4"`` hold out one
+        of five blocks of neighbouring rows.
+    drop_unlabelled
+        Leave out rows that have no label, in training and test.
+    standardise
+        Centre and scale inputs by the mean and the deviation (of the population) of the training
+        rows that are kept; columns that are constant there stay as they are. Dense sets only.
+
+    Raises
+    ------
+    DataError
+        If the name or the split is unknown, or files are missing, damaged, or not to be had
+        without a network (with the ways out).
+    """
+    if name not in MULTILABEL:
+        near = difflib.get_close_matches(name, MULTILABEL, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        raise DataError(
+            f"No multi-label set is named {name!r}. {hint}There are {', '.join(MULTILABEL)}."
+        )
+    official = "train.arff" in MULTILABEL[name]
+    folds = [f"fold-{fold}" for fold in range(FOLDS)]
+    splits = ["official"] if official else [f"first-{FIRST}", *folds]
+    chosen = splits[0] if split is None else split
+    if chosen not in splits:
+        raise DataError(f"{name} has the split {' or '.join(map(repr, splits))}, got {split!r}.")
+    if official:
+        train, test = _read(name, "train.arff"), _read(name, "test.arff")
+        if (train.labels, train.features) != (test.labels, test.features):
+            raise DataError(f"{name}: the columns of training and test files differ.")
+    else:
+        whole = _read(name, "arff")
+        held = _held_out(len(whole.y), chosen)
+        train, test = whole.rows(~held), whole.rows(held)
+    if drop_unlabelled:
+        train, test = (part.rows(np.asarray(part.y.sum(1)) > 0) for part in (train, test))
+    found = MultilabelDataset(
+        name, chosen, train.x, train.y, test.x, test.y, train.labels, train.features
+    )
+    return _standardised(found) if standardise else found
+
+
+def _held_out(rows: int, split: str) -> NDArray[np.bool_]:
+    held = np.zeros(rows, bool)
+    if split == f"first-{FIRST}":
+        held[FIRST:] = True
+    else:
+        held[np.array_split(np.arange(rows), FOLDS)[int(split[-1])]] = True
+    return held
+
+
+def _standardised(data: MultilabelDataset) -> MultilabelDataset:
+    if not isinstance(data.X_train, np.ndarray):
+        raise DataError(
+            f"{data.name} is sparse, and centring would fill it: load it without standardise."
+        )
+    mean, scale = data.X_train.mean(0), data.X_train.std(0)
+    mean, scale = np.where(scale > 0, mean, 0), np.where(scale > 0, scale, 1)
+    return replace(data, X_train=(data.X_train - mean) / scale, X_test=(data.X_test - mean) / scale)
+
+
+class _Part(NamedTuple):
+    """What one file holds."""
+
+    x: Any
+    y: Any
+    labels: tuple[str, ...]
+    features: tuple[str, ...]
+
+    def rows(self, kept: NDArray[np.bool_]) -> _Part:
+        return self._replace(x=self.x[kept], y=self.y[kept])
+
+
+def _read(name: str, end: str) -> _Part:
+    file = f"{name}.{end}" if end == "arff" else f"{name}-{end}"
+    return parse(_file(name, file, end), _file(name, f"{name}.xml", "xml"), file)
+
+
+def _file(name: str, file: str, end: str) -> str:
+    known = MULTILABEL[name][end]
+    read = functools.partial(read_known, known)
+    return fetch(f"mulan/{name}", file, f"{_URL}{name}/", known, read).decode()
+
+
+def parse(arff: str, xml: str, file: str = "the ARFF file") -> _Part:
+    """Read inputs and labels out of the text of an ARFF and of an XML file.
+
+    Labels are in the order of the XML file. A file is sparse if its rows are in braces; what such
+    a row leaves out is 0.
+
+    Raises
+    ------
+    DataError
+        If the text is no ARFF, a label has no column, or a value is missing or no number.
+    """
+    try:
+        import arff as liac
+    except ImportError:
+        raise DataError("ARFF files need liac-arff: pip install 'sdlgm[data]'.") from None
+    rows = arff[arff.lower().index("@data") + 5 :] if "@data" in arff.lower() else ""
+    sparse = rows.lstrip().startswith("{")
+    try:
+        found = liac.load(io.StringIO(arff), return_type=liac.LOD if sparse else liac.DENSE)
+        labels = [_plain(label.attrib["name"]) for label in ET.fromstring(xml)]  # noqa: S314
+    except (liac.ArffException, ET.ParseError, KeyError) as error:
+        raise DataError(f"{file} or its labels cannot be read: {error}") from None
+    names = [_plain(column) for column, _ in found["attributes"]]
+    missing = [label for label in labels if label not in names]
+    if missing:
+        raise DataError(f"{file} has no column for the label {missing[0]!r} of its XML file.")
+    if sparse:
+        _check_first_values(found["attributes"], file)
+    table = _table(found["data"], len(names), sparse, file)
+    place = {column: index for index, column in enumerate(names)}
+    targets = [place[label] for label in labels]
+    inputs = [index for column, index in place.items() if column not in set(labels)]
+    y = table[:, targets]
+    if not np.isin(y.data if sparse else y, (0, 1)).all():
+        raise DataError(f"{file} has labels that are neither 0 nor 1.")
+    features = tuple(names[index] for index in inputs)
+    return _Part(table[:, inputs], y.astype(np.int64), tuple(labels), features)
+
+
+def _plain(name: str) -> str:
+    """Return a name without the backslashes before quotes, which liac-arff and some XML keep."""
+    return re.sub(r"\\(['\"\\])", r"\1", name)
+
+
+def _table(rows: list[Any], width: int, sparse: bool, file: str) -> Any:
+    try:
+        if sparse:
+            ends = np.cumsum([0, *map(len, rows)], dtype=np.int32)
+            columns = np.array([column for row in rows for column in row], np.int32)
+            values = np.array([value for row in rows for value in row.values()], np.float64)
+            from scipy.sparse import csr_array
+
+            table = csr_array((values, columns, ends), shape=(len(rows), width))
+            table.eliminate_zeros()
+        else:
+            values = table = np.array(rows, np.float64).reshape(-1, width)
+    except ValueError as error:
+        raise DataError(f"{file} has a value that is no number: {error}.") from None
+    if not len(rows) or not np.isfinite(values).all():
+        raise DataError(f"{file} has no rows, or values that are missing.")
+    return table
+
+
+def _check_first_values(attributes: list[tuple[str, Any]], file: str) -> None:
+    """Raise :class:`DataError` if what a sparse row leaves out is not 0."""
+    for column, values in attributes:
+        if isinstance(values, list) and values[0] != "0":
+            raise DataError(
+                f"{file} is sparse, and what it leaves out in column {column!r} is "
+                f"{values[0]!r}, not 0."
+            )

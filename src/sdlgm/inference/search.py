@@ -1,0 +1,132 @@
+"""Better codes than the posterior's: a search, slot by slot, for the shortest description."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sdlgm.inference.linear import is_quadratic, search_quadratic
+
+if TYPE_CHECKING:
+    from sdlgm.models import SDLGM
+
+__all__ = ["refine_codes", "refit_prior"]
+
+CODES_AT_ONCE = 20_000
+"""Codes that are decoded at a time."""
+
+
+@torch.no_grad()
+def refine_codes(
+    model: SDLGM,
+    x: Tensor,
+    codes: Tensor,
+    *,
+    weight: Tensor | float = 1.0,
+    sweeps: int = 3,
+) -> Tensor:
+    r"""Improve codes by coordinate descent on the length of sample and code together.
+
+    .. math:: J(z) = -w \log p(x \mid z) - \log p(z)
+
+    The slots are visited in turn, and each is closed or given the feature of its group that makes
+    ``J`` least, the others being kept; a sweep visits all. ``J`` never rises. A weight other than 1
+    moves along the curve of rate against distortion. A sweep decodes ``L0 (K / G + 1)`` codes a
+    sample; for a linear decoder of real numbers with one slot a group it decodes none, and is far
+    quicker.
+
+    Parameters
+    ----------
+    model
+        Gives prior, likelihood and groups.
+    x
+        Samples, shape ``(n, D)``.
+    codes
+        Where the search starts, shape ``(n, K)``; they keep to the budget.
+    weight
+        Of the reconstruction, positive: a number or shape ``(n,)``.
+    sweeps
+        Largest number of sweeps; a sweep that changes nothing is the last.
+
+    Returns
+    -------
+    Tensor
+        Codes of shape ``(n, K)``, at most ``L0 / G`` in each group.
+    """
+    slots = _slots(codes, model.groups, model.config.budget)
+    weights = torch.as_tensor(weight, dtype=x.dtype).expand(len(x))
+    size = model.config.features // model.groups
+    block = max(1, CODES_AT_ONCE // (size + 1))
+    closes = model.config.gates == "learned"
+    if is_quadratic(model):
+        found = [
+            search_quadratic(model, rows, start, weighted, sweeps)
+            for rows, start, weighted in zip(
+                *(t.split(CODES_AT_ONCE) for t in (x, slots, weights)), strict=True
+            )
+        ]
+        return _counts(torch.cat(found), model.groups, size)
+    found = [
+        _search(model, rows, start, weighted, sweeps, closes)
+        for rows, start, weighted in zip(
+            x.split(block), slots.split(block), weights.split(block), strict=True
+        )
+    ]
+    return _counts(torch.cat(found), model.groups, size)
+
+
+def _search(
+    model: SDLGM, x: Tensor, slots: Tensor, weight: Tensor, sweeps: int, closes: bool
+) -> Tensor:
+    """Descend for one block of samples; ``slots`` has shape ``(n, L0)``."""
+    size = model.config.features // model.groups
+    prior = model.prior()
+    options = torch.arange(size + closes)
+    slots = slots.clone()
+    for _ in range(sweeps):
+        before = slots.clone()
+        for slot in range(slots.shape[1]):
+            proposed = slots.expand(len(options), -1, -1).clone()
+            proposed[:, :, slot] = options[:, None]
+            codes = _counts(proposed, model.groups, size)
+            cost = -weight * model.data_distribution(codes).log_prob(x) - prior.log_prob(codes)
+            now = cost.gather(0, slots[:, slot].clamp_max(len(options) - 1)[None])[0]
+            least, best = cost.min(0)
+            slots[:, slot] = torch.where(least < now, best, slots[:, slot])
+        if torch.equal(before, slots):
+            break
+    return slots
+
+
+def _slots(codes: Tensor, groups: int, budget: int) -> Tensor:
+    """Write counts ``(n, K)`` as slots ``(n, L0)``: a feature of the slot's group, or K/G: none."""
+    counts = codes.long().unflatten(-1, (groups, -1))  # (n, G, K/G)
+    ends = counts.cumsum(-1).unsqueeze(-2)
+    place = torch.arange(budget // groups).unsqueeze(-1)
+    return (ends <= place).sum(-1).flatten(-2)  # how many features are over before this place
+
+
+def _counts(slots: Tensor, groups: int, size: int) -> Tensor:
+    """Count the features in slots ``(*, L0)``: shape ``(*, K)``."""
+    inside = slots.unflatten(-1, (groups, -1))
+    counts = torch.zeros(*inside.shape[:-1], size + 1)
+    counts.scatter_add_(-1, inside, torch.ones(inside.shape))
+    return counts[..., :-1].flatten(-2)
+
+
+@torch.no_grad()
+def refit_prior(model: SDLGM, codes: Tensor) -> None:
+    """Set the prior of a model, in place, to the frequencies in codes of shape ``(n, K)``.
+
+    One closed and one slot of each feature are added to what was counted, so that nothing becomes
+    impossible. Open gates stay open.
+    """
+    counts = codes.double().sum(0).unflatten(-1, (model.groups, -1)) + 1
+    slots = len(codes) * model.config.budget // model.groups
+    opened = counts.sum(-1)
+    closed = slots - (opened - counts.shape[-1]) + 1
+    if model.config.gates == "learned":
+        model.prior_gate_logits.copy_((opened / closed).log())
+    model.prior_feature_logits.copy_((counts / opened.unsqueeze(-1)).log().flatten())

@@ -1,0 +1,21 @@
+"""What training minimises and what is reported: bounds, and likelihoods of labels and counts."""
+
+from sdlgm.objectives.bounds import (
+    ObjectiveTerms,
+    active_features,
+    elbo_surrogate,
+    negative_elbo,
+    nll_bound,
+    relaxed_objective,
+    training_objective,
+)
+
+__all__ = [
+    "ObjectiveTerms",
+    "active_features",
+    "elbo_surrogate",
+    "negative_elbo",
+    "nll_bound",
+    "relaxed_objective",
+    "training_objective",
+]

@@ -1,0 +1,240 @@
+"""What is minimised and what is reported: nats per sample, lower is better.
+
+Three numbers, and only the last two are bounds:
+
+- ``relaxed_objective``: the paper's number, taken at relaxed samples. **Not a bound.**
+- ``negative_elbo``: hard codes and the exact KL; an upper bound of ``-log p(x)`` in expectation.
+- ``nll_bound``: the importance-weighted bound of ``M`` hard codes; a tighter one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sdlgm.distributions import Grouped, KLForm, KLTerms, kl_terms, log_ratio
+from sdlgm.errors import ConfigError
+from sdlgm.gradients import Code, Estimator, Loss, get_estimator, multi_sample
+
+if TYPE_CHECKING:
+    from sdlgm.models import SDLGM
+
+__all__ = [
+    "ObjectiveTerms",
+    "elbo_surrogate",
+    "negative_elbo",
+    "nll_bound",
+    "relaxed_objective",
+    "training_objective",
+]
+
+
+@dataclass(frozen=True)
+class ObjectiveTerms:
+    """An objective and what it is made of (nats), each tensor of shape ``(*batch,)``."""
+
+    reconstruction: Tensor
+    """Minus the log-likelihood of the data at the drawn code (eq. 11)."""
+    kl_gates: Tensor
+    """Divergence of the gates from their prior (eq. 13)."""
+    kl_features: Tensor
+    """Divergence of the features from their prior (eq. 14, or weighted by open gates)."""
+    codes: Tensor
+    """The codes that were decoded, shape ``(*batch, K)``."""
+
+    @property
+    def total(self) -> Tensor:
+        """The sum of the three terms (nats)."""
+        return self.reconstruction + self.kl_gates + self.kl_features
+
+
+def training_objective(
+    model: SDLGM,
+    x: Tensor,
+    estimator: Estimator,
+    *,
+    kl: KLForm = "exact",
+    kl_weight: float = 1.0,
+    slot_cost: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, ObjectiveTerms]:
+    r"""Return the surrogate to differentiate, a scalar, and the (detached) terms of the objective.
+
+    The gradient of the surrogate is that of the mean over the batch of ``reconstruction +
+    kl_weight * KL + slot_cost * E[L]``, the reconstruction's passed through the draw by
+    ``estimator``; ``L`` is the number of open slots, and its cost (nats a slot) no part of the
+    terms.
+
+    An estimator of the importance-weighted bound (``vimco``) is given ``reconstruction + kl_weight
+    * (log q(z) - log p(z))`` instead, and no KL is added: the gradient is that of
+
+    .. math:: -\log \frac1M \sum_{m=1}^M p(x \mid z_m)\, \big(p(z_m) / q(z_m \mid x)\big)^w
+
+    which is a bound at ``kl_weight`` :math:`w = 1` only. The terms are then those of the ELBO, as
+    for all others: the mean reconstruction of its codes, and the KL in closed form.
+
+    Raises
+    ------
+    ConfigError
+        If such an estimator is asked for the paper's form of the KL, which has no log-ratio.
+    """
+    posterior, prior, loss = model(x), model.prior(), _reconstruction(model, x)
+    charge = slot_cost * posterior.mean_total.mean() if slot_cost else 0.0
+    if not multi_sample(estimator):
+        rows, terms = elbo_surrogate(
+            posterior, prior, loss, estimator, kl=kl, kl_weight=kl_weight, generator=generator
+        )
+        return rows.mean() + charge, terms
+    if kl != "exact":
+        raise ConfigError(
+            f"An estimator of the importance-weighted bound needs kl='exact', got {kl!r}."
+        )
+    ratio = _weighted_log_ratio(loss, posterior, prior, kl_weight)
+    estimate = estimator(posterior, ratio, generator=generator)
+    terms = _terms(ratio.reconstruction, kl_terms(posterior, prior, kl), estimate.codes)
+    return estimate.surrogate.mean() + charge, terms
+
+
+def elbo_surrogate(
+    posterior: Code,
+    prior: Code,
+    loss: Loss,
+    estimator: Estimator,
+    *,
+    kl: KLForm = "exact",
+    kl_weight: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, ObjectiveTerms]:
+    """Return the surrogate of each sample ``(*batch,)``, and the (detached) terms.
+
+    The gradient of the surrogate is that of ``loss + kl_weight * KL``, where ``loss`` maps codes to
+    minus the log-likelihood of the samples. Not for estimators of the importance-weighted bound.
+    """
+    divergence = kl_terms(posterior, prior, kl)
+    estimate = estimator(posterior, loss, generator=generator)
+    terms = _terms(estimate.loss, divergence, estimate.codes)
+    return torch.add(estimate.surrogate, divergence.total, alpha=kl_weight), terms
+
+
+@torch.no_grad()
+def negative_elbo(
+    model: SDLGM,
+    x: Tensor,
+    *,
+    samples: int = 1,
+    kl: KLForm = "exact",
+    posterior: Grouped | None = None,
+    generator: torch.Generator | None = None,
+) -> ObjectiveTerms:
+    r"""Negative evidence lower bound of hard codes (minus eq. 6), nats per sample.
+
+    .. math:: -\mathbb{E}_{q(z|x)} \log p(x \mid z) + \mathrm{KL}(q(z|x) \| p(z))
+
+    The expectation is estimated without bias by ``samples`` codes a sample; the KL is in closed
+    form. ``codes`` holds the last draw. ``posterior`` takes the place of the model's own, such as
+    one of :func:`~sdlgm.inference.refinement.refine_posterior`.
+    """
+    posterior = model(x) if posterior is None else posterior
+    divergence = kl_terms(posterior, model.prior(), kl)
+    loss = _reconstruction(model, x)
+    total = torch.zeros_like(divergence.gates)
+    codes = torch.empty(0)
+    for _ in range(samples):
+        codes = posterior.sample(generator=generator)
+        total += loss(codes)
+    return _terms(total / samples, divergence, codes)
+
+
+@torch.no_grad()
+def relaxed_objective(
+    model: SDLGM, x: Tensor, *, generator: torch.Generator | None = None
+) -> ObjectiveTerms:
+    """Compute the paper's objective (eqs. 11 - 14) at the model's temperatures: **not a bound**.
+
+    Relaxed samples are decoded, while the KL is that of discrete codes (eqs. 13 + 14).
+    """
+    estimator = get_estimator("gumbel_softmax", **temperatures(model))
+    return training_objective(model, x, estimator, kl="paper", generator=generator)[1]
+
+
+@torch.no_grad()
+def nll_bound(
+    model: SDLGM,
+    x: Tensor,
+    importance_samples: int,
+    *,
+    posterior: Grouped | None = None,
+    generator: torch.Generator | None = None,
+    codes_at_once: int = 2_000,
+) -> Tensor:
+    r"""Importance-weighted bound of ``-log p(x)`` by hard codes, nats, shape ``(*batch,)``.
+
+    .. math:: -\log \frac1M \sum_{m=1}^M \frac{p(x \mid z_m)\, p(z_m)}{q(z_m \mid x)},
+        \qquad z_m \sim q(z \mid x)
+
+    with ``M = importance_samples``; an upper bound of ``-log p(x)`` in expectation that falls with
+    ``M`` (Burda et al., ICLR 2016). About ``codes_at_once`` codes are decoded at a time: as many as
+    a processor's cache can hold, which is faster than more. ``posterior`` as of
+    :func:`negative_elbo`.
+    """
+    if importance_samples < 1:
+        raise ValueError(f"importance_samples must be at least 1, got {importance_samples}.")
+    posterior, prior = model(x) if posterior is None else posterior, model.prior()
+    loss = _reconstruction(model, x)
+    chunk = max(1, codes_at_once // max(1, posterior.batch_shape.numel()))
+    log_sum = torch.full_like(x[..., 0], -math.inf)
+    for start in range(0, importance_samples, chunk):
+        draws = min(chunk, importance_samples - start)
+        codes = posterior.sample((draws,), generator=generator)
+        log_weights = log_ratio(prior, posterior, codes) - loss(codes)
+        log_sum = torch.logaddexp(log_sum, log_weights.logsumexp(0))
+    return math.log(importance_samples) - log_sum
+
+
+def temperatures(model: SDLGM) -> dict[str, Tensor]:
+    """Return the model's temperatures as options of ``gumbel_softmax``."""
+    return {
+        "gate_temperature": model.gate_temperature,
+        "feature_temperature": model.feature_temperature,
+    }
+
+
+class _reconstruction:  # noqa: N801 (a function with bound arguments)
+    """Maps codes to minus the log-likelihood (nats) of ``x`` under a model."""
+
+    def __init__(self, model: SDLGM, x: Tensor) -> None:
+        self.model, self.x = model, x
+
+    def __call__(self, codes: Tensor) -> Tensor:
+        return -self.model.data_distribution(codes).log_prob(self.x)
+
+
+class _weighted_log_ratio:  # noqa: N801 (a function with bound arguments)
+    """Maps codes to reconstruction + weight * (log q(z) - log p(z)), for weighted bounds."""
+
+    def __init__(
+        self, loss: _reconstruction, posterior: Grouped, prior: Grouped, weight: float
+    ) -> None:
+        self.loss, self.posterior, self.prior, self.weight = loss, posterior, prior, weight
+        self.reconstruction = torch.zeros(posterior.batch_shape)
+        """Mean reconstruction of the codes of the last call."""
+
+    def __call__(self, codes: Tensor) -> Tensor:
+        value = self.loss(codes)
+        self.reconstruction = value.detach().mean(0)
+        return value - self.weight * log_ratio(self.prior, self.posterior, codes)
+
+
+def _terms(reconstruction: Tensor, divergence: KLTerms, codes: Tensor) -> ObjectiveTerms:
+    return ObjectiveTerms(
+        reconstruction.detach(), divergence.gates.detach(), divergence.features.detach(), codes
+    )
+
+
+def active_features(codes: Tensor) -> Tensor:
+    """Number of features present in each code, shape ``(*batch,)`` (int64)."""
+    return (codes > 0).sum(-1)

@@ -1,0 +1,90 @@
+"""One Parquet file to one file of codes: the unit of work of every engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sdlgm.codec import describe
+from sdlgm.codec.parquet import code_writer
+from sdlgm.errors import DataError
+from sdlgm.scale.arrow_encoder import BLOCK, Encoder
+
+__all__ = ["NOTE", "Task", "encode_file"]
+
+NOTE = "sdlgm.encoded_from"
+"""Key of an output's metadata that says what it was made from."""
+
+BATCH_BYTES = 16 * 2**20
+"""Size of a batch of float32 input, about."""
+
+
+class Task(NamedTuple):
+    """A file to encode, where to, and its number of rows."""
+
+    source: str
+    target: str
+    rows: int
+
+    def note(self, encoder: Encoder) -> dict[str, Any]:
+        """Return all that the output is a function of."""
+        about = Path(self.source).stat()
+        return {
+            "size": about.st_size,
+            "modified_ns": about.st_mtime_ns,
+            "encoding": {
+                "model_sha256": encoder.saved.sha256,
+                "columns": list(encoder.columns or ()),
+                "keep": list(encoder.keep),
+                "choice": encoder.choice,
+            },
+        }
+
+
+def encode_file(encoder: Encoder, task: Task) -> Iterator[int]:
+    """Encode one file; yield the number of rows of each batch that is done.
+
+    The last number comes when the output is in its place.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, changes meanwhile, or holds a value that cannot be encoded; the
+        message names file, row and column. There is no output then.
+    """
+    saved, note = encoder.saved, task.note(encoder)
+    size = max(1, BATCH_BYTES // (4 * saved.model.n_inputs * BLOCK)) * BLOCK
+    last = 0
+    try:
+        # With a buffer, a row group is read page by page instead of whole.
+        with pq.ParquetFile(task.source, buffer_size=2**18) as file:
+            schema = encoder.schema(file.schema_arrow)
+            columns = [*encoder.inputs(file.schema_arrow), *encoder.keep]
+            notes = {NOTE: json.dumps(note)}
+            with code_writer(task.target, describe(saved), schema, notes) as writer:
+                for batch in encoder.encode_batches(file.iter_batches(size, columns=columns)):
+                    if last:
+                        yield last
+                    writer.write(batch)
+                    last = len(batch)
+                _check_unchanged(task, writer.rows, note == task.note(encoder))
+    except DataError as error:
+        raise DataError(f"{task.source}: {error}") from None
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{task.source}: cannot be read, or its codes not written: {error}"
+        ) from None
+    yield last
+
+
+def _check_unchanged(task: Task, rows: int, same: bool) -> None:
+    if not same or rows != task.rows:
+        raise DataError(
+            f"It was changed while it was read (rows: {rows:,} instead of {task.rows:,}). Encode "
+            "it again."
+        )

@@ -1,0 +1,313 @@
+"""A run: one training in one folder, from data to a model with its held-out numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+import yaml
+
+from sdlgm.config import (
+    DataConfig,
+    ModelConfig,
+    TrainingConfig,
+    from_dict,
+    resolve_training,
+    to_dict,
+)
+from sdlgm.data import Dataset, Rows, load_data, resolve_binarisation
+from sdlgm.errors import ConfigError, ModelFileError
+from sdlgm.gradients import get_estimator
+from sdlgm.inference.evaluation import Evaluation, evaluate
+from sdlgm.models import SDLGM, SavedModel, load_model, save_model
+from sdlgm.nn import check_data, data_statistics
+from sdlgm.progress import progress_bar
+from sdlgm.random import generator
+from sdlgm.storage import atomic_path, read_json, write_json
+from sdlgm.training.checkpoint import FILE as CHECKPOINT
+from sdlgm.training.log import read_log
+from sdlgm.training.loop import Interrupted, train
+from sdlgm.training.step import check_shared
+from sdlgm.training.tracking import check_tracker
+from sdlgm.version import __version__
+
+if TYPE_CHECKING:
+    from sdlgm.training.processes import Group
+
+__all__ = ["Run", "fit", "help_train", "resume"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A folder with ``config.yaml``, ``log.jsonl``, the model's files and ``metrics.json``.
+
+    Parameters
+    ----------
+    folder
+        Where it lies.
+    data, model, training
+        The settings it was started with.
+    """
+
+    folder: Path
+    data: DataConfig
+    model: ModelConfig
+    training: TrainingConfig
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Run:
+        """Open a run by its folder.
+
+        Raises
+        ------
+        ModelFileError
+            If the folder holds no run.
+        ConfigError
+            If its ``config.yaml`` has an unknown key or a wrong value.
+        """
+        folder = Path(folder)
+        path = folder / "config.yaml"
+        if not path.is_file():
+            raise ModelFileError(
+                f"{folder} holds no run: there is no {path.name}. Start one: "
+                f"sdlgm fit DATA --out {folder}"
+            )
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path} is no YAML: {error}") from None
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path} must map keys to values.")
+        return cls(folder, *_split(values))
+
+    @functools.cached_property
+    def saved(self) -> SavedModel:
+        """The trained model and its hash."""
+        return load_model(self.folder)
+
+    @functools.cached_property
+    def dataset(self) -> Dataset:
+        """The data it was trained on."""
+        return load_data(self.data, self.model.likelihood)
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """The lines of its log."""
+        path = self.folder / "log.jsonl"
+        return read_log(path) if path.is_file() else []
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The held-out numbers measured when training ended, with what they were measured on."""
+        return read_json(self.folder / "metrics.json")
+
+    def load_rows(self, data: str | None = None) -> Dataset:
+        """Load other data (default: its own), binarised as its own."""
+        if data is None or data == self.data.data:
+            return self.dataset
+        return load_data(dataclasses.replace(self.data, data=data), self.model.likelihood)
+
+
+def fit(
+    data: DataConfig | str,
+    model: ModelConfig | None = None,
+    training: TrainingConfig | None = None,
+    *,
+    out: Path | str,
+    overwrite: bool = False,
+    importance_samples: int = 100,
+    progress: bool = True,
+) -> Run:
+    """Train a model on data and leave a run in the folder ``out``.
+
+    Parameters
+    ----------
+    data
+        What is learned from; a name or path stands for its default configuration.
+    model, training
+        Shape of the model, and how it is trained. Default: the recommended settings.
+    out
+        Folder of the run.
+    overwrite
+        Whether a run that is there may be replaced.
+    importance_samples
+        Number M of codes a sample in the ``nll_bound`` measured at the end.
+    progress
+        Whether to show progress bars on standard error.
+
+    Raises
+    ------
+    ConfigError
+        If ``out`` holds a run already.
+    sdlgm.errors.DataError, sdlgm.training.Interrupted, sdlgm.errors.TrainingError
+        As from loading and training.
+    """
+    data = DataConfig(data) if isinstance(data, str) else data
+    model = model or ModelConfig()
+    training = resolve_training(training or TrainingConfig(), model.likelihood)
+    kind = resolve_binarisation(data, model.likelihood)
+    data = dataclasses.replace(data, binarisation=kind)
+    run = Run(Path(out), data, model, training)
+    if (run.folder / "config.yaml").exists() and not overwrite:
+        raise ConfigError(
+            f"{run.folder} holds a run already. Go on with it (sdlgm resume {run.folder}), replace "
+            "it (--overwrite), or choose another folder."
+        )
+    check_tracker(training.tracker, run.folder)
+    get_estimator(str(training.estimator))  # fail on names and data before anything is replaced
+    if training.devices > 1:
+        check_shared(training)
+    prepared = _prepare(run)
+    for name in ("metrics.json", "config.json", "model.safetensors", CHECKPOINT, "log.jsonl"):
+        (run.folder / name).unlink(missing_ok=True)
+    with atomic_path(run.folder / "config.yaml") as temporary:
+        text = yaml.safe_dump(to_dict(data, model, training), sort_keys=False)
+        temporary.write_text(text, encoding="utf-8")
+    return _complete(run, prepared, False, importance_samples, progress)
+
+
+def resume(folder: Path | str, *, importance_samples: int = 100, progress: bool = True) -> Run:
+    """Go on with a run that was stopped, from its last checkpoint (or its beginning).
+
+    Raises
+    ------
+    ConfigError
+        If it has ended already.
+    """
+    run = Run.open(folder)
+    if (run.folder / "metrics.json").exists():
+        raise ConfigError(f"{run.folder} is complete; there is nothing to resume.")
+    resumed = (run.folder / CHECKPOINT).exists()
+    return _complete(run, _prepare(run), resumed, importance_samples, progress)
+
+
+class _Prepared(NamedTuple):
+    """What a training starts from."""
+
+    model: SDLGM
+    rows: Rows
+    validation: Rows | None
+
+
+def _prepare(run: Run) -> _Prepared:
+    """Load and check the data, and make the model; nothing is written."""
+    dataset, seed = run.dataset, run.training.seed
+    rows, validation = dataset.train, None
+    if run.training.validation_fraction:
+        rows, validation = rows.split(run.training.validation_fraction, seed)
+    rows.check(f"{dataset.name} (training rows)")
+    if not rows.dynamic:
+        check_data(run.model.likelihood, rows.values, f"{dataset.name} (training rows)")
+    model = SDLGM(run.model, data_statistics(rows.grey()), generator(seed, "weights"))
+    for part, what in ((validation, "validation"), (dataset.test, "test")):
+        if part is not None:
+            model.check_rows(part, f"{dataset.name} ({what} rows)")
+    return _Prepared(model, rows, validation)
+
+
+def _complete(
+    run: Run, prepared: _Prepared, resumed: bool, importance_samples: int, progress: bool
+) -> Run:
+    """Train (on), save, measure."""
+    settings, dataset, model = run.training, run.dataset, prepared.model
+    with (
+        _connected(run, resumed) as group,
+        progress_bar("training", settings.iterations, progress) as update,
+    ):
+        result = train(
+            model,
+            prepared.rows,
+            settings,
+            validation=prepared.validation,
+            folder=run.folder,
+            resume=resumed,
+            on_step=update,
+            group=group,
+        )
+    model.cpu()
+    sha = save_model(run.folder, model)
+    started = time.monotonic()
+    measured = _measure(model, dataset, importance_samples, progress)
+    write_json(
+        run.folder / "metrics.json",
+        {
+            **dataclasses.asdict(measured),
+            "units": "nats per sample, lower is better; relaxed_objective is not a bound",
+            "data": dataset.name,
+            "split": "test",
+            "binarisation": run.data.binarisation,
+            "objective": settings.objective,
+            "iterations": result.step,
+            "kept_iteration": result.best_step or result.step,
+            "seed": settings.seed,
+            "evaluation_seed": 0,
+            "gate_temperature": model.gate_temperature.item(),
+            "feature_temperature": model.feature_temperature.item(),
+            "training_seconds": round(result.seconds, 1),
+            "evaluation_seconds": round(time.monotonic() - started, 1),
+            "model_sha256": sha,
+            "versions": {"sdlgm": __version__, "torch": torch.__version__},
+        },
+    )
+    (run.folder / CHECKPOINT).unlink(missing_ok=True)
+    return run
+
+
+def _connected(run: Run, resumed: bool) -> contextlib.AbstractContextManager[Group | None]:
+    """Start and connect the other processes of a training, if it has any."""
+    if run.training.devices == 1:
+        return contextlib.nullcontext()
+    from sdlgm.training.processes import helpers
+
+    return helpers(run.folder, run.training.devices, resumed)
+
+
+def help_train(run: Run, group: Group, resumed: bool) -> None:
+    """Train with the other processes of a group, without writing anything."""
+    prepared = _prepare(run)
+    with contextlib.suppress(Interrupted):
+        train(
+            prepared.model,
+            prepared.rows,
+            run.training,
+            validation=prepared.validation,
+            folder=run.folder,
+            resume=resumed,
+            group=group,
+        )
+
+
+def _measure(model: SDLGM, dataset: Dataset, importance_samples: int, progress: bool) -> Evaluation:
+    with progress_bar("evaluating", len(dataset.test), progress) as update:
+        return evaluate(
+            model,
+            dataset.test,
+            importance_samples=importance_samples,
+            progress=lambda done: update(done, {}),
+        )
+
+
+def _split(values: Mapping[str, Any]) -> tuple[DataConfig, ModelConfig, TrainingConfig]:
+    """Sort the keys of a flat mapping into the three configurations, none left over."""
+    parts: list[dict[str, Any]] = [{}, {}, {}]
+    kinds = (DataConfig, ModelConfig, TrainingConfig)
+    for name, value in values.items():
+        for part, kind in zip(parts, kinds, strict=True):
+            if name in {field.name for field in dataclasses.fields(kind)}:
+                part[name] = value
+                break
+        else:
+            raise ConfigError(f"config.yaml has an unknown key {name!r}.")
+    if "data" not in parts[0]:
+        raise ConfigError("config.yaml does not name its data.")
+    return (
+        from_dict(DataConfig, parts[0]),
+        from_dict(ModelConfig, parts[1]),
+        from_dict(TrainingConfig, parts[2]),
+    )

@@ -1,0 +1,83 @@
+"""The timing of a step at its smallest: keys and files; never the times themselves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from paper.timing import experiment as timing
+
+from sdlgm.cli import main
+from sdlgm.errors import SDLGMError
+
+RATIOS = {
+    "ratio_default", "ratio_default_shared_trunk", "ratio_default_one_group", "ratio_relaxed",
+    "ratio_default_over_autoencoder", "ratio_default_shared_trunk_over_autoencoder",
+    "ratio_default_over_gaussian", "ratio_default_over_top_k",
+}  # fmt: skip
+
+
+def test_the_benchmark_writes_its_keys(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "step_time.json"
+    command = "-m benchmarks step_time --profile smoke --rounds 3 --json"
+    subprocess.run(
+        [sys.executable, *command.split(), str(out)],
+        cwd=Path(__file__).parents[2],
+        check=True,
+        capture_output=True,
+    )
+    found = json.loads(out.read_text())
+    for key in RATIOS:
+        assert found[key] > 0
+        assert found["cpu_time"][key] > 0
+        low, high = found["ratio_quartiles"][key]
+        assert low <= high
+    assert set(found["milliseconds"]) == set(timing.CONTENDERS)
+    assert found["settings"]["rounds"] == 3
+    assert found["settings"]["threads"] == 1
+    assert found["machine"]["torch"] == torch.__version__
+
+
+def test_the_experiment_writes_rows_and_a_table(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["reproduce", "timing", "--profile", "smoke", "--out", str(tmp_path)]) == 0
+    assert "html" not in capfd.readouterr().err
+    result = json.loads((tmp_path / "timing.json").read_text())
+    assert set(result) == {"experiment", "command", "commit", "versions", "rows"}
+    metrics = {line["metric"]: line for line in result["rows"]}
+    assert set(metrics) > RATIOS
+    assert metrics["ratio_relaxed"]["published"] == pytest.approx(1.44, abs=0.01)
+    assert "1.44" in (tmp_path / "timing.md").read_text()
+
+
+def test_measuring_leaves_torch_as_it_was() -> None:
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    timing.measure(timing.PROFILES["smoke"], threads=2)
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_only_the_latent_differs() -> None:
+    size = timing.PROFILES["full"]
+    for contender in timing.CONTENDERS.values():
+        if contender.model is None:
+            continue
+        assert contender.model.encoder_hidden == size.hidden
+        assert contender.ratios
+        for name in contender.ratios.values():
+            rival = timing.CONTENDERS[name]
+            assert rival.network is not None
+            assert contender.model.activation == rival.activation
+            assert contender.model.normalisation == rival.normalisation
+
+
+def test_errors() -> None:
+    with pytest.raises(SDLGMError, match="threads must be a positive integer, got 0"):
+        timing.measure(timing.PROFILES["smoke"], threads=0)
+    with pytest.raises(SDLGMError, match="rounds must be at least 2, got 1"):
+        timing.measure(timing.Size(rounds=1))
