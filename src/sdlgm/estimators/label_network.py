@@ -15,7 +15,7 @@ from torch import Tensor
 from sdlgm.distributions import GatedMultinomial
 from sdlgm.errors import DataError
 from sdlgm.estimators.label_checks import ActiveLabels
-from sdlgm.estimators.network_training import Schedule, optimise
+from sdlgm.estimators.network_training import TrainingSettings, optimise
 from sdlgm.estimators.scaling import Inputs, take_rows
 from sdlgm.estimators.validation import Table, pad_rows
 from sdlgm.models import LabelModelConfig, SupervisedSDLGM
@@ -81,8 +81,8 @@ class LabelTraining:
     """Weight of each label, shape ``(K,)``."""
     members: MemberRows
     """Which rows each member learns from."""
-    schedule: Schedule
-    """How long and how fast."""
+    settings: TrainingSettings
+    """How long and how fast to train."""
     elbo_weight: float
     """Weight of minus the ELBO beside the loss of labels, of a model with a decoder."""
 
@@ -131,7 +131,7 @@ class LabelNetwork:
 
         If rows are held out, the epoch with their best label loss is kept.
         """
-        members, seed = training.members, training.schedule.seed
+        members, seed = training.members, training.settings.seed
         active = ActiveLabels(training.labels)
         dense = None if sp.issparse(training.rows) else self.scaling(training.rows)
         raw = self.model.config.likelihood == "bernoulli"
@@ -170,12 +170,12 @@ class LabelNetwork:
                 total, number = total + float((each * held).sum()), number + float(held.sum())
             return total / number
 
-        patient = training.schedule.patience is not None
+        patient = training.settings.patience is not None
         return optimise(
             self.model,
             loss,
             members.batches_per_epoch,
-            training.schedule,
+            training.settings,
             validate=validate if patient else None,
             on_epoch=on_epoch,
         )

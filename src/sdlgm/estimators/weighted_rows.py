@@ -16,14 +16,17 @@ from torch import Tensor
 from sdlgm.config import LikelihoodName, ModelConfig, TrainingConfig
 from sdlgm.data import Rows, Samples, SparseRows
 from sdlgm.errors import DataError
+from sdlgm.estimators.interruption import as_keyboard_interrupt
 from sdlgm.models import SDLGM
 from sdlgm.nn import check_data, data_statistics, rows_at_once
 from sdlgm.objectives.bounds import negative_elbo
 from sdlgm.random import generator
-from sdlgm.training.loop import Interrupted, train
+from sdlgm.training import train
+from sdlgm.training.callbacks import Display, LogLines
+from sdlgm.training.loop import LoopState, run_loop
+from sdlgm.training.model_training import ModelTask
 from sdlgm.training.order import WeightedOrder
 from sdlgm.training.step import Trainer
-from sdlgm.training.window import Window
 
 __all__ = ["BLOCK", "WeightedRows", "elbo", "fit_model", "make_rows", "new_model", "update_model"]
 
@@ -96,13 +99,11 @@ def fit_model(
     TrainingError
         If a term of the objective is not finite.
     KeyboardInterrupt
-        After Ctrl-C, so that it also ends a search that fits many estimators.
+        After Ctrl-C, once the current step is complete.
     """
     order = data.order(config.batch_size, config.seed)
-    try:
+    with as_keyboard_interrupt():
         result = train(model, data.rows, config, order=order, on_step=show)
-    except Interrupted as stop:
-        raise KeyboardInterrupt(f"{stop} Nothing is kept.") from None
     model.cpu()
     return [_reproducible(line) for line in result.history]
 
@@ -115,18 +116,18 @@ def update_model(
     adam: dict[str, Any] | None,
     show: Show,
 ) -> tuple[int, dict[str, Any], dict[str, Any]]:
-    """Train a model in place for one pass: as many steps as there are batches, rounded up.
+    """Train a model in place for one epoch: one step a batch, the last batch counted in full.
 
     Parameters
     ----------
     model, data, config
-        What is trained, on what, and how.
+        The model, the training data and the settings.
     start
         Number of steps taken before.
     adam
-        State of the optimiser after these; ``None`` at its first use.
+        State of the optimiser after these steps; ``None`` before the first.
     show
-        Display of progress.
+        Takes the progress.
 
     Returns
     -------
@@ -137,21 +138,22 @@ def update_model(
     ------
     TrainingError
         If a term of the objective is not finite.
+    KeyboardInterrupt
+        After Ctrl-C, once the current step is complete.
     """
-    trainer, window = Trainer(model, config), Window(start)
+    trainer = Trainer(model, config)
     if adam is not None:
-        trainer.adam.load_state_dict(copy.deepcopy(adam))  # which would change it in place
-    order = data.order(config.batch_size, config.seed)
-    stop = start + math.ceil(len(data.rows) / config.batch_size)
+        trainer.adam.load_state_dict(copy.deepcopy(adam))  # loading shares the tensors
+    task = ModelTask(trainer, data.rows, data.order(config.batch_size, config.seed))
+    state = LoopState(start + math.ceil(len(data.rows) / config.batch_size), start)
+    lines: list[dict[str, Any]] = []
     model.train()
-    for step in range(start, stop):
-        x = data.rows.batch(order.batch(step), generator(config.seed, "bits", step))
-        window.add(trainer.step(x, step))
-        show(step - start + 1, {})
-    window.check(model)
-    line = _reproducible(window.line(model, config, stop, 0.0))
+    with as_keyboard_interrupt():
+        run_loop(
+            task, state, [LogLines(lines.append, task.line, every=None), Display(show, start=start)]
+        )
     model.cpu().eval()
-    return stop, trainer.adam.state_dict(), line
+    return state.step, trainer.adam.state_dict(), _reproducible(lines[-1])
 
 
 def elbo(model: SDLGM, rows: Samples, seed: int) -> NDArray[np.float64]:
@@ -169,5 +171,5 @@ def in_blocks(values: Any) -> Iterator[Tensor]:
 
 
 def _reproducible(line: dict[str, Any]) -> dict[str, Any]:
-    """Leave out how long it took, so that equal fits have equal histories."""
+    """Drop the wall time, so that equal fits have equal histories."""
     return {name: value for name, value in line.items() if name != "seconds"}

@@ -32,7 +32,8 @@ from sdlgm.random import generator
 from sdlgm.storage import atomic_path, read_json, write_json
 from sdlgm.training.checkpoint import FILE as CHECKPOINT
 from sdlgm.training.log import read_log
-from sdlgm.training.loop import Interrupted, train
+from sdlgm.training.loop import Interrupted
+from sdlgm.training.model_training import train
 from sdlgm.training.step import check_shared
 from sdlgm.training.tracking import check_tracker
 from sdlgm.version import __version__
