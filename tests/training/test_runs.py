@@ -148,7 +148,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(whole: bytes, tmp_path: Path) -> Non
     training.send_signal(signal.SIGINT)
     message = training.communicate()[1]
     assert training.returncode == 130
-    assert f"Go on with: sdlgm resume {out}" in message.replace("\n", "")
+    assert f"Continue with: sdlgm resume {out}" in message.replace("\n", "")
     assert "Traceback" not in message
     subprocess.run([SDLGM, "resume", out], check=True, capture_output=True)
     assert (out / "model.safetensors").read_bytes() == whole

@@ -14,7 +14,7 @@ from helpers import SMALL
 from sdlgm.config import DataConfig, TrainingConfig
 from sdlgm.errors import ConfigError
 from sdlgm.training import Run, fit, read_log, resume, train
-from sdlgm.training import loop as training_loop
+from sdlgm.training.step import Trainer
 
 TRACKERS = ("tensorboard", "mlflow")
 QUICK: dict[str, Any] = {
@@ -110,7 +110,7 @@ def test_a_killed_training_goes_on_in_the_same_place(
     tracker: str, plain: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip(tracker)
-    before = training_loop.Trainer.step
+    before = Trainer.step
 
     def killed(self: Any, x: Any, step: int) -> Any:
         if step == 155:  # the last checkpoint is that of step 100, the last line that of 150
@@ -118,7 +118,7 @@ def test_a_killed_training_goes_on_in_the_same_place(
         return before(self, x, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_loop.Trainer, "step", killed)
+        patch.setattr(Trainer, "step", killed)
         with pytest.raises(RuntimeError, match="killed"):
             quick(tmp_path / "cut", tracker)
     assert max(point[1] for point in tracked(tmp_path / "cut", tracker)) == 150

@@ -22,9 +22,10 @@ from sdlgm.training.callbacks import (
     Validation,
     describe_not_finite,
 )
-from sdlgm.training.loop import Callback, LoopState, run_loop
+from sdlgm.training.loop import Callback, run_loop
 from sdlgm.training.optimiser import Schedule, make_adam
 from sdlgm.training.order import Order
+from sdlgm.training.state import LoopState
 
 __all__ = ["Augmentation", "TrainingSettings", "apply", "optimise", "train_counter"]
 

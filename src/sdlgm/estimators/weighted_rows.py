@@ -23,9 +23,10 @@ from sdlgm.objectives.bounds import negative_elbo
 from sdlgm.random import generator
 from sdlgm.training import train
 from sdlgm.training.callbacks import Display, LogLines
-from sdlgm.training.loop import LoopState, run_loop
+from sdlgm.training.loop import run_loop
 from sdlgm.training.model_training import ModelTask
 from sdlgm.training.order import WeightedOrder
+from sdlgm.training.state import LoopState
 from sdlgm.training.step import Trainer
 
 __all__ = ["BLOCK", "WeightedRows", "elbo", "fit_model", "make_rows", "new_model", "update_model"]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sdlgm.training.loop import Best, Callback, LoopState
+from sdlgm.training.loop import Callback
+from sdlgm.training.state import Best, LoopState
 
 if TYPE_CHECKING:
     from sdlgm.training.processes import Group

@@ -14,7 +14,7 @@ from torch import Tensor
 from sdlgm.errors import ModelFileError
 from sdlgm.models.saving import check_tensors
 from sdlgm.storage import read_tensors, write_tensors
-from sdlgm.training.loop import Best, LoopState
+from sdlgm.training.state import Best, LoopState
 
 __all__ = ["load_checkpoint", "save_checkpoint"]
 

@@ -2,69 +2,24 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from sdlgm.errors import TrainingError
+from sdlgm.interrupts import handling
 from sdlgm.training.optimiser import Schedule, set_learning_rate
-from sdlgm.training.signals import collected_signals
+from sdlgm.training.state import LoopState
 
-__all__ = ["Best", "Callback", "Interrupted", "LoopState", "Task", "run_loop"]
+__all__ = ["Callback", "Interrupted", "Task", "run_loop"]
 
 
 class Interrupted(TrainingError):  # noqa: N818 (not a fault)
     """Training was stopped by the user, between two steps."""
-
-
-@dataclass
-class Best:
-    """The best evaluation so far."""
-
-    value: float | None = None
-    step: int = 0
-    misses: int = 0
-    """Number of evaluations since then."""
-    weights: dict[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass
-class LoopState:
-    """What the loop and its callbacks share."""
-
-    last_step: int
-    """Number of steps after which training ends."""
-    step: int = 0
-    """Number of steps taken."""
-    best: Best = field(default_factory=Best)
-    stopped: bool = False
-    """Whether early stopping has ended the training."""
-    interrupted: bool = False
-    """Whether the user has asked to stop; the loop then ends after this step."""
-    terms: Tensor = field(default_factory=lambda: torch.empty(0))
-    """What the latest step returned, ``(t,)``, on the device."""
-    seconds_before: float = 0.0
-    """Wall time of earlier sessions of this training."""
-    started: float = field(default_factory=time.monotonic)
-
-    @property
-    def at_last_step(self) -> bool:
-        """Whether all steps are taken."""
-        return self.step >= self.last_step
-
-    @property
-    def done(self) -> bool:
-        """Whether training is complete: all steps are taken, or early stopping has ended it."""
-        return self.stopped or self.at_last_step
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of all sessions."""
-        return self.seconds_before + time.monotonic() - self.started
 
 
 class Task(Protocol):
@@ -74,7 +29,10 @@ class Task(Protocol):
     schedule: Schedule
 
     def step(self, step: int) -> Tensor:
-        """Take gradient step ``0, 1, ...``; return numbers to follow, ``(t,)``, on the device."""
+        """Take gradient step ``0, 1, ...``; return a new tensor of numbers to follow, ``(t,)``.
+
+        It may stay on the device, for the loop does not read it.
+        """
         ...
 
     def check(self, start: int, terms: list[Tensor]) -> None:
@@ -86,7 +44,7 @@ class Callback:
     """Something that happens between steps. A subclass overrides what it needs."""
 
     def receive(self, state: LoopState) -> None:
-        """See, or replace, the new terms, before they are checked. Must not wait for the device."""
+        """See, or replace, the terms of a step before they are checked."""
 
     def reads(self, state: LoopState) -> bool:
         """Return whether ``after_step`` will read numbers; the loop then checks them first."""
@@ -113,7 +71,7 @@ def run_loop(task: Task, state: LoopState, callbacks: Sequence[Callback] = ()) -
         After Ctrl-C or SIGTERM, once the current step is complete and callbacks were called.
     """
     unchecked: list[Tensor] = []
-    with collected_signals() as signals:
+    with _collected_signals() as signals:
         while not state.done:
             set_learning_rate(task.optimizer, task.schedule(state.step))
             state.terms = task.step(state.step).detach()
@@ -131,3 +89,17 @@ def run_loop(task: Task, state: LoopState, callbacks: Sequence[Callback] = ()) -
                 raise Interrupted(f"Stopped at step {state.step} of {state.last_step}.")
     for callback in callbacks:
         callback.finish(state)
+
+
+@contextmanager
+def _collected_signals() -> Iterator[list[int]]:
+    """Collect Ctrl-C and SIGTERM, so that no step is cut short; a second one interrupts at once."""
+    seen: list[int] = []
+
+    def handle(number: int, frame: Any) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    with handling(handle, signal.SIGINT, signal.SIGTERM):
+        yield seen

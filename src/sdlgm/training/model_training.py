@@ -30,8 +30,9 @@ from sdlgm.training.callbacks import (
 )
 from sdlgm.training.checkpoint import FILE, load_checkpoint, save_checkpoint
 from sdlgm.training.log import Log
-from sdlgm.training.loop import Callback, Interrupted, LoopState, run_loop
+from sdlgm.training.loop import Callback, Interrupted, run_loop
 from sdlgm.training.order import Batches, Order
+from sdlgm.training.state import LoopState
 from sdlgm.training.step import TERMS, Trainer, kl_weight, rate_schedule
 from sdlgm.training.tracking import check_tracker, tracking
 
