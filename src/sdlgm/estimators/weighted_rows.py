@@ -1,4 +1,4 @@
-"""From checked rows to a trained model, and its numbers for rows."""
+"""Weighted rows for the transformer: checking, training a model on them, evaluating it."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from sdlgm.training.step import Trainer
 __all__ = ["BLOCK", "WeightedRows", "elbo", "fit_model", "make_rows", "new_model", "update_model"]
 
 BLOCK = 1000
-"""Rows that are encoded or decoded at a time."""
+"""Number of rows that are encoded or decoded at a time."""
 
 
 class WeightedRows(NamedTuple):
-    """What is trained on."""
+    """Training rows with weights."""
 
     rows: Samples
     weights: NDArray[np.float64]
-    """Of each row, shape ``(n,)``, 0 or more."""
+    """Weight of each row, shape ``(n,)``, 0 or more."""
 
     def order(self, batch_size: int, seed: int) -> WeightedOrder:
-        """Return batches by weight, the rows sorted by a projection of their values."""
+        """Return batches drawn by weight, with a random projection of the rows as sort keys."""
         direction = torch.randn(
             self.rows.n_inputs, dtype=torch.float64, generator=generator(0, "row keys")
         )
@@ -53,11 +53,11 @@ class WeightedRows(NamedTuple):
 
 
 Show = Callable[[int, dict[str, float]], None]
-"""Takes the number of steps and the latest numbers, for a progress display."""
+"""Shows the progress: takes the number of steps taken and the latest numbers."""
 
 
 def make_rows(table: Any, likelihood: LikelihoodName) -> Samples:
-    """Return checked rows, an array or CSR of float32, as the training takes them.
+    """Return rows for training from a checked table, an array or CSR of float32.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def make_rows(table: Any, likelihood: LikelihoodName) -> Samples:
     rows: Samples
     if sp.issparse(table):
         rows = SparseRows(table, dynamic=bits)
-    else:  # torch wants memory that it could write to
+    else:  # torch needs writable memory
         rows = Rows(torch.from_numpy(np.require(table, requirements=["C", "W"])), dynamic=bits)
     if not bits:
         check_data(likelihood, rows.values, "X")
@@ -84,7 +84,7 @@ def make_rows(table: Any, likelihood: LikelihoodName) -> Samples:
 
 
 def new_model(config: ModelConfig, data: WeightedRows, seed: int) -> SDLGM:
-    """Return a model with random weights, centred on the rows."""
+    """Return a model with random weights that centres and scales its inputs as the rows need."""
     weights = torch.from_numpy(data.weights)
     statistics = data_statistics(data.rows.grey(), weights=weights)
     return SDLGM(config, statistics, generator(seed, "weights"))
@@ -158,7 +158,7 @@ def update_model(
 
 
 def elbo(model: SDLGM, rows: Samples, seed: int) -> NDArray[np.float64]:
-    """Evidence lower bound of each row, nats, of one hard code a row: ``(n,)``."""
+    """Return the evidence lower bound of each row (nats), by one sampled code each: ``(n,)``."""
     bits, noise = generator(seed, "evaluation bits"), generator(seed, "evaluation codes")
     bounds = [
         -negative_elbo(model, x, generator=noise).total.double() for x in rows.batches(BLOCK, bits)
@@ -167,7 +167,7 @@ def elbo(model: SDLGM, rows: Samples, seed: int) -> NDArray[np.float64]:
 
 
 def in_blocks(values: Any) -> Iterator[Tensor]:
-    """Hand out checked rows, an array or CSR, in dense blocks."""
+    """Yield checked rows, an array or CSR, in dense blocks."""
     yield from make_rows(values, "gaussian").grey().split(BLOCK)
 
 

@@ -1,4 +1,4 @@
-"""The training loop, its order, log and checkpoints, and runs in a folder."""
+"""Training: the loop and its callbacks, checkpoints, logs, and runs in a folder."""
 
 from sdlgm.training.log import read_log
 from sdlgm.training.loop import Interrupted
