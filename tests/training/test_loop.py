@@ -53,7 +53,7 @@ class CountTask:
 
 
 class Events(Callback):
-    """Notes each call, and sends a signal during a step's callbacks if told to."""
+    """Records each call; can send a signal after a step."""
 
     def __init__(self, events: list[str], name: str, kill_after: int | None = None) -> None:
         self.events, self.name, self.kill_after = events, name, kill_after

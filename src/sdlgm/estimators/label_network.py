@@ -138,7 +138,7 @@ class LabelNetwork:
         dropout, source = generator(seed, "dropout"), generator(seed, "draws")
 
         def inputs(index: Tensor) -> tuple[Tensor, Tensor]:
-            """Return the inputs of the encoder and the targets of the decoder (bits are not scaled)."""
+            """Return the inputs of the encoder and the targets of the decoder (unscaled bits)."""
             if dense is not None and not raw:
                 read, scaled = dense
                 shape, flat = (*index.shape, -1), index.flatten()
