@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.sparse import issparse
 
-from sdlgm.data import MULTILABEL, load_multilabel, multilabel
+from sdlgm.data import MULTILABEL, label_sets, load_multilabel
 from sdlgm.data.label_sets import parse
 from sdlgm.errors import DataError
 
@@ -48,7 +48,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         known[name] = {
             end[1:]: hashlib.sha256(text.encode()).hexdigest() for end, text in files.items()
         }
-    monkeypatch.setattr(multilabel, "MULTILABEL", MappingProxyType(known))
+    monkeypatch.setattr(label_sets, "MULTILABEL", MappingProxyType(known))
     monkeypatch.setenv("SDLGM_DATA", str(tmp_path))
     return tmp_path / "mulan"
 
@@ -72,13 +72,13 @@ def test_sparse_files() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (DENSE.replace("-2", "?"), "values that are missing"),
-        (DENSE.replace("12", "north"), "no number: could not convert string to float: 'north'"),
+        (DENSE.replace("-2", "?"), "has missing values"),
+        (DENSE.replace("12", "north"), "not a number: could not convert string to float: 'north'"),
         (DENSE.replace("Wren", "Robin"), "no column for the label 'Wren'"),
         (HEAD, "has no rows"),
         ("hello", "cannot be read"),
         (DENSE.replace("{0,1}", "{0,1,2}").replace("3,1,0", "3,2,0"), "neither 0 nor 1"),
-        (SPARSE.replace("place {0,1}", "place {1,0}"), "in column 'place' is '1', not 0"),
+        (SPARSE.replace("place {0,1}", "place {1,0}"), "in column 'place' are '1', not 0"),
     ],
 )
 def test_what_cannot_be_read_is_named(text: str, message: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sdlgm.config import DataConfig
-from sdlgm.data import BUILT_IN, catalog, load_data, resolve_binarisation
+from sdlgm.data import BUILT_IN, load_data, named, resolve_binarisation
 from sdlgm.errors import DataError
 
 
@@ -39,7 +39,7 @@ def idx(values: np.ndarray) -> bytes:
 
 @pytest.fixture
 def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in the shape of MNIST's, of five and three images, that the catalogue trusts."""
+    """A folder in the shape of MNIST's, of five and three images, that the namedue trusts."""
     folder = tmp_path / "mnist"
     folder.mkdir()
     hashes = {}
@@ -50,7 +50,7 @@ def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             name, content = f"{part}-{kind}-ubyte.gz", idx(values)
             (folder / name).write_bytes(content)
             hashes[name] = (hashlib.sha256(gzip.decompress(content)).hexdigest(),)
-    monkeypatch.setitem(catalog._IDX, "mnist", catalog._Remote("http://localhost:9/", hashes))
+    monkeypatch.setitem(named._IDX, "mnist", named._Remote("http://localhost:9/", hashes))
     monkeypatch.setenv("SDLGM_DATA", str(tmp_path))
     return folder
 

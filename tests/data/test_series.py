@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sdlgm.config import DataConfig
-from sdlgm.data import load_data, load_telemetry, sliding_windows, telemetry, telemetry_dataset
+from sdlgm.data import load_data, load_telemetry, series, sliding_windows, telemetry_dataset
 from sdlgm.data.series import parse
 from sdlgm.errors import DataError
 
@@ -47,8 +47,8 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / f"{name}.csv").write_text(text)
     (folder / "combined_windows.json").write_text(labels)
     known = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in content.items()}
-    monkeypatch.setattr(telemetry, "TELEMETRY", MappingProxyType(known))
-    monkeypatch.setattr(telemetry, "_LABELS_SHA256", hashlib.sha256(labels.encode()).hexdigest())
+    monkeypatch.setattr(series, "TELEMETRY", MappingProxyType(known))
+    monkeypatch.setattr(series, "_LABELS_SHA256", hashlib.sha256(labels.encode()).hexdigest())
     monkeypatch.setenv("SDLGM_DATA", str(tmp_path))
     return folder
 
@@ -90,8 +90,8 @@ def test_nothing_of_the_test_part_reaches_the_training_windows(
     before = telemetry_dataset().train.values
     changed = lines([float(i % 7) for i in range(120)] + [1e6] * 80)
     (tiny / "busy.csv").write_text(changed)
-    known = {**telemetry.TELEMETRY, "busy": hashlib.sha256(changed.encode()).hexdigest()}
-    monkeypatch.setattr(telemetry, "TELEMETRY", known)
+    known = {**series.TELEMETRY, "busy": hashlib.sha256(changed.encode()).hexdigest()}
+    monkeypatch.setattr(series, "TELEMETRY", known)
     assert torch.equal(telemetry_dataset().train.values, before)
 
 
@@ -99,10 +99,10 @@ def test_nothing_of_the_test_part_reaches_the_training_windows(
     ("text", "message"),
     [
         ("timestamp,value\n", "is empty"),
-        (lines([1, 2]).replace(",2", ",nan"), "gaps in its values"),
+        (lines([1, 2]).replace(",2", ",nan"), "missing values"),
         (lines([1, 2]).replace(",2", ",two"), "could not convert string to float: 'two'"),
-        (lines([1, 2]).replace("00:05:00", "soon"), "no time and number"),
-        (lines([1, 2]).replace(",2", ""), "no time and number"),
+        (lines([1, 2]).replace("00:05:00", "soon"), "not a time and a number"),
+        (lines([1, 2]).replace(",2", ""), "not a time and a number"),
     ],
 )
 def test_what_cannot_be_read_is_named(text: str, message: str) -> None:
@@ -119,10 +119,10 @@ def test_other_files_are_refused(tiny: Path) -> None:
 def test_the_real_files() -> None:
     if not (Path(os.environ.get("SDLGM_DATA", "-")) / "nab").is_dir():
         pytest.skip("SDLGM_DATA names no folder with nab")
-    series = load_telemetry()
-    assert len(series) == 17
-    assert sum(len(one.values) for one in series) == 67_740
-    assert [one.name for one in series if not one.anomalous.any()] == ["ec2_cpu_utilization_c6585a"]
+    found = load_telemetry()
+    assert len(found) == 17
+    assert sum(len(one.values) for one in found) == 67_740
+    assert [one.name for one in found if not one.anomalous.any()] == ["ec2_cpu_utilization_c6585a"]
     data = telemetry_dataset()
     assert data.test.values.shape == (418, 64)
     assert data.train.values.shape == (9894, 64)

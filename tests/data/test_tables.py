@@ -47,7 +47,7 @@ def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         read_rows(path)
 
-    with pytest.raises(DataError, match="no numbers: city"):
+    with pytest.raises(DataError, match="not numbers: city"):
         read("a.csv", "x,city\n1,Rome\n")
     with pytest.raises(DataError, match="cannot be read as parquet"):
         read("a.parquet", "x,y\n1,2\n")
