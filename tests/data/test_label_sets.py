@@ -1,4 +1,4 @@
-"""Mulan files: tiny ones written here, and the real ones where they are to be had."""
+"""Mulan files: tiny ones written here, and the real ones where they are available."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FOLDERS = [f"fold-{fold}" for fold in range(5)]
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in the shape of Mulan's with an "emotions" and a "cal500" that are trusted."""
+    """A folder like Mulan's with small versions of "emotions" and "cal500" and their digests."""
     many = HEAD + "".join(f"{row},3,{row % 2},1\n" for row in range(402))
     sets = {
         "emotions": {"-train.arff": DENSE, "-test.arff": DENSE, ".xml": XML},
@@ -53,7 +53,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "mulan"
 
 
-def test_dense_files() -> None:
+def test_dense_files_are_parsed() -> None:
     found = parse(DENSE, XML)
     assert found.labels == ("Steller's Jay", "Wren")
     assert found.features == ("loud", "place")
@@ -62,7 +62,7 @@ def test_dense_files() -> None:
     assert (found.x.dtype, found.y.dtype) == (np.float64, np.int64)
 
 
-def test_sparse_files() -> None:
+def test_sparse_files_are_parsed() -> None:
     found = parse(SPARSE, XML)
     assert issparse(found.x)
     assert found.x.toarray().tolist() == [[1.5, 1], [0, 0], [0, 0]]
@@ -81,12 +81,12 @@ def test_sparse_files() -> None:
         (SPARSE.replace("place {0,1}", "place {1,0}"), "in column 'place' are '1', not 0"),
     ],
 )
-def test_what_cannot_be_read_is_named(text: str, message: str) -> None:
+def test_unreadable_files_are_refused(text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         parse(text, XML)
 
 
-def test_options(tiny: Path) -> None:
+def test_unlabelled_rows_are_dropped_and_inputs_standardised(tiny: Path) -> None:
     plain = load_multilabel("emotions")
     assert (plain.split, len(plain.X_train), len(plain.Y_test)) == ("official", 4, 4)
     kept = load_multilabel("emotions", drop_unlabelled=True, standardise=True)
@@ -95,18 +95,20 @@ def test_options(tiny: Path) -> None:
     np.testing.assert_allclose(kept.X_train.std(0), 1)
 
 
-def test_splits_of_a_set_without_one(tiny: Path) -> None:
+def test_a_set_without_an_official_split_has_folds(tiny: Path) -> None:
     first = load_multilabel("cal500")
     assert (first.split, len(first.X_train)) == ("first-400", 400)
     assert first.X_test[:, 0].tolist() == [400, 401]
     held = [load_multilabel("cal500", fold) for fold in FOLDERS]
     assert [len(fold.X_test) for fold in held] == [81, 81, 80, 80, 80]
     assert np.concatenate([fold.X_test[:, 0] for fold in held]).tolist() == list(range(402))
-    # A column that is constant in training stays as it is.
+    # A column that is constant in training is left unchanged.
     assert (load_multilabel("cal500", standardise=True).X_test[:, 1] == 3).all()
 
 
-def test_names_splits_and_damage(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_names_and_splits_and_damaged_files_are_refused(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(DataError, match="Did you mean 'emotions'"):
         load_multilabel("emotion")
     with pytest.raises(DataError, match="emotions has the split 'official', got 'fold-0'"):
@@ -140,7 +142,9 @@ def present(name: str) -> bool:
         ("delicious", 500, 983, (12920, 3185), (12910, 3181), 25),
     ],
 )
-def test_the_real_files(name, inputs, labels, rows, labelled, most) -> None:
+def test_the_published_files_have_the_documented_sizes(
+    name, inputs, labels, rows, labelled, most
+) -> None:
     if not present(name):
         pytest.skip(f"SDLGM_DATA names no folder with mulan/{name}")
     data = load_multilabel(name)

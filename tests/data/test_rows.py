@@ -46,7 +46,7 @@ def test_fixed_bits_are_drawn_once() -> None:
     assert not torch.equal(one.values, other.values)
 
 
-def test_threshold_and_none() -> None:
+def test_binarisation_by_threshold_and_none() -> None:
     assert GREY.binarise("threshold", 0).values[0].tolist() == [0, 0, 1, 1]
     assert GREY.binarise("none", 0) is GREY
     assert GREY.batch(torch.tensor([0]), generator(0, "test")).tolist() == [[0, 64, 128, 255]]
@@ -102,7 +102,7 @@ def test_batches_cover_all_rows_in_order() -> None:
     assert torch.cat(list(data.batches(3, generator(0, "x"))))[:, 0].tolist() == list(range(10))
 
 
-def test_splits_of_a_data_set() -> None:
+def test_a_data_set_returns_its_splits() -> None:
     data = Dataset("x", Rows(torch.zeros(3, 2)), Rows(torch.ones(2, 2)))
     assert len(data.rows("all")) == 5
     assert data.rows("all").values[-1].tolist() == [1, 1]
@@ -111,7 +111,7 @@ def test_splits_of_a_data_set() -> None:
         data.rows("valid")
 
 
-def test_the_digest_sees_values_and_shape() -> None:
+def test_the_digest_depends_on_values_type_and_shape() -> None:
     digests = {
         Rows(v).sha256()
         for v in (torch.zeros(2, 2), torch.zeros(4, 1), torch.ones(2, 2), torch.zeros(2, 2).byte())

@@ -43,7 +43,7 @@ def test_batches_are_those_of_dense_rows(
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_all_rows_in_order(dynamic: bool, table: np.ndarray) -> None:
+def test_all_rows_are_yielded_in_order(dynamic: bool, table: np.ndarray) -> None:
     sparse, dense = both(table, dynamic=dynamic)
     mine, theirs = (list(rows.batches(5, seeded())) for rows in (sparse, dense))
     assert [len(batch) for batch in mine] == [5, 5, 5, 5, 3]
@@ -62,7 +62,7 @@ def test_sizes_and_range(table: np.ndarray) -> None:
     assert SparseRows(sp.csr_array((2, 3), dtype=np.float32)).summary == Summary(0.0, 0.0, True)
 
 
-def test_the_digest_tells_tables_apart(table: np.ndarray) -> None:
+def test_different_tables_have_different_digests(table: np.ndarray) -> None:
     digest = both(table)[0].sha256()
     assert both(table)[0].sha256() == digest
     other = table.copy()

@@ -42,7 +42,7 @@ def test_discrete_likelihoods_normalise(name: str, generator: torch.Generator) -
     torch.testing.assert_close(per_dimension, torch.ones(3), atol=1e-4, rtol=0)
 
 
-def test_bits_have_torchs_log_probability_and_gradient(generator: torch.Generator) -> None:
+def test_bits_have_the_log_probability_and_gradient_of_torch(generator: torch.Generator) -> None:
     x = DATA["bernoulli"]
     raw = torch.randn(2, 4, 3, generator=generator, requires_grad=True)  # two codes a sample
     p = likelihood("bernoulli", data_statistics(x))(raw)
@@ -53,7 +53,7 @@ def test_bits_have_torchs_log_probability_and_gradient(generator: torch.Generato
     torch.testing.assert_close(*gradients)
 
 
-def test_a_change_of_units_changes_only_the_density(generator: torch.Generator) -> None:
+def test_rescaled_data_change_only_the_density(generator: torch.Generator) -> None:
     x = DATA["gaussian"]
     raw = torch.randn(4, 3, generator=generator)
     one = likelihood("gaussian", data_statistics(x))
@@ -64,7 +64,7 @@ def test_a_change_of_units_changes_only_the_density(generator: torch.Generator) 
     )
 
 
-def test_statistics_are_those_of_numpy_and_constants_have_scale_one() -> None:
+def test_statistics_match_and_constant_columns_have_scale_one() -> None:
     x = torch.tensor([[1.0, 5.0], [3.0, 5.0]])
     statistics = data_statistics(x, block=1)
     assert statistics.mean.tolist() == [2, 5]
@@ -72,9 +72,9 @@ def test_statistics_are_those_of_numpy_and_constants_have_scale_one() -> None:
     assert data_statistics(torch.tensor([[0], [200]], dtype=torch.uint8)).levels == 201
 
 
-def test_weighted_statistics_are_those_of_repeated_rows(generator: torch.Generator) -> None:
+def test_weighted_statistics_equal_those_of_repeated_rows(generator: torch.Generator) -> None:
     x = torch.randn(9, 3, generator=generator)
-    x[4] = 99  # of weight 0: never seen
+    x[4] = 99  # has weight 0, so it is ignored
     weights = torch.tensor([1, 2, 0, 3, 0, 1, 1, 5, 2])
     found = data_statistics(x, block=4, weights=weights)
     expected = x.double().repeat_interleave(weights, 0)
@@ -101,12 +101,12 @@ def test_draws_follow_the_distribution(name: str, generator: torch.Generator) ->
     assert part.check(Rows(drawn.flatten(1)).summary) is None
     error = (drawn.mean(0) - p.mean) / (drawn.var(0) / 8_000 + 1e-12).sqrt()
     assert error.abs().max() < 5
-    if name != "categorical":  # whose levels have no variance in torch
+    if name != "categorical":  # which has no variance in torch
         torch.testing.assert_close(drawn.var(0), p.variance, rtol=0.15, atol=0.01)
     first, again = (part.sample(raw, torch.Generator().manual_seed(1)) for _ in "ab")
     assert first.shape == (2, 3)
     assert torch.equal(first, again)
-    # Over many rows two seeds do not agree.
+    # Two seeds differ somewhere in many rows.
     one, two = (part.sample(many[:, 0], torch.Generator().manual_seed(s)) for s in (1, 2))
     assert not torch.equal(one, two)
 
