@@ -85,7 +85,7 @@ def test_weighted_statistics_equal_those_of_repeated_rows(generator: torch.Gener
     torch.testing.assert_close(halved, found)
 
 
-def test_wide_rows_are_summarised_a_few_at_a_time() -> None:
+def test_wide_rows_are_read_a_few_at_a_time() -> None:
     assert rows_at_once(10**9) == 1
     assert rows_at_once(5_000) * 5_000 <= 2**21 < (rows_at_once(5_000) + 1) * 5_000
 

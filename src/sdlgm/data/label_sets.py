@@ -113,7 +113,7 @@ def load_multilabel(
         near = difflib.get_close_matches(name, MULTILABEL, n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         raise DataError(
-            f"No multi-label set is named {name!r}. {hint}Known are {', '.join(MULTILABEL)}."
+            f"No multi-label set is named {name!r}. {hint}Choose from {', '.join(MULTILABEL)}."
         )
     official = "train.arff" in MULTILABEL[name]
     folds = [f"fold-{fold}" for fold in range(FOLDS)]

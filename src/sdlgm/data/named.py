@@ -101,8 +101,8 @@ def load_data(config: DataConfig, likelihood: LikelihoodName = "bernoulli") -> D
         near = difflib.get_close_matches(name, BUILT_IN, n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         raise DataError(
-            f"No data set is named {name!r}. {hint}Known are {', '.join(BUILT_IN)}, and files "
-            f"that end in {', '.join(SUFFIXES)}."
+            f"No data set is named {name!r}. {hint}Built-in data sets are "
+            f"{', '.join(BUILT_IN)}; files must end in {', '.join(SUFFIXES)}."
         )
     kind = resolve_binarisation(config, likelihood)
     return Dataset(

@@ -76,7 +76,7 @@ def scan(values: NDArray[Any]) -> Summary:
 
 
 class _Checked(abc.ABC):
-    """What both kinds of rows do with the summary of their values."""
+    """Checks that dense and sparse rows share."""
 
     name: str
     dynamic: bool
@@ -84,10 +84,10 @@ class _Checked(abc.ABC):
 
     @abc.abstractmethod
     def _scan(self) -> Summary:
-        """Read all values."""
+        """Summarise all values."""
 
     @abc.abstractmethod
-    def _refuse_gaps(self) -> NoReturn:
+    def _raise_not_finite(self) -> NoReturn:
         """Raise :class:`DataError` that names the first value that is not finite."""
 
     def require(self, complain: Callable[[Summary], str | None], what: str | None = None) -> None:
@@ -121,7 +121,7 @@ class _Checked(abc.ABC):
             )
         summary = known or self._scan()
         if not (math.isfinite(summary.low) and math.isfinite(summary.high)):
-            self._refuse_gaps()
+            self._raise_not_finite()
         object.__setattr__(self, "summary", summary)
         if self.dynamic:
             self.require(
@@ -241,11 +241,11 @@ class Rows(_Checked):
     def _scan(self) -> Summary:
         return scan(self.values.detach().cpu().numpy())
 
-    def _refuse_gaps(self) -> NoReturn:
+    def _raise_not_finite(self) -> NoReturn:
         bad = ~torch.isfinite(self.values)
         row, column = (int(i) for i in bad.nonzero()[0])
         value = float(self.values[row, column])
-        raise _gaps(self.name, int(bad.sum()), value, row, column, self.columns)
+        raise _not_finite(self.name, int(bad.sum()), value, row, column, self.columns)
 
 
 @dataclass(frozen=True)
@@ -316,11 +316,11 @@ class SparseRows(_Checked):
     def _scan(self) -> Summary:
         return scan(self.table.data).union(Summary(0.0, 0.0, whole=True))
 
-    def _refuse_gaps(self) -> NoReturn:
+    def _raise_not_finite(self) -> NoReturn:
         bad = np.flatnonzero(~np.isfinite(self.table.data))
         row = int(np.searchsorted(self.table.indptr, bad[0], side="right")) - 1
         column, value = int(self.table.indices[bad[0]]), float(self.table.data[bad[0]])
-        raise _gaps(self.name, len(bad), value, row, column, self.columns)
+        raise _not_finite(self.name, len(bad), value, row, column, self.columns)
 
     def _dense(self, index: Tensor | slice) -> Tensor:
         place = index.numpy() if isinstance(index, Tensor) else index
@@ -373,7 +373,7 @@ def _not_grey(values: Summary, maximum: float, need: str, advice: str) -> str | 
     return f"{need} from 0 to {maximum:g}. {advice}"
 
 
-def _gaps(
+def _not_finite(
     name: str,
     number: int,
     value: float,
