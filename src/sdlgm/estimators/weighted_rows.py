@@ -15,7 +15,6 @@ from torch import Tensor
 
 from sdlgm.config import LikelihoodName, ModelConfig, TrainingConfig
 from sdlgm.data import Rows, Samples, SparseRows
-from sdlgm.errors import DataError
 from sdlgm.estimators.interruption import as_keyboard_interrupt
 from sdlgm.models import SDLGM
 from sdlgm.nn import check_data, data_statistics, rows_at_once
@@ -67,19 +66,11 @@ def make_rows(table: Any, likelihood: LikelihoodName) -> Samples:
     bits = likelihood == "bernoulli"
     rows: Samples
     if sp.issparse(table):
-        rows = SparseRows(table, dynamic=bits)
+        rows = SparseRows(table, dynamic=bits, name="X")
     else:  # torch needs writable memory
-        rows = Rows(torch.from_numpy(np.require(table, requirements=["C", "W"])), dynamic=bits)
-    if not bits:
-        check_data(likelihood, rows.values, "X")
-        return rows
-    low, high = float(rows.values.min()), float(rows.values.max())
-    if low < 0 or high > 1:
-        raise DataError(
-            f"X (values from {low:g} to {high:g}): a Bernoulli likelihood needs bits, or "
-            "probabilities of bits, from 0 to 1. Rescale X, for example with MinMaxScaler, or use "
-            "likelihood='gaussian'."
-        )
+        values = torch.from_numpy(np.require(table, requirements=["C", "W"]))
+        rows = Rows(values, dynamic=bits, name="X")
+    check_data(likelihood, rows)
     return rows
 
 

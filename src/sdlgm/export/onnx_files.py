@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdlgm.config import DataConfig
-from sdlgm.data import white
+from sdlgm.data import maximum_grey_value
 from sdlgm.errors import ConfigError, ModelFileError, SDLGMError
 from sdlgm.estimators import SDLGMClassifier
 from sdlgm.export.classifier import classifier_graph
@@ -75,7 +75,8 @@ def export_run(
     else:
         saved, data = _model(run)
         kind = (data and data.binarisation) or "none"
-        model = encoder_graph(saved, code, binarisation=kind, white=white(data) if data else 1.0)
+        white = maximum_grey_value(data) if data else 1.0
+        model = encoder_graph(saved, code, binarisation=kind, white=white)
     return write_model(quantize_model(model) if quantize else model, out)
 
 

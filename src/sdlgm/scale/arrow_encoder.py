@@ -222,7 +222,8 @@ class Encoder:
             raise DataError(_place(first_row + row, name, what))
         if data.binarisation == "threshold":
             np.copyto(values, values * 2 >= 1)
-        self.saved.model.check_rows(Rows(torch.from_numpy(values)), f"the batch at row {first_row}")
+        name = f"the batch at row {first_row}"
+        self.saved.model.check_rows(Rows(torch.from_numpy(values), name=name))
 
 
 @functools.lru_cache(maxsize=1)

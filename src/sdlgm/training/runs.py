@@ -204,15 +204,13 @@ def _prepare(run: Run) -> _Prepared:
     """Load and check the data and make the model, without writing anything."""
     dataset, seed = run.dataset, run.training.seed
     rows, validation = dataset.train, None
+    check_data(run.model.likelihood, rows)
     if run.training.validation_fraction:
         rows, validation = rows.split(run.training.validation_fraction, seed)
-    rows.check(f"{dataset.name} (training rows)")
-    if not rows.dynamic:
-        check_data(run.model.likelihood, rows.values, f"{dataset.name} (training rows)")
     model = SDLGM(run.model, data_statistics(rows.grey()), generator(seed, "weights"))
-    for part, what in ((validation, "validation"), (dataset.test, "test")):
+    for part, what in ((validation, f"{dataset.name} (validation rows)"), (dataset.test, None)):
         if part is not None:
-            model.check_rows(part, f"{dataset.name} ({what} rows)")
+            model.check_rows(part, what)
     return _Prepared(model, rows, validation)
 
 
