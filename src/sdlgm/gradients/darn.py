@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import pad
 
-from sdlgm.distributions.gated_multinomial import weighted
+from sdlgm.distributions._counts import weighted
 from sdlgm.gradients._surrogate import carrying, evaluate, slope_at, split, ungrouped
 from sdlgm.gradients.control_variates import Baseline, centre
 from sdlgm.gradients.registry import Code, Estimate, Loss, register

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sdlgm.distributions._chunks import in_parts
+from sdlgm.distributions._chunks import in_chunks
 from sdlgm.gradients._surrogate import evaluate, split, ungrouped
 from sdlgm.gradients.registry import Code, Estimate, Loss, register
 
@@ -76,7 +76,7 @@ class _CountReinMax(torch.autograd.Function):
         half = (0.5 * ctx.total_count * open_prob).unsqueeze(-1)
         outcome, gate = torch.empty_like(counts), torch.empty_like(half)
         work = partial(_pull, ctx.total_count)
-        in_parts(work, grads[0], counts, features, half, outcome, gate)
+        in_chunks(work, grads[0], counts, features, half, outcome, gate)
         return gate.squeeze(-1), outcome, *(None,) * 4
 
 
