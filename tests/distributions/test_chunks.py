@@ -53,7 +53,11 @@ def test_the_gradient_of_reinmax_equals_its_formula() -> None:
     slope = 2 * (n @ weights).unsqueeze(-1) * weights
     n = torch.cat([n, 4 - n.sum(-1, True)], -1)
     g = torch.cat([slope, torch.zeros_like(n[:, :1])], -1)
-    pull = 0.5 * ((4 * p + n) * g - n * (p * g).sum(-1, True) - p * (n * g).sum(-1, True))
-    wanted = torch.autograd.grad((q.slot_log_probs * pull.detach()).sum(), [gates, features])
+    slope_of_logits = 0.5 * (
+        (4 * p + n) * g - n * (p * g).sum(-1, True) - p * (n * g).sum(-1, True)
+    )
+    wanted = torch.autograd.grad(
+        (q.slot_log_probs * slope_of_logits.detach()).sum(), [gates, features]
+    )
     for a, b in zip(found, wanted, strict=True):
         torch.testing.assert_close(a, b)

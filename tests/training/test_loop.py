@@ -214,7 +214,7 @@ def test_rows_that_do_not_fit_are_refused(rows: Rows) -> None:
 def test_every_estimator_trains_and_resumes_exactly(
     estimator: str, rows: Rows, tmp_path: Path
 ) -> None:
-    """What an estimator learns beside the model (a baseline) is part of a checkpoint."""
+    """A checkpoint includes what an estimator learns beside the model (a control variate)."""
     config = TrainingConfig(
         iterations=40, estimator=estimator, temperature="annealed", checkpoint_every=20
     )

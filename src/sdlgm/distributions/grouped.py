@@ -111,7 +111,8 @@ class Grouped(Distribution):
     def __init__(self, base: GatedMultinomial | RelaxedGatedMultinomial) -> None:
         if not base.batch_shape:
             raise ValueError(
-                "Grouped needs a base whose last batch dimension holds the groups; this one has no batch."
+                "Grouped needs a base whose last batch dimension holds the groups; "
+                "this one has no batch dimension."
             )
         self.base = base
         self.groups = base.batch_shape[-1]

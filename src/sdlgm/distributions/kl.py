@@ -110,8 +110,8 @@ class _SlotsKL(torch.autograd.Function):
         \lambda_0 - \lambda, \quad w (\alpha - \pi)
 
     for the gates and features of ``q``, then of ``p``, with :math:`w' = 1` in the exact form and
-    0 in the paper's. An outcome of probability 0 under ``q`` contributes 0, even if it is impossible
-    under ``p``.
+    0 in the paper's. An outcome that is impossible under ``q`` contributes 0, even if it is
+    impossible under ``p`` as well.
     """
 
     @staticmethod

@@ -85,7 +85,7 @@ class PoissonMultinomial(CountDistribution):
 
     @cached_property
     def slot_log_probs(self) -> Tensor:  # type: ignore[override]
-        r"""Log-probabilities :math:`\log p` of the outcomes of each slot: ``(*batch, L0, K + 1)``."""
+        r"""Log-probabilities :math:`\log p` of each slot's outcomes: ``(*batch, L0, K + 1)``."""
         with torch.enable_grad():
             return F.log_softmax(self.slot_logits, dim=-1)
 
@@ -213,7 +213,7 @@ def log_permanent(log_matrix: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=256)
 def _subsets(size: int, number: int) -> tuple[Tensor, Tensor]:
-    """Return, for each ``number``-subset, its index without one row, and that row: ``(*, number)``."""
+    """Return for each ``number``-subset its index without one row, and that row."""
     place = {rows: i for i, rows in enumerate(itertools.combinations(range(size), number - 1))}
     subsets = list(itertools.combinations(range(size), number))
     before = [[place[rows[:i] + rows[i + 1 :]] for i in range(number)] for rows in subsets]
@@ -221,7 +221,7 @@ def _subsets(size: int, number: int) -> tuple[Tensor, Tensor]:
 
 
 def _outcome_list(counts: Tensor, total_count: int) -> Tensor:
-    """Write counts ``(*, K + 1)`` with a sum of ``L0`` as an ordered list of outcomes ``(*, L0)``."""
+    """Write counts ``(*, K + 1)`` with a sum of ``L0`` as a sorted list of outcomes ``(*, L0)``."""
     ends = counts.cumsum(-1)
     slots = torch.arange(total_count, dtype=ends.dtype, device=ends.device)
     slots = slots.expand(*ends.shape[:-1], total_count).contiguous()

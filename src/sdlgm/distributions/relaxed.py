@@ -87,7 +87,7 @@ class RelaxedGatedMultinomial(SlotDistribution):
 
     @constraints.dependent_property(is_discrete=False, event_dim=1)
     def support(self) -> constraints.Constraint:
-        """Vectors of K non-negative real numbers; draws also have a sum of at most ``total_count``."""
+        """Vectors of K non-negative real numbers; draws also sum to at most ``total_count``."""
         return constraints.independent(constraints.nonnegative, 1)
 
     def rsample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sdlgm.config import TrainingConfig, resolve_training
 from sdlgm.errors import ConfigError
-from sdlgm.gradients import Baseline, get_estimator, options
+from sdlgm.gradients import ControlVariate, get_estimator, options
 from sdlgm.models import SDLGM
 from sdlgm.objectives.bounds import temperatures, training_objective
 from sdlgm.random import ShareGenerator, generator
@@ -54,16 +54,19 @@ def temperature(start: float, decay: float, step: int) -> float:
 class Objective(nn.Module):
     """The training objective as one module, so that Fabric can wrap model and loss together.
 
-    It also owns what an estimator needs beside the model: schedules, and a baseline.
+    It also owns what an estimator needs beside the model: schedules, and a control variate.
     """
 
     def __init__(self, model: SDLGM, config: TrainingConfig) -> None:
         super().__init__()
         self.model, self.config = model, config
         self.takes = options(str(config.estimator))
-        if "baseline" in self.takes:
+        if "control_variate" in self.takes:
+            # The purpose of the generator keeps its former name, so that results stay the same.
             source = generator(config.seed, "baseline")
-            self.baseline = Baseline(model.config.features, model.groups, generator=source)
+            self.control_variate = ControlVariate(
+                model.config.features, model.groups, generator=source
+            )
         learned = config.temperature == "learned"
         for parameter in (model.log_gate_temperature, model.log_feature_temperature):
             parameter.requires_grad_(learned)
@@ -92,7 +95,9 @@ class Objective(nn.Module):
             "slope": 1 / self.model.gate_temperature.detach(),
         }
         found = {name: value for name, value in known.items() if name in self.takes}
-        return {**found, "baseline": self.baseline} if "baseline" in self.takes else found
+        if "control_variate" in self.takes:
+            found["control_variate"] = self.control_variate
+        return found
 
     @torch.no_grad()
     def _anneal(self, step: int) -> None:
@@ -187,8 +192,10 @@ def _adam(objective: Objective, config: TrainingConfig, *, fused: bool) -> torch
 def check_shared(config: TrainingConfig) -> None:
     """Raise ``ConfigError`` unless several processes can share a batch under this estimator."""
     takes = options(str(config.estimator))
-    if {"baseline", "gate_temperature"} & takes:
-        what = "learns from the whole batch" if "baseline" in takes else "draws relaxed noise"
+    if {"control_variate", "gate_temperature"} & takes:
+        what = (
+            "learns from the whole batch" if "control_variate" in takes else "draws relaxed noise"
+        )
         raise ConfigError(
             f"devices = {config.devices} do not train with the estimator {config.estimator!r}: it "
             f"{what}, which processes do not share. Use devices = 1, or reinmax."
