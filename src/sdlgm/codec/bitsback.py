@@ -92,7 +92,7 @@ class BitsBack:
         return self._law(self.model(_filled(x.double())), len(x))
 
     def _law(self, code: Grouped, rows: int | None = None) -> CodeLaw:
-        return CodeLaw(_integers(code._discrete.slot_log_probs.exp()[:rows]), self.slots)
+        return CodeLaw(_integers(code.slot_log_probs.exp()[:rows]), self.slots)
 
     @torch.no_grad()
     def _likelihood(self, codes: NDArray[np.int32]) -> tuple[Tensor, list[slice]]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sdlgm.config import TrainingConfig, resolve_training
 from sdlgm.errors import ConfigError
-from sdlgm.gradients import Baseline, get_estimator, options
+from sdlgm.gradients import ControlVariate, get_estimator, options
 from sdlgm.models import SDLGM
 from sdlgm.objectives.bounds import temperatures, training_objective
 from sdlgm.random import ShareGenerator, generator
@@ -59,9 +59,12 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.config = model, config
         self.takes = options(str(config.estimator))
-        if "baseline" in self.takes:
+        if "control_variate" in self.takes:
+            # The purpose of the generator keeps its former name, so that results stay the same.
             source = generator(config.seed, "baseline")
-            self.baseline = Baseline(model.config.features, model.groups, generator=source)
+            self.control_variate = ControlVariate(
+                model.config.features, model.groups, generator=source
+            )
         learned = config.temperature == "learned"
         for parameter in (model.log_gate_temperature, model.log_feature_temperature):
             parameter.requires_grad_(learned)
@@ -90,7 +93,9 @@ class Objective(nn.Module):
             "slope": 1 / self.model.gate_temperature.detach(),
         }
         found = {name: value for name, value in known.items() if name in self.takes}
-        return {**found, "baseline": self.baseline} if "baseline" in self.takes else found
+        if "control_variate" in self.takes:
+            found["control_variate"] = self.control_variate
+        return found
 
     @torch.no_grad()
     def _anneal(self, step: int) -> None:
@@ -180,8 +185,10 @@ class Trainer:
 def check_shared(config: TrainingConfig) -> None:
     """Raise ``ConfigError`` unless several processes can share a batch under this estimator."""
     takes = options(str(config.estimator))
-    if {"baseline", "gate_temperature"} & takes:
-        what = "learns from the whole batch" if "baseline" in takes else "draws relaxed noise"
+    if {"control_variate", "gate_temperature"} & takes:
+        what = (
+            "learns from the whole batch" if "control_variate" in takes else "draws relaxed noise"
+        )
         raise ConfigError(
             f"devices = {config.devices} cannot train with the estimator {config.estimator!r}: it "
             f"{what}, which processes do not share. Use devices = 1, or reinmax."
