@@ -2,7 +2,7 @@
 
 from sdlgm.data.digit_columns import digit_columns
 from sdlgm.data.label_sets import MULTILABEL, MultilabelDataset, load_multilabel
-from sdlgm.data.named import BUILT_IN, load_data, resolve_binarisation, white
+from sdlgm.data.named import BUILT_IN, load_data, maximum_grey_value, resolve_binarisation
 from sdlgm.data.rows import Dataset, Rows
 from sdlgm.data.series import (
     TELEMETRY,
@@ -29,9 +29,9 @@ __all__ = [
     "load_multilabel",
     "load_telemetry",
     "read_rows",
+    "maximum_grey_value",
     "resolve_binarisation",
     "sliding_windows",
     "telemetry_dataset",
-    "white",
     "write_rows",
 ]

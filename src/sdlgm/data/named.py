@@ -20,7 +20,7 @@ from sdlgm.data.series import telemetry_dataset
 from sdlgm.data.tables import SUFFIXES, read_rows
 from sdlgm.errors import DataError
 
-__all__ = ["BUILT_IN", "load_data", "resolve_binarisation", "white"]
+__all__ = ["BUILT_IN", "load_data", "maximum_grey_value", "resolve_binarisation"]
 
 
 class _Remote(NamedTuple):
@@ -74,7 +74,7 @@ _IDX = {
         },
     ),
 }
-_WHITE = {"digits": 16.0, "mnist-5k": 255.0, "mnist": 255.0, "fashion-mnist": 255.0}
+_MAXIMUM_GREY_VALUE = {"digits": 16.0, "mnist-5k": 255.0, "mnist": 255.0, "fashion-mnist": 255.0}
 _MNIST_5K_SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
 
 
@@ -120,9 +120,9 @@ def resolve_binarisation(config: DataConfig, likelihood: LikelihoodName) -> Bina
     return "dynamic" if config.data in BUILT_IN and likelihood == "bernoulli" else "none"
 
 
-def white(config: DataConfig) -> float:
-    """Return the value that stands for white in this data's grey values; nothing is loaded."""
-    return _WHITE.get(config.data, 1.0)
+def maximum_grey_value(config: DataConfig) -> float:
+    """Return the largest grey value that images of this data can have; nothing is loaded."""
+    return _MAXIMUM_GREY_VALUE.get(config.data, 1.0)
 
 
 def _digits() -> Dataset:
@@ -131,7 +131,7 @@ def _digits() -> Dataset:
     bunch = load_digits()
     rows = Rows(
         torch.from_numpy(bunch.data.astype(np.uint8)),
-        maximum=_WHITE["digits"],
+        maximum=_MAXIMUM_GREY_VALUE["digits"],
         labels=torch.from_numpy(bunch.target).long(),
     )
     train, test = rows.split(0.2, seed=0)
@@ -155,7 +155,7 @@ def _mnist_5k() -> Dataset:
     values = np.stack([column.to_numpy() for column in table.columns], axis=1)
     rows = Rows(
         torch.from_numpy(np.ascontiguousarray(values[:, :-1].astype(np.uint8))),
-        maximum=_WHITE["mnist-5k"],
+        maximum=_MAXIMUM_GREY_VALUE["mnist-5k"],
         labels=torch.from_numpy(values[:, -1].astype(np.int64)),
     )
     train, test = rows.split(0.2, seed=0)
@@ -172,7 +172,7 @@ def _idx(name: str) -> Dataset:
         splits.append(
             Rows(
                 torch.from_numpy(pixels.copy()),
-                maximum=_WHITE[name],
+                maximum=_MAXIMUM_GREY_VALUE[name],
                 labels=torch.from_numpy(classes),
             )
         )

@@ -215,6 +215,14 @@ class Grouped(Distribution):
         return over_batch(values, self.batch_shape, expand)
 
     @property
+    def slot_log_probs(self) -> Tensor:
+        """Log-probabilities of the outcomes of a slot in each group, "closed" last.
+
+        Shape ``(*batch, G, K/G + 1)``.
+        """
+        return self._discrete.slot_log_probs
+
+    @property
     def _discrete(self) -> GatedMultinomial:
         if isinstance(self.base, RelaxedGatedMultinomial):
             raise NotImplementedError(

@@ -19,7 +19,7 @@ from sdlgm.storage import read_tensors, write_tensors
 
 __all__ = ["Progress", "load_checkpoint", "save_checkpoint"]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 FILE = "checkpoint.safetensors"
 
 
