@@ -55,7 +55,7 @@ class Stack:
             self._coder.encode_reverse(symbols, *self._model(weights))
 
     def pop(self, number: int, weights: NDArray[np.number]) -> NDArray[np.int32]:
-        """Decode the ``number`` symbols pushed last, in the order of the push, with equal weights."""
+        """Decode the ``number`` symbols pushed last, in their order, with the same weights."""
         if not number:
             return np.zeros(0, np.int32)
         model = self._model(weights)

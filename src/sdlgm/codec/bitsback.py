@@ -99,7 +99,7 @@ class BitsBack:
 
     @torch.no_grad()
     def _likelihood(self, codes: NDArray[np.int32]) -> tuple[Tensor, list[slice]]:
-        """Return parameters of ``p(x | z)``, a row per value of ``x``, and slices that fit memory."""
+        """Return parameters of ``p(x | z)``, a row per value of ``x``, and slices for memory."""
         padded = _padded(torch.from_numpy(codes).double())
         likelihood = self.model.data_distribution(padded).base_dist  # type: ignore[attr-defined]
         parameters = likelihood.rate if self.kind == "poisson" else likelihood.probs

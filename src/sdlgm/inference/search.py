@@ -31,8 +31,8 @@ def search_codes(
 
     .. math:: J(z) = -w \log p(x \mid z) - \log p(z)
 
-    A sweep visits all slots in turn and closes each, or gives it the feature of its group, whichever
-    makes ``J`` least with the other slots fixed. ``J`` never rises. A weight other than 1 trades
+    A sweep visits all slots in turn. It closes a slot, or gives it a feature of its group, so that
+    ``J`` is least with the other slots fixed; ``J`` never rises. A weight other than 1 trades
     rate against distortion. A sweep decodes ``L0 (K / G + 1)`` codes per sample. With a linear
     decoder, a Gaussian likelihood and one slot per group it decodes none and is much faster.
 

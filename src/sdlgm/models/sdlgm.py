@@ -221,8 +221,8 @@ class SDLGM(nn.Module):
             check_data(self.config.likelihood, rows.values, what)
         if self.config.likelihood == "categorical" and float(rows.values.max()) >= self.levels:
             raise DataError(
-                f"{what} holds level {float(rows.values.max()):g}, but the training data had levels "
-                f"0 to {self.levels - 1}."
+                f"{what} holds level {float(rows.values.max()):g}, but the training data had "
+                f"levels 0 to {self.levels - 1}."
             )
 
     @torch.no_grad()
