@@ -20,6 +20,7 @@ from sdlgm.errors import ModelFileError
 
 __all__ = [
     "atomic_path",
+    "described_digest",
     "digest",
     "read_described",
     "read_description",
@@ -90,9 +91,18 @@ def digest(tensors: Mapping[str, Tensor], note: str = "") -> str:
     return sha.hexdigest()
 
 
+def described_digest(tensors: Mapping[str, Tensor], about: dict[str, Any]) -> str:
+    """Return the digest that :func:`write_described` would return, without writing."""
+    return digest(tensors, _note(about))
+
+
+def _note(state: Any) -> str:
+    return json.dumps(state, sort_keys=True, allow_nan=False)
+
+
 def write_tensors(path: Path | str, tensors: Mapping[str, Tensor], state: Any) -> str:
     """Write tensors and a state (any JSON value) to one safetensors file; return its digest."""
-    note = json.dumps(state, sort_keys=True, allow_nan=False)
+    note = _note(state)
     owned = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     sha = digest(owned, note)
     with atomic_path(path) as temporary:

@@ -86,7 +86,7 @@ def test_errors_in_config_yaml_are_explained(tmp_path: Path) -> None:
         ("data: digits\nbudgets: 3", "unknown key 'budgets'"),
         ("budget: 3", "does not name its data"),
         ("- 3", "must map keys"),
-        ("a: [", "no YAML"),
+        ("a: [", "not YAML"),
         ("data: digits\nbudget: many", "does not fit int"),
     ):
         (tmp_path / "config.yaml").write_text(text)

@@ -121,7 +121,7 @@ def resolve_binarisation(config: DataConfig, likelihood: LikelihoodName) -> Bina
 
 
 def maximum_grey_value(config: DataConfig) -> float:
-    """Return the largest grey value of the data, without loading it."""
+    """Return the largest grey value that images of this data can have; nothing is loaded."""
     return _MAXIMUM_GREY_VALUE.get(config.data, 1.0)
 
 

@@ -18,7 +18,7 @@ from sdlgm.training.state import Best, LoopState
 
 __all__ = ["load_checkpoint", "save_checkpoint"]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 FILE = "checkpoint.safetensors"
 
 

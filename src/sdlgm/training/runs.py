@@ -25,7 +25,8 @@ from sdlgm.data import Dataset, Rows, load_data, resolve_binarisation
 from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.gradients import get_estimator
 from sdlgm.inference.evaluation import Evaluation, evaluate
-from sdlgm.models import SDLGM, SavedModel, load_model, save_model
+from sdlgm.migration import migrate_run
+from sdlgm.models import SDLGM, load_model, save_model
 from sdlgm.nn import check_data, data_statistics
 from sdlgm.progress import progress_bar
 from sdlgm.random import generator
@@ -41,7 +42,54 @@ from sdlgm.version import __version__
 if TYPE_CHECKING:
     from sdlgm.training.processes import Group
 
-__all__ = ["Run", "fit", "resume", "train_in_group"]
+__all__ = ["Run", "RunConfig", "fit", "resume", "train_in_group"]
+
+FORMAT_VERSION = 2
+"""Version of ``config.yaml``. Older versions are migrated, newer ones refused."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """All settings of a run."""
+
+    data: DataConfig
+    """What is learned from."""
+    model: ModelConfig
+    """The shape of the model."""
+    training: TrainingConfig
+    """How it is trained."""
+
+    @classmethod
+    def from_yaml(cls, path: Path | str) -> RunConfig:
+        """Read the settings of a run from its ``config.yaml``.
+
+        Raises
+        ------
+        ConfigError
+            If the file is not YAML, has an unknown key or a wrong value, or is of a newer format.
+        """
+        try:
+            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path} is not YAML: {error}") from None
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path} must map keys to values.")
+        version = values.get("format_version", 1)
+        if type(version) is not int or version > FORMAT_VERSION:
+            raise ConfigError(
+                f"{path} is of format version {version!r}; this version of sdlgm reads up to "
+                f"{FORMAT_VERSION}. Update sdlgm."
+            )
+        values = migrate_run(values)
+        del values["format_version"]
+        return cls(*_split(values))
+
+    def to_yaml(self, path: Path | str) -> None:
+        """Write the settings atomically, one key a line."""
+        values = to_dict(self.data, self.model, self.training)
+        text = yaml.safe_dump({"format_version": FORMAT_VERSION, **values}, sort_keys=False)
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,19 +99,17 @@ class Run:
     Parameters
     ----------
     folder
-        Where it lies.
-    data, model, training
-        The settings it was started with.
+        The folder.
+    config
+        The settings that the run was started with.
     """
 
     folder: Path
-    data: DataConfig
-    model: ModelConfig
-    training: TrainingConfig
+    config: RunConfig
 
     @classmethod
     def open(cls, folder: Path | str) -> Run:
-        """Open a run by its folder.
+        """Open the run in a folder.
 
         Raises
         ------
@@ -79,40 +125,41 @@ class Run:
                 f"{folder} holds no run: there is no {path.name}. Start one: "
                 f"sdlgm fit DATA --out {folder}"
             )
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{path} is no YAML: {error}") from None
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path} must map keys to values.")
-        return cls(folder, *_split(values))
+        return cls(folder, RunConfig.from_yaml(path))
 
     @functools.cached_property
-    def saved(self) -> SavedModel:
-        """The trained model and its hash."""
+    def model(self) -> SDLGM:
+        """The trained model.
+
+        Raises
+        ------
+        ModelFileError
+            If the run is not finished, or a file of the model is damaged.
+        """
         return load_model(self.folder)
 
     @functools.cached_property
     def dataset(self) -> Dataset:
-        """The data it was trained on."""
-        return load_data(self.data, self.model.likelihood)
+        """The data that the model was trained on."""
+        return load_data(self.config.data, self.config.model.likelihood)
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        """The lines of its log."""
+        """The lines of ``log.jsonl``."""
         path = self.folder / "log.jsonl"
         return read_log(path) if path.is_file() else []
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """The held-out numbers measured when training ended, with what they were measured on."""
+        """The held-out numbers measured after training, with what they were measured on."""
         return read_json(self.folder / "metrics.json")
 
     def load_rows(self, data: str | None = None) -> Dataset:
-        """Load other data (default: its own), binarised as its own."""
-        if data is None or data == self.data.data:
+        """Load other data, binarised as the run's own. Default: the run's own data."""
+        config = self.config
+        if data is None or data == config.data.data:
             return self.dataset
-        return load_data(dataclasses.replace(self.data, data=data), self.model.likelihood)
+        return load_data(dataclasses.replace(config.data, data=data), config.model.likelihood)
 
 
 def fit(
@@ -158,7 +205,7 @@ def fit(
     training = resolve_training(training or TrainingConfig(), model.likelihood)
     kind = resolve_binarisation(data, model.likelihood)
     data = dataclasses.replace(data, binarisation=kind)
-    run = Run(Path(out), data, model, training)
+    run = Run(Path(out), RunConfig(data, model, training))
     if (run.folder / "config.yaml").exists() and not overwrite:
         raise ConfigError(
             f"{run.folder} holds a run already. Continue it (sdlgm resume {run.folder}), replace "
@@ -171,9 +218,7 @@ def fit(
     prepared = _prepare(run)
     for name in ("metrics.json", "config.json", "model.safetensors", CHECKPOINT, "log.jsonl"):
         (run.folder / name).unlink(missing_ok=True)
-    with atomic_path(run.folder / "config.yaml") as temporary:
-        text = yaml.safe_dump(to_dict(data, model, training), sort_keys=False)
-        temporary.write_text(text, encoding="utf-8")
+    run.config.to_yaml(run.folder / "config.yaml")
     return _complete(run, prepared, False, importance_samples, progress)
 
 
@@ -202,12 +247,13 @@ class _Prepared(NamedTuple):
 
 def _prepare(run: Run) -> _Prepared:
     """Load and check the data and make the model, without writing anything."""
-    dataset, seed = run.dataset, run.training.seed
+    dataset, config = run.dataset, run.config
     rows, validation = dataset.train, None
-    check_data(run.model.likelihood, rows)
-    if run.training.validation_fraction:
-        rows, validation = rows.split(run.training.validation_fraction, seed)
-    model = SDLGM(run.model, data_statistics(rows.grey()), generator(seed, "weights"))
+    check_data(config.model.likelihood, rows)
+    if config.training.validation_fraction:
+        rows, validation = rows.split(config.training.validation_fraction, config.training.seed)
+    weights = generator(config.training.seed, "weights")
+    model = SDLGM(config.model, data_statistics(rows.grey()), weights)
     for part, what in ((validation, f"{dataset.name} (validation rows)"), (dataset.test, None)):
         if part is not None:
             model.check_rows(part, what)
@@ -218,7 +264,7 @@ def _complete(
     run: Run, prepared: _Prepared, resumed: bool, importance_samples: int, progress: bool
 ) -> Run:
     """Train or resume, save the model, evaluate it."""
-    settings, dataset, model = run.training, run.dataset, prepared.model
+    settings, dataset, model = run.config.training, run.dataset, prepared.model
     with (
         _connected(run, resumed) as group,
         progress_bar("training", settings.iterations, progress) as update,
@@ -244,7 +290,7 @@ def _complete(
             "units": "nats per sample, lower is better; relaxed_objective is not a bound",
             "data": dataset.name,
             "split": "test",
-            "binarisation": run.data.binarisation,
+            "binarisation": run.config.data.binarisation,
             "objective": settings.objective,
             "iterations": result.step,
             "kept_iteration": result.best_step or result.step,
@@ -264,11 +310,11 @@ def _complete(
 
 def _connected(run: Run, resumed: bool) -> contextlib.AbstractContextManager[Group | None]:
     """Start the other processes of a training, if there are any, and connect to them."""
-    if run.training.devices == 1:
+    if run.config.training.devices == 1:
         return contextlib.nullcontext()
     from sdlgm.training.processes import process_group
 
-    return process_group(run.folder, run.training.devices, resumed)
+    return process_group(run.folder, run.config.training.devices, resumed)
 
 
 def train_in_group(run: Run, group: Group, resumed: bool) -> None:
@@ -278,7 +324,7 @@ def train_in_group(run: Run, group: Group, resumed: bool) -> None:
         train(
             prepared.model,
             prepared.rows,
-            run.training,
+            run.config.training,
             validation=prepared.validation,
             folder=run.folder,
             resume=resumed,
