@@ -60,7 +60,9 @@ def test_negative_elbo_is_unbiased(
     assert error.abs().max() < 4.5
 
 
-def test_nll_bound_approaches_the_likelihood_with_more_samples(x: torch.Tensor, generator: torch.Generator) -> None:
+def test_nll_bound_approaches_the_likelihood_with_more_samples(
+    x: torch.Tensor, generator: torch.Generator
+) -> None:
     model = perturbed(tiny_model(), generator)
     elbo, nll = exact(model, x)
     one = torch.stack([nll_bound(model, x, 1, generator=generator) for _ in range(4000)]).mean(0)
@@ -99,7 +101,7 @@ def test_terms_sum_to_the_total_and_the_papers_kl_is_looser(
 def test_the_relaxed_objective_is_discrete_at_low_and_no_bound_at_high_temperatures(
     generator: torch.Generator,
 ) -> None:
-    """At high temperatures relaxed codes carry almost no noise, although the KL is that of codes."""
+    """Hot relaxed codes carry almost no noise, while the KL remains that of discrete codes."""
     cold = perturbed(tiny_model(gate_temperature=1e-3, feature_temperature=1e-3), generator)
     x = torch.ones(4000, 5)
     relaxed = relaxed_objective(cold, x, generator=generator).total.mean()
@@ -109,14 +111,14 @@ def test_the_relaxed_objective_is_discrete_at_low_and_no_bound_at_high_temperatu
     hot = tiny_model(gate_temperature=50.0, feature_temperature=50.0)
     q = hot(x[:1])
     relaxed_codes = q.relax(50.0, 50.0).sample((2000,), generator=generator)
-    assert (
-        relaxed_codes.std() < 0.05
-    )  # every draw nearly alike: no noise is left, the KL is not paid
+    assert relaxed_codes.std() < 0.05  # nearly equal draws: the KL charges for noise that is absent
     assert q.sample((2000,), generator=generator).std() > 0.3
 
 
 @pytest.mark.parametrize("estimator", [n for n in estimators() if not multi_sample(n)])
-def test_the_training_objective_has_gradients_for_all_networks(estimator: str, x: torch.Tensor, generator: torch.Generator) -> None:
+def test_the_training_objective_has_gradients_for_all_networks(
+    estimator: str, x: torch.Tensor, generator: torch.Generator
+) -> None:
     model = tiny_model()
     surrogate, terms = training_objective(
         model, x, get_estimator(estimator), kl_weight=0.0, generator=generator
@@ -180,7 +182,7 @@ def test_importance_samples_must_be_positive(x: torch.Tensor) -> None:
 def test_vimco_is_unbiased_for_the_importance_weighted_bound(
     weight: float, x: torch.Tensor, generator: torch.Generator
 ) -> None:
-    """20,000 draws against all pairs of the 20 codes: gradients of networks, prior and posterior."""
+    """20,000 draws against all pairs of the 20 codes, for networks, prior and posterior."""
     model = perturbed(tiny_model(), generator).double()
     x = x[:1].double()
     wanted = [model.gate_head.bias, model.feature_head.bias, model.output_head.bias]

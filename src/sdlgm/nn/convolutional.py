@@ -19,7 +19,7 @@ def convolutions(
     """Create an encoder that maps images ``(n, h, w)`` to ``(n, hidden)``.
 
     The first convolution is 5 x 5 with stride 2; the others are 3 x 3, each followed by 2 x 2 max
-    pooling. All end with batch normalisation and ReLU. A dense layer follows. In evaluation mode the
+    pooling. All end with batch normalisation and ReLU. A dense layer follows. In evaluation mode
     batch normalisation uses running averages, so the output of a sample does not depend on others.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Objectives that training minimises and bounds that are reported: nats per sample, lower is better.
+"""Training objectives and reported bounds, in nats per sample; lower is better.
 
 Only the last two of these are bounds:
 
@@ -43,7 +43,7 @@ class ObjectiveTerms:
     kl_gates: Tensor
     """KL divergence of the gates from their prior (eq. 13)."""
     kl_features: Tensor
-    """KL divergence of the features from their prior (eq. 14; exact: weighted by open gates)."""
+    """KL divergence of the features from their prior (eq. 14, or weighted by open gates)."""
     codes: Tensor
     """The decoded codes, shape ``(*batch, K)``."""
 
@@ -98,7 +98,7 @@ def training_objective(
         If an estimator of the importance-weighted bound is combined with the paper's form of the
         KL, which has no log-ratio.
     """
-    posterior, prior, loss = model(x), model.prior(), _reconstruction(model, x)
+    posterior, prior, loss = model(x), model.prior(), _Reconstruction(model, x)
     charge = slot_cost * posterior.mean_total.mean() if slot_cost else 0.0
     if not multi_sample(estimator):
         rows, terms = elbo_surrogate(
@@ -109,7 +109,7 @@ def training_objective(
         raise ConfigError(
             f"An estimator of the importance-weighted bound needs kl='exact', got {kl!r}."
         )
-    ratio = _weighted_log_ratio(loss, posterior, prior, kl_weight)
+    ratio = _WeightedLogRatio(loss, posterior, prior, kl_weight)
     estimate = estimator(posterior, ratio, generator=generator)
     terms = _terms(ratio.reconstruction, kl_terms(posterior, prior, kl), estimate.codes)
     return estimate.surrogate.mean() + charge, terms
@@ -157,7 +157,7 @@ def negative_elbo(
     """
     posterior = model(x) if posterior is None else posterior
     divergence = kl_terms(posterior, model.prior(), kl)
-    loss = _reconstruction(model, x)
+    loss = _Reconstruction(model, x)
     total = torch.zeros_like(divergence.gates)
     codes = torch.empty(0)
     for _ in range(samples):
@@ -222,7 +222,7 @@ def nll_bound(
     if importance_samples < 1:
         raise ValueError(f"importance_samples must be at least 1, got {importance_samples}.")
     posterior, prior = model(x) if posterior is None else posterior, model.prior()
-    loss = _reconstruction(model, x)
+    loss = _Reconstruction(model, x)
     chunk = max(1, codes_at_once // max(1, posterior.batch_shape.numel()))
     log_sum = torch.full_like(x[..., 0], -math.inf)
     for start in range(0, importance_samples, chunk):
@@ -241,7 +241,7 @@ def temperatures(model: SDLGM) -> dict[str, Tensor]:
     }
 
 
-class _reconstruction:  # noqa: N801 (a function with bound arguments)
+class _Reconstruction:
     """Maps codes to minus the log-likelihood (nats) of ``x`` under a model."""
 
     def __init__(self, model: SDLGM, x: Tensor) -> None:
@@ -251,11 +251,11 @@ class _reconstruction:  # noqa: N801 (a function with bound arguments)
         return -self.model.data_distribution(codes).log_prob(self.x)
 
 
-class _weighted_log_ratio:  # noqa: N801 (a function with bound arguments)
+class _WeightedLogRatio:
     """Maps codes to reconstruction + weight * (log q(z) - log p(z))."""
 
     def __init__(
-        self, loss: _reconstruction, posterior: Grouped, prior: Grouped, weight: float
+        self, loss: _Reconstruction, posterior: Grouped, prior: Grouped, weight: float
     ) -> None:
         self.loss, self.posterior, self.prior, self.weight = loss, posterior, prior, weight
         self.reconstruction = torch.zeros(posterior.batch_shape)
