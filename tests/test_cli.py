@@ -14,6 +14,7 @@ import yaml
 
 from sdlgm.cli import main
 from sdlgm.codec import drawn_rows, read_codes
+from sdlgm.models import model_sha256
 from sdlgm.training import Run
 
 KEYS = {
@@ -80,7 +81,7 @@ def test_from_data_to_codes_and_back(
     assert Path("page.html").stat().st_size > 10_000
     assert capfd.readouterr().out == ""
     assert call(f"info {run.folder}") == 0
-    assert run.saved.sha256[:12] in capfd.readouterr().out
+    assert model_sha256(run.model)[:12] in capfd.readouterr().out
 
 
 def test_the_compact_format_and_its_salvage(

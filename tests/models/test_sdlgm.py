@@ -1,4 +1,4 @@
-"""The model: parts that return distributions, in every setting."""
+"""The model: its parts return distributions, in every setting."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from helpers import tiny_model
-from sdlgm.config import ModelConfig
+from sdlgm.config import ModelConfig, preset
+from sdlgm.data import Rows
 from sdlgm.distributions import Grouped
+from sdlgm.errors import DataError
 from sdlgm.models import SDLGM
 from sdlgm.nn import data_statistics
 
@@ -61,7 +63,7 @@ def test_the_prior_starts_at_the_papers() -> None:
     torch.testing.assert_close(prior.mean, torch.full((3,), 3 * 0.5 / 3))
 
 
-def test_what_of_the_prior_is_learned() -> None:
+def test_the_prior_setting_decides_what_is_learned() -> None:
     kept = {
         "fixed": {"prior_gate_logits", "prior_feature_logits"},
         "learned_gates": {"prior_feature_logits"},
@@ -72,17 +74,47 @@ def test_what_of_the_prior_is_learned() -> None:
         assert {name for name, each in parameters if not each.requires_grad} == names
 
 
-def test_default_networks_are_the_papers() -> None:
-    model = SDLGM(ModelConfig(), data_statistics(torch.eye(784)))
-    widths = [m.out_features for m in model.encoder if isinstance(m, torch.nn.Linear)]
-    assert widths == [512, 384, 256]
-    assert [m.out_features for m in model.sparsity if isinstance(m, torch.nn.Linear)] == [256, 64]
-    assert [m.out_features for m in model.decoder if isinstance(m, torch.nn.Linear)] == [
-        256,
-        384,
-        512,
-    ]
-    assert (model.feature_head.out_features, model.gate_head.out_features) == (200, 40)
+def widths(layers: torch.nn.Module) -> list[int]:
+    return [m.out_features for m in layers.modules() if isinstance(m, torch.nn.Linear)]
+
+
+@pytest.mark.parametrize(
+    ("config", "encoder"),
+    [
+        (ModelConfig(), [512, 512, 512]),
+        (preset("paper")[0], [512, 384, 256]),
+        (ModelConfig(likelihood="gaussian"), [512, 384, 256]),
+    ],
+)
+def test_default_networks_have_the_documented_widths(
+    config: ModelConfig, encoder: list[int]
+) -> None:
+    model = SDLGM(config, data_statistics(torch.eye(784)))
+    assert widths(model.encoder) == encoder
+    assert widths(model.sparsity) == [256, 64]
+    assert widths(model.decoder) == encoder[::-1]
+    gates = int(config.groups or 0)
+    assert (model.feature_head.out_features, model.gate_head.out_features) == (200, gates)
+
+
+def test_encode_and_decode_take_all_rows_and_every_kind_of_input(
+    generator: torch.Generator,
+) -> None:
+    model = tiny_model(groups=3)
+    x = (torch.rand(23, 5, generator=generator) < 0.5).float()
+    codes = model.encode(x, batch_size=4)
+    assert codes.shape == (23, 3)
+    with torch.no_grad():
+        assert torch.equal(codes, model.posterior(x).mode)
+        mean = model.data_distribution(codes).mean
+    for given in (x.numpy(), x.tolist(), Rows(x), x.double()):
+        assert torch.equal(model.encode(given, batch_size=4), codes)
+    decoded = model.decode(codes.numpy(), batch_size=5)
+    assert decoded.dtype == torch.float32
+    torch.testing.assert_close(decoded, mean)
+    assert (model.encode(x, code="best", max_active=1) > 0).sum(-1).max() == 1
+    with pytest.raises(DataError, match="has 4 columns, but the model was trained on 5"):
+        model.encode(x[:, :4])
 
 
 def test_the_decoder_starts_near_the_mean_of_the_data(generator: torch.Generator) -> None:

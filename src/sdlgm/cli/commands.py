@@ -63,6 +63,9 @@ Ctrl-C writes a checkpoint; sdlgm resume RUN goes on from it.""",
         ".npy file with one sample a row.",
     )
     parser.add_argument("--out", type=str, default=None, help="Folder of the run.")
+    parser.add_argument(  # a key of every config.yaml, which --config may name
+        "--format_version", type=int, default=None, help=argparse.SUPPRESS
+    )
     parser.add_argument(
         "--overwrite", action="store_true", help="Replace a run that is there already."
     )
@@ -155,7 +158,7 @@ def _evaluate(options: Namespace) -> None:
     from sdlgm.training import Run
 
     run = Run.open(options.run)
-    model, dataset = run.saved.model, run.load_rows(options.data)
+    model, dataset = run.model, run.load_rows(options.data)
     rows = dataset.rows(options.split)
     with progress_bar("evaluating", len(rows)) as update:
         measured = evaluate(
@@ -204,21 +207,23 @@ def _info_parser() -> Parser:
 
 
 def _info(options: Namespace) -> None:
+    from sdlgm.models import model_sha256
     from sdlgm.training import Run
 
     run = Run.open(options.run)
-    model, steps = run.model, run.training.iterations
+    data, model, training = run.config.data, run.config.model, run.config.training
+    steps = training.iterations
     complete = (run.folder / "metrics.json").exists()
     print(f"run        {run.folder}")
-    print(f"data       {run.data.data}, binarisation {run.data.binarisation}")
+    print(f"data       {data.data}, binarisation {data.binarisation}")
     print(f"code       K = {model.features}, budget L0 = {model.budget}, {model.groups} groups")
-    print(f"objective  {run.training.objective}, {run.training.estimator}, {steps} iterations")
+    print(f"objective  {training.objective}, {training.estimator}, {steps} iterations")
     if not complete:
         done = max((line["step"] for line in run.log), default=0)
         print(f"state      stopped after about {done} iterations; go on: sdlgm resume {run.folder}")
         return
-    weights = sum(p.numel() for p in run.saved.model.parameters())
-    print(f"state      complete, {weights:,} weights, hash {run.saved.sha256[:12]}")
+    weights = sum(p.numel() for p in run.model.parameters())
+    print(f"state      complete, {weights:,} weights, hash {model_sha256(run.model)[:12]}")
     show_metrics(run.metrics, "held-out numbers")
 
 

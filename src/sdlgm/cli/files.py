@@ -8,7 +8,7 @@ from jsonargparse import Namespace
 
 from sdlgm.cli.parser import Parser, add_split
 from sdlgm.cli.show import say
-from sdlgm.config import Choice
+from sdlgm.config import CodeMethod
 from sdlgm.errors import SDLGMError
 
 __all__ = [
@@ -61,11 +61,11 @@ def encode_parser() -> Parser:
     add_split(parser, "all")
     parser.add_argument(
         "--code",
-        choices=typing.get_args(Choice),
+        choices=typing.get_args(CodeMethod),
         default=None,
         help="Draw the code from the posterior, take a most probable one, round the expected "
         "counts, or take the best of several by what sample and code cost together. Default: "
-        "sample; for folders mode, the only one there.",
+        "mode, the only one for folders.",
     )
     parser.add_argument("--candidates", type=int, default=16, help="Codes that best compares.")
     parser.add_argument(
@@ -113,17 +113,17 @@ def encode(options: Namespace) -> None:
     rows = run.load_rows(options.data).rows(options.split)
     with progress_bar("encoding", len(rows)) as update:
         number = encode_file(
-            run.saved,
+            run.model,
             rows,
             options.out,
-            choice=options.code or "sample",
+            code=options.code or "mode",
             candidates=options.candidates,
             max_active=options.max_active,
             seed=options.seed,
             file_format=options.format,
             progress=lambda done: update(done, {}),
         )
-    say(f"{options.out}: {number:,} codes of at most {run.model.budget} active features.")
+    say(f"{options.out}: {number:,} codes of at most {run.config.model.budget} active features.")
 
 
 def _encode_dataset(options: Namespace) -> None:
@@ -147,7 +147,7 @@ def _encode_dataset(options: Namespace) -> None:
         engine=options.engine or "local",
         columns=options.columns,
         keep=options.keep or (),
-        choice=options.code or "mode",
+        code=options.code or "mode",
     )
     before = report.files - report.encoded_files
     say(
@@ -186,7 +186,7 @@ def decode(options: Namespace) -> None:
 
     lost: list[Damage] = []
     on_damage = lost.append if options.salvage else None
-    decoded = decode_file(Run.open(options.run).saved, options.codes, on_damage=on_damage)
+    decoded = decode_file(Run.open(options.run).model, options.codes, on_damage=on_damage)
     write_rows(options.out, decoded)
     for damage in lost:
         say(f"{options.codes}: {damage} is damaged; NaN in its place.")
@@ -268,7 +268,7 @@ def compress(options: Namespace) -> None:
     rows = run.load_rows(options.data).rows(options.split)
     with progress_bar("compressing", len(rows)) as update:
         found = compress_file(
-            run.saved,
+            run.model,
             rows,
             options.out,
             seed=options.seed,
@@ -299,6 +299,6 @@ def decompress(options: Namespace) -> None:
     from sdlgm.data import write_rows
     from sdlgm.training import Run
 
-    values = decompress_file(Run.open(options.run).saved, options.file)
+    values = decompress_file(Run.open(options.run).model, options.file)
     write_rows(options.out, values)
     say(f"{options.out}: {len(values):,} rows of {values.shape[1]} columns.")
