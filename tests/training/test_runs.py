@@ -1,4 +1,4 @@
-"""Runs in a folder: complete files, and no loss after a kill."""
+"""Runs in a folder; a killed run resumes without a difference in its result."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ SETTINGS = (
 ).split()
 
 
-def test_a_run_has_all_its_files(run: Run) -> None:
+def test_a_run_holds_its_settings_model_log_and_metrics(run: Run) -> None:
     assert sorted(p.name for p in run.folder.iterdir()) == [
         "config.json", "config.yaml", "log.jsonl", "metrics.json", "model.safetensors",
     ]  # fmt: skip
     values = yaml.safe_load((run.folder / "config.yaml").read_text())
     assert values["format_version"] == 2
     assert values["data"] == "digits"
-    assert values["binarisation"] == "dynamic"  # resolved, not left open
+    assert values["binarisation"] == "dynamic"  # the resolved value
     assert values["estimator"] == "reinmax"
     metrics = json.loads((run.folder / "metrics.json").read_text())
     assert metrics["model_sha256"] == model_sha256(run.model)
@@ -54,7 +54,7 @@ def test_a_run_is_not_replaced_by_accident(run: Run) -> None:
         resume(run.folder)
 
 
-def test_bad_data_leave_a_run_untouched(tmp_path: Path) -> None:
+def test_bad_data_do_not_touch_an_existing_run(tmp_path: Path) -> None:
     out = tmp_path / "r"
     settings = TrainingConfig(iterations=3)
     fit("digits", SMALL, settings, out=out, importance_samples=2, progress=False)
@@ -67,7 +67,7 @@ def test_bad_data_leave_a_run_untouched(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "poisson", "categorical"])
-def test_every_likelihood_learns_from_bytes(likelihood: str, tmp_path: Path) -> None:
+def test_every_likelihood_trains_on_bytes(likelihood: str, tmp_path: Path) -> None:
     model = dataclasses.replace(SMALL, likelihood=likelihood)
     settings = TrainingConfig(iterations=200, learning_rate=3e-3, kl_warmup=0.1)
     run = fit("digits", model, settings, out=tmp_path / "r", importance_samples=2, progress=False)
@@ -82,7 +82,7 @@ def test_data_unsuitable_for_the_likelihood_leave_no_run(tmp_path: Path) -> None
     assert not (tmp_path / "r").exists()
 
 
-def test_errors_in_the_settings_file_are_named(tmp_path: Path) -> None:
+def test_errors_in_config_yaml_are_explained(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"no config.yaml"):
         Run.open(tmp_path)
     for text, message in (
@@ -122,7 +122,7 @@ def test_the_settings_file_configures_another_run(run: Run, tmp_path: Path) -> N
     assert config.training == dataclasses.replace(run.config.training, iterations=3)
 
 
-def test_early_stopping_is_in_the_metrics(tmp_path: Path) -> None:
+def test_the_metrics_name_the_iteration_that_was_kept(tmp_path: Path) -> None:
     settings = TrainingConfig(
         iterations=60, validation_fraction=0.2, patience=1, evaluate_every=20, learning_rate=0.003
     )
@@ -139,17 +139,17 @@ def test_early_stopping_is_in_the_metrics(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Weights of a training without interruption."""
+    """Weights of an uninterrupted training."""
     out = tmp_path_factory.mktemp("whole") / "run"
     subprocess.run([SDLGM, *SETTINGS, out], check=True, capture_output=True)
     return (out / "model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("attempt", range(3))
-def test_sigkill_and_resume_give_bit_equal_weights(
+def test_a_killed_training_resumes_to_bit_equal_weights(
     attempt: int, whole: bytes, tmp_path: Path
 ) -> None:
-    """The kill comes after a random step has been checkpointed, wherever training then is."""
+    """The training is killed some time after a checkpoint of a random step."""
     out = tmp_path / "run"
     wait_for = random.Random(attempt).randrange(1, 300)
     training = subprocess.Popen(
@@ -165,7 +165,7 @@ def test_sigkill_and_resume_give_bit_equal_weights(
     assert (out / "model.safetensors").read_bytes() == whole
 
 
-def test_ctrl_c_saves_a_checkpoint_and_says_how_to_continue(whole: bytes, tmp_path: Path) -> None:
+def test_ctrl_c_writes_a_checkpoint_and_says_how_to_resume(whole: bytes, tmp_path: Path) -> None:
     out = tmp_path / "run"
     training = subprocess.Popen(
         [SDLGM, *SETTINGS, out], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
@@ -176,14 +176,14 @@ def test_ctrl_c_saves_a_checkpoint_and_says_how_to_continue(whole: bytes, tmp_pa
     training.send_signal(signal.SIGINT)
     message = training.communicate()[1]
     assert training.returncode == 130
-    assert f"Go on with: sdlgm resume {out}" in message.replace("\n", "")
+    assert f"Continue with: sdlgm resume {out}" in message.replace("\n", "")
     assert "Traceback" not in message
     subprocess.run([SDLGM, "resume", out], check=True, capture_output=True)
     assert (out / "model.safetensors").read_bytes() == whole
 
 
 def checkpoint_step(out: Path) -> int:
-    """Step of the last checkpoint, read from the header of its file."""
+    """Read the step of the last checkpoint from the header of its file."""
     try:
         with (out / "checkpoint.safetensors").open("rb") as file:
             head = json.loads(file.read(int.from_bytes(file.read(8), "little")))

@@ -96,8 +96,8 @@ def compress_file(
         If the rows do not suit the model.
     """
     stack = Stack()
+    saved.model.check_rows(rows)
     values = drawn_rows(rows, seed)
-    model.check_rows(Rows(values))
     largest = int(values.max())
     if largest >= 1 << 24:
         raise CodeFileError(f"Counts must be below 2^24, the largest is {largest:,}.")

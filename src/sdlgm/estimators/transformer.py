@@ -251,7 +251,7 @@ class SDLGMTransformer(
         shape = self._model_config() if first else self.model_.config
         data = self._weighted(X, sample_weight, reset=first)
         model = new_model(shape, data, seed) if first else copy.deepcopy(self.model_)
-        model.check_rows(data.rows, "X")
+        model.check_rows(data.rows)
         check_code(model, self.code, max_active=self.max_active)
         steps = -(-len(data.rows) // training.batch_size)
         with progress_bar("fitting", steps, self.progress) as update:
@@ -388,7 +388,7 @@ class SDLGMTransformer(
     def _rows(self, X: Any) -> Samples:  # noqa: N803
         table = validate_rows(self, X, reset=False)
         rows = make_rows(table, self.model_.config.likelihood)
-        self.model_.check_rows(rows, "X")
+        self.model_.check_rows(rows)
         return rows
 
     def _codes(self, model: SDLGM, rows: Samples) -> Iterator[Tensor]:

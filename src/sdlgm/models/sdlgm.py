@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch import distributions as td
 
 from sdlgm.config import CodeMethod, ModelConfig
-from sdlgm.data import Rows, Samples, SparseRows
+from sdlgm.data import Rows, Samples, SparseRows, Summary
 from sdlgm.distributions import Grouped, grouped_gated_multinomial
 from sdlgm.errors import DataError
 from sdlgm.inference.codes import BATCH, encode_batches
@@ -210,20 +210,37 @@ class SDLGM(nn.Module):
         parts = [self.data_distribution(part).mean for part in codes.split(batch_size)]
         return torch.cat(parts)
 
-    def check_rows(self, rows: Samples, what: str = "the data") -> None:
-        """Raise :class:`DataError` unless rows have the model's width and suit its likelihood."""
-        rows.check(what)
+    def check_rows(self, rows: Samples, what: str | None = None) -> None:
+        """Check that rows suit the model, from the summary of their values.
+
+        Parameters
+        ----------
+        rows
+            The rows.
+        what
+            What to call them in messages. Default: their name.
+
+        Raises
+        ------
+        DataError
+            If rows do not have the model's width, or values do not suit its likelihood.
+        """
         if rows.n_inputs != self.n_inputs:
             raise DataError(
-                f"{what} has {rows.n_inputs} columns, but the model was trained on {self.n_inputs}."
+                f"{what or rows.name} has {rows.n_inputs} columns, but the model was trained on "
+                f"{self.n_inputs}."
             )
-        if not rows.dynamic:
-            check_data(self.config.likelihood, rows.values, what)
-        if self.config.likelihood == "categorical" and float(rows.values.max()) >= self.levels:
-            raise DataError(
-                f"{what} holds level {float(rows.values.max()):g}, but the training data had "
-                f"levels 0 to {self.levels - 1}."
-            )
+        check_data(self.config.likelihood, rows, what)
+        if self.config.likelihood == "categorical" and not rows.dynamic:
+            rows.require(self._unknown_level, what)
+
+    def _unknown_level(self, values: Summary) -> str | None:
+        if values.high < self.levels:
+            return None
+        return (
+            f"it holds level {values.high:g}, but the model knows 0 to {self.levels - 1}, the "
+            "levels of its training data"
+        )
 
     @torch.no_grad()
     def sample(self, number: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -224,7 +224,8 @@ class ArrowEncoder:
             raise DataError(_place(first_row + row, name, what))
         if data.binarisation == "threshold":
             np.copyto(values, values * 2 >= 1)
-        self.model.check_rows(Rows(torch.from_numpy(values)), f"the batch at row {first_row}")
+        name = f"the batch at row {first_row}"
+        self.model.check_rows(Rows(torch.from_numpy(values), name=name))
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""A run: one training in one folder, from data to a model with its held-out numbers."""
+"""Runs: a training in a folder, from the data to the trained model and its test metrics."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ from sdlgm.random import generator
 from sdlgm.storage import atomic_path, read_json, write_json
 from sdlgm.training.checkpoint import FILE as CHECKPOINT
 from sdlgm.training.log import read_log
-from sdlgm.training.loop import Interrupted, train
+from sdlgm.training.loop import Interrupted
+from sdlgm.training.model_training import train
 from sdlgm.training.step import check_shared
 from sdlgm.training.tracking import check_tracker
 from sdlgm.version import __version__
@@ -41,7 +42,7 @@ from sdlgm.version import __version__
 if TYPE_CHECKING:
     from sdlgm.training.processes import Group
 
-__all__ = ["Run", "RunConfig", "fit", "help_train", "resume"]
+__all__ = ["Run", "RunConfig", "fit", "resume", "train_in_group"]
 
 FORMAT_VERSION = 2
 """Version of ``config.yaml``. Older versions are migrated, newer ones refused."""
@@ -171,29 +172,33 @@ def fit(
     importance_samples: int = 100,
     progress: bool = True,
 ) -> Run:
-    """Train a model on data and leave a run in the folder ``out``.
+    """Train a model and write a run to the folder ``out``.
 
     Parameters
     ----------
     data
-        What is learned from; a name or path stands for its default configuration.
+        The data: a configuration, or the name or path of a data set.
     model, training
-        Shape of the model, and how it is trained. Default: the recommended settings.
+        Settings of the model and of its training. Default: the recommended ones.
     out
         Folder of the run.
     overwrite
-        Whether a run that is there may be replaced.
+        Whether to replace an existing run.
     importance_samples
-        Number M of codes a sample in the ``nll_bound`` measured at the end.
+        Number M of codes per sample in the ``nll_bound`` of the final evaluation.
     progress
         Whether to show progress bars on standard error.
 
     Raises
     ------
     ConfigError
-        If ``out`` holds a run already.
-    sdlgm.errors.DataError, sdlgm.training.Interrupted, sdlgm.errors.TrainingError
-        As from loading and training.
+        If ``out`` already holds a run, or a setting does not fit.
+    DataError
+        If the data do not suit the model.
+    TrainingError
+        If a term of the objective is not finite.
+    Interrupted
+        After Ctrl-C or SIGTERM, once a checkpoint is written.
     """
     data = DataConfig(data) if isinstance(data, str) else data
     model = model or ModelConfig()
@@ -203,11 +208,11 @@ def fit(
     run = Run(Path(out), RunConfig(data, model, training))
     if (run.folder / "config.yaml").exists() and not overwrite:
         raise ConfigError(
-            f"{run.folder} holds a run already. Go on with it (sdlgm resume {run.folder}), replace "
+            f"{run.folder} holds a run already. Continue it (sdlgm resume {run.folder}), replace "
             "it (--overwrite), or choose another folder."
         )
     check_tracker(training.tracker, run.folder)
-    get_estimator(str(training.estimator))  # fail on names and data before anything is replaced
+    get_estimator(str(training.estimator))  # fail on names and data before replacing anything
     if training.devices > 1:
         check_shared(training)
     prepared = _prepare(run)
@@ -218,12 +223,12 @@ def fit(
 
 
 def resume(folder: Path | str, *, importance_samples: int = 100, progress: bool = True) -> Run:
-    """Go on with a run that was stopped, from its last checkpoint (or its beginning).
+    """Continue a run that was stopped, from its last checkpoint, or else from its beginning.
 
     Raises
     ------
     ConfigError
-        If it has ended already.
+        If the run is complete.
     """
     run = Run.open(folder)
     if (run.folder / "metrics.json").exists():
@@ -233,7 +238,7 @@ def resume(folder: Path | str, *, importance_samples: int = 100, progress: bool 
 
 
 class _Prepared(NamedTuple):
-    """What a training starts from."""
+    """What a training starts with."""
 
     model: SDLGM
     rows: Rows
@@ -241,25 +246,24 @@ class _Prepared(NamedTuple):
 
 
 def _prepare(run: Run) -> _Prepared:
-    """Load and check the data, and make the model; nothing is written."""
-    dataset, seed = run.dataset, run.config.training.seed
+    """Load and check the data and make the model, without writing anything."""
+    dataset, config = run.dataset, run.config
     rows, validation = dataset.train, None
-    if run.config.training.validation_fraction:
-        rows, validation = rows.split(run.config.training.validation_fraction, seed)
-    rows.check(f"{dataset.name} (training rows)")
-    if not rows.dynamic:
-        check_data(run.config.model.likelihood, rows.values, f"{dataset.name} (training rows)")
-    model = SDLGM(run.config.model, data_statistics(rows.grey()), generator(seed, "weights"))
-    for part, what in ((validation, "validation"), (dataset.test, "test")):
+    check_data(config.model.likelihood, rows)
+    if config.training.validation_fraction:
+        rows, validation = rows.split(config.training.validation_fraction, config.training.seed)
+    weights = generator(config.training.seed, "weights")
+    model = SDLGM(config.model, data_statistics(rows.grey()), weights)
+    for part, what in ((validation, f"{dataset.name} (validation rows)"), (dataset.test, None)):
         if part is not None:
-            model.check_rows(part, f"{dataset.name} ({what} rows)")
+            model.check_rows(part, what)
     return _Prepared(model, rows, validation)
 
 
 def _complete(
     run: Run, prepared: _Prepared, resumed: bool, importance_samples: int, progress: bool
 ) -> Run:
-    """Train (on), save, measure."""
+    """Train or resume, save the model, evaluate it."""
     settings, dataset, model = run.config.training, run.dataset, prepared.model
     with (
         _connected(run, resumed) as group,
@@ -305,16 +309,16 @@ def _complete(
 
 
 def _connected(run: Run, resumed: bool) -> contextlib.AbstractContextManager[Group | None]:
-    """Start and connect the other processes of a training, if it has any."""
+    """Start the other processes of a training, if there are any, and connect to them."""
     if run.config.training.devices == 1:
         return contextlib.nullcontext()
-    from sdlgm.training.processes import helpers
+    from sdlgm.training.processes import process_group
 
-    return helpers(run.folder, run.config.training.devices, resumed)
+    return process_group(run.folder, run.config.training.devices, resumed)
 
 
-def help_train(run: Run, group: Group, resumed: bool) -> None:
-    """Train with the other processes of a group, without writing anything."""
+def train_in_group(run: Run, group: Group, resumed: bool) -> None:
+    """Train along with the first process of a group, without writing anything."""
     prepared = _prepare(run)
     with contextlib.suppress(Interrupted):
         train(
@@ -339,7 +343,7 @@ def _measure(model: SDLGM, dataset: Dataset, importance_samples: int, progress: 
 
 
 def _split(values: Mapping[str, Any]) -> tuple[DataConfig, ModelConfig, TrainingConfig]:
-    """Sort the keys of a flat mapping into the three configurations, none left over."""
+    """Split a flat mapping into the three configurations; an unknown key is an error."""
     parts: list[dict[str, Any]] = [{}, {}, {}]
     kinds = (DataConfig, ModelConfig, TrainingConfig)
     for name, value in values.items():
