@@ -309,7 +309,7 @@ def test_a_run_is_a_transformer(run: Run) -> None:
     loaded = SDLGMTransformer.load(run.folder)
     x = run.dataset.test.grey()
     with torch.no_grad():
-        expected = run.saved.model.posterior(x).mode
+        expected = run.model.posterior(x).mode
     np.testing.assert_array_equal(loaded.transform(x.numpy()), expected)
     assert (loaded.features, loaded.budget, loaded.groups) == (12, 4, 2)
     assert (loaded.iterations, loaded.random_state) == (800, 0)
