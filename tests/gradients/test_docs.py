@@ -1,4 +1,4 @@
-"""The Python of docs/gradients.md runs, and its tables match the library and the measurements."""
+"""The Python of docs/gradients.md runs as it stands, and its table is the one measured."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_blocks_run(block: int) -> None:
             del _REGISTRY[name], _BOUNDS[name]
 
 
-def test_the_table_is_the_measured_one() -> None:
+def test_the_table_is_the_one_that_was_measured() -> None:
     table = (DOCS / "results" / "gradients.md").read_text()
     between = PAGE.split("<!-- gradients: begin -->")[1].split("<!-- gradients: end -->")[0]
     assert between.strip() == table.strip()
@@ -35,7 +35,7 @@ def test_the_table_is_the_measured_one() -> None:
 
 
 def test_the_list_names_every_estimator_and_its_options() -> None:
-    """``the same`` means the temperatures of the row above."""
+    """``the same`` stands for the temperatures of the row above."""
     listed = dict(
         re.findall(r"^\| `(\w+)`[^|]*\|[^|]*\|[^|]*\|[^|]*\|([^|]*)\|$", PAGE, re.MULTILINE)
     )
