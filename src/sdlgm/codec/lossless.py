@@ -96,7 +96,7 @@ def compress_file(
         If the rows do not suit the model.
     """
     stack = Stack()
-    saved.model.check_rows(rows)
+    model.check_rows(rows)
     values = drawn_rows(rows, seed)
     largest = int(values.max())
     if largest >= 1 << 24:
