@@ -107,7 +107,7 @@ def test_help_has_examples(capfd: pytest.CaptureFixture[str]) -> None:
         main(["export", "--help"])
     assert done.value.code == 0
     out = capfd.readouterr().out
-    assert "sdlgm export runs/digits --format onnx --out encoder.onnx" in out
+    assert "sdlgm export runs/digits --out encoder.onnx" in out
     assert "--quantize" in out
 
 

@@ -192,9 +192,7 @@ def test_damage_in_transfer_is_found(hub: FolderHub, classifier: SDLGMClassifier
 def test_errors_of_the_hub_are_reported(
     hub: FolderHub, classifier: SDLGMClassifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(
-        HubError, match=r"'me/none' is not a folder here, .*'v9' .*404 Client Error"
-    ):
+    with pytest.raises(HubError, match=r"'me/none' is not a folder here .*'v9' .*404 Client Error"):
         sdlgm.load("me/none", revision="v9")
 
     def refuse(*_: Any, **__: Any) -> None:

@@ -56,7 +56,7 @@ def test_unsuitable_rows_are_refused() -> None:
     with pytest.raises(DataError, match="binarisation"):
         evaluate(model, Rows(torch.full((3, 5), 0.3)))
     levels = tiny_model(likelihood="categorical")
-    with pytest.raises(DataError, match="level 3, but the training data had levels 0 to 2"):
+    with pytest.raises(DataError, match="level 3, but the model knows 0 to 2"):
         evaluate(levels, Rows(torch.full((3, 5), 3.0)))
 
 

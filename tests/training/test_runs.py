@@ -105,10 +105,9 @@ def test_settings_of_0_1_keep_their_defaults(tmp_path: Path) -> None:
     path.write_text("data: digits\nfeatures: 12\nbudget: 4\n")
     config = RunConfig.from_yaml(path)
     assert config.model.encoder_hidden == (512, 384, 256)
-    assert not (config.model.residual)
-    assert not (config.model.shared_trunk)
-    assert not (config.model.joint_gates)
-    assert config.model.prior == "learned"
+    model = config.model
+    assert (model.residual, model.shared_trunk, model.joint_gates) == (False, False, False)
+    assert model.prior == "learned"
     assert (config.training.learning_rate, config.training.weight_decay) == (1e-3, 0.0)
     config.to_yaml(path)
     assert RunConfig.from_yaml(path) == config

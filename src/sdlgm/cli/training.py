@@ -36,6 +36,9 @@ def _fit_parser() -> Parser:
 Ctrl-C writes a checkpoint; sdlgm resume RUN continues from it.""",
     )
     parser.add_argument("--config", action="config", help="YAML file with any of these settings.")
+    parser.add_argument(  # a key of every config.yaml, which --config may name
+        "--format_version", type=int, default=None, help=argparse.SUPPRESS
+    )
     parser.add_argument(
         "--preset",
         choices=tuple(PRESETS),
