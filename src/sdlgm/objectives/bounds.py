@@ -66,8 +66,8 @@ def training_objective(
     r"""Compute the surrogate to differentiate (a scalar), and the detached terms of the objective.
 
     The gradient of the surrogate is that of the batch mean of ``reconstruction + kl_weight * KL +
-    slot_cost * E[L]``, where ``L`` is the number of open slots. ``estimator`` passes the gradient of
-    the reconstruction through the draw. The terms do not include the slot cost.
+    slot_cost * E[L]``, where ``L`` is the number of open slots. ``estimator`` passes the gradient
+    of the reconstruction through the draw. The terms do not include the slot cost.
 
     An estimator of the importance-weighted bound (``vimco``) receives ``reconstruction + kl_weight
     * (log q(z) - log p(z))`` as its loss, and no KL is added. Its gradient is that of
