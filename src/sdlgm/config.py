@@ -99,9 +99,9 @@ class ModelConfig:
     prior_gate: float = 0.5
     """Initial probability of an open gate, in the prior (lambda0) and in posteriors."""
     gate_temperature: float = 1.0
-    """Initial temperature of relaxed gates; only the relaxed estimators use it."""
+    """Initial temperature of relaxed gates, for estimators that draw relaxed samples."""
     feature_temperature: float = 1.0
-    """Initial temperature of relaxed features; only the relaxed estimators use it."""
+    """Initial temperature of relaxed features, for estimators that draw relaxed samples."""
 
     def __post_init__(self) -> None:
         _convert_types(self)

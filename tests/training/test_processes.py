@@ -96,7 +96,7 @@ def test_processes_stop_together_and_resume_to_the_same_weights(two: Run, tmp_pa
 
 
 def test_settings_that_processes_cannot_share_are_refused(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="devices = 3 cannot share a batch_size of 100"):
+    with pytest.raises(ConfigError, match="batch_size = 100 must be a multiple of devices = 3"):
         TrainingConfig(devices=3)
     for more in ({"objective": "paper"}, {"estimator": "score_function"}):
         with pytest.raises(ConfigError, match="Use devices = 1, or reinmax"):

@@ -76,7 +76,14 @@ class GradientCheck:
 
 
 def random_posterior(family: Family, generator: torch.Generator) -> Grouped:
-    """Return a posterior with standard normal logits (float64) and no batch dimension."""
+    """Return a posterior with standard normal logits (float64) and no batch dimension.
+
+    Examples
+    --------
+    >>> q = random_posterior(FAMILIES["groups"], torch.Generator().manual_seed(0))
+    >>> q.total_count, q.event_shape, q.batch_shape
+    (4, torch.Size([6]), torch.Size([]))
+    """
     gates = torch.randn(family.groups, generator=generator, dtype=torch.float64)
     if family.open_gates:
         gates = torch.full_like(gates, math.inf)
@@ -85,21 +92,43 @@ def random_posterior(family: Family, generator: torch.Generator) -> Grouped:
 
 
 def uniform_prior(posterior: Code) -> Code:
-    """Return a prior with the posterior's shape: uniform features, gates at 1/2 or always open."""
+    """Return a prior with the posterior's shape: uniform features, gates at 1/2 or always open.
+
+    Examples
+    --------
+    >>> q = GatedMultinomial(2, torch.tensor(1.0), torch.tensor([1.0, 2.0]))
+    >>> uniform_prior(q).mean
+    tensor([0.5000, 0.5000])
+    """
     base = ungrouped(posterior)
     gates = torch.where(base.gate_logits.isposinf(), base.gate_logits, 0.0)
     return _like(posterior, gates.detach(), torch.zeros_like(base.feature_logits))
 
 
 def curved_loss(features: int, generator: torch.Generator) -> Loss:
-    """Return a smooth loss with derivatives of all orders: two random layers with a tanh."""
+    """Return a smooth loss with derivatives of all orders: two random layers with a tanh.
+
+    Examples
+    --------
+    >>> loss = curved_loss(3, torch.Generator().manual_seed(0))
+    >>> loss(torch.zeros(5, 3, dtype=torch.float64)).shape
+    torch.Size([5])
+    """
     first = torch.randn(features, 8, generator=generator, dtype=torch.float64) * 0.5
     second = torch.randn(8, generator=generator, dtype=torch.float64)
     return lambda z: torch.tanh(z @ first + 0.3) @ second
 
 
 def log_ratio_loss(loss: Loss, posterior: Code, prior: Code) -> Loss:
-    r"""Return the loss :math:`f(z) + \log q(z) - \log p(z)` of importance-weighted bounds."""
+    r"""Return the loss :math:`f(z) + \log q(z) - \log p(z)` of importance-weighted bounds.
+
+    Examples
+    --------
+    >>> q = GatedMultinomial(2, torch.tensor(0.0), torch.zeros(2))
+    >>> loss = log_ratio_loss(lambda z: z.sum(-1), q, uniform_prior(q))
+    >>> loss(torch.tensor([1.0, 1.0]))  # posterior and prior are equal
+    tensor(2.)
+    """
     return lambda z: loss(z) + posterior.log_prob(z) - prior.log_prob(z)
 
 
@@ -143,6 +172,12 @@ def exact_importance_gradient(posterior: Code, loss: Loss, prior: Code, samples:
     ------
     ValueError
         If there are more than ``MAX_TUPLES`` tuples.
+
+    Examples
+    --------
+    >>> q = GatedMultinomial(1, torch.tensor(0.0), torch.zeros(2))
+    >>> exact_importance_gradient(q, lambda z: z.sum(-1), uniform_prior(q), 2).shape
+    torch.Size([3])
     """
     posterior, leaves = _copies(posterior, ())
     codes = _possible_codes(posterior)
@@ -187,6 +222,12 @@ def gradient_draws(
     -------
     Tensor
         Shape ``(draws, G + K)``.
+
+    Examples
+    --------
+    >>> q = GatedMultinomial(2, torch.tensor(0.0), torch.zeros(3))
+    >>> gradient_draws("reinmax", q, lambda z: z.sum(-1), 10).shape
+    torch.Size([10, 4])
     """
     if isinstance(estimator, str):
         estimator = get_estimator(estimator)
@@ -252,7 +293,14 @@ def check_gradient(
 
 
 def compare(draws: Tensor, truth: Tensor, decoder_calls: float = math.nan) -> GradientCheck:
-    """Compare draws of a gradient, shape ``(n, d)``, with the exact gradient, shape ``(d,)``."""
+    """Compare draws of a gradient, shape ``(n, d)``, with the exact gradient, shape ``(d,)``.
+
+    Examples
+    --------
+    >>> found = compare(torch.tensor([[1.0, 0.0], [3.0, 0.0]]), torch.tensor([2.0, 0.0]))
+    >>> found.max_z, found.cosine
+    (0.0, 1.0)
+    """
     mean, spread = draws.mean(0), draws.std(0)
     gap, error = mean - truth, spread / math.sqrt(len(draws))
     varies = error > 1e-12 * truth.norm()
