@@ -29,7 +29,7 @@ __all__ = [
 
 
 class Likelihood(nn.Module, abc.ABC):
-    """Distribution of samples ``x`` of shape ``(*, D)``, given a decoder's raw outputs.
+    """Maps a decoder's raw outputs to a distribution of samples ``x`` of shape ``(*, D)``.
 
     Parameters
     ----------
