@@ -29,6 +29,7 @@ __all__ = [
     "TrackerName",
     "TrainingConfig",
     "from_dict",
+    "iterations_of",
     "preset",
     "resolve_training",
     "to_dict",
@@ -284,6 +285,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
         "features": 64,
         "budget": 8,
+        "likelihood": "gaussian",
         **_PLAIN,
         "encoder_hidden": (128, 64),
         "sparsity_hidden": (64,),
@@ -295,8 +297,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 ``default``: the recommended settings. ``best``: the lowest discrete bound of bits, in a longer
 training. ``plain``: networks without residual layers or a shared trunk. ``paper``: the objective
-and networks of Xu et al. 2021. ``quick``: small networks for small tables in seconds, the defaults
-of :class:`~sdlgm.estimators.SDLGMTransformer`.
+and networks of Xu et al. 2021. ``quick``: small networks for small tables of real numbers, fitted
+in seconds; the defaults of :class:`~sdlgm.estimators.SDLGMTransformer`.
 """
 
 
@@ -308,6 +310,17 @@ def resolve_training(training: TrainingConfig, likelihood: LikelihoodName) -> Tr
         learning_rate=rate if training.learning_rate is None else training.learning_rate,
         weight_decay=decay if training.weight_decay is None else training.weight_decay,
     )
+
+
+def iterations_of(epochs: int, rows: int, batch_size: int) -> int:
+    """Return the number of steps in ``epochs`` passes over the rows; a last batch may be smaller.
+
+    Examples
+    --------
+    >>> iterations_of(epochs=10, rows=250, batch_size=100)
+    30
+    """
+    return epochs * math.ceil(rows / batch_size)
 
 
 def preset(name: str = "default", **changes: Any) -> tuple[ModelConfig, TrainingConfig]:

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from scipy.sparse import csr_array, csr_matrix, issparse
+from sdlgm.baselines.sparsemax import sparsemax_loss
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
 from sdlgm.baselines.labels import ConstantLabels, ForestLabels, MLPLabels
 from sdlgm.baselines.linear_labels import LinearLabels, LinearLoss, label_distribution, losses
-from sdlgm.baselines.sparsemax import sparsemax_loss
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.estimators import EstimatorNotFittedError
 from sdlgm.estimators.metrics import micro_f1

@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from sdlgm.baselines.sparsemax import sparsemax, sparsemax_loss
 
 

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sdlgm.estimators.label_sets import count_law
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
@@ -23,7 +24,6 @@ from sdlgm.estimators.label_network import (
     LabelTraining,
     MemberRows,
 )
-from sdlgm.estimators.label_sets import count_law
 from sdlgm.estimators.metrics import micro_f1
 from sdlgm.estimators.network_training import Schedule
 

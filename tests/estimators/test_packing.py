@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from sdlgm.estimators.packing import pack, unpack
 from torch import Tensor
 
 from sdlgm.errors import ModelFileError
-from sdlgm.estimators.packing import pack, unpack
 
 ARRAYS = npst.arrays(
     st.sampled_from(["bool", "uint8", "int32", "int64", "float32", "float64", ">f8"]),

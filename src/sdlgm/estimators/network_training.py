@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from sdlgm.errors import TrainingError
 from sdlgm.nn.convolutional import split_columns
-from sdlgm.objectives.counts import Head
+from sdlgm.objectives.counts import CountDistribution
 from sdlgm.random import generator
 from sdlgm.training.order import Order
 
@@ -74,7 +74,7 @@ class Schedule:
 
 def train_counter(
     network: nn.Module,
-    head: Head,
+    distribution: CountDistribution,
     inputs: Tensor,
     counts: Tensor,
     weights: Tensor,
@@ -89,9 +89,9 @@ def train_counter(
     Parameters
     ----------
     network
-        Maps float32 inputs ``(b, ...)`` to outputs ``(b, *head.outputs)``.
-    head
-        The likelihood of counts.
+        Maps float32 inputs ``(b, ...)`` to outputs ``(b, *distribution.outputs)``.
+    distribution
+        The distribution of counts, whose likelihood is maximised.
     inputs, counts, weights
         Training samples ``(n, ...)``, counts ``(n, K)`` and weights ``(n,)`` of a mean of 1.
     schedule, augmentation
@@ -114,11 +114,11 @@ def train_counter(
         x = inputs[index].to(torch.float32)
         if augmentation is not None:
             x = augmentation(x, generator(schedule.seed, "augmentation", step))
-        return -(head.log_prob(network(x), counts[index].to(x)) * weights[index]).mean()
+        return -(distribution.log_prob(network(x), counts[index].to(x)) * weights[index]).mean()
 
     def validate() -> float:
         held, truth, shares = validation  # type: ignore[misc]
-        each = head.log_prob(apply(network, held), truth.float())
+        each = distribution.log_prob(apply(network, held), truth.float())
         return -float((each * shares).sum() / shares.sum())
 
     return optimise(

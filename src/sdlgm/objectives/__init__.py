@@ -1,4 +1,4 @@
-"""What training minimises and what is reported: bounds, and likelihoods of labels and counts."""
+"""Objectives of training and evaluation: bounds, and likelihoods of labels and counts."""
 
 from sdlgm.objectives.bounds import (
     ObjectiveTerms,
