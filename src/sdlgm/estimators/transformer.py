@@ -383,7 +383,9 @@ class SDLGMTransformer(
             raise DataError(f"The codes are not a table of numbers: {error}") from error
         features = self.model_.config.features
         if codes.shape[1] != features:
-            raise DataError(f"The codes have {codes.shape[1]} columns, but the model {features}.")
+            raise DataError(
+                f"The codes have {codes.shape[1]} columns, but the model has {features} features."
+            )
         with torch.no_grad():
             return torch.cat(
                 [self.model_.data_distribution(z).mean for z in in_blocks(codes)]
