@@ -41,7 +41,7 @@ from sdlgm.random import generator
 from sdlgm.report import require_report
 from sdlgm.storage import atomic_path
 from sdlgm.training.checkpoint import FILE as CHECKPOINT
-from sdlgm.training.loop import Result, train
+from sdlgm.training.model_training import Result, train
 
 __all__ = ["reproduce"]
 

@@ -38,7 +38,7 @@ from sdlgm.inference import refine_codes, refit_decoder, refit_prior
 from sdlgm.nn import data_statistics
 from sdlgm.objectives.bounds import negative_elbo, nll_bound
 from sdlgm.random import generator
-from sdlgm.training.loop import train
+from sdlgm.training.model_training import train
 
 ROOT = Path(__file__).resolve().parents[2]
 LENGTH, FEATURES, ATOMS, BATCH, TREES = 64, 1024, 256, 100, 100

@@ -22,7 +22,7 @@ __all__ = [
     "PRESETS",
     "Activation",
     "Binarisation",
-    "Choice",
+    "CodeMethod",
     "DataConfig",
     "LikelihoodName",
     "ModelConfig",
@@ -39,8 +39,8 @@ LikelihoodName = Literal["bernoulli", "gaussian", "poisson", "categorical"]
 Activation = Literal["gelu", "relu", "silu", "tanh"]
 Binarisation = Literal["dynamic", "fixed", "threshold", "none"]
 TrackerName = Literal["none", "tensorboard", "mlflow"]
-Choice = Literal["sample", "mode", "mean", "best"]
-"""How one code is chosen from a posterior: :func:`sdlgm.inference.codes.choose_codes`."""
+CodeMethod = Literal["mode", "mean", "sample", "best"]
+"""How to choose one code from a posterior: :func:`sdlgm.inference.choose_codes`."""
 
 
 @dataclasses.dataclass(frozen=True)

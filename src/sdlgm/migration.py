@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["migrate_estimator", "migrate_model", "migrate_run"]
+__all__ = [
+    "migrate_encoding",
+    "migrate_estimator",
+    "migrate_model",
+    "migrate_onnx",
+    "migrate_run",
+]
 
 _MODEL_0_1: dict[str, Any] = {
     "features": 200,
@@ -137,3 +143,19 @@ def migrate_estimator(about: Mapping[str, Any]) -> dict[str, Any]:
 def _new_value(estimator: str, parameter: str, value: Any) -> Any:
     values = _VALUES_0_1.get((estimator, parameter), {})
     return values.get(value, value) if isinstance(value, str | bool | None) else value
+
+
+def migrate_encoding(note: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a Parquet file of codes notes about its encoding, with today's keys.
+
+    Version 0.1 called ``code`` ``choice``.
+    """
+    return {{"choice": "code"}.get(name, name): value for name, value in note.items()}
+
+
+def migrate_onnx(about: Mapping[str, str]) -> dict[str, str]:
+    """Return the metadata of an ONNX encoder, with today's keys.
+
+    Version 0.1 called ``maximum_grey_value`` ``white``.
+    """
+    return {{"white": "maximum_grey_value"}.get(name, name): value for name, value in about.items()}

@@ -135,5 +135,5 @@ def test_a_folder_without_a_model(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(ModelFileError, match="sdlgm resume"):
         load_model(tmp_path)
     (folder / "config.json").write_text("{")
-    with pytest.raises(ModelFileError, match="no JSON"):
+    with pytest.raises(ModelFileError, match="not JSON"):
         load_model(folder)

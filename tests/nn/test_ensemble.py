@@ -1,4 +1,4 @@
-"""Layers of several members against a loop over them, and the statistics of dropout."""
+"""Ensemble layers equal a loop over members; dropout keeps the mean and is independent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sdlgm.nn import EnsembleLinear, drop
 
 
 @pytest.mark.parametrize("outputs", [1, 3, 15, 16, 20])
-def test_a_layer_applies_each_member_to_its_own_inputs(outputs: int) -> None:
+def test_a_layer_is_one_product_per_member(outputs: int) -> None:
     source = torch.Generator().manual_seed(0)
     layer = EnsembleLinear(2, 4, outputs, source).double()
     x = torch.randn(2, 5, 4, generator=source, dtype=torch.float64, requires_grad=True)
@@ -23,7 +23,7 @@ def test_a_layer_applies_each_member_to_its_own_inputs(outputs: int) -> None:
     assert torch.autograd.gradcheck(product, (x, layer.weight, layer.bias))
 
 
-def test_a_narrow_layer_accepts_expanded_inputs() -> None:
+def test_a_narrow_layer_accepts_an_input_that_members_share() -> None:
     layer = EnsembleLinear(3, 4, 2, torch.Generator().manual_seed(0))
     x = torch.ones(5, 4).expand(3, 5, 4)
     torch.testing.assert_close(layer(x), torch.baddbmm(layer.bias, x, layer.weight))
@@ -47,13 +47,13 @@ def test_dropout_of_neighbours_is_independent() -> None:
         assert both == pytest.approx(0.25, abs=4.5 * (0.1875 / len(kept)) ** 0.5)
 
 
-def test_without_a_generator_nothing_is_dropped() -> None:
+def test_nothing_is_dropped_without_a_generator() -> None:
     x = torch.ones(4)
     assert drop(x, 0.5, None) is x
     assert drop(x, 0.0, torch.Generator()) is x
 
 
-def test_gradients_flow_through_kept_units_only() -> None:
+def test_the_gradient_of_dropout_passes_kept_values() -> None:
     x = torch.ones(1000, requires_grad=True)
     dropped = drop(x, 0.25, torch.Generator().manual_seed(0))
     dropped.sum().backward()

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from sdlgm.config import Activation
 from sdlgm.errors import ConfigError, DataError
+from sdlgm.estimators.interruption import unfitted_unless_done
 from sdlgm.estimators.label_network import (
     LabelNetwork,
     LabelTraining,
     MemberRows,
     input_statistics,
 )
-from sdlgm.estimators.network_training import Schedule
+from sdlgm.estimators.network_training import TrainingSettings
 from sdlgm.estimators.parameters import (
     check_choice,
     check_integer,
@@ -335,6 +336,8 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
             If a parameter is out of range or does not fit the data.
         TrainingError
             If the loss is not finite.
+        KeyboardInterrupt
+            After Ctrl-C, once the current step is complete; the estimator is then not fitted.
         """
         _check_parameters(self.get_params(deep=False))
         self.seed_ = validate_seed(self.random_state)
@@ -365,14 +368,17 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
             torch.from_numpy(weight / weight.mean()).float(),
             weight_of_labels,
             members,
-            Schedule(
+            TrainingSettings(
                 self.epochs, members.batch_size, self.learning_rate, self.weight_decay,
                 self.patience, self.seed_,
             ),
             self.elbo_weight,
         )  # fmt: skip
         self.network_ = self._make_network(rows, labels)
-        with progress_bar("fitting", self.epochs, self.progress) as update:
+        with (
+            unfitted_unless_done(self),
+            progress_bar("fitting", self.epochs, self.progress) as update,
+        ):
             self.history_ = self.network_.fit(
                 training, lambda epoch, loss: update(epoch, {"loss": loss})
             )

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from sdlgm.distributions.poisson_multinomial import MAX_SLOTS
 from sdlgm.errors import ConfigError
 from sdlgm.estimators.image_copies import views
-from sdlgm.estimators.network_training import Augmentation, Schedule, apply, train_counter
+from sdlgm.estimators.interruption import unfitted_unless_done
+from sdlgm.estimators.network_training import (
+    Augmentation,
+    TrainingSettings,
+    apply,
+    train_counter,
+)
 from sdlgm.estimators.parameters import check_choice, check_integer, check_number, plain
 from sdlgm.estimators.saving import Saved
 from sdlgm.estimators.validation import (
@@ -291,6 +297,8 @@ class SDLGMCounter(Saved, BaseCounter):
             If a parameter is out of range or does not fit the data.
         TrainingError
             If the loss is not finite.
+        KeyboardInterrupt
+            After Ctrl-C, once the current step is complete; the estimator is then not fitted.
         """
         self._check_parameters()
         self.seed_ = validate_seed(self.random_state)
@@ -307,7 +315,7 @@ class SDLGMCounter(Saved, BaseCounter):
             held = (inputs[first], counts[first], weights[first])
             inputs, counts, weights = inputs[rest], counts[rest], weights[rest]
         epochs = self._setting("epochs")
-        schedule = Schedule(
+        settings = TrainingSettings(
             epochs,
             self._setting("batch_size"),
             self._setting("learning_rate"),
@@ -315,14 +323,14 @@ class SDLGMCounter(Saved, BaseCounter):
             self.patience,
             self.seed_,
         )
-        with progress_bar("fitting", epochs, self.progress) as update:
+        with unfitted_unless_done(self), progress_bar("fitting", epochs, self.progress) as update:
             self.history_ = train_counter(
                 network,
                 distribution,
                 inputs,
                 counts,
                 weights,
-                schedule,
+                settings,
                 augmentation=self._make_augmentation(),
                 validation=held,
                 on_epoch=lambda epoch, loss: update(epoch, {"loss": loss}),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sdlgm.distributions import GatedMultinomial
 from sdlgm.errors import DataError
-from sdlgm.estimators.network_training import Schedule, optimise
+from sdlgm.estimators.network_training import TrainingSettings, optimise
 from sdlgm.estimators.scaling import Inputs, take_rows
 from sdlgm.estimators.validation import Table, pad_rows
 from sdlgm.models import LabelModelConfig, SupervisedSDLGM
@@ -80,7 +80,7 @@ class LabelTraining:
     """Weight of each label, shape ``(K,)``."""
     members: MemberRows
     """The rows that each member is fitted on."""
-    schedule: Schedule
+    settings: TrainingSettings
     """Length and rate of the training."""
     elbo_weight: float
     """Weight of the negative ELBO relative to the label loss, for a model with a decoder."""
@@ -130,7 +130,7 @@ class LabelNetwork:
 
         With patience, the weights of the epoch with the best held-out label loss are kept.
         """
-        members, seed = training.members, training.schedule.seed
+        members, seed = training.members, training.settings.seed
         active = ActiveLabels(training.labels)
         dense = None if sp.issparse(training.rows) else self.scaling(training.rows)
         raw = self.model.config.likelihood == "bernoulli"
@@ -169,12 +169,12 @@ class LabelNetwork:
                 total, number = total + float((each * held).sum()), number + float(held.sum())
             return total / number
 
-        patient = training.schedule.patience is not None
+        patient = training.settings.patience is not None
         return optimise(
             self.model,
             loss,
             members.batches_per_epoch,
-            training.schedule,
+            training.settings,
             validate=validate if patient else None,
             on_epoch=on_epoch,
         )

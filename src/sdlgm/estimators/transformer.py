@@ -19,7 +19,7 @@ from torch import Tensor
 from sdlgm.config import (
     PRESETS,
     Activation,
-    Choice,
+    CodeMethod,
     LikelihoodName,
     ModelConfig,
     TrainingConfig,
@@ -46,7 +46,7 @@ from sdlgm.estimators.weighted_rows import (
     new_model,
     update_model,
 )
-from sdlgm.inference.codes import check_choice, choose_codes
+from sdlgm.inference.codes import check_code, choose_codes
 from sdlgm.models import SDLGM
 from sdlgm.progress import progress_bar
 from sdlgm.random import generator
@@ -209,7 +209,7 @@ class SDLGMTransformer(
         temperature_decay: float | None = None,
         slot_cost: float | None = None,
         gradient_clip: float | None = None,
-        code: Choice = "mode",
+        code: CodeMethod = "mode",
         max_active: int | None = None,
         sparse_output: bool = False,
         random_state: int | np.random.RandomState | None = None,
@@ -283,7 +283,7 @@ class SDLGMTransformer(
         config, training = self._configs(int(np.count_nonzero(weights)), seed)
         data = WeightedRows(make_rows(table, config.likelihood), weights)
         model = new_model(config, data, seed)
-        check_choice(model, self.code, max_active=self.max_active)
+        check_code(model, self.code, max_active=self.max_active)
         with progress_bar("fitting", training.iterations, self.progress) as update:
             history = fit_model(model, data, training, update)
         return self._keep(model, data, seed, history, training.iterations)
@@ -321,8 +321,8 @@ class SDLGMTransformer(
         training = dataclasses.replace(training, schedule="constant")
         data = WeightedRows(make_rows(table, config.likelihood), weights)
         model = new_model(config, data, seed) if first else copy.deepcopy(self.model_)
-        model.check_rows(data.rows, "X")
-        check_choice(model, self.code, max_active=self.max_active)
+        model.check_rows(data.rows)
+        check_code(model, self.code, max_active=self.max_active)
         steps = iterations_of(1, len(data.rows), training.batch_size)
         with progress_bar("fitting", steps, self.progress) as update:
             step, adam, line = update_model(
@@ -454,7 +454,7 @@ class SDLGMTransformer(
     def _rows(self, X: Any) -> Samples:  # noqa: N803
         table = validate_rows(self, X, reset=False)
         rows = make_rows(table, self.model_.config.likelihood)
-        self.model_.check_rows(rows, "X")
+        self.model_.check_rows(rows)
         return rows
 
     def _codes(self, model: SDLGM, rows: Samples) -> Iterator[Tensor]:
