@@ -227,7 +227,7 @@ def test_folders_without_an_estimator_are_refused(folder: Path, tmp_path: Path) 
     save_model(tmp_path / "model", tiny_model())
     with pytest.raises(ModelFileError, match=r"use SDLGMTransformer\.load or sdlgm\.load"):
         SDLGMClassifier.load(tmp_path / "model")
-    with pytest.raises(ModelFileError, match=r"sdlgm\.estimators\.load"):
+    with pytest.raises(ModelFileError, match=r"It holds an estimator: load it with sdlgm\.load"):
         load_model(folder)
 
 
