@@ -232,7 +232,7 @@ def _write(out: Path, profile: str, size: Size) -> Path:
 
 def _draw_features(out: Path, profile: str, case: Case) -> None:
     """Draw what each of the most used features adds to the pixels of the codes that hold it."""
-    model = load_model(_folder(out, profile, "best", 0)).model.eval()
+    model = load_model(_folder(out, profile, "best", 0))
     dataset = load_data(DataConfig(case.data, binarisation="dynamic"), "bernoulli")
     codes = torch.cat([codes for _, codes in _codes(model, dataset.test)])
     shares = (codes > 0).double().mean(0)

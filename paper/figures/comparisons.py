@@ -68,7 +68,7 @@ def _evenly(total: int, number: int) -> Tensor:
 
 def look_at(run: Run, digits: Digits) -> Look:
     """Encode the digits by a finished run and measure all that the figures speak of."""
-    decoded = decode_both(run.saved.model, digits.bits)
+    decoded = decode_both(run.model, digits.bits)
     slots = open_slots(decoded, ModelConfig().prior_gate)
     metrics = run.metrics
     kept = ("negative_elbo", "nll_bound", "relaxed_objective", "active_features_mean")

@@ -38,7 +38,7 @@ from sdlgm.data import load_data
 from sdlgm.errors import SDLGMError
 from sdlgm.report import require_report
 from sdlgm.storage import atomic_path
-from sdlgm.training import Run, fit, resume
+from sdlgm.training import Run, RunConfig, fit, resume
 
 __all__ = ["MODELS", "PROFILES", "Profile", "reproduce"]
 
@@ -162,10 +162,17 @@ def _trained(folder: Path, model: Model, size: Profile, seed: int) -> Run:
         objective=model.objective,  # type: ignore[arg-type]
         seed=seed,
     )[1]
-    asked = Run(folder, _data(size), model.config, training)
+    asked = Run(folder, RunConfig(_data(size), model.config, training))
     samples = size.importance_samples
     if not (folder / "config.yaml").exists():
-        return fit(asked.data, asked.model, asked.training, out=folder, importance_samples=samples)
+        config = asked.config
+        return fit(
+            config.data,
+            config.model,
+            config.training,
+            out=folder,
+            importance_samples=samples,
+        )
     if Run.open(folder) != asked:
         raise SDLGMError(
             f"{folder} holds a run of other settings (another --profile?). Choose another --out, "
@@ -186,7 +193,7 @@ def _figure3(out: Path, looks: dict[str, Look], digits: Digits) -> drawing.Pictu
     ]
     for name, look in looks.items():
         title, metrics = MODELS[name].title, look.run.metrics
-        if look.run.training.objective == "paper":
+        if look.run.config.training.objective == "paper":
             note = f"relaxed objective {metrics['relaxed_objective']:.1f} nats: no bound"
             relaxed = images(look.decoded.relaxed)
             strips.append(drawing.Strip(f"{title}: relaxed sample", note, relaxed))

@@ -24,16 +24,12 @@ import torch
 
 from paper.results import row, write_markdown, write_results
 from paper.studies.compressors import sizes
-from sdlgm.codec import (
-    BATCH,
-    describe,
-    read_codes,
-    write_codes,
-)
+from sdlgm.codec import describe, read_codes, write_codes
 from sdlgm.codec.ans import Stack
 from sdlgm.codec.sdz_layout import rounded
-from sdlgm.codec.symbols import CodeLaw, slot_counts
-from sdlgm.models import SavedModel
+from sdlgm.codec.symbols import CodeCoder, slot_counts
+from sdlgm.inference import BATCH
+from sdlgm.models import SDLGM
 from sdlgm.random import generator
 from sdlgm.training import Run
 
@@ -41,18 +37,18 @@ RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 SEED, REPEATS = 0, 5
 
 
-def under_the_prior(saved: SavedModel, codes: torch.Tensor) -> float:
+def under_the_prior(model: SDLGM, codes: torch.Tensor) -> float:
     """Mean of -log2 p(z), bits."""
     with torch.no_grad():
-        prior = saved.model.double().prior()
+        prior = model.double().prior()
         bits = -prior.log_prob(codes.double()).mean().item() / math.log(2)
-    saved.model.float()
+    model.float()
     return bits
 
 
-def under_the_frequencies(saved: SavedModel, codes: torch.Tensor) -> float:
+def under_the_frequencies(model: SDLGM, codes: torch.Tensor) -> float:
     """The same under the multinomial of the measured frequencies: for one slot, the entropy."""
-    groups, slots = saved.model.groups, saved.model.config.budget // saved.model.groups
+    groups, slots = model.groups, model.config.budget // model.groups
     counts = codes.unflatten(1, (groups, -1))
     all_counts = torch.cat([counts, slots - counts.sum(-1, keepdim=True)], -1).double()
     found = torch.from_numpy(slot_counts(codes.numpy().astype(np.int32), groups, slots)).double()
@@ -61,11 +57,11 @@ def under_the_frequencies(saved: SavedModel, codes: torch.Tensor) -> float:
     return -(orders + torch.xlogy(all_counts, laws).sum(-1)).sum(-1).mean().item() / math.log(2)
 
 
-def csr(saved: SavedModel, codes: torch.Tensor) -> dict[str, float]:
+def csr(model: SDLGM, codes: torch.Tensor) -> dict[str, float]:
     """Bits per code as compressed sparse rows, packed to bits and in whole bytes."""
-    config = saved.model.config
+    config = model.config
     active = (codes > 0).sum(-1).double().mean().item()
-    slots = config.budget // saved.model.groups
+    slots = config.budget // model.groups
     each = math.ceil(math.log2(config.features)) + math.ceil(math.log2(slots))
     whole = 1 if config.features <= 256 else 2
     return {
@@ -74,23 +70,23 @@ def csr(saved: SavedModel, codes: torch.Tensor) -> dict[str, float]:
     }
 
 
-def files(saved: SavedModel, codes: torch.Tensor) -> Iterator[tuple[str, float, float, float]]:
+def files(model: SDLGM, codes: torch.Tensor) -> Iterator[tuple[str, float, float, float]]:
     """Yield a format, its bits per code, and codes a second of writing and reading."""
     batches = codes.split(BATCH)
     with tempfile.TemporaryDirectory() as folder:
         for name, suffix in (("sdz, the whole file", "sdz"), ("Parquet with zstd", "parquet")):
             path = Path(folder) / f"codes.{suffix}"
-            write = median(lambda path=path: write_codes(path, batches, describe(saved)))
-            read = median(lambda path=path: torch.cat(list(read_codes(path, describe(saved))[1])))
-            same(torch.equal(torch.cat(list(read_codes(path, describe(saved))[1])), codes), name)
+            write = median(lambda path=path: write_codes(path, batches, describe(model)))
+            read = median(lambda path=path: torch.cat(list(read_codes(path, describe(model))[1])))
+            same(torch.equal(torch.cat(list(read_codes(path, describe(model))[1])), codes), name)
             yield name, 8 * path.stat().st_size / len(codes), len(codes) / write, len(codes) / read
 
 
-def payload(saved: SavedModel, codes: torch.Tensor) -> float:
+def payload(model: SDLGM, codes: torch.Tensor) -> float:
     """Bits per code of the coded symbols alone, without tables, digests and index."""
-    counts, slots = codes.numpy().astype(np.int32), saved.model.config.budget // saved.model.groups
+    counts, slots = codes.numpy().astype(np.int32), model.config.budget // model.groups
     stack = Stack()
-    CodeLaw(rounded(slot_counts(counts, saved.model.groups, slots)), slots).push(stack, counts)
+    CodeCoder(rounded(slot_counts(counts, model.groups, slots)), slots).push(stack, counts)
     return stack.bits / len(codes)
 
 
@@ -112,15 +108,15 @@ def median(action: Callable[[], Any]) -> float:
 
 def measure(run: Run) -> Iterator[dict[str, Any]]:
     """Yield the rows of the results file."""
-    saved, rows, config = run.saved, run.dataset.test, run.model
+    model, rows, config = run.model, run.dataset.test, run.config.model
     about = {
         "dataset": run.dataset.name,
-        "protocol": f"{len(rows):,} test codes, {run.training.iterations:,} iterations, K = "
-        f"{config.features}, L0 = {config.budget}, {saved.model.groups} groups",
+        "protocol": f"{len(rows):,} test codes, {run.config.training.iterations:,} iterations, K = "
+        f"{config.features}, L0 = {config.budget}, {model.groups} groups",
     }
     for choice in ("sample", "mode"):
-        codes = saved.model.encode(rows, choice, seed=SEED)
-        limit = under_the_prior(saved, codes)
+        codes = model.encode(rows, choice, seed=SEED)
+        limit = under_the_prior(model, codes)
 
         def line(method: str, value: float, limit: float = limit, **more: Any) -> dict[str, Any]:
             family = f"code = {choice}"  # noqa: B023 (called in this turn)
@@ -131,11 +127,11 @@ def measure(run: Run) -> Iterator[dict[str, Any]]:
             )  # fmt: skip
 
         yield line("limit: -log2 p(z) under the model's prior", limit)
-        yield line("the same under the measured frequencies", under_the_frequencies(saved, codes))
-        yield line("sdz, the coded symbols alone", payload(saved, codes))
-        for name, size, write, read in files(saved, codes):
+        yield line("the same under the measured frequencies", under_the_frequencies(model, codes))
+        yield line("sdz, the coded symbols alone", payload(model, codes))
+        for name, size, write, read in files(model, codes):
             yield line(name, size, codes_per_second=[round(write), round(read)])
-        for name, size in csr(saved, codes).items():
+        for name, size in csr(model, codes).items():
             yield line(name, size)
         if choice == "sample":
             bits = torch.cat(list(rows.batches(BATCH, generator(SEED, "evaluation bits"))))

@@ -31,10 +31,10 @@ from paper.results import Cells, say_on_stderr
 from paper.telemetry import methods
 from paper.telemetry.methods import Point, Windows
 from paper.telemetry.page import Page
-from sdlgm import SDLGM, ModelConfig, TrainingConfig, load_model, save_model
+from sdlgm import SDLGM, ModelConfig, TrainingConfig
 from sdlgm.codec import describe, read_codes, write_codes
 from sdlgm.data import Rows, Series, load_telemetry, sliding_windows
-from sdlgm.inference import refine_codes, refit_decoder, refit_prior
+from sdlgm.inference import refit_decoder, refit_prior, search_codes
 from sdlgm.nn import data_statistics
 from sdlgm.objectives.bounds import negative_elbo, nll_bound
 from sdlgm.random import generator
@@ -162,12 +162,12 @@ def our_numbers(
         ]
         for turn in range(TURNS[number > 0]):
             if number or turn:
-                codes = refine_codes(model, rows.values, codes, weight=weights[0], sweeps=1)
+                codes = search_codes(model, rows.values, codes, weight=weights[0], sweeps=1)
             refit_decoder(model, rows.values, codes, weight=importance, ridge=RIDGE)
             refit_prior(model, codes)
         closed = (torch.zeros(len(part), FEATURES) for part in x)
         sent = [
-            refine_codes(model, *part, weight=weight, sweeps=SWEEPS)
+            search_codes(model, *part, weight=weight, sweeps=SWEEPS)
             for *part, weight in zip(x, closed, weights[1:], strict=True)
         ]
         bits = methods.adaptive_bits(
@@ -205,8 +205,7 @@ def _files(model: SDLGM, codes: torch.Tensor, test: Windows) -> dict[str, float]
         "zstd_side": methods.zstd_bytes(np.diff(sent, axis=1, prepend=0).astype("<i2").tobytes())
     }
     with tempfile.TemporaryDirectory() as folder:
-        save_model(folder, model)
-        about = describe(load_model(folder))
+        about = describe(model)
         for suffix in ("parquet", "sdz"):
             path = Path(folder) / f"codes.{suffix}"
             write_codes(path, [codes], about)

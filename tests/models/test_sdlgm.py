@@ -11,6 +11,7 @@ from helpers import tiny_model
 from sdlgm.config import ModelConfig, preset
 from sdlgm.data import Rows
 from sdlgm.distributions import Grouped
+from sdlgm.errors import DataError
 from sdlgm.models import SDLGM
 from sdlgm.nn import Residual, data_statistics
 
@@ -84,6 +85,26 @@ def test_the_networks_of_the_plain_preset_are_the_papers() -> None:
     assert widths(model.sparsity) == [256, 64]
     assert widths(model.decoder) == [256, 384, 512]
     assert (model.feature_head.out_features, model.gate_head.out_features) == (200, 40)
+
+
+def test_encode_and_decode_take_all_rows_and_every_kind_of_input(
+    generator: torch.Generator,
+) -> None:
+    model = tiny_model(groups=3)
+    x = (torch.rand(23, 5, generator=generator) < 0.5).float()
+    codes = model.encode(x, batch_size=4)
+    assert codes.shape == (23, 3)
+    with torch.no_grad():
+        assert torch.equal(codes, model.posterior(x).mode)
+        mean = model.data_distribution(codes).mean
+    for given in (x.numpy(), x.tolist(), Rows(x), x.double()):
+        assert torch.equal(model.encode(given, batch_size=4), codes)
+    decoded = model.decode(codes.numpy(), batch_size=5)
+    assert decoded.dtype == torch.float32
+    torch.testing.assert_close(decoded, mean)
+    assert (model.encode(x, code="best", max_active=1) > 0).sum(-1).max() == 1
+    with pytest.raises(DataError, match="has 4 columns, but the model was trained on 5"):
+        model.encode(x[:, :4])
 
 
 def test_the_default_networks_for_bits_are_residual_with_a_shared_trunk() -> None:

@@ -40,8 +40,8 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_two_processes_train_the_same_model_as_one(two: Run, tmp_path: Path) -> None:
     one = fitted(tmp_path / "one", 1)
-    for name, tensor in one.saved.model.state_dict().items():
-        other = two.saved.model.state_dict()[name]
+    for name, tensor in one.model.state_dict().items():
+        other = two.model.state_dict()[name]
         torch.testing.assert_close(other, tensor, atol=2e-4, rtol=1e-3)
     for name in ("negative_elbo", "nll_bound", "relaxed_objective"):
         assert two.metrics[name] == pytest.approx(one.metrics[name], rel=1e-4)
@@ -88,8 +88,8 @@ def test_processes_stop_together_and_resume_to_the_same_weights(two: Run, tmp_pa
     assert 20 <= max(line["step"] for line in read_log(folder / "log.jsonl")) < 60
     resumed = resume(folder, importance_samples=5, progress=False)
     for a, b in zip(
-        two.saved.model.state_dict().values(),
-        resumed.saved.model.state_dict().values(),
+        two.model.state_dict().values(),
+        resumed.model.state_dict().values(),
         strict=True,
     ):
         assert torch.equal(a, b)
@@ -103,4 +103,4 @@ def test_settings_that_processes_cannot_share_are_refused(run: Run, tmp_path: Pa
             fitted(tmp_path / "run", 2, **more)
     assert not (tmp_path / "run").exists()
     with pytest.raises(ConfigError, match="this is one process"):
-        train(run.saved.model, run.dataset.train, TrainingConfig(devices=2))
+        train(run.model, run.dataset.train, TrainingConfig(devices=2))

@@ -16,9 +16,11 @@ import pytest
 import yaml
 
 from helpers import SMALL
+from sdlgm.cli import main
 from sdlgm.config import DataConfig, TrainingConfig
 from sdlgm.errors import ConfigError, DataError, ModelFileError
-from sdlgm.training import Run, fit, resume
+from sdlgm.models import model_sha256
+from sdlgm.training import Run, RunConfig, fit, resume
 
 SDLGM = Path(sys.executable).parent / "sdlgm"
 SETTINGS = (
@@ -32,16 +34,17 @@ def test_a_run_holds_its_settings_model_log_and_metrics(run: Run) -> None:
         "config.json", "config.yaml", "log.jsonl", "metrics.json", "model.safetensors",
     ]  # fmt: skip
     values = yaml.safe_load((run.folder / "config.yaml").read_text())
+    assert values["format_version"] == 2
     assert values["data"] == "digits"
     assert values["binarisation"] == "dynamic"  # the resolved value
     assert values["estimator"] == "reinmax"
     metrics = json.loads((run.folder / "metrics.json").read_text())
-    assert metrics["model_sha256"] == run.saved.sha256
+    assert metrics["model_sha256"] == model_sha256(run.model)
     assert {"seed", "iterations", "split", "binarisation", "importance_samples", "units"} <= set(
         metrics
     )
-    again = Run.open(run.folder)
-    assert (again.data, again.model, again.training) == (run.data, run.model, run.training)
+    assert Run.open(run.folder) == run
+    assert RunConfig.from_yaml(run.folder / "config.yaml") == run.config
 
 
 def test_a_run_is_not_replaced_by_accident(run: Run) -> None:
@@ -69,10 +72,10 @@ def test_every_likelihood_trains_on_bytes(likelihood: str, tmp_path: Path) -> No
     settings = TrainingConfig(iterations=200, learning_rate=3e-3, kl_warmup=0.1)
     run = fit("digits", model, settings, out=tmp_path / "r", importance_samples=2, progress=False)
     assert run.log[-1]["reconstruction"] < run.log[0]["reconstruction"] - 1
-    assert run.data.binarisation == "none"
+    assert run.config.data.binarisation == "none"
 
 
-def test_data_that_do_not_suit_the_likelihood_leave_no_run(tmp_path: Path) -> None:
+def test_data_unsuitable_for_the_likelihood_leave_no_run(tmp_path: Path) -> None:
     data = DataConfig("digits", binarisation="none")
     with pytest.raises(DataError, match=r"from 0 to 16\): a Bernoulli likelihood needs"):
         fit(data, SMALL, out=tmp_path / "r")
@@ -88,10 +91,35 @@ def test_errors_in_config_yaml_are_explained(tmp_path: Path) -> None:
         ("- 3", "must map keys"),
         ("a: [", "not YAML"),
         ("data: digits\nbudget: many", "does not fit int"),
+        ("data: digits\nformat_version: 3", "format version 3.*Update sdlgm"),
+        ("data: digits\nformat_version: x", "format version 'x'"),
     ):
         (tmp_path / "config.yaml").write_text(text)
         with pytest.raises(ConfigError, match=message):
             Run.open(tmp_path)
+
+
+def test_settings_of_0_1_keep_their_defaults(tmp_path: Path) -> None:
+    """A file without a version is one of 0.1: missing settings have the values of then."""
+    path = tmp_path / "config.yaml"
+    path.write_text("data: digits\nfeatures: 12\nbudget: 4\n")
+    config = RunConfig.from_yaml(path)
+    assert config.model.encoder_hidden == (512, 384, 256)
+    assert not (config.model.residual or config.model.shared_trunk or config.model.joint_gates)
+    assert config.model.prior == "learned"
+    assert (config.training.learning_rate, config.training.weight_decay) == (1e-3, 0.0)
+    config.to_yaml(path)
+    assert RunConfig.from_yaml(path) == config
+    path.write_text("format_version: 2\ndata: digits\nfeatures: 12\nbudget: 4\n")
+    assert RunConfig.from_yaml(path).model.residual
+
+
+def test_the_settings_file_configures_another_run(run: Run, tmp_path: Path) -> None:
+    command = ["fit", "--config", str(run.folder / "config.yaml"), "--iterations", "3"]
+    assert main([*command, "--importance-samples", "2", "--out", str(tmp_path / "r")]) == 0
+    config = Run.open(tmp_path / "r").config
+    assert config.model == run.config.model
+    assert config.training == dataclasses.replace(run.config.training, iterations=3)
 
 
 def test_the_metrics_name_the_iteration_that_was_kept(tmp_path: Path) -> None:

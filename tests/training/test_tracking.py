@@ -13,6 +13,7 @@ import pytest
 from helpers import SMALL
 from sdlgm.config import DataConfig, TrainingConfig
 from sdlgm.errors import ConfigError
+from sdlgm.models import model_sha256
 from sdlgm.training import Run, fit, read_log, resume, train
 from sdlgm.training.step import Trainer
 
@@ -100,7 +101,7 @@ def test_trackers_hold_the_log_and_do_not_change_the_weights(
 ) -> None:
     pytest.importorskip(tracker)
     watched = quick(tmp_path / "run", tracker)
-    assert plain.saved.sha256 == watched.saved.sha256
+    assert model_sha256(plain.model) == model_sha256(watched.model)
     assert same(tracked(watched.folder, tracker), logged(watched.folder))
     assert {"train/objective", "validation/negative_elbo"} <= {p[0] for p in logged(plain.folder)}
     assert not (plain.folder / "tensorboard").exists()
@@ -125,7 +126,7 @@ def test_a_resumed_training_continues_in_the_same_tracker_run(
             quick(tmp_path / "cut", tracker)
     assert max(point[1] for point in tracked(tmp_path / "cut", tracker)) == 150
     run = resume(tmp_path / "cut", importance_samples=1, progress=False)
-    assert run.saved.sha256 == plain.saved.sha256
+    assert model_sha256(run.model) == model_sha256(plain.model)
     assert same(tracked(run.folder, tracker), logged(plain.folder))
 
 
@@ -162,7 +163,7 @@ def test_a_missing_package_is_reported_before_anything_is_replaced(
 def test_a_tracker_needs_a_folder(run: Run) -> None:
     pytest.importorskip("tensorboard")
     with pytest.raises(ConfigError, match="needs a training with a folder"):
-        train(run.saved.model, run.dataset.train, TrainingConfig(tracker="tensorboard"))
+        train(run.model, run.dataset.train, TrainingConfig(tracker="tensorboard"))
 
 
 def test_a_failing_tracker_does_not_stop_the_training(
@@ -184,4 +185,4 @@ def test_a_run_without_a_tracker_setting_opens(run: Run, tmp_path: Path) -> None
     text = (run.folder / "config.yaml").read_text()
     assert "tracker: none\n" in text
     (tmp_path / "config.yaml").write_text(text.replace("tracker: none\n", ""))
-    assert Run.open(tmp_path).training == run.training
+    assert Run.open(tmp_path).config == run.config

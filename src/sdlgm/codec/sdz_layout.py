@@ -9,9 +9,9 @@
     place of the index 8 | end mark 8
 
 Numbers are little-endian. The table holds the frequency of each outcome of each group in the whole
-file, rounded to five leading bits; the blocks are encoded with it. Digests are BLAKE2b. The
-header's digest is the key of the others, and a block's digest covers its number. A block that was moved,
-or taken from another file, therefore counts as damaged.
+file, rounded to five leading bits; the blocks are encoded with it. Digests are BLAKE2b. The digest
+of the header is the key of the others, and the digest of a block covers its number. A block that
+was moved, or taken from another file, therefore counts as damaged.
 """
 
 from __future__ import annotations

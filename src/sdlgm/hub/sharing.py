@@ -122,7 +122,12 @@ def push_to_hub(
         "measured_on": measured_on,
         "license": license,
     }
-    target = {"repo_id": repo_id, "private": private, "revision": revision, "token": token}
+    target: dict[str, Any] = {
+        "repo_id": repo_id,
+        "private": private,
+        "revision": revision,
+        "token": token,
+    }
     if isinstance(source, Path | str):
         source = Run.open(source) if (Path(source) / "config.yaml").is_file() else load(source)
     if isinstance(source, Run):

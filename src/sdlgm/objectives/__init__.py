@@ -1,4 +1,4 @@
-"""Objectives of training and evaluation: bounds, and likelihoods of labels and counts."""
+"""Objectives and bounds of the unsupervised model, and likelihoods of labels and counts."""
 
 from sdlgm.objectives.bounds import (
     ObjectiveTerms,

@@ -74,8 +74,8 @@ class ArrowEncoder:
     ) -> None:
         if code not in CODE_METHODS:
             raise ConfigError(
-                f"For a data set code must be {' or '.join(map(repr, CODE_METHODS))}, got {code!r}: "
-                "draws would depend on how its rows are split into batches."
+                f"For a data set code must be {' or '.join(map(repr, CODE_METHODS))}, got "
+                f"{code!r}: draws would depend on how its rows are split into batches."
             )
         self.run = str(Path(run).absolute())
         self.columns = None if columns is None else tuple(columns)
