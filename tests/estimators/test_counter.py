@@ -14,8 +14,8 @@ from sklearn.model_selection import cross_val_score
 
 from sdlgm.errors import ConfigError, DataError, SDLGMError, TrainingError
 from sdlgm.estimators import SDLGMCounter
+from sdlgm.estimators.augmentation import Augmentation
 from sdlgm.estimators.counter import ENCODER_DEFAULTS
-from sdlgm.estimators.network_training import Augmentation
 
 QUICK = {"hidden": (32,), "epochs": 40, "batch_size": 20, "random_state": 0}
 

@@ -14,14 +14,9 @@ from torch import Tensor, nn
 
 from sdlgm.distributions.poisson_multinomial import MAX_SLOTS
 from sdlgm.errors import ConfigError
-from sdlgm.estimators.image_copies import views
+from sdlgm.estimators.augmentation import Augmentation, augmented_copies
 from sdlgm.estimators.interruption import unfitted_unless_done
-from sdlgm.estimators.network_training import (
-    Augmentation,
-    TrainingSettings,
-    apply,
-    train_counter,
-)
+from sdlgm.estimators.network_training import TrainingSettings, apply, train_counter
 from sdlgm.estimators.parameters import check_choice, check_integer, check_number, plain
 from sdlgm.estimators.saving import Saved
 from sdlgm.estimators.validation import (
@@ -491,7 +486,7 @@ class SDLGMCounter(Saved, BaseCounter):
         if self.test_orders == 1 and not shift:
             return apply(self.network_, inputs)[:number]
         columns = inputs.shape[2] // width if width else self.image_columns
-        copies = views(
+        copies = augmented_copies(
             inputs,
             columns if self._by_column or self.test_orders > 1 else 1,
             orders=self.test_orders,

@@ -84,9 +84,9 @@ class Saved:
             that shapes the network was changed after fitting.
         """
         folder = Path(folder)
-        about, tensors = self._to_files()
+        description, tensors = self._to_files()
         _check_target(folder, overwrite)
-        sha = write_described(folder / _FILES[0], folder / _FILES[1], tensors, about)
+        sha = write_described(folder / _FILES[0], folder / _FILES[1], tensors, description)
         for name in _FILES[2:]:  # those of a model that was replaced
             (folder / name).unlink(missing_ok=True)
         return sha
@@ -104,8 +104,8 @@ class Saved:
             If a file is missing, damaged, of a newer format or another class, or incomplete.
         """
         folder = Path(folder)
-        about = describe_folder(folder)
-        found = about.get("class")
+        description = describe_folder(folder)
+        found = description.get("class")
         if found != cls.__name__:
             raise ModelFileError(
                 f"{folder} holds a {found!r}, not a {cls.__name__}. "
@@ -115,8 +115,8 @@ class Saved:
                     else "This version of sdlgm does not know that class."
                 )
             )
-        tensors, _ = read_described(folder / _FILES[0], folder / _FILES[1], about)
-        return cls._from_files(migrate_estimator(about), tensors, str(folder / _FILES[0]))
+        tensors, _ = read_described(folder / _FILES[0], folder / _FILES[1], description)
+        return cls._from_files(migrate_estimator(description), tensors, str(folder / _FILES[0]))
 
     def _to_files(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return the description and the tensors, after checking that they can be loaded."""
@@ -128,7 +128,7 @@ class Saved:
         fitted = {key: value for key, value in vars(self).items() if key not in left_out}
         values, network = self._describe_network()
         tensors = {_NETWORK + key: value for key, value in network.state_dict().items()}
-        about = {
+        description = {
             "format": "sdlgm-estimator",
             "format_version": FORMAT_VERSION,
             "class": name,
@@ -138,18 +138,20 @@ class Saved:
             "network": pack(values, "network_values", tensors),
         }
         try:
-            self._from_files(about, dict(tensors), "what would be saved")
+            self._from_files(description, dict(tensors), "what would be saved")
         except SDLGMError as error:
             raise ModelFileError(
                 f"This {name} cannot be saved: its parameters are not those it was fitted with, so "
                 f"that its network could not be rebuilt ({error}) Restore them, or fit again."
             ) from error
-        return about, tensors
+        return description, tensors
 
     @classmethod
-    def _from_files(cls, about: Mapping[str, Any], tensors: dict[str, Tensor], where: str) -> Self:
+    def _from_files(
+        cls, description: Mapping[str, Any], tensors: dict[str, Tensor], where: str
+    ) -> Self:
         """Build an estimator from a checked description and its tensors, which are consumed."""
-        params, fitted = (_table(about, name, where) for name in ("params", "fitted"))
+        params, fitted = (_table(description, name, where) for name in ("params", "fitted"))
         known = cls._get_param_names()  # type: ignore[attr-defined]  # scikit-learn's
         unknown = sorted(set(params) - set(known))
         if unknown:
@@ -160,7 +162,7 @@ class Saved:
             if not _FITTED.fullmatch(key) or hasattr(cls, key) or key in known:
                 raise ModelFileError(f"{where}: {key!r} is not a fitted attribute.")
             setattr(estimator, key, unpack(value, tensors))
-        values = unpack(about.get("network"), tensors)
+        values = unpack(description.get("network"), tensors)
         try:
             network = estimator._restore_network(values)
         except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
@@ -310,8 +312,8 @@ def _check_target(folder: Path, overwrite: bool) -> None:
         )
 
 
-def _table(about: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
-    values = about.get(name)
+def _table(description: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+    values = description.get(name)
     if not isinstance(values, dict):
         raise ModelFileError(f"{where} does not list its {name}.")
     return values

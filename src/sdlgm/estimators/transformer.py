@@ -152,7 +152,7 @@ class SDLGMTransformer(
     Notes
     -----
     *Bits.* Under ``likelihood="bernoulli"``, values must lie in [0, 1]. A value between 0 and 1 is
-    the probability of a bit: training samples the bits anew at each visit, ``score`` samples them
+    the probability of a bit: training samples new bits at each visit, ``score`` samples them
     once, and ``transform`` encodes the probabilities without sampling.
 
     *Weights.* A weight of 2 equals duplicating the row, and a weight of 0 leaving it out, as long
