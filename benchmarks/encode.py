@@ -45,7 +45,7 @@ class Size:
     """Rows that all learn from."""
     features: int
     budget: int
-    iterations: int
+    epochs: int
     batches: dict[int, int]
     """Rows at a time, and rounds."""
     atoms: tuple[int, ...]
@@ -58,11 +58,11 @@ PROFILES = {
         20_000,
         200,
         40,
-        10_000,
+        50,
         {1: 200, 256: 15, 8192: 5},
         (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 40),
     ),
-    "smoke": Size(("digits",), 300, 16, 4, 20, {1: 3, 64: 2}, (1, 2, 4)),
+    "smoke": Size(("digits",), 300, 16, 4, 7, {1: 3, 64: 2}, (1, 2, 4)),
 }
 
 
@@ -191,7 +191,7 @@ def _ours(size: Size, train: Rows, folder: Path | None) -> tuple[SDLGMTransforme
         size.features,
         size.budget,
         likelihood="bernoulli",
-        iterations=size.iterations,
+        epochs=size.epochs,
         random_state=0,
         progress=True,
     )

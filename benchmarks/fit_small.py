@@ -71,10 +71,10 @@ def run(options: argparse.Namespace) -> None:
             return MLPClassifier(random_state=0, max_iter=length(200)).fit(rows, labels)
 
     def classifier(**settings: Any) -> Callable[[], Any]:
-        model = SDLGMClassifier(progress=False, epochs=length(60), **settings)
+        model = SDLGMClassifier(random_state=0, epochs=length(60), **settings)
         return lambda: model.fit(rows, labels)
 
-    transformer = SDLGMTransformer(random_state=0, iterations=length(500))
+    transformer = SDLGMTransformer(random_state=0, epochs=length(100))  # 5 batches of 100 rows
     contenders: dict[str, Callable[[], Any]] = {"MLPClassifier": mlp}
     contenders |= {what: classifier(**settings) for what, settings in LARGER_BATCHES.items()}
     contenders["transformer"] = lambda: transformer.fit(rows)

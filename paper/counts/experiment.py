@@ -32,7 +32,7 @@ from paper.results import (
 )
 from sdlgm.data import digit_columns
 from sdlgm.data.digit_columns import EMPTY
-from sdlgm.estimators import Counter
+from sdlgm.estimators.counter import BaseCounter
 
 __all__ = ["reproduce"]
 
@@ -100,7 +100,7 @@ def reproduce(
     return out / "counts.json"
 
 
-def _compute(method: str, counter: Counter, size: Profile, seed: int) -> dict[str, Any]:
+def _compute(method: str, counter: BaseCounter, size: Profile, seed: int) -> dict[str, Any]:
     """Fit one counter on one seed's images and measure it."""
     empty = METHODS[method].empty
     images, counts = digit_columns(size.train, COLUMNS, "train", empty, seed, size.source)
@@ -120,7 +120,7 @@ def _test_images(size: Profile, seed: int, columns: int, empty: float) -> tuple[
 
 
 def _measure(
-    counter: Counter, size: Profile, seed: int, columns: int, empty: float
+    counter: BaseCounter, size: Profile, seed: int, columns: int, empty: float
 ) -> dict[str, Any]:
     images, counts = _test_images(size, seed, columns, empty)
     whole = counter.predict(images)

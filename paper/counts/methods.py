@@ -9,7 +9,8 @@ from typing import Any
 
 from sdlgm.baselines import ConstantCounter, ForestCounter, PoissonCounter, SoftmaxCounter
 from sdlgm.data.digit_columns import EMPTY
-from sdlgm.estimators import Counter, SDLGMCounter
+from sdlgm.estimators import SDLGMCounter
+from sdlgm.estimators.counter import BaseCounter
 
 __all__ = ["COLUMNS", "METHODS", "PROFILES", "Method", "Profile"]
 
@@ -45,7 +46,7 @@ class Method:
 
     title: str
     family: str
-    make: Callable[[Profile, int], Counter]
+    make: Callable[[Profile, int], BaseCounter]
     published: float | None = None
     """MSE in the paper."""
     empty: float = EMPTY
@@ -58,18 +59,18 @@ CHANGED: dict[str, Any] = {"shuffle_columns": True, "shift": 1.0, "rotation": 5.
 
 
 def _network(
-    kind: Callable[..., Counter], encoder: str, **settings: Any
-) -> Callable[[Profile, int], Counter]:
-    def make(profile: Profile, seed: int) -> Counter:
+    kind: Callable[..., BaseCounter], encoder: str, **settings: Any
+) -> Callable[[Profile, int], BaseCounter]:
+    def make(profile: Profile, seed: int) -> BaseCounter:
         epochs = profile.much(settings["epochs"])
-        chosen = {**settings, "epochs": epochs, "columns": COLUMNS, "progress": False}
+        chosen = {**settings, "epochs": epochs, "image_columns": COLUMNS}
         return kind(encoder, random_state=seed, **chosen)
 
     return make
 
 
-def _forest(kind: str) -> Callable[[Profile, int], Counter]:
-    def make(profile: Profile, seed: int) -> Counter:
+def _forest(kind: str) -> Callable[[Profile, int], BaseCounter]:
+    def make(profile: Profile, seed: int) -> BaseCounter:
         return ForestCounter(
             kind,  # type: ignore[arg-type]
             n_estimators=profile.much(100),
@@ -91,34 +92,34 @@ METHODS: dict[str, Method] = {
     "mlp": Method(
         "SDLGMCounter, MLP, tied slots (the paper's setting)",
         "multinomial",
-        _network(SDLGMCounter, "mlp", slots="tied", **{**MLP, "epochs": 15}),
+        _network(SDLGMCounter, "mlp", tied=True, **{**MLP, "epochs": 15}),
         0.05,
     ),
     "mlp-changed": Method(
         "SDLGMCounter, MLP, tied slots, columns shuffled, shifted, turned; mean of 30 orders",
         "multinomial",
-        _network(SDLGMCounter, "mlp", slots="tied", orders=30, **MLP, **CHANGED),
+        _network(SDLGMCounter, "mlp", tied=True, test_orders=30, **MLP, **CHANGED),
         0.05,
     ),
     "mlp-untied": Method(
         "SDLGMCounter, MLP, untied slots, same changes, one order",
         "Poisson-multinomial",
-        _network(SDLGMCounter, "mlp", slots="untied", **MLP, **CHANGED),
+        _network(SDLGMCounter, "mlp", tied=False, **MLP, **CHANGED),
     ),
     "mlp-poisson": Method(
         "independent Poisson heads, MLP, same changes",
         "Poisson",
-        _network(PoissonCounter, "mlp", orders=30, **MLP, **CHANGED),
+        _network(PoissonCounter, "mlp", test_orders=30, **MLP, **CHANGED),
     ),
     "mlp-softmax": Method(
         "softmax over 0..5 a class, MLP, same changes",
         "categorical",
-        _network(SoftmaxCounter, "mlp", orders=30, **MLP, **CHANGED),
+        _network(SoftmaxCounter, "mlp", test_orders=30, **MLP, **CHANGED),
     ),
     "conv": Method(
         "SDLGMCounter, convolutions over the whole image, tied slots, same changes",
         "multinomial",
-        _network(SDLGMCounter, "conv", slots="tied", epochs=15, learning_rate=3e-3, **CHANGED),
+        _network(SDLGMCounter, "conv", tied=True, epochs=15, learning_rate=3e-3, **CHANGED),
     ),
     "mlp-columns": Method(
         "SDLGMCounter, MLP of one hidden layer shared by the columns, untied slots",
@@ -132,6 +133,7 @@ METHODS: dict[str, Method] = {
             learning_rate=3e-3,
             shift=1.0,
             rotation=5.0,
+            test_shift=0,
         ),
     ),
     "columns": Method(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from paper.table2.methods import FINE, Method, Profile, Size, own, thresholds
 from sdlgm.baselines import ForestLabels
 from sdlgm.estimators import SDLGMClassifier
+from sdlgm.estimators.classifier import SMALL_TABLES
 
 __all__ = ["METHODS"]
 
@@ -38,15 +39,6 @@ PUBLISHED: Mapping[str, Mapping[str, tuple[float, float]]] = {
         "cal500": (45.40, 25.74),
     },
 }
-OURS: dict[str, Any] = {
-    "inputs": "bins",
-    "threshold": "smoothed",
-    "members": 20,
-    "hidden": (128,),
-    "dropout": 0.5,
-    "input_dropout": 0.7,
-    "elbo_weight": 0.03,
-}
 # How long to train depends on how many rows and how rare labels are: it is what is chosen.
 LENGTHS = [{"epochs": epochs} for epochs in (40, 80)]
 PAPER: dict[str, Any] = {
@@ -62,7 +54,7 @@ PAPER: dict[str, Any] = {
     "epochs": 100,
     "elbo_weight": 1.0,
 }
-SLOTS = [{"slots": slots} for slots in (2, 10, 50)]  # what the paper chose for its three sets
+BUDGETS = [{"budget": budget} for budget in (2, 10, 50)]  # what the paper chose for its three sets
 LARGE: dict[str, Any] = {
     "inputs": "none",
     "threshold": 0.3,
@@ -79,7 +71,7 @@ def _maker(variant: Variant, fixed: Mapping[str, Any]) -> Callable[..., SDLGMCla
     def make(settings: Mapping[str, Any], profile: Profile, seed: int) -> SDLGMClassifier:
         chosen = {**fixed, **settings}
         chosen["epochs"] = profile.much(chosen["epochs"])
-        return SDLGMClassifier(variant, random_state=seed, progress=False, **chosen)
+        return SDLGMClassifier(variant, random_state=seed, **chosen)
 
     return make
 
@@ -88,7 +80,7 @@ def _ours(variant: Variant, short: str) -> Method:
     return Method(
         f"SDLGM-{short}, exact presence; p > t, or its own smoothed thresholds",
         "ours",
-        _maker(variant, OURS),
+        _maker(variant, SMALL_TABLES),
         LENGTHS,
         lambda size: [*thresholds(FINE, clip=True)(size), *own(size)],
         PUBLISHED[variant],
@@ -106,7 +98,7 @@ def _paper(variant: Variant, short: str) -> Method:
         f"SDLGM-{short}, the paper's form: relaxed, temperature 3; p > 0.05 n",
         "paper",
         _maker(variant, PAPER),
-        SLOTS,
+        BUDGETS,
         grid,
         PUBLISHED[variant],
         random=True,
@@ -137,7 +129,7 @@ class _WithTrees:
 
 
 def _with_trees(settings: Mapping[str, Any], profile: Profile, seed: int) -> _WithTrees:
-    network = _maker("conditional", OURS)({"epochs": settings["epochs"]}, profile, seed)
+    network = _maker("conditional", SMALL_TABLES)({"epochs": settings["epochs"]}, profile, seed)
     trees = ForestLabels(
         "extra",
         n_estimators=profile.much(300),

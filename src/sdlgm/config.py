@@ -31,6 +31,7 @@ __all__ = [
     "TrackerName",
     "TrainingConfig",
     "from_dict",
+    "iterations_of",
     "preset",
     "resolve_training",
     "to_dict",
@@ -317,6 +318,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
         "features": 64,
         "budget": 8,
+        "likelihood": "gaussian",
         **_PLAIN,
         "encoder_hidden": (128, 64),
         "sparsity_hidden": (64,),
@@ -330,7 +332,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 - ``best``: the lowest discrete bound for bits, with a longer training.
 - ``plain``: networks without residual layers and without a shared trunk.
 - ``paper``: the objective and the networks of Xu et al. 2021.
-- ``quick``: small networks that train on small tables in seconds; the defaults of
+- ``quick``: small networks that train on small tables of real numbers in seconds; the defaults of
   :class:`~sdlgm.estimators.SDLGMTransformer`.
 """
 
@@ -349,6 +351,17 @@ def resolve_training(training: TrainingConfig, likelihood: LikelihoodName) -> Tr
         learning_rate=rate if training.learning_rate is None else training.learning_rate,
         weight_decay=decay if training.weight_decay is None else training.weight_decay,
     )
+
+
+def iterations_of(epochs: int, rows: int, batch_size: int) -> int:
+    """Return the number of steps in ``epochs`` passes over the rows; a last batch may be smaller.
+
+    Examples
+    --------
+    >>> iterations_of(epochs=10, rows=250, batch_size=100)
+    30
+    """
+    return epochs * math.ceil(rows / batch_size)
 
 
 def preset(name: str = "default", **changes: Any) -> tuple[ModelConfig, TrainingConfig]:

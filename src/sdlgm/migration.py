@@ -52,8 +52,35 @@ _TRAINING_0_1: dict[str, Any] = {
 }
 """Defaults of ``TrainingConfig`` in 0.1 that shape the result."""
 
-ESTIMATOR_PARAMETERS: dict[str, dict[str, str]] = {}
-"""For each estimator the parameters of 0.1 that were renamed: old name to new name."""
+_ESTIMATORS_0_1: dict[str, dict[str, dict[str, str | None]]] = {
+    "SDLGMClassifier": {
+        "params": {
+            "slots": "budget",
+            "latent_slots": "latent_budget",
+            "normalise": "normalisation",
+        },
+        "config": {"slots": "budget", "latents": "latent_features", "normalise": "normalisation"},
+    },
+    "SDLGMCounter": {
+        "params": {
+            "max_count": "budget",
+            "slots": "tied",
+            "columns": "image_columns",
+            "orders": "test_orders",
+        },
+        "fitted": {"max_count_": "budget_"},
+        "network": {"head": "distribution"},
+    },
+    # Iterations are not a whole number of epochs: a second fit takes the default length.
+    "SDLGMTransformer": {"params": {"features": "n_components", "iterations": None}},
+}
+"""For each estimator and table of its file, the new name of a key of 0.1; ``None`` drops it."""
+
+_VALUES_0_1: dict[tuple[str, str], dict[Any, Any]] = {
+    ("SDLGMClassifier", "normalisation"): {True: "layer", False: "none"},
+    ("SDLGMCounter", "tied"): {None: None, "tied": True, "untied": False},
+}
+"""For each estimator and new name of a parameter, the new value of a value of 0.1."""
 
 
 def migrate_model(about: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,15 +110,39 @@ def migrate_run(settings: Mapping[str, Any]) -> dict[str, Any]:
 def migrate_estimator(about: Mapping[str, Any]) -> dict[str, Any]:
     """Return the ``estimator.json`` of an estimator in format 2.
 
-    Format 1 (version 0.1) has the parameters' old names.
+    Format 1 (version 0.1) has old names of parameters, fitted attributes and the network's
+    settings.
     """
     about = dict(about)
-    if about["format_version"] == 1:
-        renamed = ESTIMATOR_PARAMETERS.get(str(about.get("class")), {})
-        params = about.get("params", {})
-        about["params"] = {renamed.get(name, name): value for name, value in params.items()}
-        about["format_version"] = 2
+    if about["format_version"] != 1:
+        return about
+    name = str(about.get("class"))
+    tables = _ESTIMATORS_0_1.get(name, {})
+
+    def renamed(values: Any, table: str) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        names: dict[str, str | None] = {key: key for key in values} | tables.get(table, {})
+        kept = ((names[key], value) for key, value in values.items())
+        return {key: _new_value(name, key, value) for key, value in kept if key is not None}
+
+    for table in ("params", "fitted"):
+        if table in about:
+            about[table] = renamed(about[table], table)
+    network = about.get("network")
+    if isinstance(network, Mapping) and isinstance(network.get("dict"), Mapping):
+        values = renamed(network["dict"], "network")
+        config = values.get("config")
+        if isinstance(config, Mapping):
+            values["config"] = {**config, "dict": renamed(config.get("dict"), "config")}
+        about["network"] = {**network, "dict": values}
+    about["format_version"] = 2
     return about
+
+
+def _new_value(estimator: str, parameter: str, value: Any) -> Any:
+    values = _VALUES_0_1.get((estimator, parameter), {})
+    return values.get(value, value) if isinstance(value, str | bool | None) else value
 
 
 def migrate_encoding(note: Mapping[str, Any]) -> dict[str, Any]:

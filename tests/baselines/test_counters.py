@@ -1,4 +1,4 @@
-"""The baselines speak the same grammar, and do what their names say."""
+"""The baselines share the interface of the counter, and have the distributions they name."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ import torch
 from sklearn.base import clone
 
 from sdlgm.baselines import ConstantCounter, ForestCounter, PoissonCounter, SoftmaxCounter
+from sdlgm.baselines.counters import IndependentPoisson, IndependentSoftmax
 from sdlgm.errors import ConfigError, DataError, SDLGMError
-from sdlgm.estimators import Counter, SDLGMCounter
-from sdlgm.objectives.counts import Head, PoissonHead, SoftmaxHead, TiedSlots, UntiedSlots
+from sdlgm.estimators import SDLGMCounter
+from sdlgm.estimators.counter import BaseCounter
+from sdlgm.objectives.counts import CountDistribution as Family
+from sdlgm.objectives.counts import TiedSlots, UntiedSlots
 
-QUICK = {"hidden": (32,), "epochs": 40, "batch_size": 20, "progress": False}
+QUICK = {"hidden": (32,), "epochs": 40, "batch_size": 20, "random_state": 0}
 COUNTERS = {
     "constant": ConstantCounter(),
-    "random": ForestCounter(n_estimators=10),
-    "extra": ForestCounter("extra", n_estimators=10),
+    "random": ForestCounter(n_estimators=10, random_state=0),
+    "extra": ForestCounter("extra", n_estimators=10, random_state=0),
     "poisson": PoissonCounter(**QUICK),
     "softmax": SoftmaxCounter(**QUICK),
     "sdlgm": SDLGMCounter(**QUICK),
@@ -31,9 +34,9 @@ def table() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", COUNTERS)
-def test_all_share_one_grammar(name: str, table: tuple[np.ndarray, np.ndarray]) -> None:
+def test_all_counters_share_one_interface(name: str, table: tuple[np.ndarray, np.ndarray]) -> None:
     X, y = table
-    counter: Counter = clone(COUNTERS[name])
+    counter: BaseCounter = clone(COUNTERS[name])
     with pytest.raises(SDLGMError, match="not fitted yet"):
         counter.predict_mean(X)
     counter.fit(X[:200], y[:200])
@@ -54,7 +57,7 @@ def test_all_share_one_grammar(name: str, table: tuple[np.ndarray, np.ndarray]) 
 
 
 @pytest.mark.parametrize("name", ["constant", "poisson", "softmax", "sdlgm"])
-def test_probabilities_of_presence_and_of_the_total(
+def test_probabilities_of_presence_and_of_the_sum_are_valid(
     name: str, table: tuple[np.ndarray, np.ndarray]
 ) -> None:
     X, y = table
@@ -68,50 +71,60 @@ def test_probabilities_of_presence_and_of_the_total(
         assert present[y > 0].mean() > present[y == 0].mean() + 0.4
 
 
-@pytest.mark.parametrize("head", [TiedSlots(3, 4), PoissonHead(3, 4), SoftmaxHead(3, 4)])
-def test_averaged_laws_have_the_average_mean(head: Head, generator: torch.Generator) -> None:
-    outputs = torch.randn(6, 5, *head.outputs, generator=generator)
-    expected = torch.stack([head.mean(part) for part in outputs]).mean(0)
-    torch.testing.assert_close(head.mean(head.average(outputs)), expected)
-    torch.testing.assert_close(head.mean(head.average(outputs[:1])), head.mean(outputs[0]))
+@pytest.mark.parametrize(
+    "family", [TiedSlots(3, 4), IndependentPoisson(3, 4), IndependentSoftmax(3, 4)]
+)
+def test_averaged_distributions_have_the_average_mean(
+    family: Family, generator: torch.Generator
+) -> None:
+    outputs = torch.randn(6, 5, *family.outputs, generator=generator)
+    expected = torch.stack([family.mean(part) for part in outputs]).mean(0)
+    torch.testing.assert_close(family.mean(family.average(outputs)), expected)
+    torch.testing.assert_close(family.mean(family.average(outputs[:1])), family.mean(outputs[0]))
 
 
-@pytest.mark.parametrize("head", [TiedSlots(2, 3), UntiedSlots(2, 3)])
-def test_laws_with_a_budget_sum_to_one_within_it(head: Head, generator: torch.Generator) -> None:
-    outputs = torch.randn(4, *head.outputs, generator=generator)
+@pytest.mark.parametrize("family", [TiedSlots(2, 3), UntiedSlots(2, 3)])
+def test_distributions_with_a_budget_sum_to_one_within_it(
+    family: Family, generator: torch.Generator
+) -> None:
+    outputs = torch.randn(4, *family.outputs, generator=generator)
     codes = torch.cartesian_prod(torch.arange(4.0), torch.arange(4.0))
     codes = codes[codes.sum(1) <= 3]
-    probs = torch.stack([head.log_prob(outputs, z.expand(4, 2)).exp() for z in codes])
+    probs = torch.stack([family.log_prob(outputs, z.expand(4, 2)).exp() for z in codes])
     torch.testing.assert_close(probs.sum(0), torch.ones(4))
-    torch.testing.assert_close(torch.einsum("cn,ck->nk", probs, codes), head.mean(outputs))
+    torch.testing.assert_close(torch.einsum("cn,ck->nk", probs, codes), family.mean(outputs))
     torch.testing.assert_close(
-        torch.einsum("cn,ck->nk", probs, (codes > 0).float()), head.presence(outputs)
+        torch.einsum("cn,ck->nk", probs, (codes > 0).float()), family.presence(outputs)
     )
 
 
-@pytest.mark.parametrize("head", [PoissonHead(2, 3), SoftmaxHead(2, 3)])
-def test_laws_without_a_budget_sum_to_one_beyond_it(head: Head, generator: torch.Generator) -> None:
-    outputs = torch.randn(4, *head.outputs, generator=generator)
-    largest = 3 if isinstance(head, SoftmaxHead) else 40
+@pytest.mark.parametrize("family", [IndependentPoisson(2, 3), IndependentSoftmax(2, 3)])
+def test_distributions_without_a_budget_sum_to_one_beyond_it(
+    family: Family, generator: torch.Generator
+) -> None:
+    outputs = torch.randn(4, *family.outputs, generator=generator)
+    largest = 3 if isinstance(family, IndependentSoftmax) else 40
     codes = torch.cartesian_prod(*[torch.arange(largest + 1.0)] * 2)
-    probs = torch.stack([head.log_prob(outputs, z.expand(4, 2)).exp() for z in codes])
+    probs = torch.stack([family.log_prob(outputs, z.expand(4, 2)).exp() for z in codes])
     torch.testing.assert_close(probs.sum(0), torch.ones(4))
-    torch.testing.assert_close(torch.einsum("cn,ck->nk", probs, codes), head.mean(outputs))
+    torch.testing.assert_close(torch.einsum("cn,ck->nk", probs, codes), family.mean(outputs))
     torch.testing.assert_close(
-        torch.einsum("cn,ck->nk", probs, (codes > 0).float()), head.presence(outputs)
+        torch.einsum("cn,ck->nk", probs, (codes > 0).float()), family.presence(outputs)
     )
     sums = codes.sum(1).clamp_max(3).long()
     total = torch.stack([probs[sums == n].sum(0) for n in range(4)], dim=1)
-    torch.testing.assert_close(total, head.total(outputs))
+    torch.testing.assert_close(total, family.total(outputs))
     best = codes[probs.argmax(0)]
-    torch.testing.assert_close(best, head.mode(outputs))
+    torch.testing.assert_close(best, family.mode(outputs))
 
 
-def test_wrong_settings_are_refused(table: tuple[np.ndarray, np.ndarray]) -> None:
+def test_bad_settings_are_refused(table: tuple[np.ndarray, np.ndarray]) -> None:
     X, y = table
     with pytest.raises(ConfigError, match="'random' or 'extra', got 'rotation'"):
         ForestCounter("rotation").fit(X, y)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="no slots for columns"):
         PoissonCounter("columns").fit(X, y)
-    with pytest.raises(DataError, match="over the budget max_count = 2"):
-        ConstantCounter(max_count=2).fit(X, y)
+    with pytest.raises(ConfigError, match="no slots to tie"):
+        PoissonCounter(tied=True).fit(X, y)
+    with pytest.raises(DataError, match="more than budget = 2"):
+        ConstantCounter(budget=2).fit(X, y)

@@ -1,4 +1,4 @@
-"""Linear models, trees, networks and constants: one grammar, and what each of them is."""
+"""Linear models, trees, networks and constants: a common interface, and their own properties."""
 
 from __future__ import annotations
 
@@ -12,9 +12,15 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
-from sdlgm.baselines.labels import ConstantLabels, ForestLabels, MLPLabels
-from sdlgm.baselines.linear_labels import LinearLabels, LinearLoss, label_distribution, losses
-from sdlgm.baselines.sparsemax import sparsemax_loss
+from sdlgm.baselines.forests import ForestLabels
+from sdlgm.baselines.labels import ConstantLabels, MLPLabels
+from sdlgm.baselines.linear_labels import (
+    LinearLabels,
+    LinearLoss,
+    label_distribution,
+    losses,
+    sparsemax_loss,
+)
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.estimators import EstimatorNotFittedError
 from sdlgm.estimators.metrics import micro_f1
@@ -23,9 +29,9 @@ MAKE = {
     "logistic": lambda: LinearLabels("logistic"),
     "softmax": lambda: LinearLabels("softmax"),
     "sparsemax": lambda: LinearLabels("sparsemax"),
-    "random forest": lambda: ForestLabels("random", n_estimators=15),
-    "extra trees": lambda: ForestLabels("extra", n_estimators=15, per_label=True),
-    "network": lambda: MLPLabels((16,), epochs=30, members=2, learning_rate=0.01),
+    "random forest": lambda: ForestLabels("random", n_estimators=15, random_state=0),
+    "extra trees": lambda: ForestLabels("extra", n_estimators=15, per_label=True, random_state=0),
+    "network": lambda: MLPLabels((16,), epochs=30, members=2, learning_rate=0.01, random_state=0),
     "constant": lambda: ConstantLabels(2),
 }
 every = pytest.mark.parametrize("name", MAKE)
@@ -41,7 +47,7 @@ def data() -> tuple[np.ndarray, np.ndarray]:
 
 
 @every
-def test_the_grammar(name: str, data) -> None:
+def test_all_baselines_share_one_interface(name: str, data) -> None:
     x, y = data
     model = MAKE[name]()
     with pytest.raises(EstimatorNotFittedError, match="not fitted yet"):
@@ -64,12 +70,12 @@ def test_the_grammar(name: str, data) -> None:
 
 
 @every
-def test_sparse_data_give_the_same(name: str, data) -> None:
+def test_sparse_data_give_the_same_predictions(name: str, data) -> None:
     x, y = data
     x = np.where(np.abs(x) > 0.5, x, 0)
     dense = MAKE[name]().fit(x, y)
     sparse = MAKE[name]().fit(csr_matrix(x), csr_array(y))
-    # Sums over sparse rows are added in another order.
+    # Sums over sparse rows have another order.
     np.testing.assert_allclose(
         sparse.predict_proba(csr_array(x)), dense.predict_proba(x), atol=1e-3
     )
@@ -79,13 +85,13 @@ def test_sparse_data_give_the_same(name: str, data) -> None:
 
 
 @every
-def test_weights_are_as_copies(name: str, data) -> None:
+def test_weights_equal_copies_of_rows(name: str, data) -> None:
     x, y = data
     if name in ("random forest", "extra trees", "network"):
         heavy = np.where(y[:80, 0] == 1, 5.0, 0.1)
         model = MAKE[name]()
         if name != "network":
-            model.set_params(min_samples_leaf=10)  # the means of pure leaves know no weights
+            model.set_params(min_samples_leaf=10)  # weights do not change the means of pure leaves
         chances = [
             clone(model).fit(x[:80], y[:80], sample_weight=weight).predict_proba(x[80:])[:, 0]
             for weight in (heavy, None)
@@ -99,7 +105,7 @@ def test_weights_are_as_copies(name: str, data) -> None:
     np.testing.assert_allclose(by_weight.predict_proba(x), by_copies.predict_proba(x), atol=1e-4)
 
 
-def test_logistic_is_that_of_scikit_learn(data) -> None:
+def test_the_logistic_model_equals_that_of_scikit_learn(data) -> None:
     x, y = data
     ours = LinearLabels("logistic", l2=0.01, max_iter=1000).fit(x, y)
     for label in range(4):
@@ -110,7 +116,7 @@ def test_logistic_is_that_of_scikit_learn(data) -> None:
 
 
 @pytest.mark.parametrize("loss", get_args(LinearLoss))
-def test_losses_and_gradients(loss) -> None:
+def test_losses_and_gradients_match_those_of_torch(loss) -> None:
     source = torch.Generator().manual_seed(0)
     scores = (3 * torch.randn(6, 4, generator=source, dtype=torch.float64)).requires_grad_()
     y = torch.tensor([[1, 0, 0, 1.0]] * 6, dtype=torch.float64)
@@ -139,7 +145,7 @@ def test_rows_without_labels_are_left_out(loss, data) -> None:
 
 
 @pytest.mark.parametrize("loss", get_args(LinearLoss))
-def test_the_bias_is_not_penalised_and_meets_the_mean_target(loss, data) -> None:
+def test_the_bias_is_not_penalised_and_fits_the_mean_target(loss, data) -> None:
     x, y = data
     model = LinearLabels(loss, l2=1e4, max_iter=1000).fit(x, y)
     assert np.abs(model.coef_).max() < 1e-3
@@ -147,7 +153,7 @@ def test_the_bias_is_not_penalised_and_meets_the_mean_target(loss, data) -> None
     np.testing.assert_allclose(model.predict_proba(x)[0], target.mean(0), atol=1e-2)
 
 
-def test_scores_and_probabilities_of_a_linear_model(data) -> None:
+def test_probabilities_of_a_linear_model_follow_from_its_scores(data) -> None:
     x, y = data
     model = LinearLabels("sparsemax", scale=3.0).fit(x, y)
     expected = label_distribution("sparsemax", 3 * model.decision_function(x))
@@ -156,7 +162,7 @@ def test_scores_and_probabilities_of_a_linear_model(data) -> None:
     assert (LinearLabels("softmax", threshold=0.9).fit(x, y).predict(x).sum(1) == 1).all()
 
 
-def test_constants(data) -> None:
+def test_constants_predict_the_most_frequent_labels(data) -> None:
     x, y = data
     assert (ConstantLabels("all").fit(x, y).predict(x) == 1).all()
     one = ConstantLabels(1).fit(x, y).predict(x)
@@ -174,12 +180,12 @@ def test_constants(data) -> None:
         (ConstantLabels(5), "from 1 to the number of labels, 4"),
     ],
 )
-def test_settings_that_are_refused(model, message: str, data) -> None:
+def test_bad_settings_are_refused(model, message: str, data) -> None:
     with pytest.raises(ConfigError, match=message):
         model.fit(*data)
 
 
-def test_data_that_are_refused(data) -> None:
+def test_bad_data_are_refused(data) -> None:
     x, y = data
     model = ConstantLabels(1)
     for call, message in (

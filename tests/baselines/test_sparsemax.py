@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdlgm.baselines.sparsemax import sparsemax, sparsemax_loss
+from sdlgm.baselines.linear_labels import sparsemax, sparsemax_loss
 
 
 def drawn(seed: int, labels: int = 7, spread: float = 2.0) -> torch.Tensor:
@@ -27,7 +27,7 @@ def by_bisection(scores: torch.Tensor) -> torch.Tensor:
 
 @given(st.integers(0, 10**6), st.integers(1, 12), st.floats(0.01, 50))
 @settings(max_examples=50, deadline=None)
-def test_two_ways_agree(seed: int, labels: int, spread: float) -> None:
+def test_sparsemax_agrees_with_bisection(seed: int, labels: int, spread: float) -> None:
     scores = drawn(seed, labels, spread)
     found = sparsemax(scores)
     torch.testing.assert_close(found, by_bisection(scores), atol=1e-9, rtol=0)
@@ -35,14 +35,14 @@ def test_two_ways_agree(seed: int, labels: int, spread: float) -> None:
     torch.testing.assert_close(sparsemax(scores + 3), found)
 
 
-def test_ties_share() -> None:
+def test_ties_have_equal_shares() -> None:
     expected = torch.tensor([0.5, 0.5, 0.0])
     torch.testing.assert_close(sparsemax(torch.tensor([2.0, 2.0, 0.0])), expected)
     torch.testing.assert_close(sparsemax(torch.full((4,), 9.0)), torch.full((4,), 0.25))
 
 
 @pytest.mark.parametrize("number", [1, 2, 7])
-def test_the_gradient_is_the_difference_to_the_target(number: int) -> None:
+def test_the_gradient_is_the_projection_minus_the_target(number: int) -> None:
     scores = drawn(number).requires_grad_()
     target = torch.zeros_like(scores)
     target[:, :number] = 1 / number
@@ -52,7 +52,7 @@ def test_the_gradient_is_the_difference_to_the_target(number: int) -> None:
     torch.testing.assert_close(slope, sparsemax(scores).detach() - target)
 
 
-def test_the_loss_is_zero_where_the_target_is_met_and_else_positive() -> None:
+def test_the_loss_is_zero_at_its_target_and_positive_elsewhere() -> None:
     scores = drawn(3)
     target = sparsemax(scores)
     torch.testing.assert_close(sparsemax_loss(scores, target), torch.zeros(5, dtype=torch.float64))

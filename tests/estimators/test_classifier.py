@@ -1,4 +1,4 @@
-"""The classifier, as a user of scikit-learn meets it."""
+"""The classifier as a user of scikit-learn sees it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from sdlgm.estimators.label_network import (
     LabelTraining,
     MemberRows,
 )
-from sdlgm.estimators.label_sets import count_law
 from sdlgm.estimators.metrics import micro_f1
 from sdlgm.estimators.network_training import TrainingSettings
+from sdlgm.estimators.thresholds import count_probabilities
 
 QUICK = {
     "hidden": (24,),
@@ -35,7 +35,7 @@ QUICK = {
     "dropout": 0.1,
     "input_dropout": 0.0,
     "learning_rate": 1e-2,
-    "progress": False,
+    "random_state": 0,
 }
 
 
@@ -68,7 +68,7 @@ def test_each_variant_learns(variant, likelihood):
     assert predicted.sum(1).max() <= model.max_labels_ == 3
 
 
-def test_one_array_of_probabilities(fitted):
+def test_probabilities_are_one_array_and_match_the_log_odds(fitted):
     x, y = rows(seed=1)
     proba = fitted.predict_proba(x)
     assert proba.shape == y.shape
@@ -80,34 +80,34 @@ def test_one_array_of_probabilities(fitted):
     np.testing.assert_allclose(fitted.predict_proba(x[3:5]), proba[3:5], atol=1e-6)
 
 
-def test_numbers_of_labels(fitted):
+def test_the_number_of_labels_is_predicted(fitted):
     x, y = rows(seed=1)
-    law = fitted.predict_count_proba(x)
-    assert law.shape == (len(x), fitted.max_labels_ + 1)
-    np.testing.assert_allclose(law.sum(1), 1)
-    np.testing.assert_array_equal(law[:, 0], 0)
+    numbers = fitted.predict_count_proba(x)
+    assert numbers.shape == (len(x), fitted.max_labels_ + 1)
+    np.testing.assert_allclose(numbers.sum(1), 1)
+    np.testing.assert_array_equal(numbers[:, 0], 0)
     counts = fitted.predict_counts(x)
     assert counts.dtype.kind == "i"
     assert np.abs(counts - y.sum(1)).mean() < 0.4 < np.abs(y.sum(1) - 2).mean()
 
 
-def test_law_of_the_number_against_enumeration(generator):
+def test_count_probabilities_match_enumeration(generator):
     proba = torch.rand(2, 3, 5, generator=generator, dtype=torch.float64)
-    law = torch.zeros(2, 3, 4, dtype=torch.float64)
+    exact = torch.zeros(2, 3, 4, dtype=torch.float64)
     for y in itertools.product((0, 1), repeat=5):
         if 1 <= sum(y) <= 3:
-            law[..., sum(y)] += torch.where(torch.tensor(y) == 1, proba, 1 - proba).prod(-1)
-    expected = law / law.sum(-1, keepdim=True)
-    torch.testing.assert_close(count_law(torch.log1p(-proba), 1, 3), expected)
+            exact[..., sum(y)] += torch.where(torch.tensor(y) == 1, proba, 1 - proba).prod(-1)
+    expected = exact / exact.sum(-1, keepdim=True)
+    torch.testing.assert_close(count_probabilities(torch.log1p(-proba), 1, 3), expected)
 
 
-def test_law_of_the_number_beyond_all_proportion():
+def test_count_probabilities_survive_underflow():
     few, many = torch.full((1, 3), -1e-300), torch.full((1, 2000), -40.0)
-    assert count_law(few.double(), 2, 3).tolist() == [[0, 0, 1, 0]]
-    assert count_law(many.double(), 1, 2).tolist() == [[0, 0, 1]]
+    assert count_probabilities(few.double(), 2, 3).tolist() == [[0, 0, 1, 0]]
+    assert count_probabilities(many.double(), 1, 2).tolist() == [[0, 0, 1]]
 
 
-def test_top_k_is_that_of_the_probabilities(fitted):
+def test_top_k_agrees_with_the_probabilities(fitted):
     x, _ = rows(seed=1)
     labels, values = fitted.top_k(x, 2)
     proba = fitted.predict_proba(x)
@@ -115,7 +115,7 @@ def test_top_k_is_that_of_the_probabilities(fitted):
     np.testing.assert_array_equal(values, np.take_along_axis(proba, labels, 1))
 
 
-def test_two_fits_are_equal_in_every_bit():
+def test_two_fits_are_bit_identical():
     x, y = rows(80)
     for variant in ("discriminative", "conditional"):
         first, second = (
@@ -128,7 +128,7 @@ def test_two_fits_are_equal_in_every_bit():
     assert (other.predict_proba(x) != first.predict_proba(x)).any()
 
 
-def test_global_randomness_is_left_alone():
+def test_no_global_random_state_is_used():
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002
     expected = torch.rand(1), np.random.rand()  # noqa: NPY002
@@ -139,7 +139,7 @@ def test_global_randomness_is_left_alone():
 
 
 @pytest.mark.parametrize("threshold", [0.3, "micro", "macro", "per_label", "smoothed"])
-def test_sparse_labels_give_the_same_sparse(threshold):
+def test_sparse_labels_give_the_same_predictions_but_sparse(threshold):
     x, y = rows(100)
     model = SDLGMClassifier(threshold=threshold, **QUICK | {"epochs": 4})
     dense = clone(model).fit(x, y)
@@ -151,7 +151,7 @@ def test_sparse_labels_give_the_same_sparse(threshold):
     assert np.ndim(dense.threshold_) == (threshold in ("per_label", "smoothed"))
 
 
-def test_sparse_inputs_give_the_same():
+def test_sparse_inputs_give_the_same_predictions():
     x, y = rows(100)
     x[x < 0] = 0
     model = SDLGMClassifier("generative", inputs="none", **QUICK | {"epochs": 4})
@@ -166,7 +166,7 @@ def test_sparse_inputs_give_the_same():
     threshold=st.one_of(st.floats(0, 1), st.lists(st.floats(0, 1), min_size=4, max_size=4)),
     seed=st.integers(0, 5),
 )
-def test_no_prediction_is_empty_or_over_the_budget(fitted, floor, cap, threshold, seed):
+def test_predicted_sets_keep_their_minimum_and_maximum_size(fitted, floor, cap, threshold, seed):
     x = 5 * np.random.default_rng(seed).normal(size=(30, 6))
     model = clone(fitted)
     model.__dict__.update(fitted.__dict__)
@@ -175,12 +175,12 @@ def test_no_prediction_is_empty_or_over_the_budget(fitted, floor, cap, threshold
     numbers = model.predict(x).sum(1)
     assert floor <= numbers.min()
     assert numbers.max() <= cap
-    law = model.predict_count_proba(x)
-    np.testing.assert_allclose(law[:, floor : cap + 1].sum(1), 1)
+    probs = model.predict_count_proba(x)
+    np.testing.assert_allclose(probs[:, floor : cap + 1].sum(1), 1)
 
 
-def test_one_threshold_is_that_of_the_whole_table(fitted):
-    """The narrowed tables, by which it is chosen and applied, are a matter of memory only."""
+def test_a_single_threshold_is_chosen_as_on_the_whole_table(fitted):
+    """Narrowing the tables saves memory and does not change the outcome."""
     from sdlgm.estimators.thresholds import apply_threshold, choose_threshold
 
     x, y = rows()
@@ -201,7 +201,7 @@ def test_one_threshold_is_that_of_the_whole_table(fitted):
     assert found == pytest.approx(best, abs=0.005)
 
 
-def test_members_never_see_the_rows_they_judge():
+def test_members_are_not_fitted_on_the_rows_they_hold_out():
     members = MemberRows(21, 6, 3, 4, 0)
     assert members.held.sum(0).tolist() == [2] * 21
     for step in range(3 * members.batches_per_epoch):
@@ -214,7 +214,7 @@ def test_members_never_see_the_rows_they_judge():
     assert [len(set(row.tolist())) for row in seen] == [20, 20]
 
 
-def test_patience_keeps_the_best_epoch():
+def test_early_stopping_keeps_the_best_epoch():
     x, y = rows(60)
     noise = np.random.default_rng(0).normal(size=x.shape)
     model = SDLGMClassifier(patience=3, **QUICK | {"epochs": 200, "dropout": 0.0}).fit(noise, y)
@@ -223,7 +223,7 @@ def test_patience_keeps_the_best_epoch():
     assert np.argmin(losses) == len(losses) - 4
 
 
-def test_weights_of_rows_and_labels():
+def test_row_and_label_weights_have_an_effect():
     x, y = rows(120)
     model = SDLGMClassifier(**QUICK | {"epochs": 8})
     doubled = clone(model).fit(x, y, sample_weight=np.full(120, 2.0))
@@ -240,7 +240,7 @@ def test_weights_of_rows_and_labels():
     clone(model).set_params(class_weight="balanced").fit(x, y)
 
 
-def test_bits_as_inputs():
+def test_a_bernoulli_likelihood_needs_bits():
     x, y = rows(60)
     bits = (x > 0).astype(int)
     model = SDLGMClassifier("generative", likelihood="bernoulli", **QUICK | {"epochs": 3})
@@ -252,7 +252,7 @@ def test_bits_as_inputs():
 
 
 @pytest.mark.parametrize("inputs", ["standard", "quantile", "bins"])
-def test_scales_of_the_inputs_do_not_matter(inputs):
+def test_the_scale_of_the_inputs_does_not_matter(inputs):
     x, y = rows(60)
     model = SDLGMClassifier("generative", inputs=inputs, **QUICK | {"epochs": 3})
     changed = 1000 * x + 3 if inputs == "standard" else np.exp(x)
@@ -263,7 +263,7 @@ def test_scales_of_the_inputs_do_not_matter(inputs):
     )
 
 
-def test_grammar_of_scikit_learn(fitted):
+def test_it_follows_the_conventions_of_scikit_learn(fitted):
     copy = clone(fitted)
     assert copy.get_params() == fitted.get_params()
     assert not hasattr(copy, "network_")
@@ -284,8 +284,8 @@ def test_grammar_of_scikit_learn(fitted):
     [
         (np.full((4, 2), np.nan), np.eye(4), r"not finite.*\[0, 0\]"),
         (sp.csr_array(np.diag([1, 1, np.inf, 1.0])), np.eye(4), r"\(inf\) at \[2, 2\]"),
-        (np.ones((4, 2)), 2 * np.eye(4), r"0 and 1 only.*2.0 at \[0, 0\]"),
-        (np.ones((4, 2)), sp.csr_array(np.diag([1, 1, 3, 1])), r"is 3 at \[2, 2\]"),
+        (np.ones((4, 2)), 2 * np.eye(4), r"0 and 1 only.*\(2.0\) at \[0, 0\]"),
+        (np.ones((4, 2)), sp.csr_array(np.diag([1, 1, 3, 1])), r"first \(3\) at \[2, 2\]"),
         (np.ones((4, 2)), np.eye(3), "4 samples and Y has 3"),
         (np.ones((4, 2)), np.zeros((4, 3)), "nothing to learn"),
         (np.ones((4, 2)), np.array([0.5, 1, 2, 3]), "continuous.*MultiLabelBinarizer"),
@@ -293,7 +293,7 @@ def test_grammar_of_scikit_learn(fitted):
         (np.ones((4, 2, 2)), np.eye(4), r"rows \(n, features\)"),
     ],
 )
-def test_unusable_data(x, y, message):
+def test_bad_data_are_refused(x, y, message):
     with pytest.raises(DataError, match=message):
         SDLGMClassifier(**QUICK).fit(x, y)
 
@@ -306,9 +306,9 @@ def test_unusable_data(x, y, message):
         ({"inputs": "other"}, "inputs must be"),
         ({"threshold": "other"}, "'micro', 'macro', 'per_label', 'smoothed'"),
         ({"threshold": 1.5}, "threshold must lie"),
-        ({"members": 0}, "members must be an integer of 1"),
-        ({"dropout": 1.0}, "dropout must be"),
-        ({"temperature": 0.0}, "temperature must be a number above 0"),
+        ({"members": 0}, "members must be a positive integer, got 0"),
+        ({"dropout": 1.0}, "dropout must lie in"),
+        ({"temperature": 0.0}, "temperature must be positive"),
         ({"min_labels": 9}, "min_labels = 9"),
         ({"folds": 1}, "folds must be 0"),
         ({"folds": 0}, "folds=5"),
@@ -318,31 +318,31 @@ def test_unusable_data(x, y, message):
         ({"variant": "conditional", "latent_features": 0}, "latent_features"),
     ],
 )
-def test_unusable_parameters(parameters, message):
+def test_bad_parameters_are_refused(parameters, message):
     with pytest.raises(ConfigError, match=message):
         SDLGMClassifier(**QUICK | parameters).fit(*rows(30))
 
 
-def test_more_labels_than_the_budget():
+def test_more_labels_than_max_labels_are_refused():
     x, y = rows(30)
-    with pytest.raises(DataError, match=r"has 3 labels, over the budget max_labels = 2"):
+    with pytest.raises(DataError, match=r"has 3 labels, more than max_labels = 2"):
         SDLGMClassifier(max_labels=2, **QUICK).fit(x, y)
 
 
-def test_the_papers_own_form():
-    """Fewer slots than some row has labels, a number as threshold, all rows learned from."""
+def test_the_form_of_the_paper():
+    """A budget below the labels of some row, a number as threshold, and no held-out rows."""
     x, y = rows(60)
     model = SDLGMClassifier(
-        label_likelihood="relaxed", temperature=3.0, slots=2, threshold=0.2,
+        label_likelihood="relaxed", temperature=3.0, budget=2, threshold=0.2,
         **QUICK | {"epochs": 3},
     )  # fmt: skip
     model.fit(x, y)
-    assert model.network_.model.config.slots == 2
+    assert model.network_.model.config.budget == 2
     assert model.threshold_ == 0.2
     assert model.max_labels_ == 3
 
 
-def test_what_a_fitted_one_refuses(fitted):
+def test_bad_arguments_of_a_fitted_classifier_are_refused(fitted):
     x, y = rows(20)
     with pytest.raises(DataError, match="3 features, but SDLGMClassifier is expecting 6"):
         fitted.predict(x[:, :3])
@@ -354,9 +354,9 @@ def test_what_a_fitted_one_refuses(fitted):
         SDLGMClassifier(**QUICK).fit(x, y, sample_weight=-np.ones(20))
 
 
-def test_blocks_are_a_matter_of_memory_only(fitted, monkeypatch):
+def test_the_size_of_blocks_does_not_change_predictions(fitted, monkeypatch):
     x, _ = rows(50)
     whole = fitted.predict_proba(x)
-    monkeypatch.setattr("sdlgm.estimators.label_network.CELLS", 100)
+    monkeypatch.setattr("sdlgm.estimators.label_network.BLOCK_PROBABILITIES", 100)
     np.testing.assert_allclose(fitted.predict_proba(x), whole, atol=1e-6)
     assert isinstance(fitted.network_, LabelNetwork)

@@ -1,4 +1,4 @@
-"""The counter, as a user of scikit-learn meets it."""
+"""The counter as a user of scikit-learn sees it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ import copy
 import numpy as np
 import pytest
 import torch
+from paper.counts.methods import METHODS, PROFILES
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 
 from sdlgm.errors import ConfigError, DataError, SDLGMError, TrainingError
 from sdlgm.estimators import SDLGMCounter
-from sdlgm.estimators.network_training import Augmentation
+from sdlgm.estimators.augmentation import Augmentation
+from sdlgm.estimators.counter import ENCODER_DEFAULTS
 
-QUICK = {"hidden": (32,), "epochs": 40, "batch_size": 20, "progress": False}
+QUICK = {"hidden": (32,), "epochs": 40, "batch_size": 20, "random_state": 0}
 
 
 def rows(n: int = 300, classes: int = 3, budget: int = 4) -> tuple[np.ndarray, np.ndarray]:
-    """Counts, and rows that are a noisy mixture of them."""
+    """Counts, and rows that are noisy mixtures of them."""
     source = np.random.default_rng(0)
     y = source.multinomial(budget, [1 / (classes + 1)] * (classes + 1), size=n)[:, :classes]
     mixture = source.normal(size=(classes, 6))
@@ -27,7 +29,7 @@ def rows(n: int = 300, classes: int = 3, budget: int = 4) -> tuple[np.ndarray, n
 
 
 def bars(n: int, columns: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Images whose 8 x 8 columns are empty, a horizontal or a vertical bar."""
+    """Images whose 8 x 8 columns are empty or hold a horizontal or a vertical bar."""
     source = np.random.default_rng(seed)
     kinds = source.integers(0, 3, size=(n, columns))
     images = np.zeros((n, 8, 8 * columns), np.uint8)
@@ -40,12 +42,12 @@ def bars(n: int, columns: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return images, np.stack([(kinds == k).sum(1) for k in range(2)], axis=1)
 
 
-@pytest.mark.parametrize("slots", ["tied", "untied"])
-def test_it_learns_to_count_from_rows(slots: str) -> None:
+@pytest.mark.parametrize("tied", [True, False])
+def test_it_learns_to_count_from_rows(tied: bool) -> None:
     X, y = rows()
     settings = {**QUICK, "learning_rate": 5e-3}
-    counter = SDLGMCounter(slots=slots, **settings).fit(X[:200], y[:200])
-    assert counter.max_count_ == 4
+    counter = SDLGMCounter(tied=tied, **settings).fit(X[:200], y[:200])
+    assert counter.budget_ == 4
     assert counter.score(X[200:], y[200:]) > 0.8
     whole, mean = counter.predict(X), counter.predict_mean(X)
     assert whole.dtype == np.int64
@@ -55,10 +57,10 @@ def test_it_learns_to_count_from_rows(slots: str) -> None:
     assert counter.history_[-1]["loss"] < counter.history_[0]["loss"]
 
 
-@pytest.mark.parametrize("slots", ["tied", "untied"])
-def test_probabilities_agree_with_each_other(slots: str) -> None:
+@pytest.mark.parametrize("tied", [True, False])
+def test_probabilities_are_consistent(tied: bool) -> None:
     X, y = rows()
-    counter = SDLGMCounter(slots=slots, max_count=6, **{**QUICK, "epochs": 3}).fit(X, y)
+    counter = SDLGMCounter(tied=tied, budget=6, **{**QUICK, "epochs": 3}).fit(X, y)
     present, total = counter.predict_proba(X), counter.predict_total(X)
     assert present.shape == y.shape
     assert total.shape == (len(X), 7)
@@ -71,9 +73,29 @@ def test_probabilities_agree_with_each_other(slots: str) -> None:
 @pytest.fixture(scope="module")
 def column_counter() -> SDLGMCounter:
     return SDLGMCounter(
-        "columns", columns=3, channels=(8, 8), epochs=15, batch_size=20, learning_rate=5e-3,
-        shift=1, progress=False,
+        "columns", image_columns=3, channels=(8, 8), epochs=15, batch_size=20, learning_rate=5e-3,
+        shift=1, rotation=0, test_shift=0, random_state=0,
     ).fit(*bars(300, 3))  # fmt: skip
+
+
+def test_the_defaults_of_the_column_encoder_are_the_settings_of_the_published_table() -> None:
+    made = METHODS["columns"].make(PROFILES["full"], 0)
+    default = SDLGMCounter("columns", random_state=0)
+    for counter in (made, default):
+        assert isinstance(counter, SDLGMCounter)
+    assert [made._setting(name) for name in ENCODER_DEFAULTS["columns"]] == [
+        default._setting(name) for name in ENCODER_DEFAULTS["columns"]
+    ]
+    others = set(default.get_params()) - set(ENCODER_DEFAULTS["columns"])
+    assert {n: made.get_params()[n] for n in others} == {n: default.get_params()[n] for n in others}
+
+
+def test_numpy_integers_are_accepted() -> None:
+    X, y = rows(40)
+    whole = {"hidden": (np.int64(8),), "epochs": np.int64(2), "budget": np.int64(4)}
+    counter = SDLGMCounter(random_state=np.int64(0), **whole).fit(X, y)
+    same = SDLGMCounter(random_state=0, hidden=(8,), epochs=2, budget=4).fit(X, y)
+    np.testing.assert_array_equal(counter.predict_mean(X), same.predict_mean(X))
 
 
 @pytest.mark.parametrize("columns", [1, 3, 7])
@@ -103,18 +125,20 @@ def test_a_prediction_depends_on_its_own_image_alone(column_counter: SDLGMCounte
     np.testing.assert_allclose(alone, together, atol=1e-5)
 
 
-def test_convolutions_of_the_whole_image() -> None:
+def test_convolutions_of_the_whole_image_learn_to_count() -> None:
     X, y = bars(400, 2)
     settings = {"channels": (8, 8), "epochs": 20, "batch_size": 20, "learning_rate": 5e-3}
-    counter = SDLGMCounter("conv", columns=2, shuffle_columns=True, progress=False, **settings)
+    counter = SDLGMCounter(
+        "conv", image_columns=2, shuffle_columns=True, random_state=0, **settings
+    )
     assert counter.fit(X[:300], y[:300]).score(X[300:], y[300:]) > 0.8
 
 
 @pytest.mark.parametrize("encoder", ["mlp", "conv", "columns"])
-def test_one_random_state_gives_the_same_bits(encoder: str) -> None:
+def test_two_fits_with_one_random_state_are_bit_identical(encoder: str) -> None:
     X, y = bars(60, 2)
     before = torch.get_rng_state()
-    settings = {"columns": 2, "channels": (4, 4), "shift": 1.0, "rotation": 5.0}
+    settings = {"image_columns": 2, "channels": (4, 4), "shift": 1.0, "rotation": 5.0}
     counter = SDLGMCounter(encoder, shuffle_columns=True, **settings, **{**QUICK, "epochs": 2})
     first, again = counter.fit(X, y).predict_mean(X), clone(counter).fit(X, y).predict_mean(X)
     np.testing.assert_array_equal(first, again)
@@ -123,20 +147,20 @@ def test_one_random_state_gives_the_same_bits(encoder: str) -> None:
     assert not np.array_equal(first, other)
 
 
-def test_averaged_over_all_orders_the_order_hardly_matters() -> None:
+def test_averaging_over_orders_makes_predictions_almost_invariant() -> None:
     X, y = bars(60, 2)
     turned = np.concatenate([X[:, :, 8:], X[:, :, :8]], axis=2)
 
     def difference(orders: int) -> float:
-        settings = {**QUICK, "epochs": 3, "columns": 2}
-        counter = SDLGMCounter(orders=orders, **settings).fit(X, y)
+        settings = {**QUICK, "epochs": 3, "image_columns": 2}
+        counter = SDLGMCounter(test_orders=orders, **settings).fit(X, y)
         return float(np.abs(counter.predict_mean(turned) - counter.predict_mean(X)).max())
 
     assert difference(200) < 0.2 * difference(1)
 
 
 @pytest.mark.parametrize("columns", [3, 5])
-def test_averaged_over_shifts_expected_counts_are_the_mean_of_those_of_shifted_images(
+def test_averaging_over_shifts_averages_expected_counts(
     column_counter: SDLGMCounter, columns: int
 ) -> None:
     X, _ = bars(20, columns, seed=4)
@@ -157,10 +181,10 @@ def test_averaged_over_shifts_expected_counts_are_the_mean_of_those_of_shifted_i
     np.testing.assert_allclose(total @ np.arange(columns + 1), found.sum(1), atol=1e-4)
 
 
-@pytest.mark.parametrize("slots", ["tied", "untied"])
-def test_shifts_are_averaged_over_for_whole_images_too(slots: str) -> None:
+@pytest.mark.parametrize("tied", [True, False])
+def test_averaging_over_shifts_works_for_whole_images(tied: bool) -> None:
     X, y = bars(40, 2)
-    counter = SDLGMCounter(slots=slots, test_shift=1, **{**QUICK, "epochs": 2}).fit(X, y)
+    counter = SDLGMCounter(tied=tied, test_shift=1, **{**QUICK, "epochs": 2}).fit(X, y)
     averaged = counter.predict_mean(X)
     counter.set_params(test_shift=0)
     padded = np.pad(X, ((0, 0), (1, 1), (1, 1)))
@@ -173,20 +197,20 @@ def test_shifts_are_averaged_over_for_whole_images_too(slots: str) -> None:
 
 
 def test_parameters_are_stored_and_cloned() -> None:
-    counter = SDLGMCounter("columns", columns=3, epochs=7)
+    counter = SDLGMCounter("columns", image_columns=3, epochs=7)
     assert counter.get_params()["epochs"] == 7
     assert clone(counter).get_params() == counter.get_params()
 
 
-def test_it_takes_part_in_cross_validation() -> None:
-    scores = cross_val_score(SDLGMCounter(max_count=4, **{**QUICK, "epochs": 5}), *rows(60), cv=2)
+def test_it_can_be_cross_validated() -> None:
+    scores = cross_val_score(SDLGMCounter(budget=4, **{**QUICK, "epochs": 5}), *rows(60), cv=2)
     assert scores.shape == (2,)
     assert ((scores >= 0) & (scores <= 1)).all()
 
 
 def test_early_stopping_keeps_the_best_epoch() -> None:
     X, y = rows(80)
-    y = np.random.default_rng(1).permutation(y)  # nothing to learn
+    y = np.random.default_rng(1).permutation(y)  # unrelated to X
     settings = {**QUICK, "epochs": 200, "learning_rate": 1e-2}
     counter = SDLGMCounter(validation_fraction=0.3, patience=4, **settings).fit(X, y)
     losses = [line["validation_loss"] for line in counter.history_]
@@ -194,7 +218,7 @@ def test_early_stopping_keeps_the_best_epoch() -> None:
     assert len(losses) == losses.index(min(losses)) + 5
 
 
-def test_bytes_floats_and_flat_rows_are_all_taken() -> None:
+def test_bytes_floats_and_flat_rows_are_accepted() -> None:
     X, y = bars(40, 2)
     quick = {**QUICK, "epochs": 2}
     flat = SDLGMCounter(**quick).fit(X.reshape(40, -1) / 255, y)
@@ -204,16 +228,16 @@ def test_bytes_floats_and_flat_rows_are_all_taken() -> None:
     np.testing.assert_allclose(as_bytes, as_floats, atol=1e-3)
 
 
-# --- what changes of training images do ------------------------------------------------------
+# --- augmentation ----------------------------------------------------------------------------
 
 
-def test_no_change_at_zero_and_whole_pixels_move(generator: torch.Generator) -> None:
+def test_a_shift_of_zero_leaves_images_unchanged(generator: torch.Generator) -> None:
     images = torch.rand(5, 6, 8, generator=generator)
     unmoved = Augmentation(columns=2, shift=1e-9)(images, generator)
     torch.testing.assert_close(unmoved, images, atol=1e-5, rtol=0)
 
 
-def test_shuffled_columns_are_the_same_columns(generator: torch.Generator) -> None:
+def test_shuffling_keeps_the_columns(generator: torch.Generator) -> None:
     images = torch.rand(20, 4, 9, generator=generator)
     shuffled = Augmentation(columns=3, shuffle=True)(images, generator)
 
@@ -225,7 +249,7 @@ def test_shuffled_columns_are_the_same_columns(generator: torch.Generator) -> No
     assert not torch.equal(images, shuffled)
 
 
-def test_shifts_and_turns_move_columns_apart_and_keep_them_whole(
+def test_columns_are_shifted_and_rotated_independently_and_stay_whole(
     generator: torch.Generator,
 ) -> None:
     images = torch.zeros(50, 20, 40)
@@ -250,15 +274,15 @@ def test_shifts_and_turns_move_columns_apart_and_keep_them_whole(
         ([[1, 0], [-2, 0]], r"1 entries that are negative, the first \(-2\) at \[1, 0\]"),
         ([[1, 0], [0, 0.5]], r"not whole numbers, the first \(0.5\) at \[1, 1\]. Counts are int"),
         ([[1, 0], [0, np.nan]], r"not whole numbers, the first \(nan\)"),
-        ([[1, 0], [2, 2]], r"y\[1\] counts 4 in all, over the budget max_count = 3. Raise max_c"),
+        ([[1, 0], [2, 2]], r"counts of y\[1\] sum to 4, more than budget = 3. Raise budget"),
         ([[1, 0]], "X has 2 samples and y has 1 rows"),
-        ([1, 0], r"shape \(n, K\), one column a class, got shape \(2,\)"),
+        ([1, 0], r"shape \(n, K\), one column for each class, got \(2,\)"),
         ([["a", "b"], ["c", "d"]], "y must hold integers"),
     ],
 )
 def test_bad_counts_are_refused(y: list[list[float]], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        SDLGMCounter(max_count=3, **QUICK).fit(np.zeros((2, 4)), np.array(y))
+        SDLGMCounter(budget=3, **QUICK).fit(np.zeros((2, 4)), np.array(y))
 
 
 @pytest.mark.parametrize(
@@ -275,7 +299,7 @@ def test_bad_inputs_are_refused(x: np.ndarray, message: str) -> None:
         SDLGMCounter(**QUICK).fit(x, [[1], [0]])
 
 
-def test_predicting_before_fitting_or_of_other_shapes_is_refused(
+def test_predicting_before_fitting_or_for_other_shapes_is_refused(
     column_counter: SDLGMCounter,
 ) -> None:
     with pytest.raises(SDLGMError, match=r"not fitted yet: call fit\(X, y\) first"):
@@ -295,28 +319,28 @@ def test_predicting_before_fitting_or_of_other_shapes_is_refused(
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"encoder": "cnn"}, "'mlp', 'conv' or 'columns', got 'cnn'"),
-        ({"slots": "both"}, "'tied', 'untied' or None, got 'both'"),
-        ({"encoder": "columns", "slots": "tied"}, "slots='tied' goes with 'mlp'"),
-        ({"encoder": "columns", "max_count": 4}, "budget of its columns = 5, got max_count = 4"),
-        ({"columns": 3}, "columns = 3 does not divide the width of the images, 10"),
-        ({"slots": "untied", "max_count": 17}, "for at most 16 of them; here there are 17"),
+        ({"encoder": "cnn"}, "'mlp', 'conv', 'columns', got 'cnn'"),
+        ({"tied": "both"}, "tied must be True, False or None, got 'both'"),
+        ({"encoder": "columns", "tied": True}, "tied=True needs encoder='mlp'"),
+        ({"encoder": "columns", "budget": 4}, "image_columns = 5, got budget = 4"),
+        ({"image_columns": 3}, "image_columns = 3 does not divide the width of the images, 10"),
+        ({"tied": False, "budget": 17}, "for at most 16 slots, but the budget is 17"),
         ({"epochs": 0}, "epochs must be a positive integer, got 0"),
-        ({"max_count": 2.5}, "max_count must be a positive integer or None, got 2.5"),
+        ({"budget": 2.5}, "budget must be a positive integer or None, got 2.5"),
         ({"random_state": -1}, "random_state must be an integer of 0 or more, .* got -1"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
         ({"shift": -1.0}, "shift must be 0 or more"),
         ({"validation_fraction": 1.0}, "validation_fraction must lie in"),
-        ({"orders": 0}, "orders must be a positive integer, got 0"),
-        ({"orders": 3, "slots": "untied"}, "orders = 3 averages slots that are alike"),
+        ({"test_orders": 0}, "test_orders must be a positive integer, got 0"),
+        ({"test_orders": 3, "tied": False}, "test_orders = 3 averages over orders of the columns"),
         ({"test_shift": -1}, "test_shift must be an integer of 0 or more, got -1"),
         ({"test_shift": 0.5}, "test_shift must be an integer of 0 or more, got 0.5"),
-        ({"patience": 3}, "patience needs validation_fraction"),
+        ({"patience": 3}, "patience needs held-out samples: set validation_fraction"),
     ],
 )
 def test_bad_parameters_are_refused(wrong: dict[str, object], message: str) -> None:
     X, y = np.zeros((4, 4, 10), np.uint8), np.eye(4, dtype=int)
-    shuffle = "columns" in wrong
+    shuffle = "image_columns" in wrong
     with pytest.raises(ConfigError, match=message):
         SDLGMCounter(**{"shuffle_columns": shuffle, **QUICK, **wrong}).fit(X, y)  # type: ignore[arg-type]
 
@@ -325,7 +349,7 @@ def test_bad_parameters_are_refused(wrong: dict[str, object], message: str) -> N
     "needing",
     [{"encoder": "conv"}, {"shift": 1.0}, {"shuffle_columns": True}, {"test_shift": 1}],
 )
-def test_what_needs_images_says_so(needing: dict[str, object]) -> None:
+def test_parameters_that_need_images_refuse_rows(needing: dict[str, object]) -> None:
     X, y = rows(20)
     with pytest.raises(ConfigError, match="needs images X of shape"):
         SDLGMCounter(**needing, **QUICK).fit(X, y)  # type: ignore[arg-type]

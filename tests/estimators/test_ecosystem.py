@@ -24,7 +24,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.estimators import SDLGMClassifier, SDLGMCounter
 
-SETTINGS = {"hidden": (8,), "epochs": 3, "batch_size": 16, "progress": False}
+SETTINGS = {"hidden": (8,), "epochs": 3, "batch_size": 16, "random_state": 0}
 ESTIMATORS = {
     "classifier": SDLGMClassifier(members=2, folds=2, **SETTINGS),
     "counter": SDLGMCounter(**SETTINGS),
@@ -52,7 +52,7 @@ def data() -> tuple[np.ndarray, np.ndarray]:
 
 @both
 @pytest.mark.parametrize("kind", FORMATS)
-def test_inputs_of_every_kind_give_the_same(name: str, kind: str, data: Any) -> None:
+def test_inputs_of_every_kind_give_the_same_predictions(name: str, kind: str, data: Any) -> None:
     x, y = data
     model = clone(ESTIMATORS[name])
     if name == "classifier":
@@ -65,7 +65,7 @@ def test_inputs_of_every_kind_give_the_same(name: str, kind: str, data: Any) -> 
 
 
 @both
-def test_polars_and_names(name: str, data: Any) -> None:
+def test_frames_of_polars_keep_their_names(name: str, data: Any) -> None:
     polars = pytest.importorskip("polars")
     x, y = data
     frame = polars.DataFrame(x, schema=list("abcde"))
@@ -81,7 +81,7 @@ def test_polars_and_names(name: str, data: Any) -> None:
 
 
 @pytest.mark.parametrize("make", [sp.csr_matrix, sp.coo_array, torch.from_numpy, pd.DataFrame])
-def test_labels_of_every_kind(make: Any, data: Any) -> None:
+def test_labels_of_every_kind_give_the_same_predictions(make: Any, data: Any) -> None:
     x, y = data
     expected = clone(ESTIMATORS["classifier"]).fit(x, y)
     model = clone(expected).fit(x, make(y))
@@ -89,7 +89,7 @@ def test_labels_of_every_kind(make: Any, data: Any) -> None:
     assert model.score(x, make(y)) == expected.score(x, y)
 
 
-def test_one_class_a_sample(data: Any) -> None:
+def test_one_class_for_each_sample_is_learned(data: Any) -> None:
     x, y = data
     names = np.array(["red", "green", "blue"])[y.argmax(1)]
     longer = SETTINGS | {"epochs": 60, "learning_rate": 0.01, "dropout": 0.0, "input_dropout": 0.0}
@@ -108,7 +108,7 @@ def test_one_class_a_sample(data: Any) -> None:
 
 
 @both
-def test_weight_zero_is_as_good_as_no_sample(name: str, data: Any) -> None:
+def test_a_weight_of_zero_equals_leaving_the_sample_out(name: str, data: Any) -> None:
     x, y = data
     weight = np.r_[np.full(50, 2.0), np.zeros(20)]
     model = clone(ESTIMATORS[name]).fit(x, y, sample_weight=weight)
@@ -122,7 +122,7 @@ def test_weight_zero_is_as_good_as_no_sample(name: str, data: Any) -> None:
 
 
 @both
-def test_weights_are_routed(name: str, data: Any) -> None:
+def test_sample_weights_are_routed_through_pipelines(name: str, data: Any) -> None:
     x, y = data
     weight = np.random.default_rng(1).random(70)
     with config_context(enable_metadata_routing=True):
@@ -145,7 +145,7 @@ def test_several_jobs_give_the_same_scores(name: str, data: Any) -> None:
 
 
 @both
-def test_columns_of_a_frame(name: str, data: Any) -> None:
+def test_it_works_behind_a_column_transformer(name: str, data: Any) -> None:
     x, y = data
     frame = pd.DataFrame(x, columns=list("abcde")).assign(kind=np.where(x[:, 0] > 0, "p", "q"))
     columns = make_column_transformer(
@@ -157,7 +157,7 @@ def test_columns_of_a_frame(name: str, data: Any) -> None:
 
 
 @both
-def test_pickles(name: str, data: Any) -> None:
+def test_fitted_estimators_can_be_pickled(name: str, data: Any) -> None:
     x, y = data
     model = clone(ESTIMATORS[name]).fit(x, y)
     file = io.BytesIO()
@@ -168,7 +168,7 @@ def test_pickles(name: str, data: Any) -> None:
 
 
 @pytest.mark.parametrize("scoring", ["f1_micro", "average_precision", "roc_auc", "accuracy"])
-def test_scorers_take_dense_and_sparse_labels(scoring: str, data: Any) -> None:
+def test_scorers_accept_dense_and_sparse_labels(scoring: str, data: Any) -> None:
     x, y = data
     scores = cross_val_score(ESTIMATORS["classifier"], x, y, cv=2, scoring=scoring)
     assert np.isfinite(scores).all()
@@ -181,7 +181,7 @@ def test_scorers_take_dense_and_sparse_labels(scoring: str, data: Any) -> None:
 
 
 @both
-def test_random_state_is_that_of_scikit_learn(name: str, data: Any) -> None:
+def test_random_state_follows_the_conventions_of_scikit_learn(name: str, data: Any) -> None:
     x, y = data
 
     def proba(state: Any) -> np.ndarray:
@@ -198,7 +198,7 @@ def test_random_state_is_that_of_scikit_learn(name: str, data: Any) -> None:
 
 
 @both
-def test_a_row_alone_is_predicted_as_among_others(name: str, data: Any) -> None:
+def test_a_single_row_is_predicted_as_in_a_batch(name: str, data: Any) -> None:
     x, y = data
     model = clone(ESTIMATORS[name]).fit(x, y)
     alone = np.concatenate([model.predict_proba(row[None]) for row in x])
@@ -212,19 +212,19 @@ def test_a_row_alone_is_predicted_as_among_others(name: str, data: Any) -> None:
         (pd.DataFrame({"a": ["x"] * 4}), "could not convert string to float: 'x'"),
         ([[1.0], [1.0, 2.0]], "inhomogeneous"),
         (np.full((4, 2), 1e200), r"first \(inf\)"),
-        (torch.ones(4, 2).to_sparse(), "Sparse tensors are not taken"),
+        (torch.ones(4, 2).to_sparse(), "Sparse tensors are not accepted"),
         (np.ones((4, 2), complex), "Complex data"),
     ],
 )
 @both
-def test_unusable_inputs(name: str, x: Any, message: str) -> None:
+def test_bad_inputs_are_refused(name: str, x: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         clone(ESTIMATORS[name]).fit(x, np.eye(4, dtype=int))
 
 
 @both
-def test_a_damaged_sparse_table_is_refused(name: str) -> None:
+def test_an_invalid_sparse_table_is_refused(name: str) -> None:
     table = sp.csr_array(np.eye(4))
     table.indices[2] = 9
-    with pytest.raises(DataError, match="no sound sparse table"):
+    with pytest.raises(DataError, match="not a valid sparse table"):
         clone(ESTIMATORS[name]).fit(table, np.eye(4, dtype=int))

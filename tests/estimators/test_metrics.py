@@ -25,7 +25,7 @@ TRUTH = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0]])
 GUESS = np.array([[1, 0, 0], [1, 0, 0], [1, 1, 0]])
 
 
-def test_by_hand() -> None:
+def test_f1_scores_by_hand() -> None:
     # Label 0: TP 2, FP 1, FN 0; label 1: TP 1, FP 0, FN 1; label 2: nothing.
     assert micro_f1(TRUTH, GUESS) == pytest.approx(2 * 3 / (2 * 3 + 1 + 1))
     assert macro_f1_mean(TRUTH, GUESS) == pytest.approx((4 / 5 + 2 / 3 + 0) / 3)
@@ -39,7 +39,7 @@ def test_by_hand() -> None:
 
 @given(st.integers(0, 10**6))
 @settings(max_examples=25, deadline=None)
-def test_the_harmonic_one_is_never_below_the_mean_and_sparse_is_as_dense(seed: int) -> None:
+def test_harmonic_macro_f1_is_at_least_the_mean_and_sparse_equals_dense(seed: int) -> None:
     random = np.random.default_rng(seed)
     truth, guess = (random.random((2, 12, 5)) < random.random()).astype(np.int64)
     assert macro_f1_harmonic(truth, guess) >= macro_f1_mean(truth, guess) - 1e-12
@@ -60,7 +60,7 @@ def test_the_harmonic_one_is_never_below_the_mean_and_sparse_is_as_dense(seed: i
     assert macro_f1_harmonic(truth, guess) == pytest.approx(2 * p * r / (p + r) if p + r else 0)
 
 
-def test_ranking_by_hand() -> None:
+def test_ranking_metrics_by_hand() -> None:
     truth = np.array([[1, 0, 1, 0], [0, 0, 0, 1]])
     scores = np.array([[4.0, 3.0, 2.0, 1.0], [4.0, 3.0, 2.0, 1.0]])
     assert precision_at_k(truth, scores, 1) == 0.5
@@ -78,7 +78,7 @@ def test_ranking_by_hand() -> None:
         assert ndcg_at_k(truth, scores, k) == pytest.approx(ndcg_score(truth, scores, k=k))
 
 
-def test_calibration_of_drawn_labels_is_near_zero_and_of_sure_errors_one() -> None:
+def test_calibration_error_is_near_zero_for_sampled_labels_and_one_for_certain_errors() -> None:
     random = np.random.default_rng(0)
     probabilities = random.random((20_000, 3))
     truth = random.random(probabilities.shape) < probabilities
@@ -98,6 +98,6 @@ def test_calibration_of_drawn_labels_is_near_zero_and_of_sure_errors_one() -> No
         (lambda: label_count_error(TRUTH, [1, 2]), "Y has 3 rows"),
     ],
 )
-def test_what_is_refused(call, message: str) -> None:
+def test_invalid_arguments_are_refused(call, message: str) -> None:
     with pytest.raises(DataError, match=message):
         call()

@@ -1,4 +1,4 @@
-"""Values to JSON and tensors and back."""
+"""Values survive the way to JSON and tensors and back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as npst
 from torch import Tensor
 
 from sdlgm.errors import ModelFileError
-from sdlgm.estimators.packing import pack, unpack
+from sdlgm.estimators.saving import pack, unpack
 
 ARRAYS = npst.arrays(
     st.sampled_from(["bool", "uint8", "int32", "int64", "float32", "float64", ">f8"]),
@@ -51,7 +51,7 @@ def round_trip(value: Any) -> Any:
 
 
 @given(VALUES)
-def test_values_come_back_as_they_were(value: Any) -> None:
+def test_values_are_restored(value: Any) -> None:
     assert same(value, round_trip(value))
 
 
@@ -59,7 +59,7 @@ def test_values_come_back_as_they_were(value: Any) -> None:
     "value",
     [np.array(["a", "bc"], object), np.array([["a"], ["bc"]]), np.float32(0.1), np.int64(3)],
 )
-def test_strings_and_scalars_of_numpy(value: Any) -> None:
+def test_strings_and_scalars_of_numpy_keep_their_type(value: Any) -> None:
     restored = round_trip(value)
     assert type(restored) is type(value)
     assert restored.dtype == value.dtype
@@ -69,7 +69,7 @@ def test_strings_and_scalars_of_numpy(value: Any) -> None:
 @pytest.mark.parametrize(
     "value", [object(), print, {1: 2}, np.array([None]), np.array([1j]), b"x", {"a": [set()]}]
 )
-def test_other_things_are_refused(value: Any) -> None:
+def test_other_types_are_refused(value: Any) -> None:
     with pytest.raises(ModelFileError, match=r"v\S* cannot be saved: it is a"):
         pack(value, "v", {})
 

@@ -1,4 +1,4 @@
-"""Saved estimators: bit-equal wherever they are loaded, and refused when anything is off."""
+"""Saved estimators are bit-identical when loaded, and refused when damaged."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ X = SOURCE.normal(size=(40, 4)).astype(np.float32)
 Y = np.maximum(X[:, :3] > 0, np.eye(3, dtype=bool)[0]).astype(np.int64)
 IMAGES = SOURCE.integers(0, 255, size=(30, 6, 12)).astype(np.uint8)
 COUNTS = SOURCE.multinomial(2, [0.3, 0.3, 0.4], size=30)[:, :2]
-CLASSIFIER = {"members": 2, "folds": 2, "epochs": 2, "hidden": (6,), "progress": False}
-COUNTER = {"columns": 2, "channels": (3, 3), "hidden": (6,), "epochs": 2, "progress": False}
+CLASSIFIER = {"members": 2, "folds": 2, "epochs": 2, "hidden": (6,), "random_state": 0}
+COUNTER = {"image_columns": 2, "channels": (3, 3), "hidden": (6,), "epochs": 2, "random_state": 0}
 
 
 def classifier(**settings: Any) -> SDLGMClassifier:
@@ -45,7 +45,7 @@ def check_round_trip(model: Any, folder: Path, inputs: Any, targets: Any) -> Non
     before = torch.random.get_rng_state()
     sha = model.save(folder)
     loaded = type(model).load(folder)
-    assert torch.equal(torch.random.get_rng_state(), before)  # nothing global was drawn from
+    assert torch.equal(torch.random.get_rng_state(), before)  # no global state was used
     for method in ("predict_proba", "predict"):
         ours, its = getattr(model, method)(inputs), getattr(loaded, method)(inputs)
         assert type(ours) is type(its)
@@ -81,8 +81,8 @@ def test_sparse_rows_labels_and_weights_are_restored(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"encoder": "mlp", "orders": 2},
-        {"encoder": "mlp", "slots": "untied", "max_count": 3},
+        {"encoder": "mlp", "test_orders": 2},
+        {"encoder": "mlp", "tied": False, "budget": 3},
         {"encoder": "conv", "test_shift": 1},
         {"encoder": "columns"},
     ],
@@ -100,9 +100,7 @@ def test_an_array_among_the_parameters_keeps_its_type(tmp_path: Path) -> None:
     assert type(params["learning_rate"]) is np.float32
 
 
-def test_a_fresh_process_in_another_folder_gives_the_same_bits(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_predictions_are_bit_identical_in_a_new_process(folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys, numpy as np; from sdlgm.estimators import load;"
         "np.save('out.npy', load(sys.argv[1]).predict_proba(np.load(sys.argv[2])))"
@@ -119,7 +117,7 @@ def test_a_fresh_process_in_another_folder_gives_the_same_bits(
     np.testing.assert_array_equal(np.load(elsewhere / "out.npy"), expected)
 
 
-def test_what_is_written_holds_no_pickle(folder: Path) -> None:
+def test_files_hold_no_pickle(folder: Path) -> None:
     names = sorted(path.name for path in folder.iterdir())
     assert names == ["estimator.json", "estimator.safetensors"]
     content = (folder / "estimator.safetensors").read_bytes()
@@ -129,7 +127,7 @@ def test_what_is_written_holds_no_pickle(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["estimator.json", "estimator.safetensors"])
 @pytest.mark.parametrize("place", np.linspace(0, 0.9999, 12))
-def test_a_flipped_byte_is_found(folder: Path, name: str, place: float) -> None:
+def test_a_flipped_byte_is_detected(folder: Path, name: str, place: float) -> None:
     content = bytearray((folder / name).read_bytes())
     content[int(place * len(content))] ^= 1
     (folder / name).write_bytes(content)
@@ -145,13 +143,13 @@ def test_a_flipped_byte_is_found(folder: Path, name: str, place: float) -> None:
     [("estimator.json", "not JSON"), ("estimator.safetensors", "damaged or cut short")],
 )
 @pytest.mark.parametrize("keep", [0, 7, 300])
-def test_a_cut_file_is_found(folder: Path, name: str, message: str, keep: int) -> None:
+def test_a_truncated_file_is_detected(folder: Path, name: str, message: str, keep: int) -> None:
     (folder / name).write_bytes((folder / name).read_bytes()[:keep])
     with pytest.raises(ModelFileError, match=message):
         load(folder)
 
 
-def test_a_file_of_another_model_is_found(folder: Path, tmp_path: Path) -> None:
+def test_a_file_of_another_model_is_detected(folder: Path, tmp_path: Path) -> None:
     classifier().save(tmp_path / "other")
     (tmp_path / "other" / "estimator.safetensors").replace(folder / "estimator.safetensors")
     with pytest.raises(ModelFileError, match="does not belong"):
@@ -188,25 +186,27 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any], dict[str, Any]], Any
             lambda a, t: t.update({"fitted.threshold_": torch.ones(2)}),
             r"'fitted.threshold_' is float32 \(2,\), not float64 \(3,\)",
         ),
-        (lambda a, t: a.update(format_version=2), "version 2, newer than the 1 .* Update sdlgm"),
+        (lambda a, t: a.update(format_version=3), "version 3, newer than the 2 .* Update sdlgm"),
         (lambda a, t: a.update(format="something"), "describes no estimator of sdlgm"),
         (lambda a, t: a.update(format_version=True), "describes no estimator of sdlgm"),
         (lambda a, t: a["params"].update(layers=3), r"has no parameters \['layers'\]"),
-        (lambda a, t: a["fitted"].update(predict=3), "'predict' is no fitted attribute"),
-        (lambda a, t: a["fitted"].update(__class__="x"), "'__class__' is no fitted attribute"),
-        (lambda a, t: a["fitted"].update(n_labels_={"code": "x"}), "no value of format 1"),
+        (lambda a, t: a["fitted"].update(predict=3), "'predict' is not a fitted attribute"),
+        (lambda a, t: a["fitted"].update(__class__="x"), "'__class__' is not a fitted attribute"),
+        (lambda a, t: a["fitted"].update(n_labels_={"code": "x"}), "not a value that sdlgm saves"),
         (lambda a, t: a["network"]["dict"].pop("config"), "does not describe a network"),
         (lambda a, t: a["network"]["dict"]["scaling"]["dict"].pop("bin_scale"), "scaling"),
-        (lambda a, t: a.pop("params"), "does not say its params"),
+        (lambda a, t: a.pop("params"), "does not list its params"),
     ],
 )
-def test_what_does_not_fit_is_named(folder: Path, change: Any, message: str) -> None:
+def test_inconsistent_files_are_refused_with_the_reason(
+    folder: Path, change: Any, message: str
+) -> None:
     rewrite(folder, change)
     with pytest.raises(ModelFileError, match=message):
         load(folder)
 
 
-def test_a_parameter_that_came_later_keeps_its_default(folder: Path) -> None:
+def test_a_parameter_that_the_file_lacks_keeps_its_default(folder: Path) -> None:
     rewrite(folder, lambda about, tensors: about["params"].pop("weight_decay"))
     assert load(folder).weight_decay == SDLGMClassifier().weight_decay
 
@@ -221,34 +221,34 @@ def test_a_wrong_class_says_which_to_use(folder: Path) -> None:
         SDLGMClassifier.load(folder)
 
 
-def test_folders_that_hold_none(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match=r"no saved estimator .* Save one"):
+def test_folders_without_an_estimator_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"no saved estimator .* Write one"):
         load(tmp_path / "nowhere")
     save_model(tmp_path / "model", tiny_model())
-    with pytest.raises(ModelFileError, match=r"sdlgm\.load_model"):
+    with pytest.raises(ModelFileError, match=r"use SDLGMTransformer\.load or sdlgm\.load"):
         SDLGMClassifier.load(tmp_path / "model")
-    with pytest.raises(ModelFileError, match=r"sdlgm\.estimators\.load"):
+    with pytest.raises(ModelFileError, match=r"It holds an estimator: load it with sdlgm\.load"):
         load_model(folder)
 
 
 @pytest.mark.parametrize("kind", [SDLGMClassifier, SDLGMCounter, SDLGMTransformer])
-def test_only_what_is_fitted_is_saved(kind: type[Any], tmp_path: Path) -> None:
+def test_an_unfitted_estimator_is_not_saved(kind: type[Any], tmp_path: Path) -> None:
     with pytest.raises(NotFittedError, match="not fitted yet: call fit before save") as caught:
         kind().save(tmp_path / "m")
     assert isinstance(caught.value, SDLGMError)
     assert not (tmp_path / "m").exists()
 
 
-def test_what_cannot_be_loaded_is_not_saved(tmp_path: Path) -> None:
+def test_an_estimator_that_could_not_be_loaded_is_not_saved(tmp_path: Path) -> None:
     counter = SDLGMCounter(**COUNTER).fit(IMAGES, COUNTS)
-    with pytest.raises(ModelFileError, match="parameters are not those that it was fitted with"):
+    with pytest.raises(ModelFileError, match="parameters are not those it was fitted with"):
         counter.set_params(hidden=(7,)).save(tmp_path / "m")
     with pytest.raises(ModelFileError, match=r"params.hidden.0 cannot be saved: it is a function"):
         counter.set_params(hidden=(check_round_trip,)).save(tmp_path / "m")
     assert not (tmp_path / "m").exists()
 
 
-def test_nothing_is_replaced_unasked(folder: Path, tmp_path: Path) -> None:
+def test_files_are_replaced_only_with_overwrite(folder: Path, tmp_path: Path) -> None:
     counter = SDLGMCounter(**COUNTER).fit(IMAGES, COUNTS)
     with pytest.raises(ConfigError, match="overwrite=True"):
         counter.save(folder)
@@ -260,7 +260,7 @@ def test_nothing_is_replaced_unasked(folder: Path, tmp_path: Path) -> None:
         counter.save(folder, overwrite=True)
 
 
-def test_a_half_written_replacement_is_noticed(
+def test_an_interrupted_replacement_is_detected(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: object) -> None:
@@ -274,7 +274,7 @@ def test_a_half_written_replacement_is_noticed(
 
 
 def transformer(rows: np.ndarray = X, **settings: Any) -> SDLGMTransformer:
-    small = {"encoder_hidden": (6,), "sparsity_hidden": (4,), "iterations": 20, "random_state": 0}
+    small = {"encoder_hidden": (6,), "sparsity_hidden": (4,), "epochs": 20, "random_state": 0}
     return SDLGMTransformer(6, 3, **small | settings).fit(rows)
 
 
@@ -291,11 +291,11 @@ def test_a_transformer_is_restored(tmp_path: Path) -> None:
     assert loaded.history_ == model.history_
     assert loaded.partial_fit(X).n_iter_ == 21
     np.testing.assert_array_equal(loaded.fit(X).transform(X), model.transform(X))
-    # Its folder serves as that of a model, too.
-    assert load_model(tmp_path / "m").model.config == model.model_.config
+    # Its folder is also that of a model.
+    assert load_model(tmp_path / "m").config == model.model_.config
 
 
-def test_names_of_columns_and_kind_of_output_are_kept(tmp_path: Path) -> None:
+def test_column_names_and_the_output_container_are_kept(tmp_path: Path) -> None:
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(X, columns=list("abcd"))
     model = transformer(frame).set_output(transform="pandas")
@@ -305,14 +305,14 @@ def test_names_of_columns_and_kind_of_output_are_kept(tmp_path: Path) -> None:
         load(tmp_path / "m").transform(frame.rename(columns={"a": "z"}))
 
 
-def test_a_run_is_a_transformer(run: Run) -> None:
+def test_a_run_can_be_loaded_as_a_transformer(run: Run) -> None:
     loaded = SDLGMTransformer.load(run.folder)
     x = run.dataset.test.grey()
     with torch.no_grad():
         expected = run.model.posterior(x).mode
     np.testing.assert_array_equal(loaded.transform(x.numpy()), expected)
-    assert (loaded.features, loaded.budget, loaded.groups) == (12, 4, 2)
-    assert (loaded.iterations, loaded.random_state) == (800, 0)
+    assert (loaded.n_components, loaded.budget, loaded.groups) == (12, 4, 2)
+    assert (loaded.n_iter_, loaded.random_state) == (800, 0)
     with pytest.raises(ConfigError, match="holds a run"):
         loaded.save(run.folder, overwrite=True)
 

@@ -1,4 +1,4 @@
-"""Thresholds, floors and caps: by hand, by brute force, and for any scores."""
+"""Thresholds with a minimum and a maximum number of labels: by hand, brute force and property."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ seeds = st.integers(0, 10**6)
 
 
 def some(seed: int, rows: int = 15, labels: int = 5) -> tuple[np.ndarray, np.ndarray]:
-    """Scores with ties, and labels that go with them."""
+    """Scores with ties, and labels that correlate with them."""
     random = np.random.default_rng(seed)
     truth = (random.random((rows, labels)) < 0.4).astype(np.int64)
     return np.round(truth + random.normal(0, 1, truth.shape), 1), truth
 
 
-def test_by_hand() -> None:
+def test_small_examples_by_hand() -> None:
     scores = [[0.9, 0.6, 0.8], [0.1, 0.3, 0.2], [0.5, 0.5, 0.5]]
     assert apply_threshold(scores, 0.5, 0).tolist() == [[1, 1, 1], [0, 0, 0], [0, 0, 0]]
     assert apply_threshold(scores, 0.5, 1, 2).tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 0]]
     assert apply_threshold(scores, 0.5, 2, 2).tolist() == [[1, 0, 1], [0, 1, 1], [1, 1, 0]]
-    # Label 1 is over its own threshold; where one more is wanted, it stays.
+    # Label 1 is above its own threshold, and stays when another label is added.
     assert apply_threshold([[0.9, 0.4, 0.8]], [1.0, 0.3, 1.0], 2).tolist() == [[1, 1, 0]]
     assert apply_threshold([[0.9, 0.4, 0.8]], [1.0, 0.3, 0.3], 1, 1).tolist() == [[0, 0, 1]]
     assert apply_counts(scores, [0, 3, 2]).tolist() == [[0, 0, 0], [1, 1, 1], [1, 1, 0]]
@@ -36,7 +36,7 @@ def test_by_hand() -> None:
 
 @given(seeds, st.floats(-2, 2), st.integers(0, 3), st.integers(3, 5))
 @settings(max_examples=60, deadline=None)
-def test_floor_and_cap_hold_and_what_is_in_beats_what_is_out(
+def test_bounds_hold_and_selected_labels_have_the_highest_scores(
     seed: int, threshold: float, low: int, high: int
 ) -> None:
     scores, _ = some(seed)
@@ -51,7 +51,7 @@ def test_floor_and_cap_hold_and_what_is_in_beats_what_is_out(
 @pytest.mark.parametrize(("rule", "metric"), [("micro", micro_f1), ("macro", macro_f1_harmonic)])
 @given(seeds)
 @settings(max_examples=15, deadline=None)
-def test_the_chosen_threshold_is_the_highest_of_the_best(rule, metric, seed: int) -> None:
+def test_the_chosen_threshold_is_the_highest_of_the_best_ones(rule, metric, seed: int) -> None:
     scores, truth = some(seed)
     grid = np.arange(-1.05, 2, 0.1)
     chosen = choose_threshold(scores, truth, rule, grid, 1, 3)
@@ -62,7 +62,7 @@ def test_the_chosen_threshold_is_the_highest_of_the_best(rule, metric, seed: int
 
 @given(seeds)
 @settings(max_examples=25, deadline=None)
-def test_each_label_gets_its_own_best(seed: int) -> None:
+def test_each_label_gets_the_threshold_of_its_best_f1(seed: int) -> None:
     scores, truth = some(seed)
     truth[:, 4] = 0
     chosen = choose_threshold(scores, truth, "per_label", min_labels=0)
@@ -75,7 +75,7 @@ def test_each_label_gets_its_own_best(seed: int) -> None:
     assert set(choose_threshold(scores, truth, "per_label", [0.0, 0.5])) <= {0.0, 0.5}
 
 
-def test_the_default_grid_finds_what_separates() -> None:
+def test_the_default_grid_finds_a_separating_threshold() -> None:
     random = np.random.default_rng(0)
     truth = (random.random((300, 40)) < 0.02).astype(np.int64)
     scores = 1e-4 * (truth + 0.9 * random.random(truth.shape))  # any scale will do
@@ -103,22 +103,22 @@ def test_the_default_grid_finds_what_separates() -> None:
         (ConfigError, lambda: choose_threshold([[1, 2]], [[1, 0]], "best"), "one of 'micro'"),
     ],
 )
-def test_what_is_refused(error, call, message: str) -> None:
+def test_invalid_arguments_are_refused(error, call, message: str) -> None:
     with pytest.raises(error, match=message):
         call()
 
 
-def test_smoothed_thresholds_maximise_an_f1_of_halfway_truths():
+def test_smoothed_thresholds_maximise_the_f1_of_averaged_targets():
     source = np.random.default_rng(3)
     scores = source.uniform(size=(12, 3))
     truth = (source.uniform(size=(12, 3)) < scores).astype(int)
     chosen = choose_threshold(scores, truth, "smoothed", min_labels=0)
-    halfway = (truth + scores) / 2
+    averaged = (truth + scores) / 2
     for k, threshold in enumerate(chosen):
 
         def f1(t: float, k: int = k) -> float:
             above = scores[:, k] > t
-            return 2 * halfway[above, k].sum() / (above.sum() + halfway[:, k].sum())
+            return 2 * averaged[above, k].sum() / (above.sum() + averaged[:, k].sum())
 
         assert f1(threshold) == pytest.approx(max(f1(t) for t in [-1, *scores[:, k]]))
     with pytest.raises(DataError, match="probabilities"):

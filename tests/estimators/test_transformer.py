@@ -1,4 +1,4 @@
-"""Counts as features: budgets held, fits equal in every bit, weights that are repetitions."""
+"""The transformer keeps its budget, is reproducible, and treats weights as repetitions."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from sdlgm.estimators import SDLGMTransformer
 from sdlgm.inference.evaluation import evaluate
 
 QUICK: dict[str, Any] = {
-    "features": 12, "budget": 4, "encoder_hidden": (16,), "sparsity_hidden": (8,),
-    "iterations": 40, "batch_size": 30, "random_state": 3,
+    "n_components": 12, "budget": 4, "encoder_hidden": (16,), "sparsity_hidden": (8,),
+    "epochs": 10, "batch_size": 30, "random_state": 3,
 }  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def table() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def fitted(table: np.ndarray) -> SDLGMTransformer:
-    return make(iterations=400, learning_rate=1e-2).fit(table)
+    return make(epochs=100, learning_rate=1e-2).fit(table)
 
 
 def same(one: SDLGMTransformer, other: SDLGMTransformer) -> bool:
@@ -84,7 +84,7 @@ def test_max_active_holds_after_fit(
     np.testing.assert_array_equal(capped.inverse_transform(sparse), capped.inverse_transform(codes))
 
 
-def test_two_fits_are_equal_in_every_bit_and_touch_no_global_state(table: np.ndarray) -> None:
+def test_two_fits_are_bit_identical_and_use_no_global_state(table: np.ndarray) -> None:
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
     one, other = make().fit(table), make().fit(table)
     one.sample(3)
@@ -98,16 +98,19 @@ def test_two_fits_are_equal_in_every_bit_and_touch_no_global_state(table: np.nda
     assert same(*(make(random_state=state).fit(table) for state in states))
 
 
-def test_neither_order_nor_repetition_of_rows_matters_but_their_weight(table: np.ndarray) -> None:
+def test_weights_equal_repetitions_and_the_order_of_rows_does_not_matter(table: np.ndarray) -> None:
+    one_batch = {"epochs": 40, "batch_size": 512}  # 40 steps for any number of rows
     rng = np.random.default_rng(1)
     weights = rng.integers(0, 4, size=len(table))
-    weighted = make().fit(table, sample_weight=weights)
-    repeated = make().fit(rng.permutation(table.repeat(weights, axis=0)))
+    weighted = make(**one_batch).fit(table, sample_weight=weights)
+    repeated = make(**one_batch).fit(rng.permutation(table.repeat(weights, axis=0)))
     assert same(weighted, repeated)
     np.testing.assert_allclose(weighted.feature_usage_, repeated.feature_usage_)
-    assert same(weighted, make().fit(table, sample_weight=weights / 7))
-    assert same(weighted, make().fit(table[weights > 0], sample_weight=weights[weights > 0]))
-    assert not same(weighted, make().fit(table))
+    assert same(weighted, make(**one_batch).fit(table, sample_weight=weights / 7))
+    assert same(
+        weighted, make(**one_batch).fit(table[weights > 0], sample_weight=weights[weights > 0])
+    )
+    assert not same(weighted, make(**one_batch).fit(table))
     share = weights / weights.sum()
     first, last = weights.copy(), weights.copy()
     first[60:], last[:60] = 0, 0
@@ -117,7 +120,7 @@ def test_neither_order_nor_repetition_of_rows_matters_but_their_weight(table: np
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli", "poisson", "categorical"])
-def test_sparse_equals_dense(likelihood: str) -> None:
+def test_sparse_rows_give_the_same_model_as_dense_rows(likelihood: str) -> None:
     rng = np.random.default_rng(2)
     X = (rng.poisson(0.4, size=(60, 6))).astype(np.float32)
     if likelihood == "bernoulli":
@@ -138,7 +141,7 @@ def test_sparse_equals_dense(likelihood: str) -> None:
 
 
 class LargestTensor(TorchDispatchMode):
-    """Remembers the number of elements of the largest tensor that an operation returned."""
+    """Records the number of elements of the largest tensor that an operation returned."""
 
     largest = 0
 
@@ -150,8 +153,8 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
-def test_sparse_rows_are_never_dense_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fit, codes and scores of 20,000 x 2,000 numbers see at most 1,000 or so rows at once."""
+def test_sparse_rows_become_dense_one_batch_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit, codes and scores of 20,000 x 2,000 numbers hold about 1,000 dense rows at once."""
     rows, columns = 20_000, 2_000
     X = sp.random_array((rows, columns), density=1e-3, format="csr", dtype=np.float32, rng=0)
     made: list[int] = []
@@ -163,7 +166,7 @@ def test_sparse_rows_are_never_dense_all_together(monkeypatch: pytest.MonkeyPatc
 
     for kind in (sp.csr_array, sp.csc_array, sp.coo_array):
         monkeypatch.setattr(kind, "toarray", toarray)  # todense() calls it, too
-    model = make(iterations=3)
+    model = make(epochs=1, batch_size=1000)
     with LargestTensor() as seen:
         model.fit(X)
         codes = model.transform(X)
@@ -174,7 +177,7 @@ def test_sparse_rows_are_never_dense_all_together(monkeypatch: pytest.MonkeyPatc
     assert 1000 * columns <= seen.largest <= 2**21
 
 
-def test_samples_follow_the_data(fitted: SDLGMTransformer, table: np.ndarray) -> None:
+def test_samples_have_the_moments_of_the_data(fitted: SDLGMTransformer, table: np.ndarray) -> None:
     drawn = fitted.sample(4000)
     assert (abs(drawn.mean(0) - table.mean(0)) < 0.3 * table.std(0)).all()
     assert (abs(drawn.std(0) / table.std(0) - 1) < 0.4).all()
@@ -191,7 +194,7 @@ def test_score_is_minus_the_negative_elbo_of_evaluate(likelihood: str) -> None:
     assert model.score(grey) == pytest.approx(-found.negative_elbo, rel=1e-6)
 
 
-def test_units_do_not_matter(table: np.ndarray) -> None:
+def test_the_units_of_columns_do_not_matter(table: np.ndarray) -> None:
     one, other = make().fit(table), make().fit(table * 256 - 1024)  # powers of 2, to keep the bits
     assert (one.transform(table) == other.transform(table * 256 - 1024)).mean() > 0.98
     assert one.score(table) == pytest.approx(
@@ -199,7 +202,7 @@ def test_units_do_not_matter(table: np.ndarray) -> None:
     )
 
 
-def test_partial_fit_goes_on(table: np.ndarray) -> None:
+def test_partial_fit_continues_training(table: np.ndarray) -> None:
     model = make(kl_warmup=0.0).partial_fit(table)
     assert model.n_iter_ == 4  # 120 rows, 30 a step
     start = model.score(table)
@@ -221,8 +224,9 @@ def test_partial_fit_goes_on(table: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_interruption(first: bool, table: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fit is undone, a partial fit has not been."""
+def test_interruption_undoes_fit_and_partial_fit(
+    first: bool, table: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from sdlgm.training.step import Trainer
 
     model = make().fit(table)
@@ -246,7 +250,20 @@ def test_interruption(first: bool, table: np.ndarray, monkeypatch: pytest.Monkey
     assert model.n_iter_ == 40
 
 
-def test_names_and_frames(table: np.ndarray) -> None:
+def test_no_epochs_are_the_500_steps_of_the_preset(table: np.ndarray) -> None:
+    default = SDLGMTransformer()
+    assert [default._configs(rows)[1].iterations for rows in (10, 120, 10**6)] == [500] * 3
+    assert make(epochs=3, batch_size=50)._configs(120)[1].iterations == 9
+    weight = np.r_[np.ones(50), np.zeros(70)]
+    assert make(epochs=3, batch_size=50).fit(table, sample_weight=weight).n_iter_ == 3
+
+
+def test_numpy_integers_are_accepted(table: np.ndarray) -> None:
+    whole = {"n_components": np.int64(12), "budget": np.int32(4), "encoder_hidden": (np.int64(16),)}
+    assert same(make().fit(table), make(**whole, random_state=np.int64(3)).fit(table))
+
+
+def test_names_of_frames_are_kept(table: np.ndarray) -> None:
     frame = pd.DataFrame(table, columns=list("abcde"))
     model = make().fit(frame)
     assert list(model.feature_names_in_) == list("abcde")
@@ -264,7 +281,7 @@ def test_names_and_frames(table: np.ndarray) -> None:
         assert same(model, make().fit(kind(table)))
 
 
-def test_search_with_jobs_equals_search_without(table: np.ndarray) -> None:
+def test_a_search_with_several_jobs_gives_the_same_scores(table: np.ndarray) -> None:
     grid = {"sdlgmtransformer__budget": np.array([2, 4])}
     found = [
         GridSearchCV(make_pipeline(make()), grid, cv=2, n_jobs=jobs).fit(table) for jobs in (1, 2)
@@ -280,7 +297,7 @@ def test_search_with_jobs_equals_search_without(table: np.ndarray) -> None:
     ("settings", "message"),
     [
         ({"budget": 5}, "groups = 5 does not divide"),
-        ({"iterations": 0}, "iterations must be positive"),
+        ({"epochs": 0}, "epochs must be a positive integer or None, got 0"),
         ({"encoder_hidden": 5}, "encoder_hidden = 5 does not fit"),
         ({"code": "median"}, "got 'median'"),
         ({"max_active": 0}, "max_active must be at least 1"),
@@ -295,14 +312,14 @@ def test_parameters_are_checked_before_training(
         make(**settings).fit(table)
 
 
-def test_data_are_checked(fitted: SDLGMTransformer, table: np.ndarray) -> None:
+def test_bad_data_are_refused(fitted: SDLGMTransformer, table: np.ndarray) -> None:
     with pytest.raises(DataError, match=r"values from .* likelihood needs bits"):
         make(likelihood="bernoulli").fit(table)
     with pytest.raises(DataError, match="non-negative integers"):
         make(likelihood="poisson").fit(table)
     with pytest.raises(DataError, match="sample_weight must be 120"):
         make().fit(table, sample_weight=np.ones(3))
-    with pytest.raises(DataError, match="have 3 columns, but the model 12"):
+    with pytest.raises(DataError, match="have 3 columns, but the model has 12 features"):
         fitted.inverse_transform(np.zeros((2, 3)))
     with pytest.raises(ConfigError, match="n_samples"):
         fitted.sample(0)

@@ -25,7 +25,7 @@ def real_data() -> tuple[np.ndarray, np.ndarray]:
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "standard": {},
-    "quantile": {"inputs": "quantile", "normalise": True},
+    "quantile": {"inputs": "quantile", "normalisation": "layer"},
     "bins": {"inputs": "bins", "bins": 3, "activation": "gelu"},
     "none": {"inputs": "none", "hidden": ()},
     "cap": {"max_labels": 4, "threshold": 0.02, "min_labels": 0},
@@ -33,14 +33,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "per label": {"threshold": "per_label", "min_labels": 2},
     "relaxed": {"label_likelihood": "relaxed", "temperature": 2.0},
     "generative": {"variant": "generative"},
-    "conditional": {"variant": "conditional", "latent_features": 4, "latent_slots": 2},
+    "conditional": {"variant": "conditional", "latent_features": 4, "latent_budget": 2},
 }
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_probabilities_and_labels_are_those_of_the_estimator(name: str, tmp_path: Path) -> None:
     x, y = real_data()
-    settings = {"members": 5, "epochs": 3, "hidden": (12,), "progress": False, **SETTINGS[name]}
+    settings = {"members": 5, "epochs": 3, "hidden": (12,), "random_state": 0, **SETTINGS[name]}
     model = SDLGMClassifier(**settings).fit(x[:300], y[:300])
     if name == "cap":
         model.max_labels_ = 2  # fewer than some rows have over the threshold
@@ -69,7 +69,7 @@ def test_probabilities_and_labels_are_those_of_the_estimator(name: str, tmp_path
 
 def test_a_classifier_fitted_on_sparse_rows_takes_dense_rows(tmp_path: Path) -> None:
     x, y = real_data()
-    model = SDLGMClassifier(members=5, epochs=2, hidden=(8,), progress=False)
+    model = SDLGMClassifier(members=5, epochs=2, hidden=(8,), random_state=0)
     model.fit(sp.csr_array(x[:200]), sp.csr_array(y[:200]))
     session = open_session(export_classifier(model, tmp_path / "c.onnx"))
     proba, labels = session.run(None, {"x": x[200:300]})
@@ -89,7 +89,7 @@ def test_a_saved_classifier_is_exported_by_the_command(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     x, y = real_data()
-    model = SDLGMClassifier(members=2, epochs=3, hidden=(12,), progress=False).fit(x[:300], y[:300])
+    model = SDLGMClassifier(members=2, epochs=3, hidden=(12,), random_state=0).fit(x[:300], y[:300])
     model.save(tmp_path / "tags")
     whole = tmp_path / "tags.onnx"
     given = ["export", str(tmp_path / "tags"), "--part", "classifier", "--out"]
@@ -107,7 +107,7 @@ def test_a_saved_classifier_is_exported_by_the_command(
 
 def test_a_saved_transformer_is_exported_like_a_run(tmp_path: Path) -> None:
     x, _ = real_data()
-    model = SDLGMTransformer(features=16, budget=4, iterations=30, random_state=0).fit(x[:300])
+    model = SDLGMTransformer(n_components=16, budget=4, epochs=10, random_state=0).fit(x[:300])
     model.save(tmp_path / "codes")
     session = open_session(export_run(tmp_path / "codes", tmp_path / "encoder.onnx"))
     indices, counts, _, _ = session.run(None, {"x": x[300:500]})

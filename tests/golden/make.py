@@ -58,16 +58,16 @@ def run(folder: Path) -> dict[str, Any]:
 def classifier(folder: Path) -> dict[str, Any]:
     made = SDLGMClassifier(
         "conditional", inputs="bins", threshold="per_label", members=2, folds=2, epochs=3,
-        hidden=(6,), latent_features=2, latent_slots=2, random_state=0, progress=False,
+        hidden=(6,), latent_features=2, latent_budget=2, random_state=0,
     ).fit(ROWS, LABELS)  # fmt: skip
     made.save(folder)
     return {"x": ROWS, "predict_proba": made.predict_proba(ROWS), "predict": made.predict(ROWS)}
 
 
 def counter(folder: Path) -> dict[str, Any]:
-    made = SDLGMCounter(
-        "columns", columns=2, channels=(3, 3), epochs=3, random_state=0, progress=False
-    ).fit(IMAGES, COUNTS)
+    made = SDLGMCounter("columns", image_columns=2, channels=(3, 3), epochs=3, random_state=0).fit(
+        IMAGES, COUNTS
+    )
     made.save(folder)
     results = {name: getattr(made, name)(IMAGES) for name in ("predict_mean", "predict")}
     return {"x": IMAGES, **results}
@@ -75,7 +75,7 @@ def counter(folder: Path) -> dict[str, Any]:
 
 def transformer(folder: Path) -> dict[str, Any]:
     made = SDLGMTransformer(
-        6, 3, encoder_hidden=(8,), sparsity_hidden=(4,), iterations=30, batch_size=12,
+        6, 3, encoder_hidden=(8,), sparsity_hidden=(4,), epochs=15, batch_size=12,
         random_state=0,
     ).fit(ROWS)  # fmt: skip
     made.save(folder)

@@ -99,7 +99,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderHub:
 
 @pytest.fixture(scope="module")
 def classifier() -> SDLGMClassifier:
-    settings = {"members": 2, "folds": 2, "epochs": 2, "hidden": (6,), "progress": False}
+    settings = {"members": 2, "folds": 2, "epochs": 2, "hidden": (6,), "random_state": 0}
     return SDLGMClassifier(**settings).fit(X, Y)
 
 

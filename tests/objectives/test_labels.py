@@ -1,4 +1,4 @@
-"""Likelihoods of labels against enumeration of codes, and sparse against dense."""
+"""Label likelihoods against enumeration of codes, and sparse against dense."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from sdlgm.nn import DataStatistics
 from sdlgm.objectives.labels import absence, label_nll, log1mexp, negative_labelled_elbo
 
 
-def code(generator: torch.Generator, slots: int = 3, labels: int = 3) -> GatedMultinomial:
+def code(generator: torch.Generator, budget: int = 3, labels: int = 3) -> GatedMultinomial:
     gates = torch.randn(2, 4, generator=generator, dtype=torch.float64)
     features = torch.randn(2, 4, labels, generator=generator, dtype=torch.float64)
-    return GatedMultinomial(slots, gates.requires_grad_(), features.requires_grad_())
+    return GatedMultinomial(budget, gates.requires_grad_(), features.requires_grad_())
 
 
 def model(variant: str, members: int = 2, dtype: torch.dtype = torch.float64) -> SupervisedSDLGM:
     config = LabelModelConfig(
         inputs=4,
         labels=3,
-        slots=2,
-        latents=2 if variant == "conditional" else 0,
+        budget=2,
+        latent_features=2 if variant == "conditional" else 0,
         decoder=variant != "discriminative",
         members=members,
         hidden=(6,),
@@ -36,7 +36,7 @@ def model(variant: str, members: int = 2, dtype: torch.dtype = torch.float64) ->
     return SupervisedSDLGM(config, statistics, torch.tensor([0.1, 0.5, 0.7]), source).to(dtype)
 
 
-def test_presence_is_that_of_the_enumerated_codes(generator):
+def test_presence_matches_the_enumerated_codes(generator):
     q = code(generator)
     codes = q.enumerate_support()
     exact = (q.log_prob(codes).exp().unsqueeze(-1) * (codes == 0)).sum(0)
@@ -44,7 +44,7 @@ def test_presence_is_that_of_the_enumerated_codes(generator):
     torch.testing.assert_close(absence(q, 2, "presence", 1.0, None).exp(), exact[..., :2])
 
 
-def test_a_relaxed_draw_gets_hard_as_the_temperature_falls(generator):
+def test_relaxed_samples_become_hard_as_the_temperature_falls(generator):
     q = code(generator)
     drawn = absence(q.expand((4000, 2, 4)), 3, "relaxed", 0.01, generator).exp().mean(0)
     torch.testing.assert_close(drawn, q.absence_log_probs.exp(), atol=0.04, rtol=0)
@@ -60,13 +60,13 @@ def test_listed_labels_give_the_dense_likelihood(generator):
     torch.testing.assert_close(label_nll(absent, rows, columns, weights), (dense * weights).sum(-1))
 
 
-def test_no_labels_at_all_are_fine(generator):
+def test_samples_without_labels_have_a_likelihood(generator):
     absent = absence(code(generator), 3, "presence", 1.0, None)
     none = torch.empty(0, dtype=torch.int64)
     torch.testing.assert_close(label_nll(absent, none, none), -absent.sum(-1))
 
 
-def test_gradients_of_the_likelihood(generator):
+def test_gradients_of_the_likelihood_pass_gradcheck(generator):
     rows, columns = torch.tensor([0, 0, 3, 7]), torch.tensor([0, 2, 1, 2])
 
     def loss(gates: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
@@ -90,7 +90,7 @@ def test_extreme_logits_stay_finite(generator, spread):
     assert features.grad.isfinite().all()
 
 
-def test_log1mexp_at_both_ends():
+def test_log1mexp_is_accurate_at_both_ends():
     a = torch.tensor([-1e-12, -0.5, -0.7, -30.0], dtype=torch.float64)
     exact = torch.log(-torch.expm1(a))
     torch.testing.assert_close(log1mexp(a), exact)
@@ -98,7 +98,7 @@ def test_log1mexp_at_both_ends():
 
 
 @pytest.mark.parametrize("variant", ["generative", "conditional"])
-def test_elbo_against_enumeration(generator, variant):
+def test_the_elbo_matches_enumeration(generator, variant):
     net = model(variant)
     x = torch.randn(2, 3, 4, generator=generator, dtype=torch.float64)
     with torch.no_grad():
@@ -114,7 +114,7 @@ def test_elbo_against_enumeration(generator, variant):
 
 
 @pytest.mark.parametrize("likelihood", ["presence", "relaxed"])
-def test_the_elbo_reaches_encoder_decoder_and_prior(generator, likelihood):
+def test_the_elbo_has_gradients_for_encoder_decoder_and_prior(generator, likelihood):
     net = model("conditional", dtype=torch.float32)
     x = torch.randn(2, 3, 4, generator=generator)
     negative_labelled_elbo(net, net(x), x, likelihood, 1.0, generator).sum().backward()
@@ -123,7 +123,7 @@ def test_the_elbo_reaches_encoder_decoder_and_prior(generator, likelihood):
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_members_do_not_know_of_each_other(generator):
+def test_members_are_independent(generator):
     net = model("discriminative")
     x = torch.randn(2, 3, 4, generator=generator, dtype=torch.float64)
     before = net(x).absence_log_probs
@@ -134,7 +134,7 @@ def test_members_do_not_know_of_each_other(generator):
     assert (before[1] != after[1]).any()
 
 
-def test_labels_start_about_as_frequent_as_they_are():
+def test_initial_presence_is_near_the_label_frequencies():
     net = model("discriminative")
     with torch.no_grad():
         net.feature_head.weight.zero_()

@@ -1,7 +1,8 @@
-"""Methods to compare with, in the grammar of our estimators."""
+"""Baselines: methods that the estimators of sdlgm are compared with, with the same interface."""
 
-from sdlgm.baselines.counters import ConstantCounter, ForestCounter, PoissonCounter, SoftmaxCounter
-from sdlgm.baselines.labels import ConstantLabels, ForestLabels, MLPLabels
+from sdlgm.baselines.counters import ConstantCounter, PoissonCounter, SoftmaxCounter
+from sdlgm.baselines.forests import ForestCounter, ForestLabels
+from sdlgm.baselines.labels import ConstantLabels, MLPLabels
 from sdlgm.baselines.linear_labels import LinearLabels
 
 __all__ = [

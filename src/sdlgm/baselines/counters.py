@@ -1,39 +1,47 @@
-"""What :class:`SDLGMCounter` is compared with, in the same grammar."""
+"""Counters that :class:`~sdlgm.estimators.SDLGMCounter` is compared with."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
 
-from sdlgm.baselines.forests import ForestKind, make_forest
 from sdlgm.errors import ConfigError
-from sdlgm.estimators.counter_base import Counter, NetworkCounter
-from sdlgm.objectives.counts import Head, PoissonHead, SoftmaxHead
+from sdlgm.estimators.counter import BaseCounter, SDLGMCounter
+from sdlgm.objectives.counts import CountDistribution, log_mean
 
-__all__ = ["ConstantCounter", "ForestCounter", "PoissonCounter", "SoftmaxCounter"]
+__all__ = [
+    "ConstantCounter",
+    "IndependentPoisson",
+    "IndependentSoftmax",
+    "PoissonCounter",
+    "SoftmaxCounter",
+]
 
 
-class ConstantCounter(Counter):
-    """Predict the same for every sample: the mean counts of the training data.
+class ConstantCounter(BaseCounter):
+    """Predict the mean counts of the training data for every sample.
 
     Parameters
     ----------
-    max_count
-        As of :class:`SDLGMCounter`.
+    budget
+        See :class:`~sdlgm.estimators.SDLGMCounter`.
     """
 
-    def __init__(self, max_count: int | None = None) -> None:
-        self.max_count = max_count
+    def __init__(self, budget: int | None = None) -> None:
+        self.budget = budget
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
         """Take the means of y; X is only checked."""
-        _, counts, weights = self._fit_checked(X, y, sample_weight, self.max_count)
+        _, counts, weights = self._fit_checked(X, y, sample_weight, self.budget)
         values, weight = counts.numpy(), weights.double().numpy()
         self.mean_ = np.average(values, axis=0, weights=weight)
         self.presence_ = np.average(values > 0, axis=0, weights=weight)
-        totals = np.bincount(values.sum(1), weight, minlength=self.max_count_ + 1)
+        totals = np.bincount(values.sum(1), weight, minlength=self.budget_ + 1)
         self.total_ = totals / weight.sum()
         return self
 
@@ -42,11 +50,11 @@ class ConstantCounter(Counter):
         return self._repeat(X, "mean_")
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
-        """Predict the training samples' share with at least one, ``(n, K)``."""
+        """Predict the share of training samples with at least one of each class, ``(n, K)``."""
         return self._repeat(X, "presence_")
 
     def predict_total(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
-        """Predict the training samples' law of the sum, ``(n, L0 + 1)``."""
+        """Predict the training samples' distribution of the sum, ``(n, L0 + 1)``."""
         return self._repeat(X, "total_")
 
     def _repeat(self, X: Any, name: str) -> NDArray[np.float64]:  # noqa: N803
@@ -54,94 +62,117 @@ class ConstantCounter(Counter):
         return np.tile(getattr(self, name), (number, 1))
 
 
-class ForestCounter(Counter):
-    """A forest of regression trees (scikit-learn), the paper's baseline.
-
-    It predicts expected counts only: trees grown for the squared error have no likelihood of
-    counts, and keep no budget.
-
-    Parameters
-    ----------
-    kind
-        ``"random"`` (bootstrap, best splits) or ``"extra"`` (all samples, random splits).
-    n_estimators, max_features, min_samples_leaf, n_jobs
-        Of scikit-learn's ``RandomForestRegressor`` and ``ExtraTreesRegressor``.
-    max_count
-        As of :class:`SDLGMCounter`.
-    random_state
-        Source of samples and splits.
-    """
-
-    def __init__(
-        self,
-        kind: ForestKind = "random",
-        *,
-        n_estimators: int = 100,
-        max_features: float | Literal["sqrt", "log2"] = 1.0,
-        min_samples_leaf: int = 1,
-        max_count: int | None = None,
-        random_state: int = 0,
-        n_jobs: int = 1,
-    ) -> None:
-        self.kind = kind
-        self.n_estimators = n_estimators
-        self.max_features = max_features
-        self.min_samples_leaf = min_samples_leaf
-        self.max_count = max_count
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
-        """Grow the trees on flattened samples."""
-        inputs, counts, weights = self._fit_checked(X, y, sample_weight, self.max_count)
-        self.forest_ = make_forest(
-            self.kind,
-            n_estimators=self.n_estimators,
-            max_features=self.max_features,
-            min_samples_leaf=self.min_samples_leaf,
-            random_state=self.random_state,
-            n_jobs=self.n_jobs,
-        )
-        weighted = {} if sample_weight is None else {"sample_weight": weights.numpy()}
-        self.forest_.fit(inputs.flatten(1).numpy(), counts.numpy(), **weighted)
-        return self
-
-    def predict_mean(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
-        """Predict the mean over the trees, ``(n, K)``."""
-        inputs = self._inputs(X)
-        means = self.forest_.predict(inputs.flatten(1).numpy())
-        return np.asarray(means, np.float64).reshape(len(inputs), self.n_classes_)
-
-
-class _IndependentCounter(NetworkCounter):
-    """A network whose classes know nothing of each other, and nothing of columns."""
+class _IndependentCounter(SDLGMCounter):
+    """A network with an independent count distribution for each class."""
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
+        name = type(self).__name__
         if self.encoder == "columns":
             raise ConfigError(
-                f"{type(self).__name__} has one output a class and no slots for columns: use "
+                f"{name} has one output for each class and no slots for columns: use "
                 "encoder='mlp' or 'conv'."
             )
+        if self.tied is not None:
+            raise ConfigError(f"{name} has no slots to tie: leave out tied, got {self.tied!r}.")
 
 
 class PoissonCounter(_IndependentCounter):
-    """A network with an independent Poisson count for each class: no budget.
+    """A network with an independent Poisson count for each class, without a budget.
 
-    Parameters are those of :class:`SDLGMCounter` but for ``slots``. In ``predict_total`` the last
-    entry holds the budget and all that is over it.
+    Parameters are those of :class:`~sdlgm.estimators.SDLGMCounter` except for ``tied``. The last
+    entry of ``predict_total`` holds the probability of the budget and of all larger sums.
     """
 
-    def _make_head(self, features: int, budget: int) -> Head:
-        return PoissonHead(features, budget)
+    def _make_distribution(self, features: int, budget: int) -> CountDistribution:
+        return IndependentPoisson(features, budget)
 
 
 class SoftmaxCounter(_IndependentCounter):
     """A network with an independent softmax over the counts ``0..L0`` for each class.
 
-    Parameters are those of :class:`SDLGMCounter` but for ``slots``. In ``predict_total`` the last
-    entry holds the budget and all that is over it.
+    Parameters are those of :class:`~sdlgm.estimators.SDLGMCounter` except for ``tied``. The last
+    entry of ``predict_total`` holds the probability of the budget and of all larger sums.
     """
 
-    def _make_head(self, features: int, budget: int) -> Head:
-        return SoftmaxHead(features, budget)
+    def _make_distribution(self, features: int, budget: int) -> CountDistribution:
+        return IndependentSoftmax(features, budget)
+
+
+class IndependentPoisson(CountDistribution):
+    """Independent Poisson counts: no budget, and no competition between classes."""
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """Log of the rate of each class."""
+        return (self.features,)
+
+    def average(self, outputs: Tensor) -> Tensor:
+        """Average the rates."""
+        return log_mean(outputs)
+
+    def log_prob(self, outputs: Tensor, counts: Tensor) -> Tensor:
+        """Sum of the classes' Poisson log-probabilities."""
+        return (counts * outputs - outputs.exp() - torch.lgamma(counts + 1)).sum(-1)
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        """Return the rates."""
+        return outputs.exp()
+
+    def mode(self, outputs: Tensor) -> Tensor:
+        """Return the rates, rounded down."""
+        return outputs.exp().floor()
+
+    def presence(self, outputs: Tensor) -> Tensor:
+        """``1 - exp(-rate)``."""
+        return -torch.expm1(-outputs.exp())
+
+    def total(self, outputs: Tensor) -> Tensor:
+        """Poisson distribution of the sum; the last entry holds ``L0`` and all larger sums."""
+        totals = torch.arange(self.budget)
+        rate = outputs.exp().sum(-1, keepdim=True)
+        below = (totals * rate.log() - rate - torch.lgamma(totals + 1.0)).exp()
+        return torch.cat([below, (1 - below.sum(-1, keepdim=True)).clamp_min(0)], dim=-1)
+
+
+class IndependentSoftmax(CountDistribution):
+    """An independent categorical distribution over ``0..L0`` for each class."""
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """Logits of the counts ``0..L0`` of each class."""
+        return (self.features, self.budget + 1)
+
+    def average(self, outputs: Tensor) -> Tensor:
+        """Average the probabilities of each count."""
+        return log_mean(F.log_softmax(outputs, -1))
+
+    def log_prob(self, outputs: Tensor, counts: Tensor) -> Tensor:
+        """Sum of the classes' categorical log-probabilities."""
+        index = counts.long().unsqueeze(-1)
+        return F.log_softmax(outputs, -1).gather(-1, index).squeeze(-1).sum(-1)
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        """Return the means of the categorical distributions."""
+        return outputs.softmax(-1) @ torch.arange(self.budget + 1.0)
+
+    def mode(self, outputs: Tensor) -> Tensor:
+        """Most probable count of each class; their sum may exceed the budget."""
+        return outputs.argmax(-1).to(outputs)
+
+    def presence(self, outputs: Tensor) -> Tensor:
+        """One minus the probability of a count of zero."""
+        return 1 - outputs.softmax(-1)[..., 0]
+
+    def total(self, outputs: Tensor) -> Tensor:
+        """Distribution of the sum; the last entry holds ``L0`` and all larger sums."""
+        parts = outputs.softmax(-1)
+        total = parts[:, 0]
+        for k in range(1, self.features):
+            sums = torch.zeros_like(total)
+            for count in range(self.budget + 1):
+                moved = total * parts[:, k, count, None]
+                sums[:, count:] += moved[:, : self.budget + 1 - count]
+            sums[:, -1] += 1 - sums.sum(-1)  # the probability of sums above L0
+            total = sums
+        return total

@@ -1,35 +1,120 @@
-"""Trees, networks and constants that multi-label classifiers are compared with."""
+"""Constants and networks that multi-label classifiers are compared with."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from abc import abstractmethod
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sdlgm.baselines.forests import ForestKind, make_forest
-from sdlgm.errors import ConfigError
-from sdlgm.estimators.multilabel import MultilabelBaseline
-from sdlgm.estimators.thresholds import apply_counts
+from sdlgm.errors import ConfigError, DataError
+from sdlgm.estimators.classifier import BaseLabelClassifier
+from sdlgm.estimators.parameters import check_integer, is_integer
+from sdlgm.estimators.thresholds import apply_counts, apply_threshold
+from sdlgm.estimators.validation import (
+    check_labels,
+    validate_rows,
+    validate_seed,
+    validate_weights,
+)
 
-__all__ = ["ConstantLabels", "ForestLabels", "MLPLabels"]
+__all__ = ["ConstantLabels", "LabelBaseline", "MLPLabels"]
 
 
-class ConstantLabels(MultilabelBaseline):
-    """Predict the same for every row: the labels that are most frequent in training.
+class LabelBaseline(BaseLabelClassifier):
+    """A classifier that scores each label and predicts those above a threshold.
+
+    Parameters
+    ----------
+    threshold
+        A label is predicted if its ``predict_proba`` is above it; a number, or one for each label
+        ``(K,)``.
+    min_labels, max_labels
+        Smallest and largest number of labels of a row, see
+        :func:`~sdlgm.estimators.thresholds.apply_threshold`.
+    """
+
+    threshold: Any = 0.5
+    min_labels: int = 1
+    max_labels: int | None = None
+
+    @abstractmethod
+    def _fit(self, X: Any, Y: Any, sample_weight: NDArray[np.float64] | None) -> None:  # noqa: N803
+        """Learn from checked data."""
+
+    @abstractmethod
+    def _proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Return probabilities for checked rows."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
+        """Learn from rows and their labels.
+
+        Parameters
+        ----------
+        X
+            Finite numbers ``(n, D)``, dense or CSR.
+        y
+            0 or 1, ``(n, K)``, dense or CSR. Predictions have the same format.
+        sample_weight
+            Weight of each row, 0 or more, shape ``(n,)``.
+
+        Raises
+        ------
+        DataError
+            If X, y or the weights are not as described.
+        """
+        rows = validate_rows(self, X, reset=True, dtype=np.float64)
+        labels = check_labels(y, rows.shape[0]).astype(np.int64)
+        if not labels.nnz:
+            raise DataError("No sample in Y has any label: there is nothing to learn.")
+        weight = None
+        if sample_weight is not None:
+            weight = validate_weights(sample_weight, rows.shape[0])
+            weight = weight / weight.mean()
+        self._set_labels(labels, y)
+        self.classes_ = np.arange(self.n_labels_)
+        self._fit(rows, self._as_fitted(labels), weight)
+        return self
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Return the probability of each label, one array ``(n, K)``."""
+        return self._proba(self._checked(X))
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Return scores ``(n, K)`` that rank the labels: here the probabilities."""
+        return self.predict_proba(X)
+
+    def predict(self, X: Any) -> Any:  # noqa: N803
+        """Predict labels: 0 or 1, ``(n, K)``, CSR if the training labels were sparse."""
+        chosen = apply_threshold(
+            self.predict_proba(X), self._level(), self.min_labels, self.max_labels
+        )
+        return self._as_fitted(chosen)
+
+    def _level(self) -> Any:
+        return self.threshold
+
+    def _checked(self, X: Any) -> Any:  # noqa: N803
+        self._check_fitted()
+        return validate_rows(self, X, reset=False, dtype=np.float64)
+
+
+class ConstantLabels(LabelBaseline):
+    """Predict the labels that are most frequent in training for every row.
 
     Parameters
     ----------
     number
-        How many, or ``"all"``.
+        Number of labels, or ``"all"``.
     """
 
     def __init__(self, number: int | Literal["all"] = 1) -> None:
         self.number = number
 
     def _fit(self, X: Any, Y: Any, sample_weight: NDArray[np.float64] | None) -> None:  # noqa: N803
-        whole = isinstance(self.number, int) and not isinstance(self.number, bool)
-        if self.number != "all" and not (whole and 1 <= self.number <= self.n_labels_):
+        number = self.number
+        if number != "all" and not (is_integer(number) and 1 <= number <= self.n_labels_):
             raise ConfigError(
                 f"number must lie from 1 to the number of labels, {self.n_labels_}, or be 'all', "
                 f"got {self.number!r}."
@@ -46,90 +131,23 @@ class ConstantLabels(MultilabelBaseline):
         return self._as_fitted(apply_counts(self.predict_proba(X), number))
 
 
-class ForestLabels(MultilabelBaseline):
-    """A forest of trees for all labels at once, or one a label (scikit-learn).
+class MLPLabels(LabelBaseline):
+    """Average the probabilities of networks fitted by binary cross-entropy (scikit-learn).
 
-    Regression trees on 0 and 1: their squared error is half the Gini impurity, summed over the
-    labels, so that they are the classification trees, and their means the shares of labels in the
-    leaves, in one array.
-
-    Parameters
-    ----------
-    kind
-        ``"random"`` (bootstrap, best splits) or ``"extra"`` (all rows, random splits).
-    n_estimators, max_features, min_samples_leaf, n_jobs
-        Of scikit-learn's forests.
-    per_label
-        Grow a forest for each label alone (binary relevance): K times the work.
-    threshold, min_labels, max_labels
-        Decision: see :class:`MultilabelBaseline`.
-    random_state
-        Source of samples and splits.
-    """
-
-    def __init__(
-        self,
-        kind: ForestKind = "random",
-        *,
-        n_estimators: int = 300,
-        max_features: float | Literal["sqrt", "log2"] = "sqrt",
-        min_samples_leaf: int = 1,
-        per_label: bool = False,
-        threshold: Any = 0.5,
-        min_labels: int = 1,
-        max_labels: int | None = None,
-        random_state: int = 0,
-        n_jobs: int = 1,
-    ) -> None:
-        self.kind = kind
-        self.n_estimators = n_estimators
-        self.max_features = max_features
-        self.min_samples_leaf = min_samples_leaf
-        self.per_label = per_label
-        self.threshold = threshold
-        self.min_labels = min_labels
-        self.max_labels = max_labels
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-
-    def _fit(self, X: Any, Y: Any, sample_weight: NDArray[np.float64] | None) -> None:  # noqa: N803
-        target = np.asarray(Y.todense() if self.sparse_labels_ else Y, np.float64)
-        parts = np.split(target, target.shape[1], axis=1) if self.per_label else [target]
-        self.forests_ = []
-        for label, part in enumerate(parts):
-            forest = make_forest(
-                self.kind,
-                n_estimators=self.n_estimators,
-                max_features=self.max_features,
-                min_samples_leaf=self.min_samples_leaf,
-                random_state=(self.random_state + label * 1_000_003) % 2**32,
-                n_jobs=self.n_jobs,
-            )
-            squeezed = part.ravel() if part.shape[1] == 1 else part
-            self.forests_.append(forest.fit(X, squeezed, sample_weight))
-
-    def _proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
-        parts = [forest.predict(X).reshape(X.shape[0], -1) for forest in self.forests_]
-        return np.clip(np.hstack(parts), 0, 1)  # a mean of ones may be 1 + 2e-16
-
-
-class MLPLabels(MultilabelBaseline):
-    """Networks under the binary cross-entropy (scikit-learn), their probabilities averaged.
-
-    Inputs should be on one scale, such as z-scores.
+    Inputs should have one scale, such as z-scores.
 
     Parameters
     ----------
     hidden, alpha, epochs, batch_size, learning_rate
-        Widths of the hidden layers, strength of the L2 penalty, and length and pace of Adam:
+        Widths of the hidden layers, strength of the L2 penalty, and settings of Adam:
         ``hidden_layer_sizes``, ``alpha``, ``max_iter``, ``batch_size`` and ``learning_rate_init``
         of ``MLPClassifier``.
     members
-        Networks, of different initial weights.
+        Number of networks, with different initial weights.
     threshold, min_labels, max_labels
-        Decision: see :class:`MultilabelBaseline`.
+        See :class:`LabelBaseline`.
     random_state
-        Source of weights and order.
+        Source of initial weights and order.
     """
 
     def __init__(
@@ -144,7 +162,7 @@ class MLPLabels(MultilabelBaseline):
         threshold: Any = 0.5,
         min_labels: int = 1,
         max_labels: int | None = None,
-        random_state: int = 0,
+        random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.hidden = hidden
         self.alpha = alpha
@@ -163,8 +181,8 @@ class MLPLabels(MultilabelBaseline):
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.neural_network import MLPClassifier
 
-        if not isinstance(self.members, int) or self.members < 1:
-            raise ConfigError(f"members must be a positive integer, got {self.members!r}.")
+        check_integer("members", self.members)
+        self.seed_ = validate_seed(self.random_state)
         weighted = {} if sample_weight is None else {"sample_weight": sample_weight}
         self.networks_ = []
         for member in range(self.members):
@@ -174,7 +192,7 @@ class MLPLabels(MultilabelBaseline):
                 max_iter=self.epochs,
                 batch_size=min(self.batch_size, X.shape[0]),
                 learning_rate_init=self.learning_rate,
-                random_state=(self.random_state + member * 1_000_003) % 2**32,
+                random_state=(self.seed_ + member * 1_000_003) % 2**32,
                 tol=0,
                 n_iter_no_change=self.epochs,
             )
@@ -185,5 +203,5 @@ class MLPLabels(MultilabelBaseline):
 
     def _proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         mean = np.mean([network.predict_proba(X) for network in self.networks_], axis=0)
-        # Of a single label scikit-learn gives the chances of 0 and of 1.
+        # For a single label, scikit-learn returns the probabilities of 0 and of 1.
         return mean[:, 1:] if self.n_labels_ == 1 else mean

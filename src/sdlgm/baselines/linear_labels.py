@@ -1,4 +1,4 @@
-"""Linear multi-label classifiers under the three losses of Martins & Astudillo 2016."""
+"""Linear multi-label classifiers with the three losses of Martins & Astudillo 2016."""
 
 from __future__ import annotations
 
@@ -11,17 +11,23 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn import functional as F
 
-from sdlgm.baselines.sparsemax import sparsemax, sparsemax_loss
+from sdlgm.baselines.labels import LabelBaseline
 from sdlgm.errors import ConfigError, DataError
-from sdlgm.estimators.multilabel import MultilabelBaseline
 
-__all__ = ["LinearLabels", "LinearLoss", "label_distribution", "losses"]
+__all__ = [
+    "LinearLabels",
+    "LinearLoss",
+    "label_distribution",
+    "losses",
+    "sparsemax",
+    "sparsemax_loss",
+]
 
 LinearLoss = Literal["logistic", "softmax", "sparsemax"]
 
 
-class LinearLabels(MultilabelBaseline):
-    r"""Scores ``z = W x + b``, fitted by L-BFGS to the mean loss plus ``l2 / 2 |W|^2``.
+class LinearLabels(LabelBaseline):
+    r"""Fit scores ``z = W x + b`` by L-BFGS to the mean loss plus ``l2 / 2 |W|^2``.
 
     The bias is not penalised, and all weights start at 0.
 
@@ -29,20 +35,20 @@ class LinearLabels(MultilabelBaseline):
     ----------
     loss
         ``"logistic"``: K independent logistic losses; ``"softmax"`` and ``"sparsemax"``: the loss
-        of one distribution over the labels against the uniform one over those that a row has.
-        These two leave out rows without labels.
+        of one distribution over all labels, whose target is uniform over the labels of the row.
+        These two skip rows without labels.
     l2
         Strength of the penalty.
     scale
-        Factor of the scores at prediction: an inverse temperature, by which the support of
-        sparsemax, that is its labels, is made smaller or larger.
+        Factor of the scores at prediction: an inverse temperature, which changes the size of the
+        support of sparsemax, that is its predicted set.
     threshold
-        A label is taken if its ``predict_proba`` is above it. Default: 0.5 of ``logistic``,
-        ``1 / K`` of ``softmax``, 0 of ``sparsemax``.
+        A label is predicted if its ``predict_proba`` is above it. Default: 0.5 for ``logistic``,
+        ``1 / K`` for ``softmax``, 0 for ``sparsemax``.
     min_labels, max_labels
-        Floor and cap of the number of labels of a row.
+        Smallest and largest number of labels of a row.
     max_iter
-        Most iterations of L-BFGS; the published experiments take 100.
+        Largest number of iterations of L-BFGS; the published experiments use 100.
     """
 
     def __init__(
@@ -81,7 +87,7 @@ class LinearLabels(MultilabelBaseline):
         if self.loss != "logistic":
             share = share * (target.sum(1) > 0)
         if not share.sum():
-            raise DataError("No row of weight has a label: there is nothing to learn.")
+            raise DataError("No row with a positive weight has a label: there is nothing to learn.")
         truth, each = torch.from_numpy(target), torch.from_numpy(share / share.sum())
         inputs, labels = X.shape[1], target.shape[1]
 
@@ -117,8 +123,8 @@ class LinearLabels(MultilabelBaseline):
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         """Return probabilities, one array ``(n, K)``.
 
-        Of ``logistic`` each is that of its label; of ``softmax`` and ``sparsemax`` a row sums to
-        1, so that they are shares in the set of labels and no chances of their presence.
+        For ``logistic``, each is the probability of its label. For ``softmax`` and ``sparsemax``, a
+        row sums to 1: the values are shares in the set of labels, not probabilities of presence.
         """
         return super().predict_proba(X)
 
@@ -128,14 +134,14 @@ class LinearLabels(MultilabelBaseline):
 
 
 def label_distribution(loss: LinearLoss, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn scores ``(n, K)`` into the probabilities that go with a loss."""
+    """Return the probabilities that belong to scores ``(n, K)`` under a loss."""
     return _distribution(loss, torch.from_numpy(scores)).numpy()
 
 
 def losses(loss: LinearLoss, scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the loss of each row, ``(n,)``, and its gradient at the scores, ``(n, K)``.
+    """Return the loss of each row, ``(n,)``, and its gradient with respect to the scores.
 
-    Of all three the gradient is the distribution less the target.
+    For all three losses, the gradient ``(n, K)`` is the distribution minus the target.
     """
     slope = _distribution(loss, scores) - target
     if loss == "sparsemax":
@@ -148,3 +154,62 @@ def _distribution(loss: LinearLoss, scores: Tensor) -> Tensor:
     if loss == "logistic":
         return scores.sigmoid()
     return scores.softmax(-1) if loss == "softmax" else sparsemax(scores)
+
+
+def sparsemax(scores: Tensor) -> Tensor:
+    r"""Project scores onto the simplex: :math:`\arg\min_{p \in \Delta} \|p - z\|^2`.
+
+    :math:`p_j = \max(z_j - \tau(z), 0)` with the :math:`\tau` that makes the sum 1 (Martins &
+    Astudillo 2016, algorithm 1). Entries with scores far below the largest are exactly 0.
+
+    Parameters
+    ----------
+    scores
+        Shape ``(*batch, K)``.
+
+    Returns
+    -------
+    Tensor
+        Shape ``(*batch, K)``; differentiable where the support is constant.
+
+    Examples
+    --------
+    >>> sparsemax(torch.tensor([1.0, 0.5, -1.0]))
+    tensor([0.7500, 0.2500, 0.0000])
+    """
+    return (scores - _sparsemax_threshold(scores)[0]).clamp_min(0)
+
+
+def sparsemax_loss(scores: Tensor, target: Tensor) -> Tensor:
+    r"""Return the convex loss whose gradient is ``sparsemax(z) - q``.
+
+    .. math:: -q^\top z + \tfrac12 \sum_{j \in S(z)} (z_j^2 - \tau(z)^2) + \tfrac12 \|q\|^2
+
+    with the support :math:`S` of the projection (Martins & Astudillo 2016); 0 if and only if
+    ``sparsemax(z) = q``.
+
+    Parameters
+    ----------
+    scores
+        Shape ``(*batch, K)``.
+    target
+        Distributions q over the labels, same shape: for a set of labels, uniform over the set.
+
+    Returns
+    -------
+    Tensor
+        Shape ``(*batch,)``.
+    """
+    tau, support = _sparsemax_threshold(scores)
+    inside = torch.where(support, scores.square() - tau.square(), 0).sum(-1)
+    return 0.5 * (inside + target.square().sum(-1)) - (target * scores).sum(-1)
+
+
+def _sparsemax_threshold(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Return tau ``(*batch, 1)`` and a mask of the scores above it."""
+    ordered = scores.sort(-1, descending=True).values
+    sums = ordered.cumsum(-1)
+    number = torch.arange(1, scores.shape[-1] + 1, device=scores.device)
+    kept = (1 + number * ordered > sums).sum(-1, keepdim=True)
+    tau = (sums.gather(-1, kept - 1) - 1) / kept
+    return tau, scores > tau

@@ -1,150 +1,231 @@
-"""Labels under a budget: at least one, at most so many, with a probability each."""
+"""Predict sets of labels with a minimum and a maximum size, and a probability for each label."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
 from torch import Tensor, nn
 
 from sdlgm.config import Activation
-from sdlgm.errors import ConfigError
-from sdlgm.estimators.classifier_parameters import (
-    check_parameters,
-    class_sample_weight,
-    label_weights,
-)
+from sdlgm.errors import ConfigError, DataError
 from sdlgm.estimators.interruption import unfitted_unless_done
-from sdlgm.estimators.label_checks import check_targets
 from sdlgm.estimators.label_network import (
     LabelNetwork,
     LabelTraining,
     MemberRows,
     input_statistics,
 )
-from sdlgm.estimators.label_sets import (
-    choose_held_out,
-    class_proba,
-    count_law,
-    decide,
-    mean_presence,
-)
-from sdlgm.estimators.multilabel import MultilabelClassifier
 from sdlgm.estimators.network_training import TrainingSettings
+from sdlgm.estimators.parameters import (
+    check_choice,
+    check_integer,
+    check_number,
+    class_sample_weight,
+    is_integer,
+    label_weights,
+    plain,
+)
 from sdlgm.estimators.saving import Saved
 from sdlgm.estimators.scaling import Inputs, InputScaling
-from sdlgm.estimators.thresholds import ThresholdRule
-from sdlgm.estimators.validation import Table, validate_rows, validate_seed, validate_weights
+from sdlgm.estimators.thresholds import (
+    ThresholdRule,
+    choose_held_out,
+    class_probabilities,
+    count_probabilities,
+    predict_sets,
+    presence_probabilities,
+)
+from sdlgm.estimators.validation import (
+    EstimatorNotFittedError,
+    Table,
+    check_labels,
+    check_targets,
+    validate_rows,
+    validate_seed,
+    validate_weights,
+)
 from sdlgm.models import LabelModelConfig, SupervisedSDLGM
 from sdlgm.objectives.labels import LabelLikelihood
 from sdlgm.progress import progress_bar
 from sdlgm.random import generator
 
-__all__ = ["SDLGMClassifier"]
+__all__ = ["SMALL_TABLES", "BaseLabelClassifier", "SDLGMClassifier"]
+
+Variant = Literal["discriminative", "generative", "conditional"]
+
+SMALL_TABLES: dict[str, Any] = {"inputs": "bins", "threshold": "smoothed", "input_dropout": 0.7}
+"""Settings for a few hundred dense rows: ``SDLGMClassifier(**SMALL_TABLES)``.
+
+They give the results of docs/results/table2.md, with ``epochs`` of 40 or 80 chosen by
+cross-validation.
+"""
 
 
-class SDLGMClassifier(Saved, MultilabelClassifier):
-    r"""Predict sets of labels of at least ``min_labels`` and at most ``max_labels``.
+class BaseLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
+    """The methods of all classifiers that predict sets of labels."""
 
-    Labels are a code (Xu et al. 2021, section III.C): each of ``slots`` slots is closed or holds a
-    label, and a sample has the labels that at least one slot holds,
+    n_features_in_: int
+    """Number D of features."""
+    n_labels_: int
+    """Number K of labels."""
+    sparse_labels_: bool
+    """Whether the training labels were sparse; predictions are sparse if they were."""
+
+    def __sklearn_tags__(self) -> Tags:
+        """Declare that y is a table of labels, and that X may be sparse."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.target_tags.multi_output = True
+        tags.target_tags.single_output = False
+        tags.classifier_tags.multi_class = False
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    @abstractmethod
+    def predict(self, X: Any) -> Any:  # noqa: N803 (scikit-learn's name)
+        """Predict labels: 0 or 1, ``(n, K)``, CSR if the training labels were sparse."""
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
+        """Return the share of rows whose set of labels is exactly right (subset accuracy)."""
+        predicted = sp.csr_array(self.predict(X))
+        labels = check_labels(y, predicted.shape[0])
+        if predicted.shape != labels.shape:
+            raise DataError(
+                f"Y has {labels.shape[1]} labels, but the classifier was fitted on "
+                f"{self.n_labels_}."
+            )
+        right = np.asarray((predicted != labels).sum(1)).ravel() == 0
+        return float(np.average(right, weights=validate_weights(sample_weight, len(right))))
+
+    def _set_labels(self, labels: Any, given: Any) -> None:
+        """Set the fitted attributes of checked labels, and of y as it was given."""
+        self.n_labels_ = labels.shape[1]
+        self.sparse_labels_ = bool(sp.issparse(given))
+
+    def _as_fitted(self, chosen: Any) -> Any:
+        """Return a table in the format of the training labels: CSR or dense."""
+        if self.sparse_labels_:
+            return sp.csr_array(chosen)
+        return chosen.toarray() if sp.issparse(chosen) else chosen
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "n_labels_"):
+            name = type(self).__name__
+            raise EstimatorNotFittedError(f"This {name} is not fitted yet: call fit(X, y) first.")
+
+
+class SDLGMClassifier(Saved, BaseLabelClassifier):
+    r"""Predict sets of labels with between ``min_labels`` and ``max_labels`` labels.
+
+    The labels are a code (Xu et al. 2021, section III.C): each of :math:`L_0` slots is closed or
+    holds a label, and a sample has the labels that at least one slot holds,
 
     .. math:: p_k = P(y_k = 1 \mid x) = 1 - (1 - \lambda(x)\, \pi_k(x))^{L_0}.
 
-    What is minimised, in nats a sample, is minus the Bernoulli log-likelihood of the labels
-    (:func:`~sdlgm.objectives.labels.label_nll`) plus, but for the first variant, ``elbo_weight``
-    times minus the evidence lower bound of the inputs (eq. 6):
+    The loss, in nats per sample, is the negative Bernoulli log-likelihood of the labels
+    (:func:`~sdlgm.objectives.labels.label_nll`). Variants with a decoder add ``elbo_weight`` times
+    the negative evidence lower bound of the inputs (eq. 6):
 
-    - ``variant="discriminative"``: the posterior network alone, :math:`q(y \mid x)`.
-    - ``variant="generative"``: labels are the code; a decoder explains x from labels that are drawn
-      from :math:`q(y \mid x)` (eqs. 3, 11 - 14), and the labels' likelihood is the extra loss.
-    - ``variant="conditional"``: the code has labels and ``latent_features`` that nobody observes;
-      the encoder is :math:`q(y, z \mid x)` and the decoder explains x from both.
+    - ``variant="discriminative"``: only the posterior network :math:`q(y \mid x)`.
+    - ``variant="generative"``: the labels are the code; a decoder reconstructs x from labels
+      sampled from :math:`q(y \mid x)` (eqs. 3, 11 - 14).
+    - ``variant="conditional"``: the code has labels and ``latent_features`` latent features; the
+      encoder is :math:`q(y, z \mid x)`, and the decoder reconstructs x from both.
 
-    Where y is one class a sample, ``(n,)``, the set has one label, and the probabilities of the
-    labels are divided by their sum; ``threshold``, ``min_labels`` and ``max_labels`` have no say.
+    If y holds one class for each sample, shape ``(n,)``, the set has one label, and label
+    probabilities are normalised to sum to 1; ``threshold``, ``min_labels`` and ``max_labels`` are
+    ignored.
 
-    All predict by the encoder. Several members, networks of one shape fitted side by side, are one
-    classifier: its probabilities are their mean. Each leaves out a fold of the rows, on which the
-    threshold is chosen and training can be stopped, so that no second fit is needed.
+    All variants predict with the encoder. The classifier is an ensemble of ``members`` networks of
+    the same shape that are fitted together; its probabilities are their mean. Each member holds out
+    a fold of the rows, on which the threshold is chosen and training can be stopped, so that no
+    second fit is needed.
 
     Parameters
     ----------
     variant
         See above.
     label_likelihood
-        ``"presence"`` (the formula above) or ``"relaxed"``: of relaxed draws
-        (:func:`~sdlgm.objectives.labels.absence`), as the paper; then also the ELBO is the paper's,
-        and its prior fixed. Relaxed draws need ``slots x K`` numbers a sample.
+        ``"presence"`` (the formula above) or ``"relaxed"``: that of relaxed samples
+        (:func:`~sdlgm.objectives.labels.absence`), as in the paper; then the ELBO is the paper's as
+        well, and its prior is fixed. Relaxed samples need ``budget x K`` numbers per sample.
     temperature
-        Of relaxed gates and features.
-    slots
-        :math:`L_0` of the code. A label may take several slots, and with as many slots as labels no
-        set of labels could be near certain: three labels that share three slots are there with a
-        probability of 0.70 each, with twelve slots of 0.99. ``None``: four times the budget.
+        Temperature of relaxed gates and features.
+    budget
+        The budget :math:`L_0` of the code. A label may take several slots, and too few slots cap
+        presence probabilities: for 3 labels in 3 slots they are at most 0.70 each, in 12 slots
+        0.99. ``None``: four times ``max_labels``.
     max_labels, min_labels
-        The cap and the floor of predicted sets. ``None``: the most labels of a training sample.
+        Largest and smallest size of predicted sets. ``max_labels=None``: the most labels of a
+        training sample.
     threshold
-        Probability above which a label is predicted: a number, or chosen on held-out rows:
-        ``"micro"``, ``"macro"``, ``"per_label"`` or ``"smoothed"``, see
+        Probability above which a label is predicted: a number, or a rule that chooses it on
+        held-out rows: ``"micro"``, ``"macro"``, ``"per_label"`` or ``"smoothed"``, see
         :func:`~sdlgm.estimators.thresholds.choose_threshold`.
     class_weight
-        Weight of each label's part of the likelihood: ``None``, ``"balanced"`` (by the inverse of
-        its frequency), one number a label or a dictionary by ``classes_``. Where y is one class a
-        sample: weight of the samples of each class.
+        Weight of each label in the likelihood: ``None``, ``"balanced"`` (by the inverse of its
+        frequency), one number for each label or a dictionary by ``classes_``. If y holds one class
+        for each sample: weight of the samples of each class.
     inputs, bins
-        ``"standard"`` (z-scores; of sparse X no centring), ``"quantile"`` (normal quantiles of
-        ranks, for heavy-tailed features), ``"bins"`` (each feature as ``bins`` piecewise linear
-        ones, for few rows and features of any course) or ``"none"``.
+        Scaling of the inputs: ``"standard"`` (z-scores; a sparse X is not centred), ``"quantile"``
+        (normal quantiles of ranks, for heavy-tailed features), ``"bins"`` (``bins`` piecewise
+        linear features for each feature, for few rows and nonlinear feature effects) or
+        ``"none"``.
     likelihood
-        Of x given the code: ``"gaussian"`` (of scaled inputs) or ``"bernoulli"`` (X of 0 and 1).
-    latent_features, latent_slots
-        Of ``"conditional"``: features besides the labels, and slots added for them.
+        Distribution of x given the code: ``"gaussian"`` (scaled inputs) or ``"bernoulli"`` (X of 0
+        and 1).
+    latent_features, latent_budget
+        For ``"conditional"``: number of latent features, and slots added for them.
     elbo_weight
-        Weight of the bound of the inputs (nats of all D of them) beside the labels' likelihood; the
-        paper's sum is 1, which labels of many inputs do not survive.
-    hidden, activation, normalise
-        Hidden layers of the encoder, which the decoder mirrors.
+        Weight of the ELBO of the inputs (the sum over all D) relative to the label likelihood. The
+        paper uses 1; with many inputs, a weight of 1 drowns the label loss.
+    hidden, activation, normalisation
+        Hidden layers of the encoder, which the decoder mirrors. ``normalisation`` is ``"layer"`` or
+        ``"none"``.
     dropout, input_dropout, input_noise
-        Share of hidden units and of inputs that a training pass leaves out, and deviation of the
-        noise that it adds to the scaled inputs.
+        Share of hidden units and of inputs dropped in training, and standard deviation of the noise
+        added to the scaled inputs.
     members, folds
-        Number of networks; member ``m`` leaves out fold ``m % folds`` of the rows. ``folds=0``
-        leaves out nothing, for a ``threshold`` that is a number.
+        Number of networks; member ``m`` holds out fold ``m % folds`` of the rows. ``folds=0`` holds
+        out nothing, and needs a number as ``threshold``.
     epochs, batch_size, learning_rate, weight_decay
-        Of AdamW; the rate rises over the first 5 % of the steps, then falls as a cosine to 0.
+        Settings of AdamW. The rate rises over the first 5 % of the steps, then falls to 0 along a
+        half cosine.
     patience
-        End after so many epochs without a better likelihood of held-out rows, and keep the best.
+        Stop after this many epochs without a better held-out likelihood, and keep the best weights.
     random_state
-        Source of all randomness: two fits with one integer are equal in every bit (on one machine's
-        CPU, with as many threads). From a ``RandomState`` a seed is drawn; ``None`` takes a fresh
-        one. No global state is touched.
+        Source of all randomness: an integer, a ``RandomState`` or ``None`` for a fresh seed. Two
+        fits with the same integer are bit-identical (on one machine's CPU, with the same number of
+        threads). No global state is used.
     progress
-        Show a bar on standard error.
+        Whether to show a progress bar on standard error.
 
     Attributes
     ----------
     max_labels_
-        The budget.
+        Largest size of predicted sets.
     classes_
         Names of the labels: the classes, the columns of a frame y, or ``0 .. K - 1``.
     multilabel_
-        Whether y was a table of labels, not one class a sample.
+        Whether y was a table of labels rather than one class for each sample.
     seed_
-        The integer that ``random_state`` came to.
+        The integer that seeded the fit.
     n_iter_
         Number of epochs.
     threshold_
-        A number, or one a label; 0 where y is one class a sample.
+        A number, or one for each label; 0 if y holds one class for each sample.
     n_labels_, n_features_in_, feature_names_in_
-        K and D; names of the features, if X was a frame that has some.
+        K and D; the features' names if X was a frame.
     history_
-        Mean loss (nats) of each epoch, and that of held-out rows if they are followed.
+        Mean loss (nats) of each epoch, and of the held-out rows with ``patience``.
     network_
         The fitted networks.
 
@@ -153,21 +234,21 @@ class SDLGMClassifier(Saved, MultilabelClassifier):
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(200, 3))
     >>> Y = (X > [0.0, 0.5, -0.5]).astype(int)
-    >>> model = SDLGMClassifier(members=5, epochs=20, progress=False).fit(X, Y)
+    >>> model = SDLGMClassifier(members=5, epochs=20, random_state=0).fit(X, Y)
     >>> sums = model.predict(X).sum(1)
     >>> bool(sums.min() >= 1 and sums.max() <= model.max_labels_ == 3)
     True
-    >>> model.score(X, Y) > 0.7  # a tenth of the rows has no label, which cannot be met
+    >>> model.score(X, Y) > 0.7  # a tenth of the rows has no label, but one is always predicted
     True
     """
 
     def __init__(
         self,
-        variant: Literal["discriminative", "generative", "conditional"] = "discriminative",
+        variant: Variant = "discriminative",
         *,
         label_likelihood: LabelLikelihood = "presence",
         temperature: float = 3.0,
-        slots: int | None = None,
+        budget: int | None = None,
         max_labels: int | None = None,
         min_labels: int = 1,
         threshold: float | ThresholdRule = "micro",
@@ -176,11 +257,11 @@ class SDLGMClassifier(Saved, MultilabelClassifier):
         bins: int = 4,
         likelihood: Literal["gaussian", "bernoulli"] = "gaussian",
         latent_features: int = 20,
-        latent_slots: int = 10,
+        latent_budget: int = 10,
         elbo_weight: float = 0.03,
         hidden: tuple[int, ...] = (128,),
         activation: Activation = "relu",
-        normalise: bool = False,
+        normalisation: Literal["layer", "none"] = "none",
         dropout: float = 0.5,
         input_dropout: float = 0.3,
         input_noise: float = 0.0,
@@ -191,13 +272,13 @@ class SDLGMClassifier(Saved, MultilabelClassifier):
         learning_rate: float = 3e-3,
         weight_decay: float = 1e-2,
         patience: int | None = None,
-        random_state: int | np.random.RandomState | None = 0,
-        progress: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        progress: bool = False,
     ) -> None:
         self.variant = variant
         self.label_likelihood = label_likelihood
         self.temperature = temperature
-        self.slots = slots
+        self.budget = budget
         self.max_labels = max_labels
         self.min_labels = min_labels
         self.threshold = threshold
@@ -206,11 +287,11 @@ class SDLGMClassifier(Saved, MultilabelClassifier):
         self.bins = bins
         self.likelihood = likelihood
         self.latent_features = latent_features
-        self.latent_slots = latent_slots
+        self.latent_budget = latent_budget
         self.elbo_weight = elbo_weight
         self.hidden = hidden
         self.activation = activation
-        self.normalise = normalise
+        self.normalisation = normalisation
         self.dropout = dropout
         self.input_dropout = input_dropout
         self.input_noise = input_noise
@@ -225,30 +306,32 @@ class SDLGMClassifier(Saved, MultilabelClassifier):
         self.progress = progress
 
     def __sklearn_tags__(self) -> Tags:
-        """Say that y may be one class a sample, too."""
+        """Declare that y may also hold one class for each sample."""
         tags = super().__sklearn_tags__()
         tags.target_tags.single_output = True
         tags.classifier_tags.multi_class = True
         return tags
 
+    # --- fitting ------------------------------------------------------------------------------
+
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:  # noqa: N803
-        """Fit the networks, and choose the threshold on the rows that they left out.
+        """Fit the networks, and choose the threshold on the rows that they hold out.
 
         Parameters
         ----------
         X
-            Rows ``(n, D)``, dense or sparse (never made dense as a whole).
+            Rows ``(n, D)``, dense or sparse (made dense one batch at a time).
         y
-            Labels ``(n, K)`` of 0 and 1, dense or sparse (never made dense as a whole), or one
-            class a sample: numbers or texts ``(n,)``.
+            Labels ``(n, K)`` of 0 and 1, dense or sparse (made dense one batch at a time), or one
+            class for each sample: numbers or strings ``(n,)``.
         sample_weight
-            Weight of each row in what is minimised; only their ratios count, and a row of weight 0
-            is as good as none.
+            Weight of each row in the loss. Only their ratios matter; a weight of 0 equals leaving
+            the row out.
 
         Raises
         ------
         DataError
-            If X, y or the weights are not as said, with the place of the first fault.
+            If X, y or the weights are not as described; the message names the first fault.
         ConfigError
             If a parameter is out of range or does not fit the data.
         TrainingError
@@ -256,22 +339,22 @@ class SDLGMClassifier(Saved, MultilabelClassifier):
         KeyboardInterrupt
             After Ctrl-C, once the current step is complete; the estimator is then not fitted.
         """
-        check_parameters(self)
+        _check_parameters(self.get_params(deep=False))
         self.seed_ = validate_seed(self.random_state)
         rows = validate_rows(self, X, reset=True)
         weight = validate_weights(sample_weight, rows.shape[0])
         targets = check_targets(y, rows.shape[0])
         self.classes_, self.multilabel_ = targets.classes, targets.multilabel
         kept = weight > 0
-        self.max_labels_ = targets.budget(self.max_labels, kept)
+        self.max_labels_ = targets.most_labels(self.max_labels, kept)
         labels = targets.table
         if not kept.all():
             rows, labels, weight = rows[kept], labels[kept], weight[kept]
-        self._remember(labels, y)
-        if not self._floor <= min(self.max_labels_, self.n_labels_):
+        self._set_labels(labels, y)
+        if not self._min_labels <= min(self.max_labels_, self.n_labels_):
             raise ConfigError(
-                f"min_labels = {self.min_labels} is more than a sample may have: max_labels = "
-                f"{self.max_labels_} of {self.n_labels_} labels."
+                f"min_labels = {self.min_labels} exceeds the most labels a sample may have: "
+                f"max_labels = {self.max_labels_} of {self.n_labels_} labels."
             )
         weight_of_labels = None
         if self.multilabel_:
@@ -304,80 +387,11 @@ class SDLGMClassifier(Saved, MultilabelClassifier):
             self.threshold_: float | NDArray[np.float64] = 0.0
         elif isinstance(self.threshold, str):
             self.threshold_ = choose_held_out(
-                self.network_, training, self.threshold, self.min_labels, self.max_labels_
+                self.network_, training, self.threshold, int(self.min_labels), self.max_labels_
             )
         else:
             self.threshold_ = float(self.threshold)
         return self
-
-    def predict(self, X: Any) -> NDArray[Any] | sp.csr_array:  # noqa: N803
-        """Predict sets of labels, 0 and 1 of shape ``(n, K)``: CSR if fitted on sparse labels.
-
-        Where y was one class a sample: classes, shape ``(n,)``.
-        """
-        parts = [
-            decide(proba, self.threshold_, self._floor, self.max_labels_)
-            for proba in self._proba_blocks(X)
-        ]
-        table = sp.csr_array(sp.vstack(parts))
-        return self._as_fitted(table) if self.multilabel_ else self.classes_[table.indices]
-
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
-        """Predict the probability of each label, one array of shape ``(n, K)``.
-
-        Where y was one class a sample, rows sum to 1.
-        """
-        return np.concatenate([proba.numpy() for proba in self._proba_blocks(X)])
-
-    def decision_function(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
-        """Log-odds of :meth:`predict_proba`, kept within those of 1e-12.
-
-        Where y was one class a sample, of two: those of the second, shape ``(n,)``.
-        """
-        proba = np.clip(self.predict_proba(X), 1e-12, 1 - 1e-12)
-        odds = np.log(proba) - np.log1p(-proba)
-        return odds[:, 1] if not self.multilabel_ and self.n_labels_ == 2 else odds
-
-    def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:  # noqa: N803
-        """Share of the rows whose labels are all right and complete (subset accuracy)."""
-        self._check_fitted()
-        if self.multilabel_:
-            return super().score(X, y, sample_weight)
-        from sklearn.metrics import accuracy_score
-
-        return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
-
-    def predict_count_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
-        """Predict the law of the number of labels: probabilities of ``0..max_labels_``.
-
-        Poisson-binomial of each member's probabilities, given that floor and cap hold; the mean
-        over the members.
-        """
-        self._check_fitted()
-        low, high = self._floor, min(self.max_labels_, self.n_labels_)
-        laws = [count_law(absent, low, high).mean(0) for _, absent in self._absences(X)]
-        law = torch.cat(laws).numpy()
-        return np.pad(law, ((0, 0), (0, self.max_labels_ - high)))
-
-    def predict_counts(self, X: Any) -> NDArray[np.int64]:  # noqa: N803
-        """Predict the most probable number of labels, shape ``(n,)``."""
-        return self.predict_count_proba(X).argmax(1)
-
-    def top_k(self, X: Any, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:  # noqa: N803
-        """Return the k most probable labels, best first, and their probabilities: ``(n, k)`` each.
-
-        Nothing of shape ``(n, K)`` is made.
-        """
-        self._check_fitted()
-        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= self.n_labels_:
-            raise ConfigError(f"k must be an integer from 1 to {self.n_labels_}, got {k!r}.")
-        found = [proba.topk(k) for proba in self._proba_blocks(X)]
-        return (
-            torch.cat([top.indices for top in found]).numpy(),
-            torch.cat([top.values for top in found]).numpy(),
-        )
-
-    # --- fitting ------------------------------------------------------------------------------
 
     def _make_members(self, rows: int) -> MemberRows:
         chosen = (self.multilabel_ and isinstance(self.threshold, str)) or (
@@ -385,23 +399,24 @@ class SDLGMClassifier(Saved, MultilabelClassifier):
         )
         folds = self.folds if chosen else 0
         if folds > rows:
-            raise ConfigError(f"folds = {folds} of {rows} rows: use fewer folds, or more rows.")
-        return MemberRows(rows, self.members, folds, self.batch_size, self.seed_)
+            raise ConfigError(f"folds = {folds} for {rows} rows: use fewer folds, or more rows.")
+        return MemberRows(rows, int(self.members), int(folds), int(self.batch_size), self.seed_)
 
     def _make_network(self, rows: Table, labels: sp.csr_array) -> LabelNetwork:
-        scaling = Inputs(self.inputs, rows, self.bins)
+        scaling = Inputs(self.inputs, rows, int(self.bins))
         conditional = self.variant == "conditional"
+        budget = self.budget or 4 * self.max_labels_
         config = LabelModelConfig(
             inputs=scaling.width,
             labels=self.n_labels_,
-            slots=(self.slots or 4 * self.max_labels_) + (self.latent_slots if conditional else 0),
-            latents=self.latent_features if conditional else 0,
+            budget=int(budget + (self.latent_budget if conditional else 0)),
+            latent_features=int(self.latent_features) if conditional else 0,
             decoder=self.variant != "discriminative",
             likelihood=self.likelihood,
-            members=self.members,
-            hidden=tuple(self.hidden),
+            members=int(self.members),
+            hidden=plain(tuple(self.hidden)),
             activation=self.activation,
-            normalise=self.normalise,
+            normalisation=self.normalisation,
             dropout=self.dropout,
             input_dropout=self.input_dropout,
             input_noise=self.input_noise,
@@ -418,18 +433,87 @@ class SDLGMClassifier(Saved, MultilabelClassifier):
 
     # --- predicting ---------------------------------------------------------------------------
 
+    def predict(self, X: Any) -> NDArray[Any] | sp.csr_array:  # noqa: N803
+        """Predict sets of labels, 0 and 1, shape ``(n, K)``: CSR if fitted on sparse labels.
+
+        If y held one class for each sample: classes, shape ``(n,)``.
+        """
+        parts = [
+            predict_sets(proba, self.threshold_, self._min_labels, self.max_labels_)
+            for proba in self._proba_blocks(X)
+        ]
+        table = sp.csr_array(sp.vstack(parts))
+        return self._as_fitted(table) if self.multilabel_ else self.classes_[table.indices]
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Predict the probability of each label, one array of shape ``(n, K)``.
+
+        If y held one class for each sample, rows sum to 1.
+        """
+        return np.concatenate([proba.numpy() for proba in self._proba_blocks(X)])
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Return the log-odds of :meth:`predict_proba`, clipped to probabilities from 1e-12.
+
+        If y held one of two classes for each sample: those of the second, shape ``(n,)``.
+        """
+        proba = np.clip(self.predict_proba(X), 1e-12, 1 - 1e-12)
+        odds = np.log(proba) - np.log1p(-proba)
+        return odds[:, 1] if not self.multilabel_ and self.n_labels_ == 2 else odds
+
+    def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:  # noqa: N803
+        """Return the share of rows whose set of labels is exactly right (subset accuracy)."""
+        self._check_fitted()
+        if self.multilabel_:
+            return super().score(X, y, sample_weight)
+        from sklearn.metrics import accuracy_score
+
+        return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
+
+    def predict_count_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Predict the distribution of the number of labels, ``0..max_labels_``.
+
+        It is the Poisson-binomial of each member's probabilities, truncated to ``min_labels`` and
+        ``max_labels_`` and averaged over the members.
+        """
+        self._check_fitted()
+        low, high = self._min_labels, min(self.max_labels_, self.n_labels_)
+        parts = [count_probabilities(absent, low, high).mean(0) for _, absent in self._absences(X)]
+        return np.pad(torch.cat(parts).numpy(), ((0, 0), (0, self.max_labels_ - high)))
+
+    def predict_counts(self, X: Any) -> NDArray[np.int64]:  # noqa: N803
+        """Predict the most probable number of labels, shape ``(n,)``."""
+        return self.predict_count_proba(X).argmax(1)
+
+    def top_k(self, X: Any, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:  # noqa: N803
+        """Return the k most probable labels, best first, and their probabilities: ``(n, k)`` each.
+
+        No array of shape ``(n, K)`` is created.
+        """
+        self._check_fitted()
+        if not is_integer(k) or not 1 <= k <= self.n_labels_:
+            raise ConfigError(f"k must be an integer from 1 to {self.n_labels_}, got {k!r}.")
+        found = [proba.topk(int(k)) for proba in self._proba_blocks(X)]
+        return (
+            torch.cat([top.indices for top in found]).numpy(),
+            torch.cat([top.values for top in found]).numpy(),
+        )
+
     def _absences(self, X: Any) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: N803
         self._check_fitted()
         return self.network_.absences(validate_rows(self, X, reset=False))
 
     def _proba_blocks(self, X: Any) -> Iterator[Tensor]:  # noqa: N803
-        """Yield probabilities of labels ``(b, K)``, block by block."""
+        """Yield label probabilities ``(b, K)``, block by block."""
         for _, absent in self._absences(X):
-            yield mean_presence(absent) if self.multilabel_ else class_proba(absent)
+            if self.multilabel_:
+                yield presence_probabilities(absent)
+            else:
+                yield class_probabilities(absent)
 
     @property
-    def _floor(self) -> int:
-        return self.min_labels if self.multilabel_ else 1
+    def _min_labels(self) -> int:
+        return int(self.min_labels) if self.multilabel_ else 1
 
     # --- saving -------------------------------------------------------------------------------
 
@@ -439,3 +523,63 @@ class SDLGMClassifier(Saved, MultilabelClassifier):
     def _restore_network(self, values: dict[str, Any]) -> nn.Module:
         self.network_ = LabelNetwork.restore(values, self.n_features_in_)
         return self.network_.model
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "variant": get_args(Variant),
+    "label_likelihood": get_args(LabelLikelihood),
+    "inputs": get_args(InputScaling),
+    "likelihood": ("gaussian", "bernoulli"),
+    "activation": get_args(Activation),
+    "normalisation": ("layer", "none"),
+}
+_NUMBERS = {
+    "dropout": "a share",
+    "input_dropout": "a share",
+    "input_noise": "0 or more",
+    "elbo_weight": "0 or more",
+    "weight_decay": "0 or more",
+    "learning_rate": "positive",
+    "temperature": "positive",
+}
+
+
+def _check_parameters(values: dict[str, Any]) -> None:
+    """Raise :class:`ConfigError` for the first parameter that is out of range."""
+    for name, choices in _CHOICES.items():
+        check_choice(name, values[name], choices)
+    for name in ("bins", "members", "epochs", "batch_size"):
+        check_integer(name, values[name])
+    for name in ("budget", "max_labels", "patience"):
+        check_integer(name, values[name], optional=True)
+    for name in ("min_labels", "latent_features", "latent_budget", "folds"):
+        check_integer(name, values[name], low=0)
+    for name, wanted in _NUMBERS.items():
+        check_number(name, values[name], wanted)
+    if values["variant"] == "conditional" and not values["latent_features"]:
+        raise ConfigError("variant='conditional' needs latent_features of 1 or more.")
+    _check_threshold(values["threshold"])
+    _check_folds(values["folds"], values["threshold"], values["patience"])
+
+
+def _check_threshold(threshold: Any) -> None:
+    if isinstance(threshold, str):
+        rules = get_args(ThresholdRule)
+        if threshold not in rules:
+            raise ConfigError(
+                f"threshold must be a number or one of {', '.join(map(repr, rules))}, got "
+                f"{threshold!r}."
+            )
+    elif isinstance(threshold, bool) or not 0 <= threshold <= 1:
+        raise ConfigError(f"threshold must lie from 0 to 1, got {threshold!r}.")
+
+
+def _check_folds(folds: int, threshold: Any, patience: int | None) -> None:
+    if folds == 1:
+        raise ConfigError("folds must be 0 (no rows are held out) or at least 2, got 1.")
+    if folds:
+        return
+    if isinstance(threshold, str):
+        raise ConfigError(f"threshold={threshold!r} is chosen on held-out rows: set folds=5.")
+    if patience is not None:
+        raise ConfigError("patience follows the loss on held-out rows: set folds=5.")

@@ -1,102 +1,225 @@
-"""How many of each: counts under a budget, by their exact likelihood."""
+"""Count the objects of each class in a sample, under a budget, by exact likelihood."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from abc import abstractmethod
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils import Tags, TargetTags
+from torch import Tensor, nn
 
 from sdlgm.distributions.poisson_multinomial import MAX_SLOTS
 from sdlgm.errors import ConfigError
-from sdlgm.estimators.counter_base import Encoder, NetworkCounter
+from sdlgm.estimators.augmentation import Augmentation, augmented_copies
+from sdlgm.estimators.interruption import unfitted_unless_done
+from sdlgm.estimators.network_training import TrainingSettings, apply, train_counter
+from sdlgm.estimators.parameters import check_choice, check_integer, check_number, plain
 from sdlgm.estimators.saving import Saved
-from sdlgm.objectives.counts import Head, TiedSlots, UntiedSlots
+from sdlgm.estimators.validation import (
+    EstimatorNotFittedError,
+    check_counts,
+    check_same_shape,
+    pad_rows,
+    validate_samples,
+    validate_seed,
+    validate_weights,
+)
+from sdlgm.nn import data_statistics, linear, mlp
+from sdlgm.nn.convolutional import ColumnEncoder, convolutions
+from sdlgm.objectives.counts import CountDistribution, TiedSlots, UntiedSlots
+from sdlgm.progress import progress_bar
+from sdlgm.random import generator
 
-__all__ = ["SDLGMCounter"]
+__all__ = ["BaseCounter", "SDLGMCounter"]
+
+Encoder = Literal["mlp", "conv", "columns"]
+
+_OF_WHOLE_SAMPLES: dict[str, Any] = {
+    "tied": True,
+    "epochs": 30,
+    "batch_size": 100,
+    "learning_rate": 2e-3,
+    "shift": 0.0,
+    "rotation": 0.0,
+    "test_shift": 0,
+}
+ENCODER_DEFAULTS: dict[str, dict[str, Any]] = {
+    "mlp": _OF_WHOLE_SAMPLES,
+    "conv": _OF_WHOLE_SAMPLES,
+    "columns": {
+        "tied": False,
+        "epochs": 22,
+        "batch_size": 50,
+        "learning_rate": 3e-3,
+        "shift": 2.0,
+        "rotation": 10.0,
+        "test_shift": 1,
+    },
+}
+"""For each encoder the value of every parameter that is ``None`` by default and depends on it.
+
+Those of ``columns`` give its result in docs/results/counts.md.
+"""
 
 
-class SDLGMCounter(Saved, NetworkCounter):
-    r"""Count how many of each class a sample holds, never more than a budget in all.
+class BaseCounter(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """The methods of all counters: fit counts, predict them, and score the predictions."""
 
-    A network gives the law of the count vector, and is fitted by its exact likelihood; only the
-    counts are needed, no positions.
+    def __sklearn_tags__(self) -> Tags:
+        """Declare that y is a table of counts, and that X may be rows, sparse or not, or images.
 
-    - ``slots="tied"``: one gate and one choice of classes for all :math:`L_0` slots, the model of
-      Xu et al. 2021 (section IV.C), whose likelihood is a multinomial
+        A counter has no ``estimator_type``: a classifier of scikit-learn would predict one class
+        for each column, and a regressor real numbers.
+        """
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.three_d_array = True
+        tags.target_tags = TargetTags(
+            required=True, two_d_labels=True, multi_output=True, single_output=False
+        )
+        return tags
+
+    @abstractmethod
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803 (scikit-learn's)
+        """Learn from samples, their counts and weights."""
+
+    @abstractmethod
+    def predict_mean(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Predict expected counts, shape ``(n, K)``, which minimise the expected squared error."""
+
+    def predict(self, X: Any) -> NDArray[np.int64]:  # noqa: N803
+        """Predict whole counts, shape ``(n, K)``: the expected counts, rounded."""
+        return np.rint(self.predict_mean(X)).astype(np.int64)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
+        """Return the share of samples for which :meth:`predict` gets all K counts right."""
+        predicted = self.predict(X)
+        counts, _ = check_counts(y, len(predicted), None)
+        weights = validate_weights(sample_weight, len(predicted))
+        return float(np.average((predicted == counts.numpy()).all(1), weights=weights))
+
+    def _fit_checked(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        sample_weight: Any,
+        budget: int | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Check the training data, and set the fitted attributes that predictions need.
+
+        Samples of weight 0 are dropped; the returned weights have a mean of 1.
+        """
+        check_integer("budget", budget, optional=True)
+        inputs = validate_samples(self, X, reset=True)
+        weights = validate_weights(sample_weight, len(inputs))
+        counts, _ = check_counts(y, len(inputs), budget)
+        kept = torch.from_numpy(weights > 0)
+        inputs, counts = inputs[kept], counts[kept]
+        weights = weights[weights > 0]
+        self.budget_ = int(budget or max(1, int(counts.sum(1).max())))
+        self.sample_shape_ = tuple(inputs.shape[1:])
+        self.n_classes_ = counts.shape[1]
+        return inputs, counts, torch.from_numpy(weights / weights.mean()).float()
+
+    def _inputs(self, X: Any, column_width: int | None = None) -> Tensor:  # noqa: N803
+        """Check samples to predict for."""
+        if not hasattr(self, "sample_shape_"):
+            name = type(self).__name__
+            raise EstimatorNotFittedError(f"This {name} is not fitted yet: call fit(X, y) first.")
+        inputs = validate_samples(self, X, reset=False)
+        check_same_shape(inputs, self.sample_shape_, column_width)
+        return inputs
+
+
+class SDLGMCounter(Saved, BaseCounter):
+    r"""Count how many objects of each class a sample holds, at most a budget in all.
+
+    A network predicts a distribution over count vectors and is fitted by its exact likelihood. It
+    learns from counts alone, without positions of the objects.
+
+    - Tied slots: all :math:`L_0` slots share one gate and one distribution over classes, as in Xu
+      et al. 2021 (section IV.C). The likelihood is a multinomial
       (:class:`~sdlgm.distributions.GatedMultinomial`).
-    - ``slots="untied"``: a law of its own for each slot, whose likelihood is a permanent
+    - Untied slots: each slot has its own distribution. The likelihood is a permanent
       (:class:`~sdlgm.distributions.PoissonMultinomial`), for at most 16 slots.
 
     Parameters
     ----------
     encoder
-        ``"mlp"`` (the paper's; rows or images), ``"conv"`` (a small convolutional network of the
-        whole image), or ``"columns"``: an image is cut into ``columns`` equal parts, one network
-        shared by all parts looks at each, and each part is a slot. The column encoder predicts for
-        images of any number of such parts.
-    slots
-        ``None`` is ``"untied"`` for the column encoder (which has no other), else ``"tied"``.
-    columns
+        ``"mlp"`` (the paper's; for rows or images), ``"conv"`` (a small convolutional network of
+        the whole image), or ``"columns"``: the image is cut into ``image_columns`` equal parts, the
+        same network reads each part, and each part is a slot. The column encoder predicts for
+        images with any number of such parts.
+    tied
+        Whether the slots are tied. ``None``: ``False`` for the column encoder, which has untied
+        slots only, otherwise ``True``.
+    image_columns
         Number of columns of a training image, for ``encoder="columns"`` and ``shuffle_columns``.
-    max_count
-        The budget :math:`L_0`: the largest sum of a sample's counts. ``None`` takes the largest of
-        the training data; of the column encoder it is ``columns``.
+    budget
+        The budget :math:`L_0`: the largest sum of a sample's counts. ``None``: ``image_columns``
+        for the column encoder, otherwise the largest sum in the training data.
     hidden
-        Widths of the hidden layers of the mlp (linear, LayerNorm, GELU).
+        Widths of the hidden layers of the MLP (linear, LayerNorm, GELU).
     channels
-        Channels of the convolutions; one dense layer of 128 follows.
+        Channels of the convolutions, which a dense layer of 128 units follows.
     epochs, batch_size
-        Passes over the training data, and samples a step.
+        Passes over the training data, and samples in a batch. ``None``: 22 and 50 for the column
+        encoder, otherwise 30 and 100.
     learning_rate, weight_decay
-        Of AdamW. The rate rises over the first 5 % of the steps, then falls as a cosine to 0.
+        Of AdamW. The rate rises over the first 5 % of the steps, then falls to 0 along a half
+        cosine. ``learning_rate=None``: 3e-3 for the column encoder, otherwise 2e-3.
     shift, rotation
-        Training images are shifted by up to so many pixels and turned by up to so many degrees,
-        anew at each visit; column by column where these are the encoder's parts or shuffled.
+        At each visit, training images are shifted by up to ``shift`` pixels and rotated by up to
+        ``rotation`` degrees; column by column for the column encoder or with ``shuffle_columns``.
+        ``None``: 2 and 10 for the column encoder, otherwise 0.
     shuffle_columns
-        Put the ``columns`` of each training image into a random order at each visit: a change that
-        leaves the counts as they are, for an encoder that does not know it.
-    orders
-        Predict with the average over so many random orders of the columns, the same for all images;
-        for tied slots and the baselines' heads, whose outputs do not belong to places.
+        Shuffle the columns of each training image at each visit, which leaves the counts unchanged:
+        augmentation for encoders that are not permutation-invariant.
+    test_orders
+        Number of random column permutations averaged at prediction, the same for all images; for
+        tied slots.
     test_shift
-        Predict with the average over copies of the images that are shifted by a whole number of
-        pixels, at most so many in both directions: ``(2 test_shift + 1)^2`` copies, column by
-        column as ``shift``. What is averaged is each slot's probabilities of its ``K + 1``
-        outcomes, so that the expected counts are the mean of those of the copies.
+        Average predictions over copies of the images shifted by whole numbers of pixels, at most
+        this many in both directions: ``(2 test_shift + 1)^2`` copies, shifted column by column as
+        for ``shift``. Averaged are the probabilities of each slot's ``K + 1`` outcomes, so that
+        expected counts are the mean of those of the copies. ``None``: 1 for the column encoder,
+        otherwise 0.
     validation_fraction, patience
-        Hold out a share of the data, keep the weights of the epoch with the best likelihood on it,
-        and end after ``patience`` epochs without a better one.
+        Hold out this share of the data, keep the weights of the epoch with the best likelihood on
+        it, and stop after ``patience`` epochs without improvement.
     random_state
-        Source of initial weights, order and changes of the images: two fits with one integer are
-        equal in every bit (on one machine's CPU, with as many threads). From a ``RandomState`` a
-        seed is drawn; ``None`` takes a fresh one. No global state is touched.
+        Source of initial weights, order and augmentation: an integer, a ``RandomState`` or
+        ``None`` for a fresh seed. Two fits with the same integer are bit-identical (on one
+        machine's CPU, with the same number of threads). No global state is used.
     progress
-        Show a bar on standard error.
+        Whether to show a progress bar on standard error.
 
     Attributes
     ----------
-    max_count_
+    budget_
         The budget :math:`L_0`.
     n_classes_
         Number K of classes.
     n_features_in_, feature_names_in_
-        Number of features, or of pixels of an image; their names, if X was a frame that has some.
+        Number of features, or of pixels of an image; the features' names if X was a frame.
     seed_
-        The integer that ``random_state`` came to.
+        The integer that seeded the fit.
     n_iter_
         Number of epochs.
     history_
-        Mean loss (nats) of each epoch, and that of the held-out samples.
+        Mean loss (nats) of each epoch, and of the held-out samples.
 
     Examples
     --------
     >>> import numpy as np
     >>> y = np.random.default_rng(0).multinomial(3, [0.2, 0.3, 0.5], size=200)[:, :2]
     >>> X = y @ [[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]
-    >>> counter = SDLGMCounter(hidden=(32,), epochs=60, batch_size=20, progress=False).fit(X, y)
-    >>> bool(counter.predict(X).sum(1).max() <= counter.max_count_ == 3)
+    >>> counter = SDLGMCounter(hidden=(32,), epochs=60, batch_size=20, random_state=0).fit(X, y)
+    >>> bool(counter.predict(X).sum(1).max() <= counter.budget_ == 3)
     True
     >>> counter.score(X, y) > 0.9
     True
@@ -106,93 +229,312 @@ class SDLGMCounter(Saved, NetworkCounter):
         self,
         encoder: Encoder = "mlp",
         *,
-        slots: Literal["tied", "untied"] | None = None,
-        columns: int = 5,
-        max_count: int | None = None,
+        tied: bool | None = None,
+        image_columns: int = 5,
+        budget: int | None = None,
         hidden: tuple[int, ...] = (512, 384, 256),
         channels: tuple[int, ...] = (16, 32, 64),
-        epochs: int = 30,
-        batch_size: int = 100,
-        learning_rate: float = 2e-3,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
         weight_decay: float = 1e-2,
-        shift: float = 0.0,
-        rotation: float = 0.0,
+        shift: float | None = None,
+        rotation: float | None = None,
         shuffle_columns: bool = False,
-        orders: int = 1,
-        test_shift: int = 0,
+        test_orders: int = 1,
+        test_shift: int | None = None,
         validation_fraction: float = 0.0,
         patience: int | None = None,
-        random_state: int | np.random.RandomState | None = 0,
-        progress: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        progress: bool = False,
     ) -> None:
-        super().__init__(
-            encoder,
-            columns=columns,
-            max_count=max_count,
-            hidden=hidden,
-            channels=channels,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            shift=shift,
-            rotation=rotation,
-            shuffle_columns=shuffle_columns,
-            orders=orders,
-            test_shift=test_shift,
-            validation_fraction=validation_fraction,
-            patience=patience,
-            random_state=random_state,
-            progress=progress,
+        self.encoder = encoder
+        self.tied = tied
+        self.image_columns = image_columns
+        self.budget = budget
+        self.hidden = hidden
+        self.channels = channels
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.shift = shift
+        self.rotation = rotation
+        self.shuffle_columns = shuffle_columns
+        self.test_orders = test_orders
+        self.test_shift = test_shift
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.random_state = random_state
+        self.progress = progress
+
+    # --- fitting ------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
+        """Fit by maximum likelihood of the counts.
+
+        Parameters
+        ----------
+        X
+            Rows ``(n, features)``, dense, sparse (made dense) or a frame, or images
+            ``(n, height, width)``, of any scale.
+        y
+            Counts ``(n, K)``, whole numbers with row sums of at most ``budget``.
+        sample_weight
+            Weight of each sample's log-likelihood. Only their ratios matter; a weight of 0 equals
+            leaving the sample out.
+
+        Raises
+        ------
+        DataError
+            If X or y are not as described; the message names the first fault.
+        ConfigError
+            If a parameter is out of range or does not fit the data.
+        TrainingError
+            If the loss is not finite.
+        KeyboardInterrupt
+            After Ctrl-C, once the current step is complete; the estimator is then not fitted.
+        """
+        self._check_parameters()
+        self.seed_ = validate_seed(self.random_state)
+        budget = self.image_columns if self.encoder == "columns" else self.budget
+        inputs, counts, weights = self._fit_checked(X, y, sample_weight, budget)
+        self._check_images()
+        distribution = self._make_distribution(self.n_classes_, self.budget_)
+        network = self._make_network(inputs, distribution)
+        held = None
+        if self.validation_fraction:
+            share = max(1, round(self.validation_fraction * len(inputs)))
+            order = torch.randperm(len(inputs), generator=generator(self.seed_, "held out"))
+            first, rest = order[:share], order[share:]
+            held = (inputs[first], counts[first], weights[first])
+            inputs, counts, weights = inputs[rest], counts[rest], weights[rest]
+        epochs = self._setting("epochs")
+        settings = TrainingSettings(
+            epochs,
+            self._setting("batch_size"),
+            self._setting("learning_rate"),
+            self.weight_decay,
+            self.patience,
+            self.seed_,
         )
-        self.slots = slots
+        with unfitted_unless_done(self), progress_bar("fitting", epochs, self.progress) as update:
+            self.history_ = train_counter(
+                network,
+                distribution,
+                inputs,
+                counts,
+                weights,
+                settings,
+                augmentation=self._make_augmentation(),
+                validation=held,
+                on_epoch=lambda epoch, loss: update(epoch, {"loss": loss}),
+            )
+        self.distribution_, self.network_ = distribution, network
+        self.n_iter_ = len(self.history_)
+        return self
+
+    def _setting(self, name: str) -> Any:
+        """Return a parameter's value, or the encoder's default if it is ``None``."""
+        value = getattr(self, name)
+        return ENCODER_DEFAULTS[self.encoder][name] if value is None else plain(value)
 
     def _check_parameters(self) -> None:
-        super()._check_parameters()
-        if self.slots not in (None, "tied", "untied"):
-            raise ConfigError(f"slots must be 'tied', 'untied' or None, got {self.slots!r}.")
-        if self.encoder == "columns" and self.slots == "tied":
+        check_choice("encoder", self.encoder, tuple(ENCODER_DEFAULTS))
+        if self.tied not in (None, True, False):
+            raise ConfigError(f"tied must be True, False or None, got {self.tied!r}.")
+        for name in ("epochs", "batch_size"):
+            check_integer(name, self._setting(name))
+        for name in ("image_columns", "test_orders"):
+            check_integer(name, getattr(self, name))
+        check_integer("test_shift", self._setting("test_shift"), low=0)
+        for name in ("shift", "rotation"):
+            check_number(name, self._setting(name))
+        check_number("weight_decay", self.weight_decay)
+        check_number("learning_rate", self._setting("learning_rate"), "positive")
+        check_number("validation_fraction", self.validation_fraction, "a share")
+        if self.patience is not None and not self.validation_fraction:
+            raise ConfigError("patience needs held-out samples: set validation_fraction above 0.")
+        if self.encoder == "columns":
+            self._check_column_parameters()
+        if self.test_orders > 1 and not self._setting("tied"):
             raise ConfigError(
-                "encoder='columns' has a slot of its own a column: slots='tied' goes with 'mlp' or "
-                "'conv'."
-            )
-        if self.orders > 1 and (self.slots == "untied" or self.encoder == "columns"):
-            raise ConfigError(
-                f"orders = {self.orders} averages slots that are alike; slots='untied' may each "
-                "belong to a place. Use slots='tied' or orders=1."
-            )
-        if self.encoder == "columns" and self.max_count not in (None, self.columns):
-            raise ConfigError(
-                f"encoder='columns' has a budget of its columns = {self.columns}, got max_count = "
-                f"{self.max_count}. Leave max_count out."
+                f"test_orders = {self.test_orders} averages over orders of the columns, but an "
+                "untied slot may belong to one place. Use tied=True or test_orders=1."
             )
 
-    def _budget(self) -> int | None:
-        return self.columns if self.encoder == "columns" else self.max_count
+    def _check_column_parameters(self) -> None:
+        if self._setting("tied"):
+            raise ConfigError(
+                "encoder='columns' has untied slots, one for each column: tied=True needs "
+                "encoder='mlp' or 'conv'."
+            )
+        if self.budget not in (None, self.image_columns):
+            raise ConfigError(
+                "The budget of encoder='columns' is image_columns = "
+                f"{self.image_columns}, got budget = {self.budget}. Leave budget out."
+            )
 
-    def _make_head(self, features: int, budget: int) -> Head:
-        if self.encoder != "columns" and self.slots != "untied":
+    @property
+    def _by_column(self) -> bool:
+        """Whether the encoder or the augmentation treats the columns of an image one by one."""
+        return self.encoder == "columns" or self.shuffle_columns
+
+    def _check_images(self) -> None:
+        """Raise :class:`ConfigError` if a parameter needs images, or columns, and X has none."""
+        needing = [
+            name
+            for name, needs in (
+                (f"encoder={self.encoder!r}", self.encoder != "mlp"),
+                ("shift", self._setting("shift")),
+                ("rotation", self._setting("rotation")),
+                ("shuffle_columns", self.shuffle_columns),
+                ("test_orders", self.test_orders > 1),
+                ("test_shift", self._setting("test_shift")),
+            )
+            if needs
+        ]
+        if needing and len(self.sample_shape_) == 1:
+            raise ConfigError(
+                f"{needing[0]} needs images X of shape (n, height, width), got rows of "
+                f"{self.n_features_in_} features. Reshape X, or use encoder='mlp' without it."
+            )
+        by_column = self._by_column or self.test_orders > 1
+        if by_column and self.sample_shape_[1] % self.image_columns:
+            raise ConfigError(
+                f"image_columns = {self.image_columns} does not divide the width of the images, "
+                f"{self.sample_shape_[1]}."
+            )
+
+    def _make_distribution(self, features: int, budget: int) -> CountDistribution:
+        """Return the family of distributions over counts."""
+        if self._setting("tied"):
             return TiedSlots(features, budget)
         if budget > MAX_SLOTS:
             raise ConfigError(
-                f"Untied slots are fitted by a sum over all their subsets, for at most {MAX_SLOTS} "
-                f"of them; here there are {budget}. Use slots='tied' with 'mlp' or 'conv'."
+                f"The likelihood of untied slots sums over their subsets, for at most {MAX_SLOTS} "
+                f"slots, but the budget is {budget}. Use tied=True with encoder='mlp' or 'conv'."
             )
         return UntiedSlots(features, budget)
 
+    def _make_augmentation(self) -> Augmentation | None:
+        shift, rotation = self._setting("shift"), self._setting("rotation")
+        if not (shift or rotation or self.shuffle_columns):
+            return None
+        columns = self.image_columns if self._by_column else 1
+        return Augmentation(columns, shift, rotation, self.shuffle_columns)
+
+    def _make_network(self, inputs: Tensor, distribution: CountDistribution) -> nn.Module:
+        """Return a network that scales inputs and predicts the distribution's parameters."""
+        source = generator(self.seed_, "initial weights")
+        scaling = _Scaling(inputs)
+        hidden, channels = plain(tuple(self.hidden)), plain(tuple(self.channels))
+        if self.encoder == "mlp":
+            trunk: nn.Module = nn.Sequential(
+                nn.Flatten(),
+                mlp(
+                    self.n_features_in_, hidden, activation="gelu", normalisation="layer",
+                    generator=source,
+                ),
+            )  # fmt: skip
+            width = hidden[-1] if hidden else self.n_features_in_
+        else:
+            high, wide = self.sample_shape_
+            wide = wide // self.image_columns if self.encoder == "columns" else wide
+            width = 128
+            trunk = convolutions((high, wide), channels, width, source)
+        if self.encoder == "columns":
+            last = linear(width, distribution.outputs[-1], source)
+            return nn.Sequential(scaling, ColumnEncoder(nn.Sequential(trunk, last), wide))
+        last = linear(width, int(np.prod(distribution.outputs)), source)
+        return nn.Sequential(scaling, trunk, last, nn.Unflatten(1, distribution.outputs))
+
+    # --- predicting ---------------------------------------------------------------------------
+
+    def predict(self, X: Any) -> NDArray[np.int64]:  # noqa: N803
+        """Predict the most probable counts, shape ``(n, K)``.
+
+        For untied slots, they are the counts of each slot's most probable outcome.
+        """
+        outputs = self._outputs(X)
+        return self.distribution_.mode(outputs).long().numpy()
+
+    def predict_mean(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Predict expected counts, shape ``(n, K)``, which minimise the expected squared error."""
+        outputs = self._outputs(X)
+        return self.distribution_.mean(outputs).double().numpy()
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Predict the probability of *at least one* object of each class, shape ``(n, K)``."""
+        outputs = self._outputs(X)
+        return self.distribution_.presence(outputs).double().numpy()
+
+    def predict_total(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Predict the probabilities of the sums ``0..L0`` of the counts, shape ``(n, L0 + 1)``.
+
+        For the column encoder, ``L0`` is the number of columns of X.
+        """
+        outputs = self._outputs(X)
+        return self.distribution_.total(outputs).double().numpy()
+
+    def _outputs(self, X: Any) -> Tensor:  # noqa: N803
+        fitted_columns = self.encoder == "columns" and hasattr(self, "sample_shape_")
+        width = self.sample_shape_[1] // self.image_columns if fitted_columns else None
+        inputs = self._inputs(X, width)
+        number, inputs = len(inputs), pad_rows(inputs)
+        shift = self._setting("test_shift")
+        if self.test_orders == 1 and not shift:
+            return apply(self.network_, inputs)[:number]
+        columns = inputs.shape[2] // width if width else self.image_columns
+        copies = augmented_copies(
+            inputs,
+            columns if self._by_column or self.test_orders > 1 else 1,
+            orders=self.test_orders,
+            shift=shift,
+            seed=self.seed_,
+        )
+        outputs = torch.stack([apply(self.network_, copy) for copy in copies])
+        return self.distribution_.average(outputs)[:number]
+
     # --- saving -------------------------------------------------------------------------------
 
-    _network_attributes = ("network_", "head_")
+    _network_attributes = ("network_", "distribution_")
 
     def _describe_network(self) -> tuple[dict[str, Any], nn.Module]:
-        head = self.head_
+        distribution = self.distribution_
         return {
-            "head": type(head).__name__, "features": head.features, "budget": head.budget
-        }, self.network_  # fmt: skip
+            "distribution": type(distribution).__name__,
+            "features": distribution.features,
+            "budget": distribution.budget,
+        }, self.network_
 
     def _restore_network(self, values: dict[str, Any]) -> nn.Module:
-        kinds = {kind.__name__: kind for kind in (TiedSlots, UntiedSlots)}
-        self.head_ = kinds[values["head"]](values["features"], values["budget"])
-        # The scaling's numbers, which are the data's, come with the weights.
-        self.network_ = self._make_network(torch.zeros(2, *self.sample_shape_), self.head_)
+        self.distribution_ = self._make_distribution(values["features"], values["budget"])
+        if type(self.distribution_).__name__ != values["distribution"]:
+            raise ValueError(
+                f"the counts are of {values['distribution']}, but the parameters make "
+                f"{type(self.distribution_).__name__}"
+            )
+        # The weights that the caller loads include the scaling.
+        self.network_ = self._make_network(torch.zeros(2, *self.sample_shape_), self.distribution_)
         return self.network_
+
+
+class _Scaling(nn.Module):
+    """Centre and scale inputs by the training data: rows by column, images as a whole."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, inputs: Tensor) -> None:
+        super().__init__()
+        if inputs.dim() == 3:  # one scale for all pixels: that of a border pixel is almost 0
+            inputs = inputs.reshape(-1, 1)
+        statistics = data_statistics(inputs)
+        mean, scale = statistics.mean.squeeze(), statistics.scale.squeeze()
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale a batch."""
+        return (x - self.mean) / self.scale

@@ -1,4 +1,4 @@
-"""A label network: fits its members, each on its own part of the rows, and predicts by them."""
+"""The ensemble behind the classifier: fitting its members, and their predictions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from torch import Tensor
 
 from sdlgm.distributions import GatedMultinomial
 from sdlgm.errors import DataError
-from sdlgm.estimators.label_checks import ActiveLabels
 from sdlgm.estimators.network_training import TrainingSettings, optimise
 from sdlgm.estimators.scaling import Inputs, take_rows
 from sdlgm.estimators.validation import Table, pad_rows
@@ -30,15 +29,15 @@ from sdlgm.random import generator
 
 __all__ = ["LabelNetwork", "LabelTraining", "MemberRows", "input_statistics"]
 
-CELLS = 4_000_000
-"""Probabilities (members x rows x labels) that are computed at a time."""
+BLOCK_PROBABILITIES = 4_000_000
+"""Number of probabilities (members x rows x labels) that are computed at a time."""
 
 
 class MemberRows:
-    """The training rows of each member, and their order.
+    """The rows that each member is fitted on, and their order.
 
-    Member ``m`` leaves out fold ``m % folds`` of a random partition, a new one for every
-    ``folds`` members. ``folds = 0`` leaves out nothing.
+    Member ``m`` holds out fold ``m % folds`` of a random partition, with a new partition for every
+    ``folds`` members. With ``folds = 0`` no rows are held out.
     """
 
     def __init__(self, rows: int, members: int, folds: int, batch_size: int, seed: int) -> None:
@@ -51,7 +50,7 @@ class MemberRows:
                 fold = torch.randperm(rows, generator=source) % folds
             self.held[member] = fold == member % folds
         self.kept = [torch.nonzero(~held).squeeze(1) for held in self.held]
-        # Folds differ in size by one row: the extra row is left out of an epoch.
+        # Folds may differ by one row, which is skipped in this epoch.
         self.number = min(map(len, self.kept))
         self.batch_size = min(batch_size, self.number)
         self.batches_per_epoch = self.number // self.batch_size
@@ -69,26 +68,26 @@ class MemberRows:
 
 @dataclass(frozen=True)
 class LabelTraining:
-    """Training data and settings of a label network."""
+    """Training data and settings of the members."""
 
     rows: Table
     """Inputs ``(n, D)``."""
     labels: sp.csr_array
     """Labels ``(n, K)``."""
     sample_weight: Tensor
-    """Weight of each row, mean 1, shape ``(n,)``."""
+    """Weight of each row, with a mean of 1, shape ``(n,)``."""
     label_weight: Tensor | None
     """Weight of each label, shape ``(K,)``."""
     members: MemberRows
-    """The training rows of each member."""
+    """The rows that each member is fitted on."""
     settings: TrainingSettings
-    """How long and how fast to train."""
+    """Length and rate of the training."""
     elbo_weight: float
-    """Weight of the negative ELBO, added to the label loss if the model has a decoder."""
+    """Weight of the negative ELBO relative to the label loss, for a model with a decoder."""
 
 
 class LabelNetwork:
-    """A model of labels, the scaling of its inputs and the likelihood of its labels."""
+    """A model of labels with the scaling of its inputs and its label likelihood."""
 
     def __init__(
         self,
@@ -101,7 +100,7 @@ class LabelNetwork:
         self.likelihood, self.temperature = likelihood, temperature
 
     def describe(self) -> dict[str, Any]:
-        """Return what :meth:`restore` needs besides the weights."""
+        """Return the values that :meth:`restore` needs besides the weights."""
         return {
             "config": asdict(self.model.config),
             "scaling": vars(self.scaling),
@@ -111,12 +110,12 @@ class LabelNetwork:
 
     @classmethod
     def restore(cls, values: dict[str, Any], features: int) -> Self:
-        """Make a network with ``features`` inputs from such values; the caller sets the weights.
+        """Rebuild a network with ``features`` inputs; the caller loads its weights.
 
         Raises
         ------
         ModelFileError
-            If the scaling does not have this number of features.
+            If the scaling has another number of features.
         """
         config = LabelModelConfig(**values["config"])
         scaling = Inputs.restore(values["scaling"], features)
@@ -127,9 +126,9 @@ class LabelNetwork:
     def fit(
         self, training: LabelTraining, on_epoch: Callable[[int, float], None]
     ) -> list[dict[str, float]]:
-        """Fit all members side by side; return the mean loss (nats) of each epoch.
+        """Fit all members together; return the mean loss (nats) of each epoch.
 
-        With ``patience``, the weights of the epoch with the best held-out label loss are kept.
+        With patience, the weights of the epoch with the best held-out label loss are kept.
         """
         members, seed = training.members, training.settings.seed
         active = ActiveLabels(training.labels)
@@ -187,13 +186,15 @@ class LabelNetwork:
 
     @torch.no_grad()
     def absences(self, rows: Table) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield indices of rows and log-probabilities that labels are absent, block by block.
+        """Yield row indices ``(b,)`` and log-absences ``(members, b, K)``, block by block.
 
-        Shapes ``(b,)`` and ``(members, b, K)``. With the relaxed likelihood these are those of the
-        code at its temperature without noise, so that a row's prediction depends on it alone.
+        For the relaxed likelihood, the probabilities are those of the code at its temperature,
+        without noise, so that the prediction for a row depends on this row alone.
         """
         config = self.model.config
-        block = max(1, CELLS // (config.members * (config.labels + config.latents)))
+        block = max(
+            1, BLOCK_PROBABILITIES // (config.members * (config.labels + config.latent_features))
+        )
         self.model.eval()
         for start in range(0, rows.shape[0], block):
             index = np.arange(start, min(start + block, rows.shape[0]))
@@ -203,16 +204,16 @@ class LabelNetwork:
             if self.likelihood == "relaxed":
                 logits = code.gate_logits / self.temperature
                 features = code.feature_logits / self.temperature
-                code = GatedMultinomial(config.slots, logits, features, validate_args=False)
+                code = GatedMultinomial(config.budget, logits, features, validate_args=False)
             absent = code.absence_log_probs[:, : len(index), : config.labels]
             yield torch.from_numpy(index), absent
 
     def held_out(
         self, training: LabelTraining
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-        """Yield rows and their label probabilities by the members that were not trained on them.
+        """Yield rows and their label probabilities by the members not fitted on them.
 
-        Rows that all members were trained on are left out.
+        Rows that all members were fitted on are left out.
         """
         for index, absent in self.absences(training.rows):
             held = training.members.held[:, index].double()
@@ -223,13 +224,31 @@ class LabelNetwork:
             yield index[some].numpy(), mean[some].numpy()
 
 
+class ActiveLabels:
+    """The labels of all samples as lists, from which those of a batch are looked up."""
+
+    def __init__(self, table: sp.csr_array) -> None:
+        ends = torch.from_numpy(table.indptr.astype(np.int64))
+        self.starts, self.numbers = ends[:-1], ends.diff()
+        self.columns = torch.from_numpy(table.indices.astype(np.int64))
+
+    def __call__(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the present labels: rows in the flattened ``samples``, and columns."""
+        samples = samples.flatten()
+        numbers = self.numbers[samples]
+        rows = torch.repeat_interleave(numbers)
+        # The first place of a row, minus the number of labels in the rows before it.
+        offset = self.starts[samples] + numbers - numbers.cumsum(0)
+        return rows, self.columns[torch.arange(len(rows)).add_(offset[rows])]
+
+
 def input_statistics(rows: Table, config: LabelModelConfig) -> DataStatistics:
-    """Summarise the targets of the decoder: scaled inputs, or unscaled bits.
+    """Return statistics of the decoder's targets: scaled inputs, or unscaled bits.
 
     Raises
     ------
     DataError
-        If the likelihood is Bernoulli and the rows hold other values than 0 and 1.
+        If rows hold other values than 0 and 1 under a Bernoulli likelihood.
     """
     features = rows.shape[1]
     mean, scale = torch.zeros(features), torch.ones(features)

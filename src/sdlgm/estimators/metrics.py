@@ -1,7 +1,7 @@
-"""How good predicted sets of labels are, and the scores and probabilities they come from.
+"""Metrics of predicted sets of labels, and of their scores and probabilities.
 
-Labels and predictions are 0 or 1, shape ``(n, K)``, dense or sparse. All of these are shares from 0
-to 1, higher is better, but for the three errors at the end, of which lower is better.
+Labels and predictions are 0 or 1, shape ``(n, K)``, dense or sparse. All metrics lie in [0, 1] and
+higher is better, except for the last three, which are errors.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def micro_f1(Y: Any, predicted: Any) -> float:  # noqa: N803
 def macro_f1_mean(Y: Any, predicted: Any) -> float:  # noqa: N803
     """Return the mean over the labels of their F1 (scikit-learn's macro-F1).
 
-    It is never above :func:`macro_f1_harmonic`: the harmonic mean is concave. A label that has no
-    F1, because nobody has it and nobody is predicted to, counts as 0.
+    It is at most :func:`macro_f1_harmonic`, since the harmonic mean is concave. A label that is
+    neither present nor predicted in any row counts as 0.
     """
     both, true, said = _tally(Y, predicted)
     return float((2 * both / np.maximum(true + said, 1)).mean())
@@ -45,9 +45,9 @@ def macro_f1_mean(Y: Any, predicted: Any) -> float:  # noqa: N803
 def macro_f1_harmonic(Y: Any, predicted: Any) -> float:  # noqa: N803
     """Return the harmonic mean of macro precision and macro recall: ``2 P R / (P + R)``.
 
-    P and R are means over the labels, undefined ones counting as 0. This is the macro-F1 of
-    Martins & Astudillo 2016, and so that of the published baselines; it is never below
-    :func:`macro_f1_mean`, and the two must not be compared.
+    P and R are means over the labels, with undefined values as 0. This is the macro-F1 of Martins &
+    Astudillo 2016, and therefore of the published baselines. It is at least
+    :func:`macro_f1_mean`; do not compare one with the other.
     """
     both, true, said = _tally(Y, predicted)
     precision, recall = (both / np.maximum(said, 1)).mean(), (both / np.maximum(true, 1)).mean()
@@ -55,19 +55,19 @@ def macro_f1_harmonic(Y: Any, predicted: Any) -> float:  # noqa: N803
 
 
 def precision_at_k(Y: Any, scores: ArrayLike, k: int) -> float:  # noqa: N803
-    """Return the mean share of true labels among the k of the highest scores.
+    """Return the mean share of true labels among the k labels with the highest scores.
 
-    Of equal scores the lower column comes first. Rows without labels count as 0.
+    Ties are broken in favour of the lower column. Rows without labels count as 0.
     """
     return float(_in_order(Y, scores, k).mean())
 
 
 def ndcg_at_k(Y: Any, scores: ArrayLike, k: int) -> float:  # noqa: N803
-    r"""Return the mean of :math:`\sum_{l\le k} y_{(l)} / \log_2(1+l)` over its largest value.
+    r"""Return the mean of :math:`\sum_{l\le k} y_{(l)} / \log_2(1+l)` divided by its maximum.
 
-    :math:`y_{(l)}` is the label of the l-th highest score, of equal ones that of the lower column
-    (scikit-learn takes the higher, or averages); the largest value is that of ``min(k, |y|)``
-    labels in front. Rows without labels count as 0.
+    :math:`y_{(l)}` is the label with the l-th highest score; ties are broken in favour of the lower
+    column (scikit-learn takes the higher, or averages). The maximum is reached with
+    ``min(k, |y|)`` true labels in front. Rows without labels count as 0.
     """
     gains = 1 / np.log2(np.arange(2, k + 2))
     found = _in_order(Y, scores, k) @ gains
@@ -76,11 +76,11 @@ def ndcg_at_k(Y: Any, scores: ArrayLike, k: int) -> float:  # noqa: N803
 
 
 def expected_calibration_error(Y: Any, probabilities: ArrayLike, bins: int = 15) -> float:  # noqa: N803
-    r"""Return how far probabilities are from frequencies: lower is better.
+    r"""Return the expected calibration error over all (row, label) pairs: lower is better.
 
-    All (row, label) pairs are put into ``bins`` bins of equal width over [0, 1] by their
-    probability: :math:`\sum_b (n_b/n) |\bar y_b - \bar p_b|`. As most labels are absent from most
-    rows, most pairs lie in the first bin: a number to compare methods on one set of data by.
+    Pairs are assigned to ``bins`` bins of equal width over [0, 1] by their probability:
+    :math:`\sum_b (n_b/n) |\bar y_b - \bar p_b|`. As most labels are absent from most rows, most
+    pairs lie in the first bin; the error compares methods on the same data only.
 
     Raises
     ------
@@ -90,8 +90,8 @@ def expected_calibration_error(Y: Any, probabilities: ArrayLike, bins: int = 15)
     truth, values = _dense(Y).ravel(), _scores(Y, probabilities).ravel()
     if values.min() < 0 or values.max() > 1:
         raise DataError(
-            f"Probabilities lie in [0, 1], got {values.min():g} to {values.max():g}. Scores of "
-            "another scale have no calibration error."
+            f"Probabilities must lie in [0, 1], got {values.min():g} to {values.max():g}. The "
+            "calibration error is not defined for other scores."
         )
     place = np.minimum((values * bins).astype(np.int64), bins - 1)
     gaps = np.bincount(place, truth - values, minlength=bins)
@@ -101,29 +101,29 @@ def expected_calibration_error(Y: Any, probabilities: ArrayLike, bins: int = 15)
 def label_count_error(Y: Any, numbers: ArrayLike) -> float:  # noqa: N803
     """Return the mean absolute error of the number of labels of a row: lower is better.
 
-    ``numbers`` are those predicted, shape ``(n,)``, whole or expected.
+    ``numbers`` are the predicted numbers, whole or expected, shape ``(n,)``.
     """
     true = np.asarray(_dense(Y).sum(1))
     guess = np.asarray(numbers, np.float64)
     if guess.shape != true.shape:
-        raise DataError(f"Y has {len(true)} rows, but the numbers of labels {guess.shape}.")
+        raise DataError(f"Y has {len(true)} rows, but numbers has shape {guess.shape}.")
     return float(np.abs(true - guess).mean())
 
 
 def count_violations(
     predicted: Any, min_labels: int = 1, max_labels: int | None = None
 ) -> tuple[int, int]:
-    """Return how many rows have fewer labels than the floor, and how many more than the cap."""
+    """Return the numbers of rows with too few and with too many labels."""
     numbers = np.asarray(predicted.sum(1)).ravel()
     over = 0 if max_labels is None else int((numbers > max_labels).sum())
     return int((numbers < min_labels).sum()), over
 
 
 def _tally(truth: Any, guess: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return for each label how many rows have it and are said to, have it, are said to.
+    """Return for each label the numbers of true positives, of positives, and of predictions.
 
-    A search over thresholds spends its time here: scikit-learn's scores, which the tests compare
-    these with, take 50 to 100 times as long.
+    The search for a threshold spends its time here; scikit-learn's scores, which give the same
+    values, take 50 to 100 times as long.
     """
     shapes = [np.shape(values) for values in (truth, guess)]
     if shapes[0] != shapes[1] or len(shapes[0]) != 2:

@@ -1,19 +1,17 @@
-"""Training of networks of counts and labels by the epoch; augmentation of images."""
+"""Training of networks of counts and labels by the epoch."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sdlgm.errors import TrainingError
+from sdlgm.estimators.augmentation import Augmentation
 from sdlgm.estimators.interruption import as_keyboard_interrupt
-from sdlgm.nn.convolutional import split_columns
-from sdlgm.objectives.counts import Head
+from sdlgm.objectives.counts import CountDistribution
 from sdlgm.random import generator
 from sdlgm.training.callbacks import (
     CheckEveryStep,
@@ -27,44 +25,10 @@ from sdlgm.training.optimiser import Schedule, make_adam
 from sdlgm.training.order import Order
 from sdlgm.training.state import LoopState
 
-__all__ = ["Augmentation", "TrainingSettings", "apply", "optimise", "train_counter"]
+__all__ = ["TrainingSettings", "apply", "optimise", "train_counter"]
 
 BLOCK = 500
 """Samples that are evaluated at a time."""
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Random changes of training images that do not change the counts."""
-
-    columns: int = 1
-    """Number of parts of an image that change independently."""
-    shift: float = 0.0
-    """Largest shift in pixels, in both directions."""
-    rotation: float = 0.0
-    """Largest rotation about the centre of a part, in degrees."""
-    shuffle: bool = False
-    """Put the parts into a random order."""
-
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Change images ``(n, h, w)``; pixels from outside are 0."""
-        parts = split_columns(images, self.columns)
-        number, columns, height, width = parts.shape
-        if self.shuffle:
-            keys = torch.rand(number, columns, generator=generator)
-            parts = parts[torch.arange(number)[:, None], keys.argsort(1)]
-        if self.shift or self.rotation:
-            noise = 2 * torch.rand(3, number * columns, generator=generator) - 1
-            angle = noise[0] * math.radians(self.rotation)
-            cos, sin = angle.cos(), angle.sin()
-            # Grid coordinates run from -1 to 1 along both sides, so a rotation needs their ratio.
-            down, right = (2 * self.shift * noise[1:].T / torch.tensor([height, width])).T
-            across = torch.stack([cos, -sin * height / width, right], -1)
-            along = torch.stack([sin * width / height, cos, down], -1)
-            flat = parts.reshape(-1, 1, height, width)
-            grid = F.affine_grid(torch.stack([across, along], 1), list(flat.shape), False)
-            parts = F.grid_sample(flat, grid, align_corners=False).view(parts.shape)
-        return parts.transpose(1, 2).reshape(images.shape)
 
 
 @dataclass(frozen=True)
@@ -125,7 +89,7 @@ class NetworkTask:
 
 def train_counter(
     network: nn.Module,
-    head: Head,
+    distribution: CountDistribution,
     inputs: Tensor,
     counts: Tensor,
     weights: Tensor,
@@ -140,9 +104,9 @@ def train_counter(
     Parameters
     ----------
     network
-        Maps float32 inputs ``(b, ...)`` to outputs ``(b, *head.outputs)``.
-    head
-        The likelihood of counts.
+        Maps float32 inputs ``(b, ...)`` to outputs ``(b, *distribution.outputs)``.
+    distribution
+        The distribution of counts, whose likelihood is maximised.
     inputs, counts, weights
         Training samples ``(n, ...)``, counts ``(n, K)`` and weights ``(n,)`` of a mean of 1.
     settings, augmentation
@@ -167,11 +131,11 @@ def train_counter(
         x = inputs[index].to(torch.float32)
         if augmentation is not None:
             x = augmentation(x, generator(settings.seed, "augmentation", step))
-        return -(head.log_prob(network(x), counts[index].to(x)) * weights[index]).mean()
+        return -(distribution.log_prob(network(x), counts[index].to(x)) * weights[index]).mean()
 
     def validate() -> float:
         held, truth, shares = validation  # type: ignore[misc]
-        each = head.log_prob(apply(network, held), truth.float())
+        each = distribution.log_prob(apply(network, held), truth.float())
         return -float((each * shares).sum() / shares.sum())
 
     return optimise(

@@ -1,4 +1,4 @@
-"""Inputs of a classifier: rows that may be sparse, and how they are put on one scale."""
+"""Scaling of the classifier's inputs, which may be sparse."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ InputScaling = Literal["standard", "quantile", "bins", "none"]
 
 
 def take_rows(rows: Table, index: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return some rows, dense."""
+    """Return the rows at these indices, dense."""
     taken = rows[index]
     return taken.toarray() if sp.issparse(taken) else taken
 
@@ -28,24 +28,24 @@ def take_rows(rows: Table, index: NDArray[np.int64]) -> NDArray[np.float32]:
 class Inputs:
     """A scaling of inputs, fitted on the training rows.
 
-    - ``"standard"``: mean 0 and deviation 1 each feature. Of sparse rows only the deviation is
-      scaled, so that zeros stay zeros.
-    - ``"quantile"``: each value goes to the normal quantile of its mean rank among the training
-      values, then as ``"standard"``. Ties share their middle rank, so that a feature that is mostly
-      zero does not throw its zeros into the tail. Dense rows only.
-    - ``"bins"``: each feature becomes ``bins``, which are piecewise linear in its mean rank: the
-      t-th rises from 0 to 1 over the t-th of as many equal parts of the training values (Gorishniy
-      et al., "On Embeddings for Numerical Features in Tabular Deep Learning", NeurIPS 2022); then
-      as ``"standard"``. A layer on them can follow any course of a feature, as trees do. Dense rows
-      only.
-    - ``"none"``: as they are.
+    - ``"standard"``: mean 0 and standard deviation 1 for each feature. Sparse rows are not centred,
+      so that zeros stay zeros.
+    - ``"quantile"``: each value is replaced by the normal quantile of its mean rank among the
+      training values, then standardised. Ties share their mean rank, so that the zeros of a mostly
+      zero feature do not end up in the tail. Dense rows only.
+    - ``"bins"``: each feature becomes ``bins`` features that are piecewise linear in its mean rank:
+      the t-th rises from 0 to 1 over the t-th of ``bins`` equal parts of the training values
+      (Gorishniy et al., "On Embeddings for Numerical Features in Tabular Deep Learning", NeurIPS
+      2022); they are then standardised. A linear layer can represent nonlinear feature effects with
+      them, as trees do. Dense rows only.
+    - ``"none"``: unchanged.
     """
 
     def __init__(self, kind: InputScaling, rows: Table, bins: int = 4) -> None:
         if kind in ("quantile", "bins") and sp.issparse(rows):
             raise ConfigError(
-                f"inputs={kind!r} ranks all values and would make X dense: use 'standard' or "
-                "'none' for a sparse X."
+                f"inputs={kind!r} ranks all values, which would make X dense. For a sparse X use "
+                "'standard' or 'none'."
             )
         self.bins = bins if kind == "bins" else 0
         ranked = kind in ("quantile", "bins")
@@ -62,12 +62,12 @@ class Inputs:
 
     @classmethod
     def restore(cls, values: dict[str, Any], features: int) -> Self:
-        """Make a scaling of ``features`` inputs of the attributes (``vars``) of a fitted one.
+        """Rebuild a scaling of ``features`` inputs from the attributes (``vars``) of a fitted one.
 
         Raises
         ------
         ModelFileError
-            If they are not those of such a scaling.
+            If the attributes do not fit.
         """
         scaling = cls("none", np.zeros((1, features), np.float32))
         bins, ranked = values.get("bins"), values.get("sorted") is not None
@@ -86,14 +86,14 @@ class Inputs:
             if name in names
         )
         if not fitting or values["width"] != width[0]:
-            raise ModelFileError(f"The scaling of inputs is none of {features} features.")
+            raise ModelFileError(f"The scaling of inputs does not fit {features} features.")
         vars(scaling).update(values)
         return scaling
 
     def __call__(self, rows: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
-        """Return what the encoder reads ``(b, width)`` and scaled rows ``(b, D)`` of dense rows.
+        """Return the encoder's inputs ``(b, width)`` and the scaled rows ``(b, D)`` of dense rows.
 
-        They differ for ``"bins"`` alone, whose scaled rows are those of ``"quantile"``.
+        They differ only for ``"bins"``, whose scaled rows are those of ``"quantile"``.
         """
         ranks = self._ranks(rows) if self.sorted is not None else None
         placed = rows if ranks is None else self._normal(ranks)
@@ -104,7 +104,7 @@ class Inputs:
         return torch.from_numpy(binned), scaled
 
     def _ranks(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Mean ranks among the training values, from 0 to 1."""
+        """Return mean ranks among the training values, from 0 to 1."""
         ranks = np.empty(rows.shape)
         for feature, values in enumerate(self.sorted.T):  # type: ignore[union-attr]
             below = np.searchsorted(values, rows[:, feature], side="left")
@@ -122,7 +122,7 @@ class Inputs:
 
 
 def _moments(rows: Table) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Means (0 of sparse rows) and deviations (1 where there are none) of features."""
+    """Return means (0 for sparse rows) and deviations (1 for constant features)."""
     if sp.issparse(rows):
         mean = np.asarray(rows.mean(axis=0, dtype=np.float64)).ravel()
         square = np.asarray(rows.multiply(rows).mean(axis=0, dtype=np.float64)).ravel()

@@ -1,26 +1,45 @@
-"""From scores of labels to sets of labels: a threshold, a floor and a cap.
+"""From probabilities of labels to sets of labels: a threshold, a minimum and a maximum number.
 
-All functions are pure and take dense scores ``(n, K)``, of any scale: only their order and their
-place beside the threshold count. Of equal scores that of the lower column comes first.
+The first functions are pure and take dense scores ``(n, K)`` of any scale: only their order and
+their comparison with the threshold matter. The others work on blocks of probabilities, without a
+table of all. Ties are broken in favour of the lower column.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+import scipy.sparse as sp
+import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import issparse
+from torch import Tensor
 
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.estimators.metrics import macro_f1_harmonic, micro_f1
+from sdlgm.estimators.parameters import check_choice, check_integer
 
-__all__ = ["ThresholdRule", "apply_counts", "apply_threshold", "choose_threshold"]
+if TYPE_CHECKING:
+    from sdlgm.estimators.label_network import LabelNetwork, LabelTraining
+
+__all__ = [
+    "ThresholdRule",
+    "apply_counts",
+    "apply_threshold",
+    "choose_held_out",
+    "choose_threshold",
+    "class_probabilities",
+    "count_probabilities",
+    "predict_sets",
+    "presence_probabilities",
+]
 
 ThresholdRule = Literal["micro", "macro", "per_label", "smoothed"]
 
 CANDIDATES = 100
-"""Thresholds that are tried where no grid is given."""
+"""Number of thresholds to try if no grid is given."""
+MAX_PROBABILITIES = 100_000_000
+"""Most held-out probabilities that are kept for a rule that needs all of them."""
 
 
 def apply_threshold(
@@ -29,18 +48,18 @@ def apply_threshold(
     min_labels: int = 1,
     max_labels: int | None = None,
 ) -> NDArray[np.int64]:
-    """Take the labels whose score is above the threshold, at least and at most so many.
+    """Select between ``min_labels`` and ``max_labels`` labels with scores above the threshold.
 
     Parameters
     ----------
     scores
         Shape ``(n, K)``, finite.
     threshold
-        A number, or one a label ``(K,)``. A score that is equal to it is not above it.
+        A number, or one for each label ``(K,)``. A score equal to it is not above it.
     min_labels
         Rows with fewer labels get those of the next highest scores.
     max_labels
-        Rows with more labels keep those of the highest scores; ``None`` for no cap.
+        Rows with more labels keep those of the highest scores; ``None`` for no maximum.
 
     Returns
     -------
@@ -50,7 +69,7 @@ def apply_threshold(
     Raises
     ------
     DataError
-        If scores are no finite table, or the thresholds are not one a label.
+        If scores are not a finite table, or there is not one threshold for each label.
     ConfigError
         If ``0 <= min_labels <= max_labels`` does not hold, or ``min_labels`` exceeds K.
 
@@ -61,7 +80,7 @@ def apply_threshold(
     array([[1, 0, 1],
            [0, 1, 0]])
     """
-    values = _table(scores)
+    values = _check_scores(scores)
     cap = _check_bounds(min_labels, max_labels, values.shape[1])
     level = np.asarray(threshold, np.float64)
     if level.shape not in ((), (values.shape[1],)) or np.isnan(level).any():
@@ -73,8 +92,8 @@ def apply_threshold(
     number = chosen.sum(1)
     wrong = np.flatnonzero((number < min_labels) | (number > cap))
     if len(wrong):
-        # What is above the threshold goes before what is not, and each by its score: with one
-        # threshold a label a higher score need not be chosen.
+        # Labels above their threshold come first, then by score: with one threshold for each label,
+        # a label with a higher score may be below its threshold.
         order = _by_score(values[wrong])
         above = np.take_along_axis(chosen[wrong], order, 1)
         order = np.take_along_axis(order, np.argsort(~above, axis=1, kind="stable"), 1)
@@ -83,7 +102,7 @@ def apply_threshold(
 
 
 def apply_counts(scores: ArrayLike, counts: ArrayLike) -> NDArray[np.int64]:
-    """Take as many labels of the highest scores as each row is said to have.
+    """Select a given number of labels for each row: those with the highest scores.
 
     Parameters
     ----------
@@ -100,7 +119,7 @@ def apply_counts(scores: ArrayLike, counts: ArrayLike) -> NDArray[np.int64]:
     Raises
     ------
     DataError
-        If scores are no finite table, or a count is no integer from 0 to K.
+        If scores are not a finite table, or a count is not an integer from 0 to K.
 
     Examples
     --------
@@ -108,7 +127,7 @@ def apply_counts(scores: ArrayLike, counts: ArrayLike) -> NDArray[np.int64]:
     array([[1, 0, 1],
            [0, 1, 0]])
     """
-    values = _table(scores)
+    values = _check_scores(scores)
     numbers = np.asarray(counts)
     if numbers.dtype.kind not in "iu" or numbers.shape not in ((), (len(values),)):
         raise DataError(
@@ -131,7 +150,7 @@ def choose_threshold(
     min_labels: int = 1,
     max_labels: int | None = None,
 ) -> float | NDArray[np.float64]:
-    r"""Choose the threshold that maximises an F1 on held-out scores.
+    r"""Choose the threshold that maximises an F1 score on held-out rows.
 
     Parameters
     ----------
@@ -140,72 +159,72 @@ def choose_threshold(
     Y
         Their labels, 0 or 1, shape ``(n, K)``, dense or sparse.
     rule
-        ``"micro"``: one threshold for the best :func:`~sdlgm.estimators.metrics.micro_f1`;
-        ``"macro"``: one for the best :func:`~sdlgm.estimators.metrics.macro_f1_harmonic`, both of
-        the sets that :func:`apply_threshold` makes with this floor and cap; ``"per_label"``: for
-        each label the threshold of its own best F1, before the floor and the cap. A label that no
-        row has gets the ``"micro"`` threshold. ``"smoothed"``: the same of truths that are halfway
-        between the labels and the scores, which must be probabilities: of rare labels, whose own
-        F1 says little, the expected one has half a say.
+        ``"micro"``: one threshold with the best :func:`~sdlgm.estimators.metrics.micro_f1`;
+        ``"macro"``: one with the best :func:`~sdlgm.estimators.metrics.macro_f1_harmonic`, both of
+        the sets that :func:`apply_threshold` returns with these ``min_labels`` and ``max_labels``;
+        ``"per_label"``: for each label the threshold with its best F1, regardless of
+        ``min_labels`` and ``max_labels``; a label without positive rows gets the ``"micro"``
+        threshold. ``"smoothed"``: as ``"per_label"``, but targets are averaged 50/50 with the
+        predicted probabilities, so that the thresholds of rare labels vary less.
     grid
-        Thresholds to choose from. Default: for one threshold, 100 places between neighbouring
-        scores, such that from a quarter to the triple of the labels in Y lie above them; for each
-        label, all places between neighbouring scores.
+        Candidate thresholds. Default: for one threshold, 100 midpoints between neighbouring scores
+        that leave a quarter to three times the number of labels in Y above them; for each label,
+        all midpoints between neighbouring scores.
     min_labels, max_labels
-        As of :func:`apply_threshold`.
+        See :func:`apply_threshold`.
 
     Returns
     -------
     float or numpy.ndarray
-        A number, or one a label ``(K,)``. Of equally good thresholds the highest is taken.
+        A number, or one for each label ``(K,)``; the highest of equally good thresholds.
 
     Raises
     ------
     DataError
-        If scores and labels are no tables of one shape, or the grid is empty or not finite.
+        If scores and labels are not tables of one shape, or the grid is empty or not finite.
     ConfigError
-        If the rule is unknown, or floor and cap do not fit.
+        If the rule is unknown, or ``min_labels`` and ``max_labels`` do not fit.
     """
-    values, labels = _table(scores), _dense(Y)
+    values, labels = _check_scores(scores), _check_binary(Y)
     if labels.shape != values.shape:
         raise DataError(f"scores have shape {values.shape}, but Y has {labels.shape}.")
-    if rule not in get_args(ThresholdRule):
-        raise ConfigError(
-            f"rule must be one of {', '.join(map(repr, get_args(ThresholdRule)))}, got {rule!r}."
-        )
+    check_choice("rule", rule, get_args(ThresholdRule))
     _check_bounds(min_labels, max_labels, values.shape[1])
     tried = _grid(values, labels) if grid is None else np.unique(np.asarray(grid, np.float64))
     if tried.ndim != 1 or not len(tried) or not np.isfinite(tried).all():
         raise DataError(f"grid must hold at least one finite threshold, got {grid!r}.")
     metric = macro_f1_harmonic if rule == "macro" else micro_f1
     found = [metric(labels, apply_threshold(values, t, min_labels, max_labels)) for t in tried]
-    one = float(tried[_last_best(np.array(found))])
+    best = float(tried[_last_best(np.array(found))])
     if rule in ("micro", "macro"):
-        return one
-    truths = labels.astype(np.float64)
-    if rule == "smoothed":
-        if values.min() < 0 or values.max() > 1:
-            raise DataError(
-                "rule='smoothed' takes scores for probabilities, but they go from "
-                f"{values.min():g} to {values.max():g}."
-            )
-        truths = (truths + values) / 2
+        return best
+    targets = _smoothed(labels, values) if rule == "smoothed" else labels.astype(np.float64)
+    grid = None if grid is None else tried
     each = [
-        _best_of_label(column, truth, None if grid is None else tried) if truth.any() else one
-        for column, truth in zip(values.T, truths.T, strict=True)
+        _best_of_label(column, target, grid) if target.any() else best
+        for column, target in zip(values.T, targets.T, strict=True)
     ]
     return np.array(each)
 
 
+def _smoothed(labels: NDArray[Any], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    if probabilities.min() < 0 or probabilities.max() > 1:
+        raise DataError(
+            "rule='smoothed' needs scores that are probabilities, but they range from "
+            f"{probabilities.min():g} to {probabilities.max():g}."
+        )
+    return (labels + probabilities) / 2
+
+
 def _best_of_label(
-    scores: NDArray[np.float64], truth: NDArray[np.float64], grid: NDArray[np.float64] | None
+    scores: NDArray[np.float64], target: NDArray[np.float64], grid: NDArray[np.float64] | None
 ) -> float:
-    """Return the highest threshold of the best F1 = 2 TP / (P + T) of one label."""
+    """Return the highest threshold with the best F1 = 2 TP / (P + T) of one label."""
     order = np.argsort(scores, kind="stable")
     ordered = scores[order]
-    tried = np.concatenate([ordered[:1] - 1, _between(ordered)]) if grid is None else grid
+    tried = np.concatenate([ordered[:1] - 1, _midpoints(ordered)]) if grid is None else grid
     below = np.searchsorted(ordered, tried, side="right")
-    passed = np.concatenate([[0.0], np.cumsum(truth[order])])
+    passed = np.concatenate([[0.0], np.cumsum(target[order])])
     right = passed[-1] - passed[below]
     return float(tried[_last_best(2 * right / (len(scores) - below + passed[-1]))])
 
@@ -220,8 +239,8 @@ def _grid(scores: NDArray[np.float64], labels: NDArray[Any]) -> NDArray[np.float
     return np.unique((ordered[place - 1] + ordered[place]) / 2)
 
 
-def _between(ordered: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the middles between neighbouring values that differ."""
+def _midpoints(ordered: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the midpoints between neighbouring distinct values."""
     distinct = np.unique(ordered)
     return (distinct[:-1] + distinct[1:]) / 2
 
@@ -235,14 +254,14 @@ def _by_score(scores: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _first(order: NDArray[np.int64], numbers: NDArray[Any]) -> NDArray[np.bool_]:
-    """Mark the first so many labels of each row's order."""
+    """Mark the first ``numbers`` labels of each row's order."""
     chosen = np.zeros(order.shape, bool)
     wanted = np.arange(order.shape[1]) < numbers[:, None]
     np.put_along_axis(chosen, order, wanted, 1)
     return chosen
 
 
-def _table(scores: ArrayLike) -> NDArray[np.float64]:
+def _check_scores(scores: ArrayLike) -> NDArray[np.float64]:
     values = np.asarray(scores, np.float64)
     if values.ndim != 2 or values.shape[1] < 1:
         raise DataError(f"scores must have shape (n, K), got {values.shape}.")
@@ -252,25 +271,141 @@ def _table(scores: ArrayLike) -> NDArray[np.float64]:
     return values
 
 
-def _dense(labels: Any) -> NDArray[Any]:
-    values = np.asarray(labels.toarray() if issparse(labels) else labels)
+def _check_binary(labels: Any) -> NDArray[Any]:
+    values = np.asarray(labels.toarray() if sp.issparse(labels) else labels)
     if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
         raise DataError("Y must hold 0 and 1 only.")
     return values
 
 
-def _check_bounds(low: int, high: int | None, labels: int) -> int:
-    """Return the cap, ``labels`` for none."""
-    for name, value in (("min_labels", low), ("max_labels", high)):
-        if value is None and name == "max_labels":
-            continue
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not whole or value < 0:  # type: ignore[operator]
-            raise ConfigError(f"{name} must be an integer of 0 or more, got {value!r}.")
-    cap = labels if high is None else min(int(high), labels)
-    if low > cap:
+def _check_bounds(min_labels: int, max_labels: int | None, labels: int) -> int:
+    """Return the largest number of labels of a row."""
+    check_integer("min_labels", min_labels, low=0)
+    check_integer("max_labels", max_labels, low=0, optional=True)
+    cap = labels if max_labels is None else min(int(max_labels), labels)
+    if min_labels > cap:
         raise ConfigError(
-            f"min_labels = {low} exceeds what a row may have, {cap} (max_labels = {high}, "
-            f"{labels} labels). Lower min_labels."
+            f"min_labels = {min_labels} exceeds the most labels a row may have, {cap} (max_labels "
+            f"= {max_labels}, {labels} labels). Lower min_labels."
         )
     return cap
+
+
+# --- blocks of probabilities ------------------------------------------------------------------
+
+
+def presence_probabilities(absent: Tensor) -> Tensor:
+    """Return label probabilities ``(b, K)``, the mean over members, from log-absences."""
+    return -torch.expm1(absent.double()).mean(0)
+
+
+def class_probabilities(absent: Tensor) -> Tensor:
+    """Return probabilities ``(b, K)`` of one class for each sample: those of labels, normalised."""
+    present = presence_probabilities(absent).clamp_min(1e-30)
+    return present / present.sum(-1, keepdim=True)
+
+
+def predict_sets(
+    proba: Tensor, threshold: float | NDArray[np.float64], min_labels: int, max_labels: int
+) -> sp.csr_array:
+    """Apply a threshold to probabilities ``(b, K)``; return sets of labels, 0 and 1."""
+    if np.ndim(threshold):
+        return sp.csr_array(apply_threshold(proba.numpy(), threshold, min_labels, max_labels))
+    # With one threshold, only the max_labels highest scores of a row can be selected.
+    best = proba.topk(min(max_labels, proba.shape[1]), sorted=True)
+    chosen = apply_threshold(best.values.numpy(), threshold, min_labels, max_labels)
+    row, place = np.nonzero(chosen)
+    columns = best.indices.numpy()[row, place]
+    ones = np.ones(len(row), np.int64)
+    return sp.csr_array((ones, (row, columns)), shape=tuple(proba.shape))
+
+
+def choose_held_out(
+    network: LabelNetwork,
+    training: LabelTraining,
+    rule: ThresholdRule,
+    min_labels: int,
+    max_labels: int,
+) -> float | NDArray[np.float64]:
+    """Choose the threshold on held-out rows, by the members that were not fitted on them.
+
+    Raises
+    ------
+    ConfigError
+        If the rule needs more probabilities at once than ``MAX_PROBABILITIES``.
+    """
+    labels = training.labels.shape[1]
+    number = int(training.members.held.any(0).sum())
+    if rule != "micro" and number * labels > MAX_PROBABILITIES:
+        raise ConfigError(
+            f"threshold={rule!r} needs {number} x {labels} probabilities at once. Use 'micro' or a "
+            "number."
+        )
+    scores, targets = [], []
+    for index, proba in network.held_out(training):
+        target = training.labels[index].toarray()
+        if rule == "micro":
+            proba, target = _leading(proba, target, max_labels)
+        scores.append(proba)
+        targets.append(target)
+    width = max(part.shape[1] for part in scores)
+    return choose_threshold(
+        np.concatenate([_widen(part, width) for part in scores]),
+        np.concatenate([_widen(part, width) for part in targets]),
+        rule,
+        min_labels=min_labels,
+        max_labels=max_labels,
+    )
+
+
+def count_probabilities(absent: Tensor, min_labels: int, max_labels: int) -> Tensor:
+    r"""Return the distribution of the number of labels, truncated to ``min_labels..max_labels``.
+
+    The labels of a member are independent given the sample, so that their number is
+    Poisson-binomial. Its probabilities are built label by label in ``O(K max_labels)``, in float64.
+
+    Parameters
+    ----------
+    absent
+        Log-probabilities of absence, shape ``(*batch, K)``.
+
+    Returns
+    -------
+    Tensor
+        Shape ``(*batch, max_labels + 1)``.
+    """
+    absent = absent.double()
+    none, one = absent.exp().unsqueeze(-1), -torch.expm1(absent).unsqueeze(-1)
+    probs = none.new_zeros(*absent.shape[:-1], max_labels + 1)
+    probs[..., 0] = 1
+    for label in range(absent.shape[-1]):
+        more = probs[..., :-1] * one[..., label, :]
+        probs = probs * none[..., label, :]
+        probs[..., 1:] += more
+    probs[..., :min_labels] = 0
+    total = probs.sum(-1, keepdim=True)
+    # If the bounds are so far off that the total underflows, the nearer bound has all the mass.
+    expected = one.squeeze(-1).sum(-1)
+    nearer = torch.where(expected < min_labels, min_labels, max_labels)
+    end = torch.nn.functional.one_hot(nearer.long(), max_labels + 1).to(probs)
+    return torch.where(total > 1e-250, probs / total.clamp_min(1e-300), end)
+
+
+def _leading(
+    proba: NDArray[np.float64], target: NDArray[Any], cap: int
+) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    """Narrow a block to its ``cap`` best scores, and as many columns as labels they miss.
+
+    With one threshold and this cap, predictions and missed labels are those of the whole table.
+    """
+    cap = min(cap, proba.shape[1])
+    order = _by_score(proba)[:, :cap]
+    hits = np.take_along_axis(target, order, 1)
+    missed = target.sum(1) - hits.sum(1)
+    rest = (np.arange(missed.max(initial=0)) < missed[:, None]).astype(target.dtype)
+    best = np.take_along_axis(proba, order, 1)
+    return np.hstack([best, np.zeros(rest.shape)]), np.hstack([hits, rest])
+
+
+def _widen(table: NDArray[Any], width: int) -> NDArray[Any]:
+    return np.pad(table, ((0, 0), (0, width - table.shape[1])))

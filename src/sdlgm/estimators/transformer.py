@@ -1,10 +1,11 @@
-"""Sparse counts as features: the unsupervised model as a scikit-learn transformer."""
+"""The unsupervised model as a transformer of scikit-learn: rows to sparse counts and back."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -15,10 +16,20 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_array
 from torch import Tensor
 
-from sdlgm.config import CodeMethod, LikelihoodName, ModelConfig, TrainingConfig, from_dict
+from sdlgm.config import (
+    PRESETS,
+    Activation,
+    CodeMethod,
+    LikelihoodName,
+    ModelConfig,
+    TrainingConfig,
+    iterations_of,
+    preset,
+)
 from sdlgm.data import Samples
-from sdlgm.errors import ConfigError, DataError
-from sdlgm.estimators.model_folder import SavedModelFolder
+from sdlgm.errors import DataError
+from sdlgm.estimators.parameters import check_integer, plain
+from sdlgm.estimators.saving import SavedModelFolder
 from sdlgm.estimators.validation import (
     EstimatorNotFittedError,
     validate_rows,
@@ -42,6 +53,8 @@ from sdlgm.random import generator
 
 __all__ = ["SDLGMTransformer"]
 
+_QUICK = PRESETS["quick"]
+
 
 class SDLGMTransformer(
     SavedModelFolder,
@@ -49,97 +62,113 @@ class SDLGMTransformer(
     TransformerMixin,  # type: ignore[misc]
     BaseEstimator,  # type: ignore[misc]
 ):
-    r"""Turn rows into sparse counts: at most ``budget`` of ``features`` features a row.
+    r"""Encode rows as sparse counts of features, with a sum of at most ``budget``.
 
-    Learns a :class:`~sdlgm.models.SDLGM` (Xu et al. 2021) by its discrete bound: an encoder
+    Fits a :class:`~sdlgm.models.SDLGM` (Xu et al. 2021) by its discrete bound: an encoder
     :math:`q(z \mid x)` and a decoder :math:`p(x \mid z)` whose code :math:`z` is a vector of counts
-    with :math:`\sum_k z_k \le L_0`. How many features a row takes is learned, row by row.
+    with :math:`\sum_k z_k \le L_0`. The model learns how many features each row needs.
 
-    Rows are arrays, scipy sparse matrices or arrays (made dense a batch at a time), pandas or
-    polars frames, or torch tensors. They need no scaling: the encoder's input is centred, and under
-    all likelihoods but ``"bernoulli"`` scaled, by the training rows' means and deviations.
+    Rows are arrays, scipy sparse matrices or arrays (made dense one batch at a time), pandas or
+    polars frames, or torch tensors. They need no scaling: the encoder centres its inputs by the
+    means of the training rows and, except for the ``"bernoulli"`` likelihood, scales them by their
+    standard deviations.
+
+    The defaults are the preset ``quick`` (:data:`sdlgm.config.PRESETS`), which also gives the value
+    of every parameter that is ``None``. Another preset is expressed by its settings.
 
     Parameters
     ----------
-    features
-        Number K of features: columns of the codes.
+    n_components
+        Number K of features: the columns of the codes.
     budget
-        Hard budget :math:`L_0`: the largest sum of a code.
+        Budget :math:`L_0`: the largest sum of a code.
     groups
-        Groups G that split features and budget evenly (G divides both). ``None``: the budget, so
-        that each slot has K / L0 features of its own, of which it takes one or none.
+        Number of groups G that split features and budget evenly (G divides both). ``None``: the
+        budget, so that each slot has K / L0 features of its own and selects at most one of them.
+    gates, joint_gates, prior, prior_gate, gate_temperature, feature_temperature
+        Gates and prior of the code, see :class:`~sdlgm.config.ModelConfig`.
     likelihood
-        What a row is, given its code: ``"gaussian"`` (real numbers), ``"bernoulli"`` (see the
-        notes), ``"poisson"`` (counts) or ``"categorical"`` (levels 0, 1, 2, ...).
+        Distribution of a row given its code: ``"gaussian"`` (real numbers), ``"bernoulli"`` (see
+        the notes), ``"poisson"`` (counts) or ``"categorical"`` (levels 0, 1, 2, ...).
     encoder_hidden, sparsity_hidden
-        Widths of the hidden layers of the encoder, which the decoder mirrors, and of the network
-        that opens slots.
-    iterations
-        Number of gradient steps of ``fit``.
+        Widths of the hidden layers of the encoder, which the decoder mirrors, and of the sparsity
+        net, which sets the gates.
+    shared_trunk, residual, activation, normalisation
+        Other settings of the networks, see :class:`~sdlgm.config.ModelConfig`.
+    epochs
+        Passes over the rows in ``fit``. ``None``: as many as make 500 gradient steps.
     batch_size
-        Rows a step. They are drawn by weight, each from its share of all rows, so that a batch may
-        be larger than X.
-    learning_rate
-        Rate of Adam; in ``fit`` it falls to zero along a half cosine.
+        Rows in a batch. They are drawn by weight, each from its share of all rows, so that a batch
+        may be larger than X.
+    learning_rate, weight_decay
+        Of Adam, with decoupled weight decay.
+    schedule
+        Course of the learning rate in ``fit``: ``"cosine"`` (it falls to 0 along a half cosine, the
+        default) or ``"constant"``.
+    objective, estimator, kl, temperature, temperature_decay, slot_cost
+        The training objective and its gradient, see :class:`~sdlgm.config.TrainingConfig`.
     kl_warmup
-        Share of the iterations over which the weight of the KL rises from 0 to 1.
+        Share of the steps over which the weight of the KL rises from 0 to 1. ``None``: 0.4, or 0
+        for ``objective="paper"``.
     gradient_clip
         Largest norm of the gradient; larger ones are scaled down to it. ``None``: no limit.
     code
         How ``transform`` chooses a code from the posterior (:func:`~sdlgm.inference.choose_codes`):
         ``"mode"`` (the most probable) and ``"mean"`` (expected counts, rounded) depend on the row
-        alone; ``"sample"`` (a draw) and ``"best"`` (the best of 16 by the decoder, 16 times the
-        work) also on the row's place in X, by a fixed seed.
+        alone; ``"sample"`` (a sample) and ``"best"`` (the best of 16 samples by the decoder, at 16
+        times the cost) use a fixed seed, and also depend on the row's position in X.
     max_active
-        Largest number of features present in a code of ``transform``: those that are most probably
-        present stay. May be changed after ``fit``. ``None``: the budget alone.
+        Largest number of features present in a code of ``transform``; the features with the highest
+        probability of presence are kept. May be changed after ``fit``. ``None``: no limit besides
+        the budget.
     sparse_output
-        Whether ``transform`` returns a CSR array, or a dense one.
+        Whether ``transform`` returns a CSR array rather than a dense one.
     random_state
-        Source of all randomness: an integer, a ``RandomState`` or ``None``. Two fits with one
-        integer are equal in every bit (on one machine's CPU, with as many threads). No global
-        state is read or changed.
+        Source of all randomness: an integer, a ``RandomState`` or ``None`` for a fresh seed. Two
+        fits with the same integer are bit-identical (on one machine's CPU, with the same number of
+        threads). No global state is used.
     accelerator
         Device to train on (Lightning Fabric's names); codes are computed on the CPU.
     progress
-        Whether to show a bar on standard error.
+        Whether to show a progress bar on standard error.
 
     Attributes
     ----------
     model_
-        The trained :class:`~sdlgm.models.SDLGM`.
+        The fitted :class:`~sdlgm.models.SDLGM`.
     feature_usage_
-        Share of the training rows (by weight) in whose code, as chosen by ``transform``, each
-        feature is present, shape ``(K,)``. After ``partial_fit``: of the rows of its last call.
+        Share of the training rows (by weight) whose code from ``transform`` contains each feature,
+        shape ``(K,)``. After ``partial_fit``: of the rows of its last call.
     history_
-        A dictionary each 100 steps, and one a call of ``partial_fit``: means of the objective and
-        its terms (nats a row) since the one before.
+        A dictionary for every 100 steps, and one for each call of ``partial_fit``: means of the
+        objective and its terms (nats per row) since the previous one.
     n_iter_
-        Number of gradient steps taken.
+        Number of gradient steps.
     seed_
-        The integer that came of ``random_state``.
+        The integer that seeded the fit.
     n_features_in_, feature_names_in_
-        Number and, if they have any, names of the columns of X.
+        Number of columns of X, and their names if X was a frame.
 
     Notes
     -----
-    *Bits.* Under ``likelihood="bernoulli"`` values must lie in [0, 1]. A value between is the
-    probability of a bit: training draws bits anew at each visit, ``score`` draws them once, and
-    ``transform`` reads the probabilities themselves, so that it draws nothing.
+    *Bits.* Under ``likelihood="bernoulli"``, values must lie in [0, 1]. A value between 0 and 1 is
+    the probability of a bit: training samples new bits at each visit, ``score`` samples them
+    once, and ``transform`` encodes the probabilities without sampling.
 
-    *Weights.* A row of weight 2 is the same as two rows, and one of weight 0 as none: rows are
-    drawn by weight rather than their losses multiplied, so that no work is spent on rows of little
-    weight. The rows are drawn in an order of their content, which makes this true bit by bit (but
-    for rounding in means and deviations), and the fit the same in whatever order the rows come.
+    *Weights.* A weight of 2 equals duplicating the row, and a weight of 0 leaving it out, as long
+    as the number of steps is the same: rows are drawn by weight instead of weighting their losses,
+    so that rows of little weight cost little. Rows are drawn in an order that depends on their
+    content. This makes the equality exact (except for rounding in means and deviations), and the
+    fit independent of the order of the rows.
 
-    *Interruption.* Ctrl-C in ``fit`` leaves the estimator unfitted; in ``partial_fit`` it leaves it
-    as it was before the call.
+    *Interruption.* Ctrl-C in ``fit`` leaves the estimator unfitted; in ``partial_fit`` it leaves
+    the estimator as it was before the call.
 
     Examples
     --------
     >>> from sklearn.datasets import load_iris
     >>> X = load_iris(as_frame=True).data
-    >>> model = SDLGMTransformer(features=12, budget=4, random_state=0).fit(X)
+    >>> model = SDLGMTransformer(n_components=12, budget=4, random_state=0).fit(X)
     >>> codes = model.transform(X)
     >>> codes.shape, bool(codes.sum(1).max() <= 4)
     ((150, 12), True)
@@ -150,17 +179,35 @@ class SDLGMTransformer(
 
     def __init__(
         self,
-        features: int = 64,
-        budget: int = 8,
+        n_components: int = _QUICK["features"],
+        budget: int = _QUICK["budget"],
         *,
         groups: int | None = None,
-        likelihood: LikelihoodName = "gaussian",
-        encoder_hidden: tuple[int, ...] = (128, 64),
-        sparsity_hidden: tuple[int, ...] = (64,),
-        iterations: int = 500,
+        gates: Literal["learned", "open"] | None = None,
+        joint_gates: bool | None = None,
+        likelihood: LikelihoodName = _QUICK["likelihood"],
+        encoder_hidden: tuple[int, ...] = _QUICK["encoder_hidden"],
+        sparsity_hidden: tuple[int, ...] = _QUICK["sparsity_hidden"],
+        shared_trunk: bool | None = None,
+        residual: bool | None = None,
+        activation: Activation | None = None,
+        normalisation: Literal["layer", "none"] | None = None,
+        prior: Literal["learned", "learned_gates", "fixed"] | None = None,
+        prior_gate: float | None = None,
+        gate_temperature: float | None = None,
+        feature_temperature: float | None = None,
+        epochs: int | None = None,
         batch_size: int = 100,
-        learning_rate: float = 3e-3,
-        kl_warmup: float = 0.4,
+        learning_rate: float = _QUICK["learning_rate"],
+        weight_decay: float | None = None,
+        schedule: Literal["constant", "cosine"] | None = None,
+        objective: Literal["elbo", "paper"] | None = None,
+        estimator: str | None = None,
+        kl: Literal["exact", "paper"] | None = None,
+        kl_warmup: float | None = None,
+        temperature: Literal["learned", "annealed", "fixed"] | None = None,
+        temperature_decay: float | None = None,
+        slot_cost: float | None = None,
         gradient_clip: float | None = None,
         code: CodeMethod = "mode",
         max_active: int | None = None,
@@ -169,16 +216,34 @@ class SDLGMTransformer(
         accelerator: Literal["cpu", "gpu", "mps", "auto"] = "cpu",
         progress: bool = False,
     ) -> None:
-        self.features = features
+        self.n_components = n_components
         self.budget = budget
         self.groups = groups
+        self.gates = gates
+        self.joint_gates = joint_gates
         self.likelihood = likelihood
         self.encoder_hidden = encoder_hidden
         self.sparsity_hidden = sparsity_hidden
-        self.iterations = iterations
+        self.shared_trunk = shared_trunk
+        self.residual = residual
+        self.activation = activation
+        self.normalisation = normalisation
+        self.prior = prior
+        self.prior_gate = prior_gate
+        self.gate_temperature = gate_temperature
+        self.feature_temperature = feature_temperature
+        self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.objective = objective
+        self.estimator = estimator
+        self.kl = kl
         self.kl_warmup = kl_warmup
+        self.temperature = temperature
+        self.temperature_decay = temperature_decay
+        self.slot_cost = slot_cost
         self.gradient_clip = gradient_clip
         self.code = code
         self.max_active = max_active
@@ -190,21 +255,21 @@ class SDLGMTransformer(
     # --- fitting ------------------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:  # noqa: N803
-        """Learn a model of the rows.
+        """Fit a model of the rows.
 
         Parameters
         ----------
         X
             Rows ``(n, D)`` of finite numbers that suit the likelihood.
         y
-            Not used.
+            Ignored.
         sample_weight
-            Weight of each row, ``(n,)``; only their ratios count.
+            Weight of each row, ``(n,)``; only their ratios matter.
 
         Raises
         ------
         DataError
-            If X or the weights are not as said.
+            If X or the weights are not as described.
         ConfigError
             If a parameter is out of range or does not fit another.
         TrainingError
@@ -213,11 +278,13 @@ class SDLGMTransformer(
         for name in ("model_", "_adam"):
             self.__dict__.pop(name, None)  # an interrupted fit must not leave an old model
         seed = validate_seed(self.random_state)
-        shape, training = self._model_config(), self._training_config(seed)
-        data = self._weighted(X, sample_weight, reset=True)
-        model = new_model(shape, data, seed)
+        table = validate_rows(self, X, reset=True)
+        weights = validate_weights(sample_weight, table.shape[0])
+        config, training = self._configs(int(np.count_nonzero(weights)), seed)
+        data = WeightedRows(make_rows(table, config.likelihood), weights)
+        model = new_model(config, data, seed)
         check_code(model, self.code, max_active=self.max_active)
-        with progress_bar("fitting", self.iterations, self.progress) as update:
+        with progress_bar("fitting", training.iterations, self.progress) as update:
             history = fit_model(model, data, training, update)
         return self._keep(model, data, seed, history, training.iterations)
 
@@ -227,33 +294,36 @@ class SDLGMTransformer(
         y: Any = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Go on learning with more rows: one pass over them, in batches of ``batch_size``.
+        """Continue training with one pass over more rows, in batches of ``batch_size``.
 
-        The first call defines the model: its shape, the columns, and the means and deviations that
-        inputs are centred and scaled by (and the levels of categorical rows), so that its rows
-        should be like those to come. Later calls go on from there, or from ``fit``. As no end is
-        known, the learning rate stays constant; the weight of the KL rises over the first
-        ``kl_warmup * iterations`` steps of all calls. Weights count within a call.
+        The first call defines the model: its shape, the columns, the means and deviations that
+        scale inputs, and the levels of categorical rows. Its rows should therefore be typical of
+        later ones. Later calls continue from there, or from ``fit``. Since the number of steps is
+        unknown, the learning rate is constant. The weight of the KL rises over the first steps of
+        all calls: a share ``kl_warmup`` of the steps that ``fit`` would take. Weights are relative
+        within a call.
 
         Parameters
         ----------
         X, y, sample_weight
-            As in :meth:`fit`.
+            See :meth:`fit`.
 
         Raises
         ------
         DataError, ConfigError, TrainingError
-            As :meth:`fit`; the estimator is then as it was before.
+            See :meth:`fit`; the estimator is then unchanged.
         """
         first = not self.__sklearn_is_fitted__()
         seed = validate_seed(self.random_state) if first else self.seed_
-        training = dataclasses.replace(self._training_config(seed), schedule="constant")
-        shape = self._model_config() if first else self.model_.config
-        data = self._weighted(X, sample_weight, reset=first)
-        model = new_model(shape, data, seed) if first else copy.deepcopy(self.model_)
+        table = validate_rows(self, X, reset=first)
+        weights = validate_weights(sample_weight, table.shape[0])
+        config, training = self._configs(int(np.count_nonzero(weights)), seed)
+        training = dataclasses.replace(training, schedule="constant")
+        data = WeightedRows(make_rows(table, config.likelihood), weights)
+        model = new_model(config, data, seed) if first else copy.deepcopy(self.model_)
         model.check_rows(data.rows)
         check_code(model, self.code, max_active=self.max_active)
-        steps = -(-len(data.rows) // training.batch_size)
+        steps = iterations_of(1, len(data.rows), training.batch_size)
         with progress_bar("fitting", steps, self.progress) as update:
             step, adam, line = update_model(
                 model,
@@ -266,6 +336,19 @@ class SDLGMTransformer(
         self._adam = adam
         return self._keep(model, data, seed, [*([] if first else self.history_), line], step)
 
+    def _configs(self, rows: int, seed: int = 0) -> tuple[ModelConfig, TrainingConfig]:
+        """Return the settings of a fit to a number of rows: the preset ``quick`` with changes."""
+        check_integer("n_components", self.n_components)
+        check_integer("batch_size", self.batch_size)
+        check_integer("epochs", self.epochs, optional=True)
+        names = {field.name for kind in (ModelConfig, TrainingConfig) for field in fields(kind)}
+        given = {name: plain(value) for name, value in self.get_params(deep=False).items()}
+        changes = {name: given[name] for name in sorted(names & given.keys())}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        if self.epochs is not None:
+            changes["iterations"] = iterations_of(given["epochs"], rows, given["batch_size"])
+        return preset("quick", features=given["n_components"], seed=seed, **changes)
+
     # --- codes --------------------------------------------------------------------------------
 
     def transform(self, X: Any) -> NDArray[np.int32] | sp.csr_array:  # noqa: N803
@@ -274,7 +357,7 @@ class SDLGMTransformer(
         Raises
         ------
         DataError
-            If X is not like the training rows.
+            If X has other columns than the training rows, or values that do not suit the model.
         """
         self._check_fitted()
         return self._table(self._codes(self.model_, self._rows(X)))
@@ -285,66 +368,65 @@ class SDLGMTransformer(
         Parameters
         ----------
         X
-            Codes ``(n, K)``, dense, sparse or a frame. Averages of codes, such as the centres of
-            clusters, are decoded too.
+            Codes ``(n, K)``, dense, sparse or a frame. Averages of codes, such as cluster centres,
+            can be decoded as well.
 
         Raises
         ------
         DataError
-            If they are no table of finite numbers with a column a feature.
+            If they are not a table of finite numbers with one column for each feature.
         """
         self._check_fitted()
         try:
             codes = check_array(X, accept_sparse="csr", dtype=np.float32)
         except ValueError as error:
-            raise DataError(f"The codes are no table of numbers: {error}") from error
+            raise DataError(f"The codes are not a table of numbers: {error}") from error
         features = self.model_.config.features
         if codes.shape[1] != features:
-            raise DataError(f"The codes have {codes.shape[1]} columns, but the model {features}.")
+            raise DataError(
+                f"The codes have {codes.shape[1]} columns, but the model has {features} features."
+            )
         with torch.no_grad():
             return torch.cat(
                 [self.model_.data_distribution(z).mean for z in in_blocks(codes)]
             ).numpy()
 
     def sample(self, n_samples: int = 1, random_state: Any = None) -> NDArray[np.float32]:
-        r"""Draw rows from the model: codes from the prior, and :math:`x \sim p(x \mid z)`.
+        r"""Sample rows from the model: codes from the prior, and :math:`x \sim p(x \mid z)`.
 
         Parameters
         ----------
         n_samples
             Number of rows.
         random_state
-            Source of the draws, as of the estimator. ``None``: that of ``fit``, so that each call
-            returns the same rows.
+            Source of the samples. ``None``: the seed of ``fit``, so that each call returns the same
+            rows.
 
         Returns
         -------
         ndarray
-            Shape ``(n_samples, D)``; under ``"bernoulli"`` bits.
+            Shape ``(n_samples, D)``; bits under ``"bernoulli"``.
         """
         self._check_fitted()
-        if isinstance(n_samples, bool) or not isinstance(n_samples, int | np.integer):
-            raise ConfigError(f"n_samples must be a positive integer, got {n_samples!r}.")
-        if n_samples < 1:
-            raise ConfigError(f"n_samples must be a positive integer, got {n_samples!r}.")
+        check_integer("n_samples", n_samples)
         seed = self.seed_ if random_state is None else validate_seed(random_state)
         source = generator(seed, "samples")
         sizes = (min(BLOCK, n_samples - start) for start in range(0, n_samples, BLOCK))
         return torch.cat([self.model_.sample(size, source)[1] for size in sizes]).numpy()
 
     def score(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> float:  # noqa: N803
-        """Return the evidence lower bound, nats a row: higher is better.
+        """Return the evidence lower bound, in nats per row: higher is better.
 
-        Minus the ``negative_elbo`` of :func:`sdlgm.evaluate`: one hard code a row, drawn
-        from the posterior with a fixed seed (whatever ``code`` and ``max_active`` are), and the
-        exact KL. Scores of one likelihood on the same rows can be compared.
+        It is minus the ``negative_elbo`` of :func:`sdlgm.evaluate`, with one code per row, sampled
+        from the posterior with a fixed seed (regardless of ``code`` and ``max_active``), and the
+        exact KL. Compare scores only for one likelihood and the same rows.
 
         Parameters
         ----------
         X
             Rows like those of ``fit``.
         y
-            Not used.
+            Ignored.
         sample_weight
             Weight of each row in the mean.
         """
@@ -353,7 +435,7 @@ class SDLGMTransformer(
         weights = validate_weights(sample_weight, len(rows))
         return float(np.average(elbo(self.model_, rows, self.seed_), weights=weights))
 
-    # --- grammar ------------------------------------------------------------------------------
+    # --- scikit-learn -------------------------------------------------------------------------
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
@@ -368,22 +450,6 @@ class SDLGMTransformer(
     @property
     def _n_features_out(self) -> int:
         return self.model_.config.features
-
-    def _model_config(self) -> ModelConfig:
-        return from_dict(ModelConfig, self._settings(ModelConfig))
-
-    def _training_config(self, seed: int) -> TrainingConfig:
-        return from_dict(TrainingConfig, {**self._settings(TrainingConfig), "seed": seed})
-
-    def _settings(self, config: type) -> dict[str, Any]:
-        """Return those parameters that are fields of a configuration; a search may set numpy's."""
-        names = {field.name for field in dataclasses.fields(config)} & self.get_params().keys()
-        given = {name: getattr(self, name) for name in sorted(names)}
-        return {n: v.item() if isinstance(v, np.generic) else v for n, v in given.items()}
-
-    def _weighted(self, X: Any, sample_weight: Any, *, reset: bool) -> WeightedRows:  # noqa: N803
-        rows = make_rows(validate_rows(self, X, reset=reset), self.likelihood)
-        return WeightedRows(rows, validate_weights(sample_weight, len(rows)))
 
     def _rows(self, X: Any) -> Samples:  # noqa: N803
         table = validate_rows(self, X, reset=False)
@@ -412,7 +478,7 @@ class SDLGMTransformer(
         history: list[dict[str, Any]],
         steps: int,
     ) -> Self:
-        """Set the fitted attributes, all at the end."""
+        """Set the fitted attributes, once nothing can fail any more."""
         self.seed_ = seed
         weights = torch.from_numpy(data.weights).split(BLOCK)
         present = sum(

@@ -1,26 +1,32 @@
-"""What every estimator asks of its rows, weights and seeds, on top of scikit-learn's own checks."""
+"""Checks of rows, images, targets, weights and seeds, on top of scikit-learn's own."""
 
 from __future__ import annotations
 
-import numbers
 import secrets
+import warnings
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import DataConversionWarning, NotFittedError
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from sdlgm.errors import ConfigError, DataError, SDLGMError
+from sdlgm.estimators.parameters import is_integer
 
 __all__ = [
     "EstimatorNotFittedError",
     "Table",
-    "as_array",
-    "as_numbers",
+    "Targets",
+    "check_counts",
+    "check_labels",
+    "check_same_shape",
+    "check_targets",
     "pad_rows",
     "validate_rows",
     "validate_samples",
@@ -32,11 +38,11 @@ Table: TypeAlias = Any
 """Checked rows ``(n, D)``: an array, or ``scipy.sparse.csr_array``, which has no types."""
 
 BLOCK = 64
-"""Fewest rows that a network is asked for at a time."""
+"""Smallest number of rows that a network predicts at a time."""
 
 
 class EstimatorNotFittedError(SDLGMError, NotFittedError):  # type: ignore[misc]
-    """A prediction was asked of an estimator that has learned nothing yet."""
+    """A prediction was requested from an estimator that is not fitted."""
 
 
 def validate_rows(
@@ -55,32 +61,33 @@ def validate_rows(
     Parameters
     ----------
     estimator
-        Its ``n_features_in_`` and ``feature_names_in_`` are set, or held against X.
+        Its ``n_features_in_`` and ``feature_names_in_`` are set, or X is checked against them.
     X
         Rows of finite numbers.
     reset
-        ``True`` in ``fit``: set these attributes; ``False``: check against them.
+        ``True`` in ``fit``: set these attributes; ``False``: check X against them.
     accept_sparse
-        Whether sparse rows are taken.
+        Whether sparse rows are accepted.
     dtype
-        Type to return; ``None`` keeps that of the rows.
+        Type of the result; ``None`` keeps that of the rows.
 
     Raises
     ------
     DataError
-        If X is no table of finite numbers, or not like the one of ``fit``; the first gap is named.
+        If X is not a table of finite numbers, or differs from that of ``fit``; the message names
+        the first missing value.
     TypeError
-        If sparse rows are not taken, or an entry is neither number nor text.
+        If sparse rows are not accepted, or an entry is neither a number nor text.
     """
-    values = X if sp.issparse(X) or hasattr(X, "columns") else as_array(X)
+    values = X if sp.issparse(X) or hasattr(X, "columns") else _as_array(X)
     if len(values.shape) != 2:
         raise DataError(
             f"X must be rows (n, features), got shape {tuple(values.shape)}. Reshape your data: "
-            "one sample alone is X.reshape(1, -1)."
+            "for a single sample, use X.reshape(1, -1)."
         )
     _refuse_text(values)
     try:
-        # What is too large for the type becomes infinite, and is refused below.
+        # Values that overflow the type become infinite, and are refused below.
         with np.errstate(over="ignore"):
             rows: Table = validate_data(
                 estimator,
@@ -90,7 +97,7 @@ def validate_rows(
                 dtype="numeric" if dtype is None else dtype,
                 ensure_all_finite=False,
             )
-            if rows.dtype.kind == "O":  # scikit-learn leaves a frame's own texts to us
+            if rows.dtype.kind == "O":  # scikit-learn does not convert a frame's text
                 rows = rows.astype(np.float64)
     except ValueError as error:
         raise DataError(str(error)) from error
@@ -101,40 +108,40 @@ def validate_rows(
 
 
 def validate_samples(estimator: Any, X: Any, *, reset: bool) -> Tensor:  # noqa: N803
-    """Return rows ``(n, D)`` or images ``(n, h, w)`` as a tensor: bytes as they are, else float32.
+    """Return rows ``(n, D)`` or images ``(n, h, w)`` as a tensor of bytes or float32.
 
-    Sparse rows are made dense. Of images ``n_features_in_`` is the number of their pixels; whether
-    they are like those of ``fit`` is for the estimator to check, which may take other widths.
+    Sparse rows become dense. For images, ``n_features_in_`` is the number of pixels; the estimator
+    checks their shape (:func:`check_same_shape`), since it may accept other widths.
 
     Raises
     ------
     DataError
-        As of :func:`validate_rows`.
+        See :func:`validate_rows`.
     """
     if not sp.issparse(X) and not hasattr(X, "columns"):
-        X = as_array(X)  # noqa: N806
+        X = _as_array(X)  # noqa: N806
         if X.ndim == 3:
             return _validate_images(estimator, X, reset=reset)
         if X.ndim != 2:
             raise DataError(
                 "X must be rows (n, features) or images (n, height, width), got shape "
-                f"{X.shape}. Reshape your data: one sample alone is X[None]."
+                f"{X.shape}. Reshape your data: for a single sample, use X[None]."
             )
     rows = validate_rows(estimator, X, reset=reset, dtype=None)
     return _as_samples(rows.toarray() if sp.issparse(rows) else rows)
 
 
 def validate_weights(sample_weight: Any, samples: int) -> NDArray[np.float64]:
-    """Return the weight of each sample, shape ``(n,)``: 1 if there are none.
+    """Return the weight of each sample, shape ``(n,)``: ones for ``None``.
 
     Raises
     ------
     DataError
-        If there is not one finite number of 0 or more a sample, or they are all zero.
+        If there is not one finite number of 0 or more for each sample, or all are zero.
     """
     if sample_weight is None:
         return np.ones(samples)
-    weights = np.asarray(as_array(sample_weight), np.float64)
+    weights = np.asarray(_as_array(sample_weight), np.float64)
     if weights.shape != (samples,) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
         raise DataError(
             f"sample_weight must be {samples} finite numbers of 0 or more, not all zero, got shape "
@@ -144,15 +151,16 @@ def validate_weights(sample_weight: Any, samples: int) -> NDArray[np.float64]:
 
 
 def validate_seed(random_state: Any) -> int:
-    """Return the integer that all randomness of a fit comes from.
+    """Return the integer that seeds all randomness of a fit.
 
-    An integer is its own seed; from a ``RandomState`` or numpy ``Generator`` one is drawn, which
-    moves it on; ``None`` is a fresh one from the operating system. No global state is touched.
+    An integer is returned unchanged; a ``RandomState`` or numpy ``Generator`` draws one, which
+    advances its state; ``None`` takes a fresh one from the operating system. No global state is
+    used.
 
     Raises
     ------
     ConfigError
-        If it is none of these, or negative.
+        If it is of another type, or negative.
     """
     if random_state is None:
         return secrets.randbits(32)
@@ -160,8 +168,7 @@ def validate_seed(random_state: Any) -> int:
         return int(random_state.randint(2**32, dtype=np.uint64))
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**32))
-    whole = isinstance(random_state, numbers.Integral) and not isinstance(random_state, bool)
-    if not whole or random_state < 0:
+    if not is_integer(random_state) or random_state < 0:
         raise ConfigError(
             "random_state must be an integer of 0 or more, a RandomState or None, got "
             f"{random_state!r}."
@@ -170,10 +177,10 @@ def validate_seed(random_state: Any) -> int:
 
 
 def pad_rows(rows: Tensor) -> Tensor:
-    """Append rows of zeros to less than ``BLOCK`` rows ``(n, ...)``.
+    """Append rows of zeros to fewer than ``BLOCK`` rows ``(n, ...)``.
 
-    Products of matrices of a few rows are summed in another order than those of many: with this,
-    a prediction of a row is the same, in nearly all cases in every bit, alone and among others.
+    Matrix products of few rows are summed in another order than those of many. With padding, the
+    prediction for a row is almost always bit-identical alone and in a batch.
     """
     missing = BLOCK - len(rows)
     if missing <= 0:
@@ -181,12 +188,12 @@ def pad_rows(rows: Tensor) -> Tensor:
     return torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])])
 
 
-def as_array(values: Any) -> Any:
-    """Return an array of anything that is no frame; tensors may be on any device."""
+def _as_array(values: Any) -> Any:
+    """Return an array of anything but a frame; tensors may be on any device."""
     if isinstance(values, Tensor):
         if values.layout != torch.strided:
             raise DataError(
-                "Sparse tensors are not taken: use a scipy.sparse array, or to_dense()."
+                "Sparse tensors are not accepted: use a scipy.sparse array, or to_dense()."
             )
         values = values.detach().cpu()
         return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
@@ -196,14 +203,14 @@ def as_array(values: Any) -> Any:
         raise DataError(f"X must be rows (n, features): {error}") from error
 
 
-def as_numbers(values: NDArray[Any]) -> NDArray[Any]:
-    """Return objects that are numbers, as pandas makes them of mixed columns, as such."""
+def _as_numbers(values: NDArray[Any]) -> NDArray[Any]:
+    """Convert objects that hold numbers, as pandas returns for mixed columns, to float64."""
     if values.dtype != object:
         return values
     try:
         return values.astype(np.float64)
     except (TypeError, ValueError):
-        return values  # to be refused for its type
+        return values  # its type is refused by the caller
 
 
 def _refuse_text(values: Any) -> None:
@@ -213,12 +220,12 @@ def _refuse_text(values: Any) -> None:
 
 
 def _canonical(rows: Any) -> sp.csr_array:
-    """Return rows whose indices lie in the table, in order and once each; X is left as it is."""
+    """Return rows with valid, sorted and unique indices, without changing X."""
     table = sp.csr_array(rows)
     try:
         table.check_format(full_check=True)
     except ValueError as error:
-        raise DataError(f"X is no sound sparse table: {error}.") from error
+        raise DataError(f"X is not a valid sparse table: {error}.") from error
     if not table.has_canonical_format:
         table = table.copy()
         table.sum_duplicates()
@@ -226,7 +233,7 @@ def _canonical(rows: Any) -> sp.csr_array:
 
 
 def _refuse_gaps(values: Table) -> None:
-    """Raise :class:`DataError` with the place of the first value that is not finite."""
+    """Raise :class:`DataError` with the position of the first value that is not finite."""
     sparse = sp.issparse(values)
     data = values.data if sparse else values
     if data.dtype.kind != "f" or np.isfinite(data).all():
@@ -239,7 +246,7 @@ def _refuse_gaps(values: Table) -> None:
         place = (row, int(values.indices[place[0]]))
     raise DataError(
         f"X has {len(bad)} values that are not finite, the first ({first}) at {list(place)}: NaN "
-        "and inf are not taken. Drop or fill such samples first."
+        "and inf are not accepted. Drop these samples or fill in the values first."
     )
 
 
@@ -263,3 +270,180 @@ def _as_samples(values: NDArray[Any]) -> Tensor:
             values = values.astype(np.float32)
         _refuse_gaps(values)
     return torch.from_numpy(np.require(values, requirements=["C", "W"]))
+
+
+# --- counts -----------------------------------------------------------------------------------
+
+
+def check_counts(y: Any, samples: int, budget: int | None) -> tuple[Tensor, int]:
+    """Return counts as int64 ``(n, K)``, and the budget (by default their largest sum).
+
+    Raises
+    ------
+    DataError
+        If they are not a table of one row for each sample, or an entry is not whole, or negative,
+        or a row exceeds the budget; the message names the first such row.
+    """
+    if y is None:
+        raise DataError("A counter requires y to be passed, but the target y is None.")
+    values = _as_numbers(_as_array(y.toarray() if sp.issparse(y) else y))
+    if values.ndim != 2 or values.shape[1] < 1:
+        raise DataError(
+            f"y must be counts of shape (n, K), one column for each class, got {values.shape}."
+        )
+    if len(values) != samples:
+        raise DataError(f"X has {samples} samples and y has {len(values)} rows of counts.")
+    if values.dtype.kind not in "biuf":
+        raise DataError(f"y must hold integers, got values of type {values.dtype}.")
+    whole = np.isfinite(values) & (np.floor(values) == values)
+    _refuse_counts(values, ~whole, "not whole numbers", "Counts are integers; round them first.")
+    _refuse_counts(values, values < 0, "negative", "A count is 0 or more.")
+    counts = values.astype(np.int64)
+    sums = counts.sum(1)
+    largest = int(sums.max())
+    if budget is None:
+        return torch.from_numpy(counts), max(largest, 1)
+    if largest > budget:
+        row = int(sums.argmax())
+        raise DataError(
+            f"The counts of y[{row}] sum to {largest}, more than budget = {budget}. Raise budget "
+            f"to {largest} or more, or leave it out."
+        )
+    return torch.from_numpy(counts), int(budget)
+
+
+def check_same_shape(x: Tensor, shape: tuple[int, ...], column_width: int | None) -> None:
+    """Raise :class:`DataError` unless samples have the shape of the training samples.
+
+    With a ``column_width``, images may have any number of columns of that width.
+    """
+    found = tuple(x.shape[1:])
+    if column_width is not None and len(found) == 2:
+        if found[0] == shape[0] and found[1] % column_width == 0:
+            return
+        raise DataError(
+            f"X has images of {found[0]} x {found[1]}; the counter was fitted on columns of "
+            f"{shape[0]} x {column_width}. An image may have any whole number of these columns."
+        )
+    if found != shape:
+        raise DataError(
+            f"X has samples of shape {found}, but the counter was fitted on samples of {shape}."
+        )
+
+
+def _refuse_counts(values: NDArray[Any], bad: NDArray[np.bool_], what: str, remedy: str) -> None:
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise DataError(
+            f"y has {int(bad.sum())} entries that are {what}, the first ({values[row, column]}) "
+            f"at [{row}, {column}]. {remedy}"
+        )
+
+
+# --- labels -----------------------------------------------------------------------------------
+
+
+def check_labels(
+    Y: Any,  # noqa: N803 (scikit-learn's name)
+    samples: int,
+) -> sp.csr_array:
+    """Return labels as CSR ``(n, K)`` of ones.
+
+    Raises
+    ------
+    DataError
+        If they are not a table of 0 and 1 with one row for each sample; the message names the first
+        wrong entry.
+    """
+    values = Y if sp.issparse(Y) else _as_numbers(_as_array(Y))
+    if values.ndim != 2 or values.shape[1] < 1:
+        raise DataError(
+            f"Y must be 0 and 1 of shape (n, K), one column for each label, got {values.shape}."
+        )
+    if values.shape[0] != samples:
+        raise DataError(f"X has {samples} samples and Y has {values.shape[0]} rows of labels.")
+    if values.dtype.kind not in "biuf":
+        raise DataError(f"Y must hold 0 and 1, got values of type {values.dtype}.")
+    table = sp.csr_array(values)
+    table.sum_duplicates()
+    table.eliminate_zeros()
+    wrong = table.data != 1
+    if wrong.any():
+        place = int(np.flatnonzero(wrong)[0])
+        row = int(np.searchsorted(table.indptr, place, side="right")) - 1
+        raise DataError(
+            f"Y must hold 0 and 1 only, but has {int(wrong.sum())} other values, the first "
+            f"({table.data[place]}) at [{row}, {table.indices[place]}]. For counts, use "
+            "SDLGMCounter."
+        )
+    return table.astype(np.int8)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The targets of a classifier: sets of labels, or one class for each sample."""
+
+    table: sp.csr_array
+    """Labels ``(n, K)`` of ones."""
+    classes: NDArray[Any]
+    """Names of the K columns."""
+    multilabel: bool
+    """Whether targets are sets of labels."""
+
+    def most_labels(self, max_labels: int | None, kept: NDArray[np.bool_]) -> int:
+        """Return ``max_labels``, by default the most labels of a kept sample.
+
+        Raises
+        ------
+        DataError
+            If no kept sample has a label, or one has more than ``max_labels``.
+        """
+        if not self.multilabel:
+            return 1
+        numbers = np.diff(self.table.indptr) * kept
+        largest = int(numbers.max(initial=0))
+        if largest == 0:
+            raise DataError("No sample in Y has any label: there is nothing to learn.")
+        if max_labels is not None and largest > max_labels:
+            raise DataError(
+                f"Y[{int(numbers.argmax())}] has {largest} labels, more than max_labels = "
+                f"{max_labels}. Raise max_labels to {largest} or more, or leave it out."
+            )
+        return int(max_labels or largest)
+
+
+def check_targets(y: Any, samples: int) -> Targets:
+    """Read labels: a table of 0 and 1, or one class for each sample as ``(n,)`` or ``(n, 1)``.
+
+    Raises
+    ------
+    DataError
+        If they are neither, or do not have one row for each sample.
+    """
+    if y is None:
+        raise DataError("This classifier requires y to be passed, but the target y is None.")
+    values = y if sp.issparse(y) else _as_array(y)
+    if not sp.issparse(values) and values.ndim == 2 and values.shape[1] == 1:
+        warnings.warn(
+            "A column-vector y was passed when a 1d array was expected: it is read as one class "
+            "for each sample.",
+            DataConversionWarning,
+            stacklevel=3,
+        )
+        values = values.ravel()
+    if values.ndim != 1:
+        table = check_labels(values, samples)
+        names = [str(name) for name in getattr(y, "columns", range(table.shape[1]))]
+        named = hasattr(y, "columns") and all(isinstance(name, str) for name in y.columns)
+        return Targets(table, np.array(names) if named else np.arange(table.shape[1]), True)
+    if len(values) != samples:
+        raise DataError(f"X has {samples} samples and y has {len(values)} classes.")
+    try:
+        check_classification_targets(values)
+    except ValueError as error:
+        raise DataError(
+            f"{error} To make a table of sets of labels, use MultiLabelBinarizer."
+        ) from error
+    classes, codes = np.unique(values, return_inverse=True)
+    one = (np.ones(samples, np.int8), codes, np.arange(samples + 1))
+    return Targets(sp.csr_array(one, shape=(samples, len(classes))), classes, False)

@@ -59,10 +59,10 @@ def classifier_graph(classifier: SDLGMClassifier) -> onnx.ModelProto:
         features, gates = (graph("Div", logits, temperature) for logits in (features, gates))
     log_features = graph("LogSoftmax", features, axis=-1)
     taken = graph("Exp", graph("Add", log_features, add_log_sigmoid(graph, gates)))
-    if config.latents:
+    if config.latent_features:
         bounds = (graph.integers(0), graph.integers(config.labels), graph.integers(-1))
         taken = graph("Slice", taken, *bounds)
-    proba = add_presence(graph, taken, config.slots)
+    proba = add_presence(graph, taken, config.budget)
     proba = graph("ReduceMean", proba, graph.integers(0), keepdims=0)
     labels = _labels(graph, proba, classifier)
     proba = graph.cast(proba, np.float32)
@@ -72,7 +72,7 @@ def classifier_graph(classifier: SDLGMClassifier) -> onnx.ModelProto:
         {
             "part": "classifier",
             "K": config.labels,
-            "L0": config.slots,
+            "L0": config.budget,
             "inputs": classifier.n_features_in_,
             "members": config.members,
             "variant": classifier.variant,

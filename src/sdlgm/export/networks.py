@@ -60,7 +60,7 @@ def add_ensemble(graph: Graph, x: Value, network: EnsembleMLP, name: str) -> Val
     for place, layer in enumerate(network.layers):
         where = f"{name}.layers.{place}"
         x = add_ensemble_linear(graph, x, layer, where)
-        if network.normalise:
+        if network.normalisation == "layer":
             ones = torch.ones(_checked(layer).weight.shape[-1])
             x = _layer_norm(graph, x, ones, torch.zeros_like(ones), 1e-5, where)
         x = _activation(graph, x, network.activation)

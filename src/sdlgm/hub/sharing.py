@@ -10,7 +10,7 @@ from typing import Any
 from sdlgm.config import to_dict
 from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.estimators import SDLGMClassifier, SDLGMCounter, SDLGMTransformer
-from sdlgm.estimators.loading import load as load_estimator
+from sdlgm.estimators import load as load_estimator
 from sdlgm.hub.card import Card
 from sdlgm.hub.transfer import download, upload
 from sdlgm.models import SDLGM, load_model, model_sha256, save_model

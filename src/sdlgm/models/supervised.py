@@ -1,8 +1,9 @@
-"""The model of labelled samples: labels are (part of) the code."""
+"""The model of labelled samples, whose code holds the labels."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,57 +24,58 @@ class LabelModelConfig:
     """Number of inputs that the encoder reads."""
     labels: int
     """Number K of labels, the first features of the code."""
-    slots: int
-    """Number L0 of slots of the code."""
-    latents: int = 0
-    """Number of features after the labels that nobody observes (SDLGM-Con)."""
+    budget: int
+    """Budget L0: the number of slots of the code."""
+    latent_features: int = 0
+    """Number of latent features, which follow the labels (SDLGM-Con)."""
     decoder: bool = False
-    """Whether there is a decoder (SDLGM-Gen, SDLGM-Con) or none (SDLGM-Dis)."""
+    """Whether the model has a decoder (SDLGM-Gen, SDLGM-Con; not SDLGM-Dis)."""
     likelihood: LikelihoodName = "gaussian"
     """Distribution of a sample given its code."""
     members: int = 1
-    """Networks of this shape, each with its own weights, that are fitted side by side."""
+    """Number of networks of this shape, with separate weights, that are fitted together."""
     hidden: tuple[int, ...] = (128,)
     """Widths of the encoder's hidden layers; the decoder mirrors them."""
     activation: Activation = "relu"
     """Activation after each hidden layer."""
-    normalise: bool = False
-    """Normalise each hidden layer before its activation."""
+    normalisation: Literal["layer", "none"] = "none"
+    """Normalisation of each hidden layer before its activation."""
     dropout: float = 0.0
-    """Share of hidden units of the encoder that a training pass leaves out."""
+    """Share of the encoder's hidden units that are dropped in training."""
     input_dropout: float = 0.0
-    """Share of inputs that a training pass leaves out."""
+    """Share of the inputs that are dropped in training."""
     input_noise: float = 0.0
-    """Standard deviation of normal noise that a training pass adds to the inputs."""
+    """Standard deviation of the normal noise that is added to the inputs in training."""
     learned_prior: bool = True
-    """Learn the prior, or keep the paper's: gates open with 1/2, all features alike."""
+    """Learn the prior, or keep that of the paper: gates open with probability 1/2, and features
+    are equally likely."""
 
 
 class SupervisedSDLGM(nn.Module):
-    r"""Several members of the model of Xu et al. 2021, section III.C.
+    r"""An ensemble of the supervised model of Xu et al. 2021, section III.C.
 
     .. math::
 
-        q(y, z \mid x) &= \text{code of gates } h(x; \gamma) \text{ and features } f(x; \phi)
+        q(y, z \mid x) &= \text{code with gates } h(x; \gamma) \text{ and features } f(x; \phi)
             & \text{(eqs. 7, 9)} \\
-        p(y, z) &= \text{code of prior gates } \lambda_0 \text{ and features } \alpha
+        p(y, z) &= \text{code with gates } \lambda_0 \text{ and features } \alpha
             & \text{(eqs. 1, 2)} \\
         p(x \mid y, z) &= \text{likelihood at } g(y, z; \theta) & \text{(eq. 3)}
 
-    The first K features of the code are the labels y, the others are latent. SDLGM-Dis is the
-    first line alone; SDLGM-Gen has no latent features; SDLGM-Con has them. The gates' network is
-    one layer on the encoder's last hidden one (section IV.A, 2: the two may share their layers).
-    ``forward`` is the encoder.
+    The first K features of the code are the labels y; the others are latent. SDLGM-Dis consists of
+    the first line alone, SDLGM-Gen has no latent features, and SDLGM-Con has both. The gate network
+    is one layer on top of the encoder's last hidden layer (section IV.A, 2: the two may share
+    layers). ``forward`` is the encoder.
 
     Parameters
     ----------
     config
         The shape of the model.
     statistics
-        Summary of the samples that the decoder explains, if there is one.
+        Statistics of the samples that the decoder reconstructs, if there is one.
     presence
-        Share of the training samples that have each label, shape ``(K,)``: where the encoder
-        starts.
+        Frequency of each label in the training data, shape ``(K,)``, which initialises the
+        encoder.
     generator
         Source of the initial weights.
     """
@@ -87,7 +89,7 @@ class SupervisedSDLGM(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        members, features = config.members, config.labels + config.latents
+        members, features = config.members, config.labels + config.latent_features
 
         def layers(width: int, hidden: tuple[int, ...], dropout: float) -> EnsembleMLP:
             return EnsembleMLP(
@@ -95,7 +97,7 @@ class SupervisedSDLGM(nn.Module):
                 width,
                 hidden,
                 activation=config.activation,
-                normalise=config.normalise,
+                normalisation=config.normalisation,
                 dropout=dropout,
                 generator=generator,
             )
@@ -103,7 +105,7 @@ class SupervisedSDLGM(nn.Module):
         self.encoder = layers(config.inputs, config.hidden, config.dropout)
         self.feature_head = EnsembleLinear(members, self.encoder.n_outputs, features, generator)
         self.gate_head = EnsembleLinear(members, self.encoder.n_outputs, 1, generator)
-        self._start(presence)
+        self._initialise_biases(presence)
         if not config.decoder:
             return
         self.decoder = layers(features, config.hidden[::-1], 0.0)
@@ -120,20 +122,20 @@ class SupervisedSDLGM(nn.Module):
             self.output_head.bias.copy_(self.likelihood.initial_bias(statistics))
 
     @torch.no_grad()
-    def _start(self, presence: Tensor) -> None:
-        """Set the biases such that labels start about as frequent as they are."""
+    def _initialise_biases(self, presence: Tensor) -> None:
+        """Set the biases such that the initial label probabilities are near the frequencies."""
         config = self.config
         presence = presence.clamp(1e-4, 1 - 1e-4)
-        taken = -torch.expm1(torch.log1p(-presence) / config.slots)  # lambda pi of each label
-        latent = taken.new_full((config.latents,), 0.5 / config.slots)
+        taken = -torch.expm1(torch.log1p(-presence) / config.budget)  # lambda pi of each label
+        latent = taken.new_full((config.latent_features,), 0.5 / config.budget)
         taken = torch.cat([taken, latent])
         self.feature_head.bias.copy_(taken.log())
         self.gate_head.bias.copy_(torch.logit(taken.sum().clamp(max=0.95)))
 
     def forward(self, x: Tensor, noise: torch.Generator | None = None) -> GatedMultinomial:
-        """Return ``q(y, z | x)`` of ``x``: ``(members, b, inputs)``, batch shape ``(members, b)``.
+        """Return ``q(y, z | x)`` for x of shape ``(members, b, inputs)``.
 
-        ``noise`` is the source of dropout and input noise; ``None`` leaves both out.
+        ``noise`` is the source of dropout and input noise; ``None`` disables both.
         """
         x = drop(x, self.config.input_dropout, noise)
         if self.config.input_noise and noise is not None:
@@ -142,12 +144,14 @@ class SupervisedSDLGM(nn.Module):
         return self._code(self.gate_head(hidden).squeeze(-1), self.feature_head(hidden))
 
     def prior(self) -> GatedMultinomial:
-        """Return the prior ``p(y, z)`` of each member, of batch shape ``(members, 1)``."""
+        """Return the prior ``p(y, z)`` of each member, with batch shape ``(members, 1)``."""
         return self._code(self.prior_gate_logits, self.prior_feature_logits)
 
     def data_distribution(self, codes: Tensor) -> td.Distribution:
-        """Return ``p(x | y, z)`` of codes ``(members, b, K + latents)``."""
+        """Return ``p(x | y, z)`` for codes ``(members, b, K + latent_features)``."""
         return self.likelihood(self.output_head(self.decoder(codes)))
 
     def _code(self, gate_logits: Tensor, feature_logits: Tensor) -> GatedMultinomial:
-        return GatedMultinomial(self.config.slots, gate_logits, feature_logits, validate_args=False)
+        return GatedMultinomial(
+            self.config.budget, gate_logits, feature_logits, validate_args=False
+        )

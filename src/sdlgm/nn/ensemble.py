@@ -1,11 +1,11 @@
-"""Several small networks of one shape as one tensor: a batched product instead of a loop."""
+"""Ensembles of small networks of one shape, computed by batched matrix products."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from sdlgm.nn.mlp import ACTIVATIONS
 __all__ = ["EnsembleLinear", "EnsembleMLP", "drop"]
 
 NARROW = 16
-"""Layers of fewer outputs are computed transposed."""
+"""Layers with fewer outputs are computed transposed."""
 
 
 class EnsembleLinear(nn.Module):
@@ -29,8 +29,8 @@ class EnsembleLinear(nn.Module):
     members, inputs, outputs
         Sizes.
     generator
-        Source of the initial weights: torch's default law of a linear layer, each member its own
-        draw.
+        Source of the initial weights, which follow torch's default distribution of a linear layer,
+        independently for each member.
     """
 
     def __init__(self, members: int, inputs: int, outputs: int, generator: torch.Generator) -> None:
@@ -49,10 +49,10 @@ class EnsembleLinear(nn.Module):
 
 
 class _Narrow(torch.autograd.Function):
-    """``x @ weight + bias`` of few columns: MKL makes few rows three times as fast.
+    """``x @ weight + bias`` with few columns, computed transposed.
 
-    Products with few columns, here and in the gradient of the weights, are computed transposed; the
-    gradient of x is not, so that it lies in memory as x does.
+    MKL multiplies matrices with few rows three times as fast as matrices with few columns. The
+    gradient of x is not computed transposed, so that it has the memory layout of x.
     """
 
     @staticmethod
@@ -72,18 +72,18 @@ class EnsembleMLP(nn.Module):
     """Hidden layers ``linear -> (normalisation) -> activation -> dropout`` of several members.
 
     Maps ``(members, b, inputs)`` to ``(members, b, hidden[-1])``; the identity if ``hidden`` is
-    empty. The normalisation is a LayerNorm without weights of its own.
+    empty. The normalisation is a LayerNorm without learned weights.
 
     Parameters
     ----------
     members, inputs, hidden
         Sizes.
     activation
-        As of :func:`~sdlgm.nn.mlp`.
-    normalise
-        Whether to normalise each hidden layer.
+        See :func:`~sdlgm.nn.mlp`.
+    normalisation
+        ``"layer"`` normalises each hidden layer; ``"none"`` does not.
     dropout
-        Share of the hidden units that a training pass leaves out.
+        Share of the hidden units that are dropped in training.
     generator
         Source of the initial weights.
     """
@@ -95,7 +95,7 @@ class EnsembleMLP(nn.Module):
         hidden: Sequence[int],
         *,
         activation: Activation,
-        normalise: bool,
+        normalisation: Literal["layer", "none"],
         dropout: float,
         generator: torch.Generator,
     ) -> None:
@@ -105,24 +105,24 @@ class EnsembleMLP(nn.Module):
             EnsembleLinear(members, *pair, generator) for pair in itertools.pairwise(widths)
         )
         self.activation = ACTIVATIONS[activation]()
-        self.normalise, self.dropout = normalise, dropout
+        self.normalisation, self.dropout = normalisation, dropout
         self.n_outputs = widths[-1]
 
     def forward(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        """Apply the layers; units are left out only where ``noise``, their source, is given."""
+        """Apply the layers; ``noise`` is the source of dropout, ``None`` disables it."""
         for layer in self.layers:
             x = layer(x)
-            if self.normalise:
+            if self.normalisation == "layer":
                 x = F.layer_norm(x, x.shape[-1:])
             x = drop(self.activation(x), self.dropout, noise)
         return x
 
 
 def drop(x: Tensor, share: float, noise: torch.Generator | None) -> Tensor:
-    """Set a random share of x to zero and scale up the rest (dropout, from a generator we own).
+    """Set a random share of x to zero and scale up the rest: dropout with its own generator.
 
-    Each number of x takes 16 random bits, a quarter of a 64-bit draw: the share is rounded to
-    1 / 65,536, and what is scaled is the rounded one.
+    Each number of x takes 16 random bits, a quarter of a 64-bit draw. The share is therefore
+    rounded to a multiple of 1 / 65,536, and the rest is scaled by the rounded share.
     """
     level = min(round(share * 2**16), 2**16 - 1)
     if not level or noise is None:
@@ -130,6 +130,6 @@ def drop(x: Tensor, share: float, noise: torch.Generator | None) -> Tensor:
     words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=noise.device)
     words.random_(-(2**63), None, generator=noise)
     place = words.view(torch.int16)[: x.numel()].view(x.shape)
-    # Compared straight into numbers: by way of booleans it takes three times as long.
+    # Writing the comparison as numbers takes a third of the time of a boolean mask.
     kept = torch.ge(place, level - 2**15, out=torch.empty_like(x, requires_grad=False))
     return x * kept.mul_(2**16 / (2**16 - level))

@@ -1,12 +1,12 @@
-r"""What the supervised variants minimise (Xu et al. 2021, section III.C), nats per sample.
+r"""Losses of the supervised variants (Xu et al. 2021, section III.C), in nats per sample.
 
-A code has a label if at least one of its slots holds it. Every likelihood of labels here is one of
-independent labels, given by the log-probabilities :math:`a_k` that a label is *absent*:
+A code has a label if at least one of its slots holds it. All label likelihoods here are those of
+independent labels, given by the log-probability :math:`a_k` that label k is *absent*:
 
 .. math:: -\log p(y \mid x) = -\sum_{k=1}^{K} w_k a_k
     - \sum_{k:\, y_k = 1} w_k \big[ \log(1 - e^{a_k}) - a_k \big]
 
-so that labels are only ever needed as the list of those that are there, however many there may be.
+so that only the list of present labels is needed, however many labels there are.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["LabelLikelihood", "absence", "label_nll", "negative_labelled_elbo"]
 
 LabelLikelihood = Literal["presence", "relaxed"]
-"""How a code gives the probability of a label: exactly, or by the paper's relaxed draw."""
+"""How a code gives the probability of a label: exactly, or by the paper's relaxed samples."""
 
 
 def absence(
@@ -40,18 +40,18 @@ def absence(
 ) -> Tensor:
     r"""Log-probabilities :math:`a_k` that labels are absent, shape ``(*batch, labels)``.
 
-    - ``"presence"``: exactly :math:`a_k = L_0 \log(1 - \lambda \pi_k)`, no draw.
-    - ``"relaxed"``: :math:`a_k = \sum_\ell \log(1 - \omega_\ell z_{\ell,k})` of one relaxed draw
-      (eqs. 8, 10) at a temperature for gates and features. The paper does not say how a relaxed
-      code becomes a likelihood of labels; this is the presence of a hard code where the draw is
-      hard, and a probability everywhere (the sum of the slots, eq. 12, may exceed 1).
+    - ``"presence"``: exactly :math:`a_k = L_0 \log(1 - \lambda \pi_k)`, without sampling.
+    - ``"relaxed"``: :math:`a_k = \sum_\ell \log(1 - \omega_\ell z_{\ell,k})` of one relaxed sample
+      (eqs. 8, 10) at a temperature for gates and features. The paper does not define a likelihood
+      of labels for relaxed codes. This one is the presence in a hard code if the sample is hard,
+      and is always a probability (the sum over the slots, eq. 12, may exceed 1).
     """
     if likelihood == "presence":
         absent = posterior.absence_log_probs
     else:
         relaxed = posterior.relax(temperature, temperature)
         absent = relaxed.rsample_absence(generator=generator)
-    # A slice of all would be copied on the way back.
+    # backward would copy a slice, even of all labels.
     return absent if absent.shape[-1] == labels else absent[..., :labels]
 
 
@@ -65,7 +65,7 @@ def label_nll(
     absent
         Log-probabilities of absence, shape ``(*batch, K)``.
     rows, columns
-        Where the labels are: samples, numbered over the flattened batch, and labels.
+        The present labels: indices of their samples in the flattened batch, and of the labels.
     weights
         Weight of each label, shape ``(K,)``; 1 by default.
     """
@@ -73,10 +73,10 @@ def label_nll(
 
 
 class _LabelNLL(torch.autograd.Function):
-    r"""See :func:`label_nll`; the gradient in closed form.
+    r"""See :func:`label_nll`; with the gradient in closed form.
 
-    With respect to :math:`a_k` it is :math:`-w_k` of an absent label and
-    :math:`w_k / (e^{-a_k} - 1)` of one that is there.
+    With respect to :math:`a_k` it is :math:`w_k / (e^{-a_k} - 1)` for a present label and
+    :math:`-w_k` for an absent one.
     """
 
     @staticmethod
@@ -84,22 +84,22 @@ class _LabelNLL(torch.autograd.Function):
         ctx: Any, absent: Tensor, rows: Tensor, columns: Tensor, weights: Tensor | None
     ) -> Tensor:
         table = absent.reshape(-1, absent.shape[-1])
-        there = table[rows, columns]
-        gain = log1mexp(there) - there
+        present = table[rows, columns]
+        gain = log1mexp(present) - present
         if weights is None:
             total = table.sum(-1)
         else:
             total, gain = table @ weights, gain * weights[columns]
-        ctx.save_for_backward(there, rows, columns, weights)
+        ctx.save_for_backward(present, rows, columns, weights)
         ctx.shape = absent.shape
         return total.index_add_(0, rows, gain).neg_().view(absent.shape[:-1])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        there, rows, columns, weights = ctx.saved_tensors
+        present, rows, columns, weights = ctx.saved_tensors
         flat = grad.reshape(-1)
-        slope = flat[rows] / torch.expm1(-there.clamp(max=-torch.finfo(there.dtype).tiny))
+        slope = flat[rows] / torch.expm1(-present.clamp(max=-torch.finfo(present.dtype).tiny))
         if weights is None:
             table = flat.neg().unsqueeze(-1).repeat(1, ctx.shape[-1])
         else:
@@ -117,14 +117,14 @@ def negative_labelled_elbo(
     temperature: float,
     generator: torch.Generator | None,
 ) -> Tensor:
-    r"""Surrogate of minus the ELBO (eq. 6) of samples ``x``, nats, shape ``(members, b)``.
+    r"""Surrogate of the negative ELBO (eq. 6) of samples ``x``, nats, shape ``(members, b)``.
 
     .. math:: -\mathbb{E}_{q(y, z \mid x)} \log p(x \mid y, z) + \mathrm{KL}(q(y, z|x) \| p(y, z))
 
-    Labels and latent features are drawn from the encoder, as in section III.B; that the labels
-    are known is the "extra loss" of section III.C, :func:`label_nll`. The gradient passes the draw
-    by ReinMax (exact KL), or, with the relaxed likelihood, by the paper's Gumbel-Softmax (KL of
-    eqs. 13 + 14), whose value is no bound.
+    Labels and latent features are sampled from the encoder, as in section III.B; the known labels
+    enter by the "extra loss" of section III.C, :func:`label_nll`. The gradient estimator is ReinMax
+    (with the exact KL) or, for the relaxed likelihood, the paper's Gumbel-Softmax (with the KL of
+    eqs. 13 and 14), whose value is not a bound.
     """
     if likelihood == "presence":
         estimator = get_estimator("reinmax")
@@ -144,10 +144,10 @@ def negative_labelled_elbo(
 
 
 def log1mexp(log_probs: Tensor) -> Tensor:
-    """``log(1 - exp(a))`` of ``a <= 0``, precise at both ends and finite."""
+    """``log(1 - exp(a))`` for ``a <= 0``, accurate at both ends and finite."""
     a = log_probs.clamp(max=-torch.finfo(log_probs.dtype).tiny)
     small = a > -math.log(2)
-    # Each branch is fed harmless numbers where it does not count, so that no gradient is NaN.
+    # The unused branch gets harmless values, so that its gradient is not NaN.
     near = torch.log(-torch.expm1(torch.where(small, a, -1.0)))
     far = torch.log1p(-torch.exp(torch.where(small, -1.0, a)))
     return torch.where(small, near, far)
