@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.estimators.classifier import BaseLabelClassifier
 from sdlgm.estimators.parameters import check_integer, is_integer
@@ -47,6 +48,7 @@ class LabelBaseline(BaseLabelClassifier):
     def _proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         """Return probabilities for checked rows."""
 
+    @neutral()
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
         """Learn from rows and their labels.
 
@@ -77,6 +79,7 @@ class LabelBaseline(BaseLabelClassifier):
         self._fit(rows, self._as_fitted(labels), weight)
         return self
 
+    @neutral()
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         """Return the probability of each label, one array ``(n, K)``."""
         return self._proba(self._checked(X))
@@ -85,6 +88,7 @@ class LabelBaseline(BaseLabelClassifier):
         """Return scores ``(n, K)`` that rank the labels: here the probabilities."""
         return self.predict_proba(X)
 
+    @neutral()
     def predict(self, X: Any) -> Any:  # noqa: N803
         """Predict labels: 0 or 1, ``(n, K)``, CSR if the training labels were sparse."""
         chosen = apply_threshold(

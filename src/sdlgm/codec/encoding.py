@@ -13,6 +13,7 @@ from sdlgm.codec.description import CodeFile
 from sdlgm.codec.sdz import Damage
 from sdlgm.config import CodeMethod
 from sdlgm.data import Rows
+from sdlgm.environment import neutral
 from sdlgm.inference import encode_batches
 from sdlgm.models import SDLGM, model_sha256
 
@@ -25,6 +26,7 @@ def describe(model: SDLGM) -> CodeFile:
     return CodeFile(0, config.features, config.budget, model.groups, model_sha256(model))
 
 
+@neutral()
 def encode_file(
     model: SDLGM,
     rows: Rows,
@@ -58,6 +60,7 @@ def encode_file(
     return write_codes(path, counted(), describe(model), file_format)
 
 
+@neutral()
 def decode_file(
     model: SDLGM,
     path: Path | str,

@@ -26,6 +26,7 @@ from torch import Tensor
 from sdlgm.codec.ans import Stack
 from sdlgm.codec.bitsback import BATCH_ROWS, BitsBack, batch_sizes
 from sdlgm.data import Rows
+from sdlgm.environment import neutral
 from sdlgm.errors import CodeFileError
 from sdlgm.models import SDLGM, model_sha256
 from sdlgm.random import generator
@@ -65,6 +66,7 @@ def drawn_rows(rows: Rows, seed: int = 0) -> Tensor:
     return torch.cat([*rows.batches(100, generator(seed, "evaluation bits"))]).byte()
 
 
+@neutral()
 def compress_file(
     model: SDLGM,
     rows: Rows,
@@ -130,6 +132,7 @@ def compress_file(
     return Compressed(len(values), 8 * len(content), 8 * len(bits) - initial, initial)
 
 
+@neutral()
 def decompress_file(
     model: SDLGM, path: Path | str, progress: Callable[[int], None] | None = None
 ) -> Tensor:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sdlgm.config import DataConfig
 from sdlgm.data.named import load_data
+from sdlgm.environment import neutral
 from sdlgm.errors import DataError
 from sdlgm.random import generator
 
@@ -21,6 +22,7 @@ MSE of ``5 p (1 - p)`` = 0.43, where ``p = (1 - EMPTY) / 10``. It would be 0.45 
 empty."""
 
 
+@neutral()
 def digit_columns(
     n: int,
     columns: int = 5,

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdlgm.data.download import fetch, read_known
+from sdlgm.environment import neutral
 from sdlgm.errors import DataError
 
 __all__ = ["MULTILABEL", "MultilabelDataset", "load_multilabel"]
@@ -78,6 +79,7 @@ class MultilabelDataset:
     feature_names: tuple[str, ...]
 
 
+@neutral()
 def load_multilabel(
     name: str,
     split: str | None = None,

@@ -18,6 +18,7 @@ from sdlgm.data.download import fetch
 from sdlgm.data.rows import Dataset, Rows
 from sdlgm.data.series import telemetry_dataset
 from sdlgm.data.tables import SUFFIXES, read_rows
+from sdlgm.environment import neutral
 from sdlgm.errors import DataError
 
 __all__ = ["BUILT_IN", "load_data", "maximum_grey_value", "resolve_binarisation"]
@@ -78,6 +79,7 @@ _MAXIMUM_GREY_VALUE = {"digits": 16.0, "mnist-5k": 255.0, "mnist": 255.0, "fashi
 _MNIST_5K_SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
 
 
+@neutral()
 def load_data(config: DataConfig, likelihood: LikelihoodName = "bernoulli") -> Dataset:
     """Load a built-in data set or a file, and binarise it as the configuration says.
 

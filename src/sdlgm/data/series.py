@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from sdlgm.data.download import fetch, read_known
 from sdlgm.data.rows import Dataset, Rows
+from sdlgm.environment import neutral
 from sdlgm.errors import DataError
 
 __all__ = ["TELEMETRY", "Series", "load_telemetry", "sliding_windows", "telemetry_dataset"]
@@ -124,6 +125,7 @@ class Series:
         return (self.values - self.mean) / self.scale
 
 
+@neutral()
 def load_telemetry() -> tuple[Series, ...]:
     """Load the 17 series from ``$SDLGM_DATA/nab/``; download those that are not there.
 

@@ -15,6 +15,7 @@ from sklearn.utils import Tags
 from torch import Tensor, nn
 
 from sdlgm.config import Activation
+from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.estimators.interruption import unfitted_unless_done
 from sdlgm.estimators.label_network import (
@@ -314,6 +315,7 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
 
     # --- fitting ------------------------------------------------------------------------------
 
+    @neutral()
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:  # noqa: N803
         """Fit the networks, and choose the threshold on the rows that they hold out.
 
@@ -433,6 +435,7 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
 
     # --- predicting ---------------------------------------------------------------------------
 
+    @neutral()
     def predict(self, X: Any) -> NDArray[Any] | sp.csr_array:  # noqa: N803
         """Predict sets of labels, 0 and 1, shape ``(n, K)``: CSR if fitted on sparse labels.
 
@@ -445,6 +448,7 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         table = sp.csr_array(sp.vstack(parts))
         return self._as_fitted(table) if self.multilabel_ else self.classes_[table.indices]
 
+    @neutral()
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         """Predict the probability of each label, one array of shape ``(n, K)``.
 
@@ -452,6 +456,7 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         """
         return np.concatenate([proba.numpy() for proba in self._proba_blocks(X)])
 
+    @neutral()
     def decision_function(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         """Return the log-odds of :meth:`predict_proba`, clipped to probabilities from 1e-12.
 
@@ -470,6 +475,7 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
 
         return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
 
+    @neutral()
     def predict_count_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         """Predict the distribution of the number of labels, ``0..max_labels_``.
 
@@ -481,10 +487,12 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         parts = [count_probabilities(absent, low, high).mean(0) for _, absent in self._absences(X)]
         return np.pad(torch.cat(parts).numpy(), ((0, 0), (0, self.max_labels_ - high)))
 
+    @neutral()
     def predict_counts(self, X: Any) -> NDArray[np.int64]:  # noqa: N803
         """Predict the most probable number of labels, shape ``(n,)``."""
         return self.predict_count_proba(X).argmax(1)
 
+    @neutral()
     def top_k(self, X: Any, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:  # noqa: N803
         """Return the k most probable labels, best first, and their probabilities: ``(n, k)`` each.
 

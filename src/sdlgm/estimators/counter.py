@@ -13,6 +13,7 @@ from sklearn.utils import Tags, TargetTags
 from torch import Tensor, nn
 
 from sdlgm.distributions.poisson_multinomial import MAX_SLOTS
+from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError
 from sdlgm.estimators.augmentation import Augmentation, augmented_copies
 from sdlgm.estimators.interruption import unfitted_unless_done
@@ -270,6 +271,7 @@ class SDLGMCounter(Saved, BaseCounter):
 
     # --- fitting ------------------------------------------------------------------------------
 
+    @neutral()
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
         """Fit by maximum likelihood of the counts.
 
@@ -451,6 +453,7 @@ class SDLGMCounter(Saved, BaseCounter):
 
     # --- predicting ---------------------------------------------------------------------------
 
+    @neutral()
     def predict(self, X: Any) -> NDArray[np.int64]:  # noqa: N803
         """Predict the most probable counts, shape ``(n, K)``.
 
@@ -459,16 +462,19 @@ class SDLGMCounter(Saved, BaseCounter):
         outputs = self._outputs(X)
         return self.distribution_.mode(outputs).long().numpy()
 
+    @neutral()
     def predict_mean(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         """Predict expected counts, shape ``(n, K)``, which minimise the expected squared error."""
         outputs = self._outputs(X)
         return self.distribution_.mean(outputs).double().numpy()
 
+    @neutral()
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         """Predict the probability of *at least one* object of each class, shape ``(n, K)``."""
         outputs = self._outputs(X)
         return self.distribution_.presence(outputs).double().numpy()
 
+    @neutral()
     def predict_total(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         """Predict the probabilities of the sums ``0..L0`` of the counts, shape ``(n, L0 + 1)``.
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, ModelFileError, SDLGMError
 from sdlgm.estimators.validation import EstimatorNotFittedError
 from sdlgm.migration import migrate_estimator
@@ -63,6 +64,7 @@ class Saved:
         Parameters and other fitted attributes are already set; the caller loads the weights.
         """
 
+    @neutral()
     def save(self, folder: Path | str, *, overwrite: bool = False) -> str:
         """Save the fitted estimator to a folder, each file atomically; return its hash.
 
@@ -92,6 +94,7 @@ class Saved:
         return sha
 
     @classmethod
+    @neutral()
     def load(cls, folder: Path | str) -> Self:
         """Load an estimator that :meth:`save` wrote; nothing in the files is executed.
 
@@ -188,6 +191,7 @@ class SavedModelFolder(Saved):
     history_: list[dict[str, Any]]
     _network_attributes = ("model_",)
 
+    @neutral()
     def save(self, folder: Path | str, *, overwrite: bool = False) -> str:
         """Save the fitted estimator to a folder, each file atomically; return its hash.
 
@@ -215,6 +219,7 @@ class SavedModelFolder(Saved):
         return sha
 
     @classmethod
+    @neutral()
     def load(cls, folder: Path | str) -> Self:
         """Load an estimator that :meth:`save` wrote, or the model of a run of ``sdlgm fit``.
 
@@ -266,6 +271,7 @@ class SavedModelFolder(Saved):
         return nn.Module()
 
 
+@neutral()
 def load(folder: Path | str) -> SDLGMClassifier | SDLGMCounter | SDLGMTransformer:
     """Load a saved estimator of any class.
 

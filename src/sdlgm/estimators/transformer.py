@@ -27,6 +27,7 @@ from sdlgm.config import (
     preset,
 )
 from sdlgm.data import Samples
+from sdlgm.environment import neutral
 from sdlgm.errors import DataError
 from sdlgm.estimators.parameters import check_integer, plain
 from sdlgm.estimators.saving import SavedModelFolder
@@ -254,6 +255,7 @@ class SDLGMTransformer(
 
     # --- fitting ------------------------------------------------------------------------------
 
+    @neutral()
     def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:  # noqa: N803
         """Fit a model of the rows.
 
@@ -288,6 +290,7 @@ class SDLGMTransformer(
             history = fit_model(model, data, training, update)
         return self._keep(model, data, seed, history, training.iterations)
 
+    @neutral()
     def partial_fit(
         self,
         X: Any,  # noqa: N803
@@ -351,6 +354,7 @@ class SDLGMTransformer(
 
     # --- codes --------------------------------------------------------------------------------
 
+    @neutral()
     def transform(self, X: Any) -> NDArray[np.int32] | sp.csr_array:  # noqa: N803
         """Return the code of each row: counts ``(n, K)``, int32, dense or CSR.
 
@@ -362,6 +366,7 @@ class SDLGMTransformer(
         self._check_fitted()
         return self._table(self._codes(self.model_, self._rows(X)))
 
+    @neutral()
     def inverse_transform(self, X: Any) -> NDArray[np.float32]:  # noqa: N803
         r"""Return the mean of :math:`p(x \mid z)` for each code, shape ``(n, D)``.
 
@@ -391,6 +396,7 @@ class SDLGMTransformer(
                 [self.model_.data_distribution(z).mean for z in in_blocks(codes)]
             ).numpy()
 
+    @neutral()
     def sample(self, n_samples: int = 1, random_state: Any = None) -> NDArray[np.float32]:
         r"""Sample rows from the model: codes from the prior, and :math:`x \sim p(x \mid z)`.
 
@@ -414,6 +420,7 @@ class SDLGMTransformer(
         sizes = (min(BLOCK, n_samples - start) for start in range(0, n_samples, BLOCK))
         return torch.cat([self.model_.sample(size, source)[1] for size in sizes]).numpy()
 
+    @neutral()
     def score(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> float:  # noqa: N803
         """Return the evidence lower bound, in nats per row: higher is better.
 

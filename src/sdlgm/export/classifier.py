@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError
 from sdlgm.estimators import EstimatorNotFittedError, SDLGMClassifier
 from sdlgm.export.code_graph import add_presence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["classifier_graph", "export_classifier"]
 
 
+@neutral()
 def export_classifier(classifier: SDLGMClassifier, path: Path | str) -> Path:
     """Write a fitted classifier to one ONNX file, atomically; return its path.
 

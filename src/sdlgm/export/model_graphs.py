@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from sdlgm.config import Binarisation
+from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError
 from sdlgm.export.code_graph import CodeGraph
 from sdlgm.export.graph import Graph, Value
@@ -26,6 +27,7 @@ Code = Literal["mode", "sample"]
 """``"mode"``: a most probable code; ``"sample"``: a draw, with uniform numbers as an input."""
 
 
+@neutral()
 def encoder_graph(
     model: SDLGM,
     code: Code = "mode",
@@ -85,6 +87,7 @@ def encoder_graph(
     return graph.model({**describe(model, "encoder"), **about})
 
 
+@neutral()
 def decoder_graph(model: SDLGM) -> onnx.ModelProto:
     """Return the decoder ``indices, counts -> x``, the mean of ``p(x | z)``.
 

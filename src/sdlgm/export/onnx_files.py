@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sdlgm.config import DataConfig
 from sdlgm.data import maximum_grey_value
+from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, ModelFileError, SDLGMError
 from sdlgm.estimators import SDLGMClassifier
 from sdlgm.export.classifier import classifier_graph
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Parity", "compare_encoder", "dense_codes", "export_run", "open_session"]
 
 
+@neutral()
 def export_run(
     run: Run | Path | str,
     out: Path | str,
@@ -159,6 +161,7 @@ class Parity(NamedTuple):
     """The same given the file's codes, decoded by torch."""
 
 
+@neutral()
 @torch.no_grad()
 def compare_encoder(model: SDLGM, path: Path | str, x: Tensor, batch: int = 1000) -> Parity:
     """Compare a ``code="mode"`` encoder's file with its model.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sdlgm.config import to_dict
+from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.estimators import SDLGMClassifier, SDLGMCounter, SDLGMTransformer
 from sdlgm.estimators import load as load_estimator
@@ -48,6 +49,7 @@ _ESTIMATORS: dict[str, tuple[str, str, str]] = {
 """For each class: what it does, the Hub's name for the task, and a line of Python to use it."""
 
 
+@neutral()
 def load(
     source: Path | str, *, revision: str | None = None, token: str | None = None
 ) -> SDLGM | Estimator:
@@ -81,6 +83,7 @@ def load(
     return load_model(folder)
 
 
+@neutral()
 def push_to_hub(
     source: SDLGM | Estimator | Run | Path | str,
     repo_id: str,

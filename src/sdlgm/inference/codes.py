@@ -12,6 +12,7 @@ from torch import Tensor
 from sdlgm.config import CodeMethod
 from sdlgm.data import Samples
 from sdlgm.distributions import Grouped
+from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError
 from sdlgm.random import generator as make_generator
 
@@ -27,6 +28,7 @@ CODES_AT_ONCE = 2_000
 """Number of codes to decode at a time: about what fits in a processor's cache."""
 
 
+@neutral()
 @torch.no_grad()
 def choose_codes(
     model: SDLGM,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from sdlgm.data import Samples
+from sdlgm.environment import neutral
 from sdlgm.errors import TrainingError
 from sdlgm.inference.refinement import check_refinement, refine_posterior
 from sdlgm.objectives.bounds import active_features, negative_elbo, nll_bound, relaxed_objective
@@ -51,6 +52,7 @@ class Evaluation:
     """Number of refinement steps of each row's posterior before the bounds were taken."""
 
 
+@neutral()
 def evaluate(
     model: SDLGM,
     rows: Samples,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sdlgm.distributions import Grouped, grouped_gated_multinomial, kl_terms
+from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError
 from sdlgm.gradients import get_estimator
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["check_refinement", "refine_posterior"]
 
 
+@neutral()
 def refine_posterior(
     model: SDLGM,
     x: Tensor,
@@ -68,6 +70,7 @@ def refine_posterior(
     Kim et al., "Semi-amortized variational autoencoders", ICML 2018 (without their training).
     """
     check_refinement(steps, draws, rate)
+    x = x.clone() if x.is_inference() else x
     with torch.no_grad():
         start, prior = model.posterior(x), model.prior()
     if not steps:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError
 from sdlgm.nn.likelihoods import Gaussian
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["refit_decoder", "refit_prior"]
 
 
+@neutral()
 @torch.no_grad()
 def refit_decoder(
     model: SDLGM, x: Tensor, codes: Tensor, *, weight: Tensor | float = 1.0, ridge: float = 1.0
@@ -67,6 +69,7 @@ def refit_decoder(
     model.output_head.bias.copy_(found[-1])
 
 
+@neutral()
 @torch.no_grad()
 def refit_prior(model: SDLGM, codes: Tensor) -> None:
     """Set the prior of a model to the frequencies in codes of shape ``(n, K)``, in place.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from sdlgm.environment import neutral
 from sdlgm.inference.linear import is_quadratic, search_quadratic
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ CODES_AT_ONCE = 20_000
 """Number of codes to decode at a time."""
 
 
+@neutral()
 @torch.no_grad()
 def search_codes(
     model: SDLGM,

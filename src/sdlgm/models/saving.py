@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sdlgm.config import ModelConfig, from_dict, to_dict
+from sdlgm.environment import neutral
 from sdlgm.errors import ModelFileError
 from sdlgm.migration import migrate_model
 from sdlgm.models.sdlgm import SDLGM
@@ -21,6 +22,7 @@ FORMAT_VERSION = 2
 """Version of the format on disk. Older versions are migrated, newer ones refused."""
 
 
+@neutral()
 def save_model(folder: Path | str, model: SDLGM) -> str:
     """Write a model into a folder, each file atomically; return the hash of its content."""
     folder = Path(folder)
@@ -31,6 +33,7 @@ def save_model(folder: Path | str, model: SDLGM) -> str:
     return sha
 
 
+@neutral()
 def load_model(folder: Path | str) -> SDLGM:
     """Read a model from a folder onto the CPU, in evaluation mode; nothing is executed.
 

@@ -12,6 +12,7 @@ from torch import distributions as td
 from sdlgm.config import CodeMethod, ModelConfig
 from sdlgm.data import Rows, Samples, SparseRows, Summary
 from sdlgm.distributions import Grouped, grouped_gated_multinomial
+from sdlgm.environment import neutral
 from sdlgm.errors import DataError
 from sdlgm.inference.codes import BATCH, encode_batches
 from sdlgm.nn import DataStatistics, check_data, likelihood, linear, mlp
@@ -56,6 +57,7 @@ class SDLGM(nn.Module):
     input_shift: Tensor
     input_scale: Tensor
 
+    @neutral()
     def __init__(
         self,
         config: ModelConfig,
@@ -163,6 +165,7 @@ class SDLGM(nn.Module):
         """Return the likelihood ``p(x | z)`` of codes of shape ``(*batch, K)``."""
         return self.likelihood(self._raw(codes))
 
+    @neutral()
     @torch.no_grad()
     def encode(
         self,
@@ -203,6 +206,7 @@ class SDLGM(nn.Module):
         )  # fmt: skip
         return torch.cat(list(batches))
 
+    @neutral()
     @torch.no_grad()
     def decode(self, codes: ArrayLike | Tensor, batch_size: int = BATCH) -> Tensor:
         """Return the mean of ``p(x | z)`` for codes ``(n, K)``: shape ``(n, D)``, float32."""
@@ -242,6 +246,7 @@ class SDLGM(nn.Module):
             "levels of its training data"
         )
 
+    @neutral()
     @torch.no_grad()
     def sample(self, number: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw codes ``z ~ p(z)``, shape ``(n, K)``, and samples ``x ~ p(x | z)``, ``(n, D)``."""

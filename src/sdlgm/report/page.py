@@ -10,6 +10,7 @@ import torch
 
 from sdlgm.config import to_dict
 from sdlgm.distributions import Grouped, grouped_gated_multinomial
+from sdlgm.environment import neutral
 from sdlgm.inference import BATCH
 from sdlgm.random import generator
 from sdlgm.report.rendering import render_page, require_report
@@ -39,6 +40,7 @@ def feature_use(codes: torch.Tensor) -> FeatureUse:
     return FeatureUse((codes > 0).double().mean(0))
 
 
+@neutral()
 @torch.no_grad()
 def write_report(run: Run, out: Path | str | None = None) -> Path:
     """Write the HTML report of a finished run, atomically; return its path.

@@ -16,6 +16,7 @@ from torch import Tensor
 from sdlgm.codec.parquet import SCHEMA, to_arrow
 from sdlgm.config import CodeMethod, DataConfig
 from sdlgm.data import Rows
+from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.models import SDLGM
 from sdlgm.training import Run
@@ -158,6 +159,7 @@ class ArrowEncoder:
             yield self.encode(batch, row)
             row += len(batch)
 
+    @neutral()
     @torch.no_grad()
     def encode(self, batch: pa.RecordBatch, first_row: int = 0) -> pa.RecordBatch:
         """Encode a batch whose first row has the number ``first_row`` in messages.

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sdlgm.config import CodeMethod
+from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.migration import migrate_encoding
 from sdlgm.progress import progress_bar
@@ -56,6 +57,7 @@ def is_dataset(data: str, out: str) -> bool:
     ) or _is_folder(out)
 
 
+@neutral()
 def encode_dataset(
     run: Path | str,
     data: Path | str,

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sdlgm.config import TrainingConfig, to_dict
 from sdlgm.data import Rows, Samples
+from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError, TrainingError
 from sdlgm.gradients import options
 from sdlgm.models import SDLGM
@@ -124,6 +125,7 @@ class ModelTask:
         return line
 
 
+@neutral()
 def train(
     model: SDLGM,
     rows: Samples,

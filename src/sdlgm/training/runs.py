@@ -22,6 +22,7 @@ from sdlgm.config import (
     to_dict,
 )
 from sdlgm.data import Dataset, Rows, load_data, resolve_binarisation
+from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.gradients import get_estimator
 from sdlgm.inference.evaluation import Evaluation, evaluate
@@ -162,6 +163,7 @@ class Run:
         return load_data(dataclasses.replace(config.data, data=data), config.model.likelihood)
 
 
+@neutral()
 def fit(
     data: DataConfig | str,
     model: ModelConfig | None = None,
@@ -222,6 +224,7 @@ def fit(
     return _complete(run, prepared, False, importance_samples, progress)
 
 
+@neutral()
 def resume(folder: Path | str, *, importance_samples: int = 100, progress: bool = True) -> Run:
     """Continue a run that was stopped, from its last checkpoint, or else from its beginning.
 
@@ -317,6 +320,7 @@ def _connected(run: Run, resumed: bool) -> contextlib.AbstractContextManager[Gro
     return process_group(run.folder, run.config.training.devices, resumed)
 
 
+@neutral()
 def train_in_group(run: Run, group: Group, resumed: bool) -> None:
     """Train along with the first process of a group, without writing anything."""
     prepared = _prepare(run)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sdlgm.config import TrainingConfig, resolve_training
+from sdlgm.environment import without_variables
 from sdlgm.errors import ConfigError
 from sdlgm.gradients import ControlVariate, get_estimator, options
 from sdlgm.models import SDLGM
@@ -17,6 +18,8 @@ from sdlgm.random import ShareGenerator, generator
 from sdlgm.training.optimiser import Schedule, make_adam
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
     from sdlgm.training.processes import Group
 
 __all__ = [
@@ -25,6 +28,7 @@ __all__ = [
     "Trainer",
     "check_shared",
     "kl_weight",
+    "make_fabric",
     "rate_schedule",
     "temperature",
 ]
@@ -107,6 +111,39 @@ class Objective(nn.Module):
         self.model.log_feature_temperature.fill_(math.log(feature))
 
 
+def make_fabric(config: TrainingConfig, group: Group | None = None) -> Fabric:
+    """Return Fabric for a device and a precision, independent of environment variables.
+
+    Fabric would take over the settings of variables such as ``LT_DEVICES``, and the ranks of a
+    batch system such as SLURM, LSF or torchrun. What a training does depends on its settings alone.
+
+    Raises
+    ------
+    ConfigError
+        If this machine does not have the device, or the device not the precision.
+    """
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
+    from sdlgm.training.processes import Group
+
+    try:
+        with without_variables("LT_"):
+            return Fabric(
+                accelerator=config.accelerator,
+                devices=config.devices,
+                precision=config.precision,  # type: ignore[arg-type]
+                # Temperatures that the objective does not use have no gradient.
+                strategy=DDPStrategy(find_unused_parameters=True) if group else "auto",
+                plugins=[group or Group(0, 1)],
+            )
+    except (RuntimeError, ValueError, ImportError) as error:
+        raise ConfigError(
+            f"accelerator = {config.accelerator!r} with devices = {config.devices} and precision = "
+            f"{config.precision!r} cannot be used here: {str(error).strip()}"
+        ) from error
+
+
 class Trainer:
     """A model, its objective and its optimiser on a device; takes gradient steps.
 
@@ -126,19 +163,9 @@ class Trainer:
     """
 
     def __init__(self, model: SDLGM, config: TrainingConfig, group: Group | None = None) -> None:
-        from lightning_fabric import Fabric
-        from lightning_fabric.strategies.ddp import DDPStrategy
-
         config = resolve_training(config, model.config.likelihood)
         self.config, self.group = config, group
-        self.fabric = Fabric(
-            accelerator=config.accelerator,
-            devices=config.devices,
-            precision=config.precision,  # type: ignore[arg-type]
-            # Temperatures that the objective does not use have no gradient.
-            strategy=DDPStrategy(find_unused_parameters=True) if group else "auto",
-            plugins=[group] if group else None,
-        )
+        self.fabric = make_fabric(config, group)
         if group:
             check_shared(config)
             self.fabric.launch()
