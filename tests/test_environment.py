@@ -107,6 +107,7 @@ def fit_a_run(folder: Path, run: Run) -> list[Any]:
 def use_a_run(folder: Path, run: Run) -> list[Any]:
     model = sdlgm.load(run.folder)
     sdlgm.save_model(folder / "model", model)
+    saved = folder / "model" / "model.safetensors"
     test = run.dataset.test
     codes = model.encode(test)
     refit_prior(model, codes)
@@ -114,7 +115,7 @@ def use_a_run(folder: Path, run: Run) -> list[Any]:
     noise = generator(0, "noise")
     refined = refine_posterior(model, codes.new_ones(3, 64), 2, generator=noise)
     return [codes, model.decode(codes), model.encode(test, "sample"), measured.nll_bound,
-            refined.base.gate_logits, (folder / "model/model.safetensors").read_bytes()]  # fmt: skip
+            refined.base.gate_logits, saved.read_bytes()]  # fmt: skip
 
 
 def use_a_transformer(folder: Path, run: Run) -> list[Any]:

@@ -47,7 +47,7 @@ def test_probabilities_and_labels_are_those_of_the_estimator(name: str, tmp_path
     session = open_session(export_classifier(model, tmp_path / "c.onnx"))
     for rows in (x[300:301], x[300:307], x[300:900], x[300:900] + 0.5, -9 * x[300:400]):
         rows = rows.astype(np.float32)
-        proba, labels = session.run(None, {"x": rows})
+        proba, labels, _ = session.run(None, {"x": rows})
         expected = model.predict_proba(rows)
         np.testing.assert_allclose(proba, expected, atol=2e-6)
         predicted = model.predict(rows)
@@ -72,7 +72,7 @@ def test_a_classifier_fitted_on_sparse_rows_takes_dense_rows(tmp_path: Path) -> 
     model = SDLGMClassifier(members=5, epochs=2, hidden=(8,), random_state=0)
     model.fit(sp.csr_array(x[:200]), sp.csr_array(y[:200]))
     session = open_session(export_classifier(model, tmp_path / "c.onnx"))
-    proba, labels = session.run(None, {"x": x[200:300]})
+    proba, labels, _ = session.run(None, {"x": x[200:300]})
     np.testing.assert_allclose(proba, model.predict_proba(x[200:300]), atol=2e-6)
     assert (labels == model.predict(x[200:300]).toarray()).all(1).mean() > 0.95
 
@@ -95,7 +95,7 @@ def test_a_saved_classifier_is_exported_by_the_command(
     given = ["export", str(tmp_path / "tags"), "--part", "classifier", "--out"]
     assert main([*given, str(whole)]) == 0
     expected = model.predict_proba(x[300:500])
-    proba, labels = open_session(whole).run(None, {"x": x[300:500]})
+    proba, labels, _ = open_session(whole).run(None, {"x": x[300:500]})
     np.testing.assert_allclose(proba, expected, atol=1e-5)
     assert (labels == model.predict(x[300:500])).mean() > 0.999
     capfd.readouterr()
@@ -110,7 +110,24 @@ def test_a_saved_transformer_is_exported_like_a_run(tmp_path: Path) -> None:
     model = SDLGMTransformer(n_components=16, budget=4, epochs=10, random_state=0).fit(x[:300])
     model.save(tmp_path / "codes")
     session = open_session(export_run(tmp_path / "codes", tmp_path / "encoder.onnx"))
-    indices, counts, _, _ = session.run(None, {"x": x[300:500]})
+    indices, counts, *_ = session.run(None, {"x": x[300:500]})
     assert (dense_codes(indices, counts, 16) == model.transform(x[300:500])).all(1).mean() > 0.98
     with pytest.raises(ModelFileError, match="not a SDLGMClassifier"):
         export_run(tmp_path / "codes", tmp_path / "no.onnx", part="classifier")
+
+
+@pytest.mark.parametrize("inputs", ["standard", "quantile", "bins", "none"])
+def test_a_row_that_is_not_finite_gets_no_labels(inputs: str, tmp_path: Path) -> None:
+    x, y = real_data()
+    settings: dict[str, Any] = {"members": 2, "epochs": 2, "hidden": (8,), "inputs": inputs}
+    model = SDLGMClassifier(**settings, random_state=0).fit(x[:300], y[:300])
+    session = open_session(export_classifier(model, tmp_path / "c.onnx"))
+    rows = x[300:308].astype(np.float32)
+    clean = session.run(["probabilities", "labels"], {"x": rows})
+    rows[2, 3], rows[5, 0] = np.nan, -np.inf
+    proba, labels, valid = session.run(None, {"x": rows})
+    assert valid.tolist() == [True, True, False, True, True, False, True, True]
+    assert np.isnan(proba[~valid]).all()
+    assert not labels[~valid].any()
+    np.testing.assert_array_equal(proba[valid], clean[0][valid])
+    np.testing.assert_array_equal(labels[valid], clean[1][valid])

@@ -74,7 +74,7 @@ def test_the_mode_is_that_of_torch(family: str, tmp_path: Path, generator: torch
     session = session_of(encoder_graph(model), tmp_path)
     for number in (1, 7, 200):
         x = rows_for(model, number, generator)
-        indices, counts, active, presence = session.run(None, {"x": x.numpy()})
+        indices, counts, active, presence, _ = session.run(None, {"x": x.numpy()})
         assert indices.shape == counts.shape == (number, model.config.budget)
         assert {a.dtype for a in (indices, counts, active)} == {np.dtype(np.int64)}
         with torch.no_grad():
@@ -129,7 +129,7 @@ def test_draws_have_the_distribution_of_the_posterior(family: str, tmp_path: Pat
     x = torch.ones(1, 5)
     rows = x.expand(number, -1).numpy()
     noise = np.random.default_rng(0).random((number, model.config.budget))
-    indices, counts, _, presence = session.run(None, {"x": rows, "uniforms": noise})
+    indices, counts, _, presence, _ = session.run(None, {"x": rows, "uniforms": noise})
     codes = dense_codes(indices, counts, model.config.features)
     with torch.no_grad():
         posterior = model.posterior(x)
@@ -188,13 +188,74 @@ def test_an_8_bit_encoder_is_close(code: Any, tmp_path: Path, generator: torch.G
     given = {"x": x.numpy()}
     if code == "sample":
         given["uniforms"] = torch_uniforms(model, len(x))
-    indices, counts, _, presence = session.run(None, given)
+    indices, counts, _, presence, _ = session.run(None, given)
     with torch.no_grad():
         expected = model.posterior(x).presence_probs.numpy()
     np.testing.assert_allclose(presence, expected, atol=0.05)
     assert not np.array_equal(presence, expected)
     assert dense_codes(indices, counts, 12).reshape(100, 3, 4).sum(-1).max() <= 2
     assert session.get_modelmeta().custom_metadata_map["quantize"] == "int8"
+
+
+@pytest.mark.parametrize("size", ["float32", "int8"])
+@pytest.mark.parametrize("code", ["mode", "sample"])
+@pytest.mark.parametrize("family", ["one group", "a slot a group", "bits", "gaussian"])
+def test_a_row_that_is_not_finite_has_no_code(
+    family: str, code: Any, size: str, tmp_path: Path, generator: torch.Generator
+) -> None:
+    model = model_of(family)
+    graph = encoder_graph(model, code)
+    session = session_of(quantize(graph) if size == "int8" else graph, tmp_path)
+    x = rows_for(model, 6, generator).numpy()
+    given = {"x": x}
+    if code == "sample":
+        given["uniforms"] = torch_uniforms(model, len(x))
+    clean = session.run(None, given)
+    bad = x.copy()
+    bad[1, 2], bad[3, 0], bad[4, 4] = np.nan, np.inf, -np.inf
+    names = [output.name for output in session.get_outputs()]
+    found = dict(zip(names, session.run(None, {**given, "x": bad}), strict=True))
+    valid = found.pop("valid")
+    assert valid.tolist() == [True, False, True, False, False, True]
+    assert (found["indices"][~valid] == -1).all()
+    assert not found["counts"][~valid].any()
+    assert not found["n_active"][~valid].any()
+    assert np.isnan(found["presence"][~valid]).all()
+    for name, before in zip(names, clean, strict=False):
+        if name != "valid":
+            np.testing.assert_array_equal(found[name][valid], before[valid])
+
+
+def test_a_row_whose_logits_overflow_has_no_code(tmp_path: Path) -> None:
+    model = tiny_model(5, likelihood="gaussian", encoder_hidden=(), normalisation="none").eval()
+    with torch.no_grad():
+        model.feature_head.weight.fill_(9.0)
+    session = session_of(encoder_graph(model), tmp_path)
+    x = np.array([[1.0] * 5, [3e38] * 5], np.float32)
+    indices, _, _, presence, valid = session.run(None, {"x": x})
+    assert valid.tolist() == [True, False]
+    assert (indices[1] == -1).all()
+    assert np.isfinite(presence[0]).all()
+
+
+@pytest.mark.parametrize("family", ["plain", "residual", "gaussian", "no hidden layers"])
+def test_in_8_bits_no_row_depends_on_another(
+    family: str, tmp_path: Path, generator: torch.Generator
+) -> None:
+    model = model_of(family)
+    session = session_of(quantize(encoder_graph(model)), tmp_path)
+    x = rows_for(model, 50, generator).numpy()
+    beside = [
+        session.run(None, {"x": np.concatenate([x, np.full((2, 5), other, np.float32)])})
+        for other in (0.0, 1e6, np.nan)
+    ]
+    for calm, *wild in zip(*beside, strict=True):
+        for found in wild:
+            np.testing.assert_array_equal(found[:50], calm[:50])
+    for place, row in enumerate(x):  # alone, up to rounding in the last bit
+        found = session.run(["indices", "presence"], {"x": row[None]})
+        np.testing.assert_array_equal(found[0][0], beside[0][0][place])
+        np.testing.assert_allclose(found[1][0], beside[0][3][place], atol=1e-6)
 
 
 def test_layers_without_an_operator_are_refused() -> None:

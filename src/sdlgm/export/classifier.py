@@ -12,7 +12,7 @@ from sdlgm.errors import ConfigError
 from sdlgm.estimators import EstimatorNotFittedError, SDLGMClassifier
 from sdlgm.export.code_graph import add_presence
 from sdlgm.export.graph import Graph, Value, write_model
-from sdlgm.export.networks import add_ensemble, add_ensemble_linear, add_log_sigmoid
+from sdlgm.export.networks import add_ensemble, add_ensemble_linear, add_finite, add_log_sigmoid
 
 if TYPE_CHECKING:
     import onnx
@@ -28,8 +28,9 @@ def export_classifier(classifier: SDLGMClassifier, path: Path | str) -> Path:
 
     The input is ``x``: raw rows ``(n, D)``, float32. The graph scales them and holds the training
     values that rank scaling needs. The outputs are ``probabilities`` ``(n, K)``, float32, the mean
-    over the members, and ``labels`` ``(n, K)``, int64, 0 or 1, by ``threshold``, ``min_labels`` and
-    ``max_labels``.
+    over the members, ``labels`` ``(n, K)``, int64, 0 or 1, by the fitted threshold, minimum and
+    maximum number of labels, and ``valid`` ``(n,)``, bool. Where it is false, the row holds a value
+    that is not finite; its probabilities are NaN and its labels 0.
 
     Raises
     ------
@@ -50,7 +51,7 @@ def classifier_graph(classifier: SDLGMClassifier) -> onnx.ModelProto:
     network = classifier.network_
     model, config = network.model, network.model.config
     graph = Graph("classifier")
-    x = graph.input("x", np.float32, classifier.n_features_in_)
+    valid, x = add_finite(graph, graph.input("x", np.float32, classifier.n_features_in_))
     x = _scaled(graph, x, network.scaling)
     # All members read the same rows: (1, n, inputs).
     hidden = add_ensemble(graph, graph("Unsqueeze", x, graph.integers(0)), model.encoder, "encoder")
@@ -66,10 +67,14 @@ def classifier_graph(classifier: SDLGMClassifier) -> onnx.ModelProto:
         taken = graph("Slice", taken, *bounds)
     proba = add_presence(graph, taken, config.budget)
     proba = graph("ReduceMean", proba, graph.integers(0), keepdims=0)
+    finite, proba_32 = add_finite(graph, graph.cast(proba, np.float32))
+    valid = graph("And", valid, finite)
     labels = _labels(graph, proba, classifier)
-    proba = graph.cast(proba, np.float32)
+    labels = graph("Where", valid, labels, graph.constant(np.int64(0)))
+    proba = graph("Where", valid, proba_32, graph.constant(np.float32(np.nan)))
     graph.output("probabilities", proba, np.float32, config.labels)
     graph.output("labels", labels, np.int64, config.labels)
+    graph.output("valid", graph("Squeeze", valid, graph.integers(1)), np.bool_)
     return graph.model(
         {
             "part": "classifier",

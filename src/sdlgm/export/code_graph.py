@@ -30,6 +30,8 @@ class CodeGraph:
     """Shape ``(n, G)``; ``None`` if all gates are open."""
     feature_logits: Value | None
     """Shape ``(n, K)``; ``None`` if each group has one feature."""
+    valid: Value
+    """Whether a row has a code, bool ``(n, 1)``: its values and its logits are finite."""
 
     @property
     def width(self) -> int:
@@ -56,12 +58,17 @@ class CodeGraph:
             else self._sample(graph("Exp", log_features), log_open)
         )
         indices, counts, active = self._pack(outcomes)
-        graph.output("indices", indices, np.int64, self.budget)
-        graph.output("counts", counts, np.int64, self.budget)
-        graph.output("n_active", active, np.int64)
         presence = add_presence(graph, taken, self.slots)
         presence = graph.cast(graph.reshape(presence, -1, self.features), np.float32)
+        valid = graph("Squeeze", self.valid, graph.integers(1))
+        zero = graph.constant(np.int64(0))
+        indices = graph("Where", self.valid, indices, graph.constant(np.int64(-1)))
+        graph.output("indices", indices, np.int64, self.budget)
+        graph.output("counts", graph("Where", self.valid, counts, zero), np.int64, self.budget)
+        graph.output("n_active", graph("Where", valid, active, zero), np.int64)
+        presence = graph("Where", self.valid, presence, graph.constant(np.float32(np.nan)))
         graph.output("presence", presence, np.float32, self.features)
+        graph.output("valid", valid, np.bool_)
 
     def _log_features(self) -> Value:
         if self.feature_logits is None:

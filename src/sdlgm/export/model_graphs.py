@@ -12,7 +12,7 @@ from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError
 from sdlgm.export.code_graph import CodeGraph
 from sdlgm.export.graph import Graph, Value
-from sdlgm.export.networks import add_linear, add_sequential
+from sdlgm.export.networks import add_finite, add_linear, add_sequential
 from sdlgm.models import SDLGM, model_sha256
 from sdlgm.nn import Bernoulli, Categorical, Gaussian, Poisson
 
@@ -35,7 +35,10 @@ def encoder_graph(
     binarisation: Binarisation = "none",
     maximum_grey_value: float = 1.0,
 ) -> onnx.ModelProto:
-    """Return the encoder ``x -> indices, counts, n_active, presence``.
+    """Return the encoder ``x -> indices, counts, n_active, presence, valid``.
+
+    A row with a value that is not finite, or so large that its logits are not, has no code: its
+    ``valid`` is false, its indices are -1, its counts 0 and its presences NaN.
 
     Parameters
     ----------
@@ -62,7 +65,8 @@ def encoder_graph(
         raise ConfigError(f"code must be one of {', '.join(get_args(Code))}, got {code!r}.")
     config = model.config
     graph = Graph("encoder")
-    x = raw = graph.input("x", np.float32, model.n_inputs)
+    raw = graph.input("x", np.float32, model.n_inputs)
+    valid, x = add_finite(graph, raw)
     if binarisation == "threshold":
         half = graph.constant(np.float32(maximum_grey_value / 2), "half")
         x = graph.cast(graph("GreaterOrEqual", x, half), np.float32)
@@ -77,8 +81,15 @@ def encoder_graph(
     else:
         x = graph("Sub", x, graph.constant(model.input_shift, "input_shift"))
         x = graph("Div", x, graph.constant(model.input_scale, "input_scale"))
-    logits = _posterior(graph, model, x, shift)
-    CodeGraph(graph, raw, config.features, config.budget, model.groups, *logits).add_outputs(code)
+    logits: list[Value | None] = []
+    for computed in _posterior(graph, model, x, shift):
+        finite, safe = add_finite(graph, computed) if computed else (valid, None)
+        valid = graph("And", valid, finite)
+        logits.append(safe)
+    gates, features = logits
+    CodeGraph(
+        graph, raw, config.features, config.budget, model.groups, gates, features, valid
+    ).add_outputs(code)
     about = {
         "code": code,
         "binarisation": binarisation,

@@ -12,7 +12,14 @@ from sdlgm.errors import SDLGMError
 from sdlgm.export.graph import Graph, Value
 from sdlgm.nn import EnsembleLinear, EnsembleMLP, Residual
 
-__all__ = ["add_ensemble", "add_ensemble_linear", "add_linear", "add_log_sigmoid", "add_sequential"]
+__all__ = [
+    "add_ensemble",
+    "add_ensemble_linear",
+    "add_finite",
+    "add_linear",
+    "add_log_sigmoid",
+    "add_sequential",
+]
 
 
 def add_linear(
@@ -83,6 +90,14 @@ def _checked(layer: nn.Module) -> EnsembleLinear:
 def add_log_sigmoid(graph: Graph, x: Value, *, of_minus: bool = False) -> Value:
     """Add ``log(sigmoid(x))`` or ``log(sigmoid(-x))``, accurate for large and small x."""
     return graph("Neg", graph("Softplus", x if of_minus else graph("Neg", x)))
+
+
+def add_finite(graph: Graph, x: Value) -> tuple[Value, Value]:
+    """Add whether all values of a row are finite, ``(n, 1)``, and x with other rows set to 0."""
+    largest = graph.constant(np.float32(np.finfo(np.float32).max))
+    each = graph.cast(graph("LessOrEqual", graph("Abs", x), largest), np.float32)
+    finite = graph.cast(graph("ReduceMin", each, graph.integers(1), keepdims=1), np.bool_)
+    return finite, graph("Where", finite, x, graph.constant(np.float32(0)))
 
 
 def _layer_norm(

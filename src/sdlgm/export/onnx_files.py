@@ -189,7 +189,8 @@ def compare_encoder(model: SDLGM, path: Path | str, x: Tensor, batch: int = 1000
     scale = 1.0 if about["binarisation"] == "none" else float(about["maximum_grey_value"])
     sums, largest = np.zeros(4), 0.0
     for rows in x.split(batch):
-        indices, counts, _, presence = session.run(None, {"x": (rows * scale).numpy()})
+        names = ["indices", "counts", "presence"]
+        indices, counts, presence = session.run(names, {"x": (rows * scale).numpy()})
         codes = torch.from_numpy(dense_codes(indices, counts, model.config.features)).float()
         posterior = model.posterior(rows)
         there = posterior.presence_probs.numpy()
