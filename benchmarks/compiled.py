@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from paper.timing.experiment import machine
+from paper.machine import machine
 from torch import Tensor
 
 from benchmarks._rounds import add_profile, in_turns, ratio, report, spread

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from paper.timing.experiment import machine
+from paper.machine import machine
 from sklearn.neural_network import MLPClassifier
 
 from benchmarks._rounds import add_profile, in_turns, ratio, report, spread

@@ -13,7 +13,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from paper.timing.experiment import machine
+from paper.machine import machine
 
 from benchmarks._rounds import Clocks, add_profile, ratio, report, spread
 

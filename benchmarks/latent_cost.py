@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from paper.timing.experiment import machine
+from paper.machine import machine
 from torch import Tensor
 
 from benchmarks._rounds import add_profile, in_turns, ratio, report, spread

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from paper.timing.experiment import machine
+from paper.machine import machine
 
 from sdlgm.export import compare_encoder, export_run, open_session
 from sdlgm.random import generator

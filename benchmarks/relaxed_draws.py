@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from paper.timing.experiment import machine
+from paper.machine import machine
 
 from benchmarks._rounds import add_profile, in_turns, ratio, report, spread
 from sdlgm.distributions import RelaxedGatedMultinomial, _slots

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from paper.timing.experiment import BATCH, INPUTS, machine
+from paper.machine import machine
+from paper.timing.experiment import BATCH, INPUTS
 
 from benchmarks._rounds import add_profile, in_turns, ratio, report, spread
 from benchmarks._step_parts import PRODUCTS, Call, Step
