@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sdlgm.errors import SDLGMError
@@ -19,6 +20,7 @@ __all__ = [
     "plan_runs",
     "profile_named",
     "say_on_stderr",
+    "torch_threads",
 ]
 
 Say = Callable[[str], None]
@@ -139,6 +141,19 @@ def in_processes(
     if jobs == 1:
         return (run(*entry) for entry in plan)
     return _in_pool(run, plan, jobs)
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Use this number of threads of torch, and restore the previous number at the end."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _in_pool(

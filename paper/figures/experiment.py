@@ -171,7 +171,7 @@ def _trained(folder: Path, model: Model, size: Profile, seed: int) -> Run:
     training = preset(
         "plain",
         iterations=size.iterations,
-        objective=model.objective,  # type: ignore[arg-type]
+        objective=model.objective,
         seed=seed,
     )[1]
     wanted = Run(folder, _data(size), model.config, training)

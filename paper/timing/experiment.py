@@ -9,7 +9,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from paper.machine import as_text, machine
 from paper.results import row, write_tables
-from paper.running import Say, profile_named, say_on_stderr
+from paper.running import Say, profile_named, say_on_stderr, torch_threads
 from paper.timing.models import (
     Autoencoder,
     BaselineModel,
@@ -199,7 +198,7 @@ def measure(
     if size.rounds < 2:
         raise SDLGMError(f"rounds must be at least 2, got {size.rounds}.")
     source = generator(0, "bits")
-    with _threads(threads), torch.random.fork_rng(devices=[]):
+    with torch_threads(threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the baselines use torch's global generator
         batches = [
             torch.bernoulli(torch.full((BATCH, INPUTS), ON_PROBABILITY), generator=source)
@@ -312,13 +311,3 @@ def _markdown(measured: Measured) -> str:
 def _quartiles(values: Sequence[float]) -> list[float]:
     first, _, third = statistics.quantiles(values, n=4)
     return [first, third]
-
-
-@contextmanager
-def _threads(number: int) -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
