@@ -14,7 +14,7 @@ from sdlgm.gradients import get_estimator
 from sdlgm.models import SDLGM
 from sdlgm.nn import DataStatistics
 from sdlgm.random import generator
-from sdlgm.training.step import Trainer, kl_weight, learning_rate
+from sdlgm.training.step import Trainer, kl_weight, rate_schedule
 
 __all__ = ["PRODUCTS", "Step"]
 
@@ -178,7 +178,7 @@ class Step:
 
     def _schedules(self) -> None:
         generator(self.config.seed, "noise", self.number)
-        learning_rate(self.config, self.number)
+        rate_schedule(self.config)(self.number)
         kl_weight(self.config, self.number)
 
 

@@ -16,6 +16,7 @@ import torch
 from paper.machine import machine
 
 from sdlgm.export import compare_encoder, export_run, open_session
+from sdlgm.models import model_sha256
 from sdlgm.random import generator
 from sdlgm.storage import write_json
 from sdlgm.training import Run
@@ -52,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
         parity: dict[str, Any] = {}
         for name, batch in (("float", 1000), ("int8", 1000), ("int8", 1)):
             print(f"parity: {name}, batch {batch}", file=sys.stderr, flush=True)
-            part = compare_encoder(opened.saved, files[name], bits, batch)
+            part = compare_encoder(opened.model, files[name], bits, batch)
             parity[f"{name}_batch_{batch}"] = part._asdict()
         timing = {
             str(batch): _time(opened, files, bits, batch, max(3, round(rounds * options.rounds)))
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
     found = {
         "benchmark": "onnx",
         "data": f"{opened.dataset.name}, test split, {len(bits)} rows, bits of evaluation seed 0",
-        "model_sha256": opened.saved.sha256,
+        "model_sha256": model_sha256(opened.model),
         "bytes": sizes,
         "parity": parity,
         "microseconds_per_sample": timing,
@@ -77,7 +78,7 @@ def _time(
     opened: Run, files: dict[str, Path], bits: torch.Tensor, batch: int, rounds: int
 ) -> dict[str, Any]:
     """Time all encoders in turns; in a round, they encode the same rows."""
-    model = opened.saved.model
+    model = opened.model
     scale = 1.0 if not opened.dataset.test.dynamic else opened.dataset.test.maximum
 
     def with_torch(x: torch.Tensor) -> None:

@@ -16,7 +16,7 @@ import torch
 from paper.machine import machine
 
 from benchmarks._rounds import add_profile, in_turns, ratio, report, spread
-from sdlgm.distributions import RelaxedGatedMultinomial, _slots
+from sdlgm.distributions import RelaxedGatedMultinomial, _relaxed_slots
 
 __all__ = ["add_arguments", "run"]
 
@@ -79,7 +79,7 @@ def _step(way: str, draw: str, features: int, budget: int) -> Callable[[], None]
     temperature = torch.tensor(1.0).requires_grad_()
 
     def step() -> None:
-        _slots.KEPT = WAYS[way]
+        _relaxed_slots.MAX_SAVED = WAYS[way]
         q = RelaxedGatedMultinomial(
             budget, gates, logits, temperature, temperature, validate_args=False
         )

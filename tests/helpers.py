@@ -42,3 +42,9 @@ def tiny_model(inputs: int = 5, **settings: object) -> SDLGM:
     )  # fmt: skip
     statistics = DataStatistics(torch.full((inputs,), 0.4), torch.full((inputs,), 0.5), 3)
     return SDLGM(config, statistics, torch.Generator().manual_seed(5))
+
+
+def linear_model(**settings: object) -> SDLGM:
+    """A model with a linear decoder, a Gaussian likelihood and one slot per group."""
+    settings = {"features": 12, "budget": 4, "groups": 4} | settings
+    return tiny_model(likelihood="gaussian", encoder_hidden=(), **settings)

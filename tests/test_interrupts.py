@@ -1,4 +1,4 @@
-"""Handlers are set for a while, and given back."""
+"""Signal handlers are set inside the block and restored after it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from sdlgm.interrupts import handling
 
 
-def test_signals_go_to_the_handler_and_then_where_they_went_before() -> None:
+def test_signals_go_to_the_handler_and_the_previous_ones_are_restored() -> None:
     numbers, seen = (signal.SIGINT, signal.SIGTERM), list[int]()
     before = [signal.getsignal(number) for number in numbers]
     with (
@@ -25,7 +25,7 @@ def test_signals_go_to_the_handler_and_then_where_they_went_before() -> None:
     assert [signal.getsignal(number) for number in numbers] == before
 
 
-def test_another_thread_leaves_them_alone() -> None:
+def test_other_threads_leave_handlers_unchanged() -> None:
     before, found = signal.getsignal(signal.SIGTERM), []
 
     def look() -> None:

@@ -1,4 +1,4 @@
-"""Generators are functions of seed, purpose and step."""
+"""Generators depend on seed, purpose and step alone."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def test_equal_arguments_give_equal_streams() -> None:
     assert first(0, "noise", 7) == first(0, "noise", 7)
 
 
-def test_other_arguments_give_other_streams() -> None:
+def test_different_arguments_give_different_streams() -> None:
     streams = [first(s, p, t) for s in (0, 1) for p in ("noise", "bits") for t in (0, 1, 2**20)]
     assert len({tuple(stream) for stream in streams}) == len(streams)
 
 
-def test_the_global_state_is_left_alone() -> None:
+def test_the_global_state_does_not_change() -> None:
     before = torch.get_rng_state()
     first(3, "noise", 1)
     assert torch.equal(torch.get_rng_state(), before)

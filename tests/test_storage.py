@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Files are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sdlgm.errors import ModelFileError
 from sdlgm.storage import atomic_path, digest, read_tensors, write_json, write_tensors
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_only_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
 
@@ -27,13 +27,13 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.txt"]  # noqa: PTH208
 
 
-def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+def test_new_files_have_the_usual_permissions(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     write_json(tmp_path / "ours", {})
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_nan_is_no_json(tmp_path: Path) -> None:
+def test_nan_is_not_written_as_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", {"x": float("nan")})
     assert not (tmp_path / "a.json").exists()
@@ -50,7 +50,7 @@ def test_tensors_round_trip(tmp_path: Path) -> None:
         assert torch.equal(found[name], tensor)
 
 
-def test_the_digest_sees_names_types_shapes_values_and_note() -> None:
+def test_the_digest_depends_on_names_types_shapes_values_and_note() -> None:
     base = digest({"a": torch.zeros(4)}, "note")
     others = (
         digest({"b": torch.zeros(4)}, "note"),
@@ -63,7 +63,7 @@ def test_the_digest_sees_names_types_shapes_values_and_note() -> None:
     assert len({base, *others}) == 6
 
 
-def test_missing_and_foreign_files(tmp_path: Path) -> None:
+def test_missing_files_and_files_of_other_programs_are_refused(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     with pytest.raises(ModelFileError, match="does not exist"):

@@ -39,7 +39,7 @@ from sdlgm.random import generator
 from sdlgm.report import require_report
 from sdlgm.storage import atomic_path
 from sdlgm.training.checkpoint import FILE as CHECKPOINT
-from sdlgm.training.loop import Result, train
+from sdlgm.training.model_training import Result, train
 
 __all__ = ["reproduce"]
 
@@ -231,7 +231,7 @@ def _draw(out: Path, profile: str, size: Size, found: Finished) -> None:
 
 def _draw_features(out: Path, profile: str, case: Case) -> None:
     """Draw how each of the most used features changes the pixels of the codes that contain it."""
-    model = load_model(_folder(out, profile, "best", 0)).model.eval()
+    model = load_model(_folder(out, profile, "best", 0))
     dataset = load_data(DataConfig(case.data, binarisation="dynamic"), "bernoulli")
     codes = torch.cat([codes for _, codes in _codes(model, dataset.test)])
     shares = (codes > 0).double().mean(0)

@@ -68,7 +68,7 @@ def _evenly(total: int, number: int) -> Tensor:
 
 def view_model(run: Run, digits: Digits) -> ModelView:
     """Encode the digits with the model of a run and compute the numbers of the figures."""
-    decoded = decode_both(run.saved.model, digits.bits)
+    decoded = decode_both(run.model, digits.bits)
     slots = open_slots(decoded, ModelConfig().prior_gate)
     metrics = run.metrics
     kept = ("negative_elbo", "nll_bound", "relaxed_objective", "active_features_mean")

@@ -47,7 +47,7 @@ from sdlgm.data import load_data
 from sdlgm.errors import SDLGMError
 from sdlgm.report import require_report
 from sdlgm.storage import atomic_path
-from sdlgm.training import Run, fit, resume
+from sdlgm.training import Run, RunConfig, fit, resume
 
 __all__ = ["MODELS", "PROFILES", "Profile", "reproduce"]
 
@@ -174,20 +174,21 @@ def _trained(folder: Path, model: Model, size: Profile, seed: int) -> Run:
         objective=model.objective,
         seed=seed,
     )[1]
-    wanted = Run(folder, _data(size), model.config, training)
+    wanted = RunConfig(_data(size), model.config, training)
     samples = size.importance_samples
     if not (folder / "config.yaml").exists():
         return fit(
             wanted.data, wanted.model, wanted.training, out=folder, importance_samples=samples
         )
-    if Run.open(folder) != wanted:
+    run = Run.open(folder)
+    if run.config != wanted:
         raise SDLGMError(
             f"{folder} holds a run with other settings (another --profile?). Choose another --out, "
             "or delete that folder."
         )
     if not (folder / "metrics.json").exists():
         return resume(folder, importance_samples=samples)
-    return wanted
+    return run
 
 
 def _figure3(out: Path, views: dict[str, ModelView], digits: Digits) -> drawing.Picture:
@@ -200,7 +201,7 @@ def _figure3(out: Path, views: dict[str, ModelView], digits: Digits) -> drawing.
     ]
     for name, view in views.items():
         title, metrics = MODELS[name].title, view.run.metrics
-        if view.run.training.objective == "paper":
+        if view.run.config.training.objective == "paper":
             note = f"relaxed objective {metrics['relaxed_objective']:.1f} nats: not a bound"
             relaxed = images(view.decoded.relaxed)
             strips.append(drawing.Strip(f"{title}: relaxed sample", note, relaxed))

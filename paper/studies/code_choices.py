@@ -24,19 +24,19 @@ from torch import Tensor
 from paper.results import ResultCache, row, write_tables
 from sdlgm.data import Rows
 from sdlgm.inference import BATCH, encode_batches
-from sdlgm.models import SDLGM
+from sdlgm.models import SDLGM, model_sha256
 from sdlgm.random import generator
 from sdlgm.training import Run
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 LIMITS = (None, 20, 10, 5)
 METHODS: dict[str, dict[str, Any]] = {
-    "sample": {"choice": "sample"},
-    "mode": {"choice": "mode"},
-    "mean": {"choice": "mean"},
-    "best of 4": {"choice": "best", "candidates": 4},
-    "best of 16": {"choice": "best", "candidates": 16},
-    "best of 64": {"choice": "best", "candidates": 64},
+    "sample": {"code": "sample"},
+    "mode": {"code": "mode"},
+    "mean": {"code": "mean"},
+    "best of 4": {"code": "best", "candidates": 4},
+    "best of 16": {"code": "best", "candidates": 16},
+    "best of 64": {"code": "best", "candidates": 64},
 }
 OTHER = "best of 16, by reconstruction alone"
 METRICS = (
@@ -89,11 +89,11 @@ def table(
     run: Run, cache: ResultCache, seed: int
 ) -> Iterator[tuple[str, int | None, dict[str, Any]]]:
     """Yield method, limit and numbers, measuring what is missing."""
-    model, rows = run.saved.model, run.dataset.test
+    model, rows = run.model, run.dataset.test
     for limit in LIMITS:
         for name in [*METHODS, OTHER] if limit is None else METHODS:
             options = {**METHODS.get(name, {}), "max_active": limit}
-            settings = {"name": name, **options, "model": run.saved.sha256}
+            settings = {"name": name, **options, "model": model_sha256(run.model)}
             batches = (
                 by_reconstruction(model, rows, seed)
                 if name == OTHER
@@ -120,7 +120,7 @@ def main() -> None:
     found, pages = [], []
     for folder in options.runs:
         run = Run.open(folder)
-        known, config = run.metrics, run.model
+        known, config = run.metrics, run.config.model
         title = f"K = {config.features}, L0 = {config.budget}, {config.groups} groups"
         lines = [f"| {' | '.join(COLUMNS)} |", f"|---|{'---:|' * (len(COLUMNS) - 1)}"]
         for name, limit, numbers in table(run, ResultCache(options.cache), options.seed):
@@ -142,7 +142,7 @@ def main() -> None:
                         f"{known['iterations']} iterations",
                         metric=metric,
                         max_active=limit,
-                        model_sha256=run.saved.sha256,
+                        model_sha256=model_sha256(run.model),
                     )
                 )
         for metric in ("negative_elbo", "nll_bound", "reconstruction", "importance_samples"):
@@ -155,7 +155,7 @@ def main() -> None:
                     family=title,
                     protocol="evaluated at the end of the training",
                     metric=metric,
-                    model_sha256=run.saved.sha256,
+                    model_sha256=model_sha256(run.model),
                 )
             )
         pages.append(

@@ -27,9 +27,9 @@ from paper.studies.compressors import sizes
 from sdlgm.codec import describe, read_codes, write_codes
 from sdlgm.codec.ans import Stack
 from sdlgm.codec.sdz_layout import rounded
-from sdlgm.codec.symbols import CodeLaw, slot_counts
+from sdlgm.codec.symbols import CodeCoder, slot_counts
 from sdlgm.inference import BATCH
-from sdlgm.models import SavedModel
+from sdlgm.models import SDLGM
 from sdlgm.random import generator
 from sdlgm.training import Run
 
@@ -38,18 +38,18 @@ SEED, REPEATS = 0, 5
 CODES: tuple[Literal["sample", "mode"], ...] = ("sample", "mode")
 
 
-def bits_under_prior(saved: SavedModel, codes: torch.Tensor) -> float:
+def bits_under_prior(model: SDLGM, codes: torch.Tensor) -> float:
     """Return the mean of -log2 p(z)."""
     with torch.no_grad():
-        prior = saved.model.double().prior()
+        prior = model.double().prior()
         bits = -prior.log_prob(codes.double()).mean().item() / math.log(2)
-    saved.model.float()
+    model.float()
     return bits
 
 
-def bits_under_frequencies(saved: SavedModel, codes: torch.Tensor) -> float:
+def bits_under_frequencies(model: SDLGM, codes: torch.Tensor) -> float:
     """Return bits per code under multinomials of the measured frequencies."""
-    groups, slots = saved.model.groups, saved.model.config.budget // saved.model.groups
+    groups, slots = model.groups, model.config.budget // model.groups
     counts = codes.unflatten(1, (groups, -1))
     all_counts = torch.cat([counts, slots - counts.sum(-1, keepdim=True)], -1).double()
     found = torch.from_numpy(slot_counts(codes.numpy().astype(np.int32), groups, slots)).double()
@@ -60,11 +60,11 @@ def bits_under_frequencies(saved: SavedModel, codes: torch.Tensor) -> float:
     ).mean().item() / math.log(2)
 
 
-def csr(saved: SavedModel, codes: torch.Tensor) -> dict[str, float]:
+def csr(model: SDLGM, codes: torch.Tensor) -> dict[str, float]:
     """Return bits per code as compressed sparse rows, in packed bits and in whole bytes."""
-    config = saved.model.config
+    config = model.config
     active = (codes > 0).sum(-1).double().mean().item()
-    slots = config.budget // saved.model.groups
+    slots = config.budget // model.groups
     each = math.ceil(math.log2(config.features)) + math.ceil(math.log2(slots))
     whole = 1 if config.features <= 256 else 2
     return {
@@ -73,9 +73,9 @@ def csr(saved: SavedModel, codes: torch.Tensor) -> dict[str, float]:
     }
 
 
-def files(saved: SavedModel, codes: torch.Tensor) -> Iterator[tuple[str, float, float, float]]:
+def files(model: SDLGM, codes: torch.Tensor) -> Iterator[tuple[str, float, float, float]]:
     """Yield formats, bits per code, and codes per second of writing and of reading."""
-    batches, description = codes.split(BATCH), describe(saved)
+    batches, description = codes.split(BATCH), describe(model)
 
     def written(path: Path) -> None:
         write_codes(path, batches, description)
@@ -94,11 +94,11 @@ def files(saved: SavedModel, codes: torch.Tensor) -> Iterator[tuple[str, float, 
             yield name, size, len(codes) / writing, len(codes) / reading
 
 
-def payload(saved: SavedModel, codes: torch.Tensor) -> float:
+def payload(model: SDLGM, codes: torch.Tensor) -> float:
     """Return bits per code of the coded symbols, without tables, digests and index."""
-    counts, slots = codes.numpy().astype(np.int32), saved.model.config.budget // saved.model.groups
+    counts, slots = codes.numpy().astype(np.int32), model.config.budget // model.groups
     stack = Stack()
-    CodeLaw(rounded(slot_counts(counts, saved.model.groups, slots)), slots).push(stack, counts)
+    CodeCoder(rounded(slot_counts(counts, model.groups, slots)), slots).push(stack, counts)
     return stack.bits / len(codes)
 
 
@@ -114,15 +114,15 @@ def median_seconds(action: Callable[[Path], object], path: Path) -> float:
 
 def measure(run: Run) -> Iterator[dict[str, Any]]:
     """Yield the rows of the results file."""
-    saved, rows, config = run.saved, run.dataset.test, run.model
+    model, rows, config = run.model, run.dataset.test, run.config.model
     labels: dict[str, Any] = {
         "dataset": run.dataset.name,
-        "protocol": f"{len(rows):,} test codes, {run.training.iterations:,} iterations, K = "
-        f"{config.features}, L0 = {config.budget}, {saved.model.groups} groups",
+        "protocol": f"{len(rows):,} test codes, {run.config.training.iterations:,} iterations, K = "
+        f"{config.features}, L0 = {config.budget}, {model.groups} groups",
     }
     for code in CODES:
-        codes = saved.model.encode(rows, code, seed=SEED)
-        limit = bits_under_prior(saved, codes)
+        codes = model.encode(rows, code, seed=SEED)
+        limit = bits_under_prior(model, codes)
 
         def line(method: str, value: float, limit: float = limit, **more: Any) -> dict[str, Any]:
             family = f"code = {code}"  # noqa: B023 (called in this iteration)
@@ -134,12 +134,12 @@ def measure(run: Run) -> Iterator[dict[str, Any]]:
 
         yield line("limit: -log2 p(z) under the model's prior", limit)
         yield line(
-            "-log2 p(z) under the measured frequencies", bits_under_frequencies(saved, codes)
+            "-log2 p(z) under the measured frequencies", bits_under_frequencies(model, codes)
         )
-        yield line("sdz, the coded symbols only", payload(saved, codes))
-        for name, size, write, read in files(saved, codes):
+        yield line("sdz, the coded symbols only", payload(model, codes))
+        for name, size, write, read in files(model, codes):
             yield line(name, size, codes_per_second=[round(write), round(read)])
-        for name, value in csr(saved, codes).items():
+        for name, value in csr(model, codes).items():
             yield line(name, value)
         if code == "sample":
             bits = torch.cat(list(rows.batches(BATCH, generator(SEED, "evaluation bits"))))

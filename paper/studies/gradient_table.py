@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from paper.results import row, write_tables
-from sdlgm.gradients import Baseline, estimators, multi_sample, options
+from sdlgm.gradients import ControlVariate, estimators, multi_sample, options
 from sdlgm.gradients.checking import (
     FAMILIES,
     GradientCheck,
@@ -53,8 +53,8 @@ def settings(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{name}, temperatures {value:g}", both
     else:
         yield name, {}
-    if "baseline" in own:
-        yield f"{name}, constant baseline", {"baseline": Baseline}
+    if "control_variate" in own:
+        yield f"{name}, constant control variate", {"control_variate": ControlVariate}
 
 
 def measure(
@@ -67,9 +67,9 @@ def measure(
         source = generator(seed, family, number)
         posterior, loss = random_posterior(shape, source), curved_loss(shape.features, source)
         own = dict(extra)
-        if "baseline" in own:
+        if "control_variate" in own:
             # Untrained, so it predicts the mean loss of the other draws.
-            own["baseline"] = Baseline(shape.features, shape.groups)
+            own["control_variate"] = ControlVariate(shape.features, shape.groups)
         noise = generator(seed, f"{label} {family}", number)
         found.append(check_gradient(name, posterior, loss, draws, generator=noise, **own))
     return found

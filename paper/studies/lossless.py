@@ -37,7 +37,7 @@ def bound(run: Run, values: torch.Tensor) -> float:
     noise, total = generator(SEED, "bound"), 0.0
     for _ in range(DRAWS):
         for x in values.split(1000):
-            total += negative_elbo(run.saved.model, x, generator=noise).total.double().sum().item()
+            total += negative_elbo(run.model, x, generator=noise).total.double().sum().item()
     return total / DRAWS / len(values) / math.log(2)
 
 
@@ -55,7 +55,7 @@ def measure(run: Run) -> Iterator[dict[str, Any]]:
             dataset=run.dataset.name,
             family="lossless",
             protocol=f"{len(values):,} test images, binarised with seed {SEED}, "
-            f"{run.training.iterations:,} iterations",
+            f"{run.config.training.iterations:,} iterations",
             metric="bits per image",
             bits_per_pixel=bits / values.shape[1],
             over_bound=bits / limit - 1,
@@ -67,9 +67,9 @@ def measure(run: Run) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "images.sdl"
         started = time.perf_counter()
-        found = compress_file(run.saved, rows, path, seed=SEED)
+        found = compress_file(run.model, rows, path, seed=SEED)
         middle = time.perf_counter()
-        restored = decompress_file(run.saved, path)
+        restored = decompress_file(run.model, path)
         ended = time.perf_counter()
     if not torch.equal(restored, values):
         raise SystemExit("The decompressed images differ from the original ones.")

@@ -46,7 +46,7 @@ from sdlgm.models import SDLGM
 from sdlgm.nn import data_statistics
 from sdlgm.random import generator
 from sdlgm.training.checkpoint import FILE as CHECKPOINT
-from sdlgm.training.loop import Result, train
+from sdlgm.training.model_training import Result, train
 
 __all__ = ["reproduce"]
 

@@ -17,12 +17,11 @@ from paper.telemetry.methods import Windows
 from sdlgm import SDLGM, ModelConfig, TrainingConfig
 from sdlgm.codec import describe, read_codes, write_codes
 from sdlgm.data import Rows
-from sdlgm.inference import refine_codes, refit_decoder, refit_prior
-from sdlgm.models import load_model, save_model
+from sdlgm.inference import refit_decoder, refit_prior, search_codes
 from sdlgm.nn import data_statistics
 from sdlgm.nn.likelihoods import Gaussian
 from sdlgm.random import generator
-from sdlgm.training.loop import train
+from sdlgm.training.model_training import train
 
 __all__ = ["BATCH", "code_numbers", "rows_of", "trained"]
 
@@ -115,11 +114,11 @@ def code_numbers(
         )
         for turn in range(TURNS[number > 0]):
             if number or turn:
-                codes = refine_codes(model, rows.values, codes, weight=train_weight, sweeps=1)
+                codes = search_codes(model, rows.values, codes, weight=train_weight, sweeps=1)
             refit_decoder(model, rows.values, codes, weight=importance, ridge=RIDGE)
             refit_prior(model, codes)
         past_codes, test_codes = (
-            refine_codes(
+            search_codes(
                 model, part, torch.zeros(len(part), features), weight=weighted, sweeps=SWEEPS
             )
             for part, weighted in ((past_rows, past_weight), (test_rows, test_weight))
@@ -183,9 +182,8 @@ def _file_bytes(model: SDLGM, codes: torch.Tensor, test: Windows) -> dict[str, f
 
 def _file_sizes(model: SDLGM, codes: torch.Tensor) -> Iterator[tuple[str, int]]:
     """Yield formats and sizes of files of codes, after reading them back."""
+    description = describe(model)
     with tempfile.TemporaryDirectory() as folder:
-        save_model(folder, model)
-        description = describe(load_model(folder))
         for suffix in ("parquet", "sdz"):
             path = Path(folder) / f"codes.{suffix}"
             write_codes(path, [codes], description)

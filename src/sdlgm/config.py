@@ -1,9 +1,10 @@
 """Settings: three frozen dataclasses drive Python, YAML, the command line and saved files.
 
-The defaults are the recommended settings. A field that is ``None`` is resolved when the object is
-made; ``learning_rate`` and ``weight_decay``, which depend on the model's likelihood, when a
-training starts. A saved configuration always holds what was used. :func:`preset` returns other
-named settings. This module imports nothing heavy, so that ``sdlgm --help`` stays fast.
+The defaults are the recommended settings. Fields that are ``None`` are resolved when the object is
+created, except ``learning_rate`` and ``weight_decay``: they depend on the likelihood of the model
+and are resolved when training starts. A saved configuration always holds the values that were used.
+:func:`preset` returns other named settings. This module imports nothing heavy, so that
+``sdlgm --help`` stays fast.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
 import types
 import typing
 from collections.abc import Mapping
@@ -22,7 +24,7 @@ __all__ = [
     "PRESETS",
     "Activation",
     "Binarisation",
-    "Choice",
+    "CodeMethod",
     "DataConfig",
     "LikelihoodName",
     "ModelConfig",
@@ -38,63 +40,85 @@ LikelihoodName = Literal["bernoulli", "gaussian", "poisson", "categorical"]
 Activation = Literal["gelu", "relu", "silu", "tanh"]
 Binarisation = Literal["dynamic", "fixed", "threshold", "none"]
 TrackerName = Literal["none", "tensorboard", "mlflow"]
-Choice = Literal["sample", "mode", "mean", "best"]
-"""How one code is chosen from a posterior: :func:`sdlgm.inference.codes.choose_codes`."""
+CodeMethod = Literal["mode", "mean", "sample", "best"]
+"""How to choose one code from a posterior: :func:`sdlgm.inference.choose_codes`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """The shape of a model: its code, its networks, its prior."""
+    """Settings of a model: its code, its networks and its prior.
+
+    Raises
+    ------
+    ConfigError
+        If a value has a wrong type, is out of range, or does not fit another.
+
+    Examples
+    --------
+    >>> ModelConfig(features=60, budget=12).groups
+    12
+    >>> ModelConfig(encoder_hidden=16)
+    Traceback (most recent call last):
+    sdlgm.errors.ConfigError: encoder_hidden = 16 does not fit tuple of int or None.
+    """
 
     features: int = 200
-    """Number K of features that a code counts."""
+    """Number K of features that a code can count."""
     budget: int = 40
-    """Hard budget L0: the largest sum of counts, and so of active features, of any code."""
+    """Hard budget L0: the largest sum of counts of a code, hence of its active features."""
     groups: int | None = None
-    """Groups G that split features and budget evenly; 1 is the paper's model. Default: the budget,
-    that is one slot a group."""
+    """Number G of groups that share features and budget evenly; 1 is the paper's model. Default:
+    the budget, so that each group has one slot."""
     gates: Literal["learned", "open"] = "learned"
-    """"open" fills every slot: with one slot a group a plain categorical latent."""
+    """"open" fills every slot; with one slot per group this gives categorical latents."""
     joint_gates: bool | None = None
-    """Let "closed" compete with a group's features in one softmax: a gate's logit is the sparsity
-    net's output plus the log of the mean of the features' exponentials. The posteriors are the
-    same family, but gates stay in use where they would get stuck open."""
+    """Let "closed" compete with the features of a group in one softmax: the log of the mean
+    exponential of their logits is added to the gate's logit. This keeps gates from getting stuck
+    open. Default: for bits only."""
     likelihood: LikelihoodName = "bernoulli"
-    """Distribution of a sample given its code."""
+    """Distribution of the data given a code."""
     encoder_hidden: tuple[int, ...] | None = None
-    """Widths of the encoder's hidden layers; the decoder mirrors them. Default: (512, 512, 512) for
-    bits, (512, 384, 256) for other likelihoods."""
+    """Widths of the hidden layers of the encoder; the decoder mirrors them. Default: (512, 512,
+    512) for bits, (512, 384, 256) for other likelihoods."""
     sparsity_hidden: tuple[int, ...] = (256, 64)
-    """Widths of the hidden layers of the sparsity net, which sets the gates."""
+    """Widths of the hidden layers of the sparsity network, which computes the gates."""
     shared_trunk: bool | None = None
-    """Feed the sparsity net with the encoder's last hidden layer instead of the data. Default: for
-    bits only."""
+    """Feed the sparsity network with the last hidden layer of the encoder instead of the data.
+    Default: for bits only."""
     residual: bool | None = None
-    """Add the input of a hidden layer to its output where both have the same width. Default: for
+    """Add the input of each hidden layer to its output if both have the same width. Default: for
     bits only."""
     activation: Activation = "gelu"
-    """Activation after each hidden layer (the paper: relu)."""
+    """Activation function of the hidden layers (the paper: relu)."""
     normalisation: Literal["layer", "none"] = "layer"
-    """Normalisation before each activation (the paper: none)."""
+    """Normalisation before each activation: layer normalisation or none (the paper: none)."""
     prior: Literal["learned", "learned_gates", "fixed"] | None = None
-    """Learn the prior's gates and features; learn its gates only, so that features stay equally
-    likely and fewer of them die; or keep the initial prior (the paper: fixed). Default:
-    learned_gates for bits, else learned."""
+    """Parts of the prior to learn: gates and features (learned), gates only, so that fewer features
+    become unused (learned_gates), or nothing (fixed, as in the paper). Default: learned_gates for
+    bits, else learned."""
     prior_gate: float = 0.5
-    """Start of the probability that a gate is open, of the prior (lambda0) and of posteriors."""
+    """Initial probability of an open gate, in the prior (lambda0) and in posteriors."""
     gate_temperature: float = 1.0
-    """Start of the relaxed gates' temperature (used, and learned, by the paper's objective)."""
+    """Initial temperature of relaxed gates; only the relaxed estimators use it."""
     feature_temperature: float = 1.0
-    """Start of the relaxed features' temperature (used, and learned, by the paper's objective)."""
+    """Initial temperature of relaxed features; only the relaxed estimators use it."""
 
     def __post_init__(self) -> None:
-        for name, value in _networks(self.likelihood).items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
+        _convert_types(self)
+        _fill_in(self, _networks(self.likelihood))
         _require_positive(self, "features", "budget", "gate_temperature", "feature_temperature")
-        groups = self.budget if self.groups is None else self.groups
-        object.__setattr__(self, "groups", groups)
+        self._resolve_groups()
+        for name in ("encoder_hidden", "sparsity_hidden"):
+            widths = getattr(self, name)
+            if any(width < 1 for width in widths):
+                raise ConfigError(f"{name} must hold positive widths, got {widths}.")
+        if not 0 < self.prior_gate < 1:
+            raise ConfigError(f"prior_gate must lie between 0 and 1, got {self.prior_gate}.")
+
+    def _resolve_groups(self) -> None:
+        _fill_in(self, {"groups": self.budget})
         _require_positive(self, "groups")
+        groups = self.groups or self.budget
         if self.features % groups or self.budget % groups:
             shared = math.gcd(self.features, self.budget)
             fitting = [g for g in range(1, shared + 1) if shared % g == 0]
@@ -102,93 +126,80 @@ class ModelConfig:
                 f"groups = {groups} does not divide both features = {self.features} and "
                 f"budget = {self.budget}. Groups that do: {', '.join(map(str, fitting))}."
             )
-        for name in ("encoder_hidden", "sparsity_hidden"):
-            widths = tuple(getattr(self, name))
-            object.__setattr__(self, name, widths)
-            if any(width < 1 for width in widths):
-                raise ConfigError(f"{name} must hold positive widths, got {widths}.")
-        if not 0 < self.prior_gate < 1:
-            raise ConfigError(f"prior_gate must lie between 0 and 1, got {self.prior_gate}.")
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """How a model is trained."""
+    """Settings of a training.
+
+    Raises
+    ------
+    ConfigError
+        If a value has a wrong type, is out of range, or does not fit another.
+
+    Examples
+    --------
+    >>> TrainingConfig().estimator, TrainingConfig(objective="paper").estimator
+    ('reinmax', 'gumbel_softmax')
+    """
 
     iterations: int = 10_000
     """Number of gradient steps."""
     batch_size: int = 100
-    """Samples a step, of all devices together."""
+    """Samples per step, over all devices."""
     objective: Literal["elbo", "paper"] = "elbo"
-    """"elbo" trains the discrete bound; "paper" the relaxed objective (Gumbel-Softmax samples,
-    KL of eqs. 13 and 14, learned temperatures), which is not a bound."""
+    """"elbo" minimises the negative ELBO of discrete codes. "paper" minimises the relaxed
+    objective of the paper (Gumbel-Softmax samples, KL of eqs. 13 and 14), which is not a bound."""
     estimator: str | None = None
-    """Gradient estimator of the discrete bound. Default: reinmax. (The paper's objective has its
-    own, gumbel_softmax.)"""
+    """Gradient estimator. Default: reinmax for "elbo"; "paper" always uses gumbel_softmax."""
     kl: Literal["exact", "paper"] | None = None
-    """Form of the KL. Default: exact for "elbo", paper for "paper"."""
+    """Form of the KL divergence. Default: exact for "elbo"; "paper" always uses paper."""
     kl_warmup: float | None = None
-    """Share of the iterations over which the KL's weight rises from 0 to 1. Default: 0.4 for
-    "elbo", 0 for "paper"."""
+    """Share of the iterations during which the weight of the KL rises from 0 to 1. Default: 0.4
+    for "elbo", 0 for "paper"."""
     learning_rate: float | None = None
-    """Learning rate of Adam. Default: 2e-3 for bits, 1e-3 for other likelihoods."""
+    """Initial learning rate of Adam. Default: 2e-3 for bits, 1e-3 for other likelihoods."""
     temperature: Literal["learned", "annealed", "fixed"] | None = None
-    """Of relaxed samples: learned; annealed, that is their start times exp(-temperature_decay *
-    step), down to 0.5 (Jang et al. 2017); or fixed at its start. An annealed slope is its inverse.
+    """Temperatures of relaxed samples: learned, fixed, or annealed from their initial value by
+    exp(-temperature_decay * step) down to 0.5. The slope of slope_annealed_st is the inverse.
     Default: annealed for slope_annealed_st, else learned."""
     temperature_decay: float = 1e-4
-    """Rate r of the annealing."""
+    """Rate at which temperatures are annealed, per step."""
     weight_decay: float | None = None
-    """Share of the weights of all layers (not of biases, normalisations, the prior) that a step
-    takes away, times the rate: AdamW (Loshchilov and Hutter 2019). Default: 0.3 for bits, 0 for
-    other likelihoods."""
+    """Decoupled weight decay (AdamW) of the weight matrices; biases, normalisations and the prior
+    do not decay. Default: 0.3 for bits, 0 for other likelihoods."""
     slot_cost: float = 0.0
-    """Nats that training charges for each slot that is expected to be open, beside the objective.
-    It makes "closed" a gate's usual state; no number that is reported contains it."""
+    """Penalty in nats per expected open slot, added to the objective in training. It makes codes
+    sparser; reported bounds do not include it."""
     schedule: Literal["constant", "cosine"] = "cosine"
-    """Course of the rate: constant, or falling to zero along a half cosine."""
+    """Schedule of the learning rate: constant, or decay to 0 along half a cosine."""
     gradient_clip: float | None = None
-    """Largest norm of the gradient of the mean loss; larger ones are scaled down to it."""
+    """Largest gradient norm; larger gradients are scaled down to it. Default: no clipping."""
     validation_fraction: float = 0.0
-    """Share of the training rows held out to follow the discrete bound during training."""
+    """Share of the training rows held out to evaluate the discrete bound during training."""
     patience: int | None = None
-    """Stop after this many evaluations without a better validation bound, and keep the best
-    weights. Needs validation_fraction."""
+    """Stop after this many evaluations without a better validation bound and restore the best
+    weights. Needs validation_fraction. Default: no early stopping."""
     evaluate_every: int = 500
-    """Iterations between two evaluations on the validation rows."""
+    """Iterations between evaluations on the validation rows."""
     checkpoint_every: int = 1000
-    """Iterations between two checkpoints."""
+    """Iterations between checkpoints."""
     seed: int = 0
-    """Source of all randomness: weights, order, binarisation, codes."""
+    """Seed of all randomness: weights, order of rows, binarisation, codes."""
     accelerator: Literal["cpu", "gpu", "mps", "auto"] = "cpu"
     """Device to train on (Lightning Fabric's names)."""
     devices: int = 1
-    """Processes on this machine, one a device, that share every batch (DDP). Draws
-    and batches are those of one process; only sums are rounded otherwise."""
+    """Number of devices on this machine that share every batch, with one process each (DDP).
+    Results differ from those of one device only by rounding."""
     precision: str = "32-true"
-    """Numerical precision (Lightning Fabric's names, such as bf16-mixed)."""
+    """Numerical precision (Lightning Fabric's names, for example bf16-mixed)."""
     tracker: TrackerName = "none"
-    """Where the lines of log.jsonl go as well: event files in RUN/tensorboard, or MLflow at
-    MLFLOW_TRACKING_URI (a file store in RUN/mlflow if that is not set)."""
+    """Also log to TensorBoard (RUN/tensorboard) or MLflow (at MLFLOW_TRACKING_URI, or in RUN/mlflow
+    if that is not set)."""
 
     def __post_init__(self) -> None:
-        own: dict[str, Any] = (
-            {"estimator": "gumbel_softmax", "kl": "paper", "kl_warmup": 0.0}
-            if self.objective == "paper"
-            else {"estimator": "reinmax", "kl": "exact", "kl_warmup": 0.4}
-        )
-        for name, value in own.items():
-            given = getattr(self, name)
-            if given is None:
-                object.__setattr__(self, name, value)
-            elif self.objective == "paper" and name != "kl_warmup" and given != value:
-                raise ConfigError(
-                    f"objective = 'paper' fixes {name} = {value!r}, got {given!r}. To combine "
-                    "freely, use objective = 'elbo'."
-                )
-        if self.temperature is None:
-            annealed = self.estimator == "slope_annealed_st"
-            object.__setattr__(self, "temperature", "annealed" if annealed else "learned")
+        _convert_types(self)
+        self._resolve_objective()
         _require_positive(
             self,
             "iterations",
@@ -197,52 +208,74 @@ class TrainingConfig:
             "evaluate_every",
             "checkpoint_every",
             "devices",
+            "learning_rate",
+            "gradient_clip",
+            "patience",
         )
+        _require_at_least_zero(self, "weight_decay", "slot_cost", "seed")
+        if self.kl_warmup is not None and not 0 <= self.kl_warmup <= 1:
+            raise ConfigError(f"kl_warmup is a share from 0 to 1, got {self.kl_warmup}.")
+        self._check_devices()
+        self._check_validation()
+
+    def _resolve_objective(self) -> None:
+        """Fill in what the objective recommends; the paper's objective fixes some of it."""
+        paper = self.objective == "paper"
+        if paper:
+            fixed = {"estimator": "gumbel_softmax", "kl": "paper"}
+            for name, value in fixed.items():
+                if getattr(self, name) not in (None, value):
+                    raise ConfigError(
+                        f"objective = 'paper' fixes {name} = {value!r}, got "
+                        f"{getattr(self, name)!r}. To combine freely, use objective = 'elbo'."
+                    )
+            _fill_in(self, {**fixed, "kl_warmup": 0.0})
+        else:
+            _fill_in(self, {"estimator": "reinmax", "kl": "exact", "kl_warmup": 0.4})
+        annealed = self.estimator == "slope_annealed_st"
+        _fill_in(self, {"temperature": "annealed" if annealed else "learned"})
+
+    def _check_devices(self) -> None:
         if self.batch_size % self.devices:
             raise ConfigError(
-                f"devices = {self.devices} cannot share a batch_size of {self.batch_size} evenly."
+                f"batch_size = {self.batch_size} must be a multiple of devices = {self.devices}."
             )
-        if not 0 <= self.kl_warmup <= 1:  # type: ignore[operator]
-            raise ConfigError(f"kl_warmup is a share from 0 to 1, got {self.kl_warmup}.")
-        if self.learning_rate is not None:
-            _require_positive(self, "learning_rate")
-        for name in ("weight_decay", "slot_cost"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
-                raise ConfigError(f"{name} must not be negative, got {value}.")
+
+    def _check_validation(self) -> None:
         if not 0 <= self.validation_fraction < 1:
             raise ConfigError(
                 f"validation_fraction is a share from 0 to below 1, got {self.validation_fraction}."
             )
-        if self.gradient_clip is not None:
-            _require_positive(self, "gradient_clip")
-        if self.patience is not None:
-            _require_positive(self, "patience")
-            if self.validation_fraction == 0:
-                raise ConfigError(
-                    "patience needs rows to watch: set validation_fraction, for example to 0.1."
-                )
-        if self.seed < 0:
-            raise ConfigError(f"seed must not be negative, got {self.seed}.")
+        if self.patience is not None and self.validation_fraction == 0:
+            raise ConfigError(
+                "patience needs validation rows: set validation_fraction, for example to 0.1."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """What is learned from."""
+    """The data to learn from.
+
+    Raises
+    ------
+    ConfigError
+        If a value has a wrong type or is out of range.
+    """
 
     data: str
-    """Name of a built-in data set (digits, mnist-5k, mnist, fashion-mnist, nab) or path of a .csv,
-    .parquet or .npy file with one sample a row."""
+    """Name of a built-in data set (digits, mnist-5k, mnist, fashion-mnist, nab), or path of a .csv,
+    .parquet or .npy file with one sample per row."""
     binarisation: Binarisation | None = None
-    """How grey values become bits: drawn anew at each visit (dynamic), drawn once (fixed), cut at
-    one half (threshold), or not (none). Default: dynamic for images under a Bernoulli likelihood,
-    else none."""
+    """How grey values become bits: sampled at each visit (dynamic), sampled once (fixed),
+    thresholded at one half (threshold), or not at all (none). Default: dynamic for images under a
+    Bernoulli likelihood, else none."""
     test_fraction: float = 0.1
-    """Share of the rows of a file of yours that is held out as its test split."""
+    """Share of the rows of a file that is held out as the test split."""
     split_seed: int = 0
-    """Seed of that split and of fixed binarisation; the training seed does not move them."""
+    """Seed of the test split and of fixed binarisation; independent of the training seed."""
 
     def __post_init__(self) -> None:
+        _convert_types(self)
         if not 0 < self.test_fraction < 1:
             raise ConfigError(
                 f"test_fraction is a share between 0 and 1, got {self.test_fraction}."
@@ -250,7 +283,7 @@ class DataConfig:
 
 
 def _networks(likelihood: str) -> dict[str, Any]:
-    """Return the recommended networks and prior for a likelihood (docs/research/discrete-bound)."""
+    """Return the recommended networks and prior of a likelihood (docs/research/discrete-bound)."""
     if likelihood == "bernoulli":
         return {
             "encoder_hidden": (512, 512, 512),
@@ -293,15 +326,23 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """The settings of each preset that differ from ``ModelConfig()`` and ``TrainingConfig()``.
 
-``default``: the recommended settings. ``best``: the lowest discrete bound of bits, in a longer
-training. ``plain``: networks without residual layers or a shared trunk. ``paper``: the objective
-and networks of Xu et al. 2021. ``quick``: small networks for small tables in seconds, the defaults
-of :class:`~sdlgm.estimators.SDLGMTransformer`.
+- ``default``: the recommended settings.
+- ``best``: the lowest discrete bound for bits, with a longer training.
+- ``plain``: networks without residual layers and without a shared trunk.
+- ``paper``: the objective and the networks of Xu et al. 2021.
+- ``quick``: small networks that train on small tables in seconds; the defaults of
+  :class:`~sdlgm.estimators.SDLGMTransformer`.
 """
 
 
 def resolve_training(training: TrainingConfig, likelihood: LikelihoodName) -> TrainingConfig:
-    """Replace what depends on the likelihood and is still ``None`` by the recommended values."""
+    """Fill in the recommended learning rate and weight decay of a likelihood if they are ``None``.
+
+    Examples
+    --------
+    >>> resolve_training(TrainingConfig(), "gaussian").learning_rate
+    0.001
+    """
     rate, decay = (2e-3, 0.3) if likelihood == "bernoulli" else (1e-3, 0.0)
     return dataclasses.replace(
         training,
@@ -311,7 +352,7 @@ def resolve_training(training: TrainingConfig, likelihood: LikelihoodName) -> Tr
 
 
 def preset(name: str = "default", **changes: Any) -> tuple[ModelConfig, TrainingConfig]:
-    """Return the settings of a preset, with changes.
+    """Return the settings of a preset, with optional changes.
 
     ``sdlgm.fit("mnist", *preset("best", seed=1), out="runs/best")`` equals
     ``sdlgm fit mnist --preset best --seed 1 --out runs/best``.
@@ -326,7 +367,7 @@ def preset(name: str = "default", **changes: Any) -> tuple[ModelConfig, Training
     Raises
     ------
     ConfigError
-        If the preset or a field is unknown, or a value does not fit.
+        If the preset or a field is unknown, or a value is invalid.
 
     Examples
     --------
@@ -350,7 +391,13 @@ Config = TypeVar("Config", ModelConfig, TrainingConfig, DataConfig)
 
 
 def to_dict(*configs: ModelConfig | TrainingConfig | DataConfig) -> dict[str, Any]:
-    """Merge configurations into one flat dictionary of plain values (tuples become lists)."""
+    """Merge configurations into one flat dictionary of plain values; tuples become lists.
+
+    Examples
+    --------
+    >>> to_dict(DataConfig("digits"))["test_fraction"]
+    0.1
+    """
     merged: dict[str, Any] = {}
     for config in configs:
         for name, value in dataclasses.asdict(config).items():
@@ -359,47 +406,112 @@ def to_dict(*configs: ModelConfig | TrainingConfig | DataConfig) -> dict[str, An
 
 
 def from_dict(config: type[Config], values: Mapping[str, Any]) -> Config:
-    """Make a configuration of a dictionary, strictly.
+    """Create a configuration from a dictionary; unknown keys are errors.
 
     Raises
     ------
     ConfigError
-        For a key that is no field (with the nearest field's name), or a value of a wrong type.
+        If a key is not a field (the message suggests the nearest one), or a value has a wrong type.
+
+    Examples
+    --------
+    >>> from_dict(ModelConfig, {"encoder_hidden": [64]}).encoder_hidden
+    (64,)
+    >>> from_dict(ModelConfig, {"budgets": 3})
+    Traceback (most recent call last):
+    sdlgm.errors.ConfigError: ModelConfig has no key 'budgets'. Did you mean 'budget'?
     """
     hints = typing.get_type_hints(config)
-    for name, value in values.items():
+    for name in values:
         if name not in hints:
             near = difflib.get_close_matches(name, hints, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else f" Keys: {', '.join(hints)}."
             raise ConfigError(f"{config.__name__} has no key {name!r}.{hint}")
-        if not _fits(value, hints[name]):
-            raise ConfigError(f"{name} = {value!r} does not fit {_spell(hints[name])}.")
     return config(**values)
 
 
-def _fits(value: Any, hint: Any) -> bool:
+# --- types of values ------------------------------------------------------------------------
+
+
+def _convert_types(config: object) -> None:
+    """Convert each value to the plain Python type of its field, or raise ``ConfigError``."""
+    for name, hint in typing.get_type_hints(type(config)).items():
+        given = getattr(config, name)
+        value = _convert(given, hint)
+        if value is _UNFIT:
+            raise ConfigError(f"{name} = {given!r} does not fit {_describe(hint)}.")
+        object.__setattr__(config, name, value)
+
+
+_UNFIT = object()
+"""Returned by :func:`_convert` for a value of a wrong type."""
+
+
+def _convert(value: Any, hint: Any) -> Any:
+    """Return a value as the plain Python type of a field, or ``_UNFIT``."""
+    if getattr(value, "ndim", None) == 0:  # a number of NumPy or torch
+        value = value.item()
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
-        return value in arguments
+        return value if value in arguments else _UNFIT
     if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, option) for option in arguments)
+        options = (_convert(value, option) for option in arguments)
+        return next((option for option in options if option is not _UNFIT), _UNFIT)
     if origin is tuple:
-        return isinstance(value, (list, tuple)) and all(_fits(v, arguments[0]) for v in value)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
+        return _convert_tuple(value, arguments[0])
+    return _convert_plain(value, hint)
 
 
-def _spell(hint: Any) -> str:
-    if typing.get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(repr, typing.get_args(hint)))
-    return getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint)  # type: ignore[return-value]
+def _convert_tuple(value: Any, hint: Any) -> Any:
+    if not isinstance(value, (list, tuple)):
+        return _UNFIT
+    items = tuple(_convert(item, hint) for item in value)
+    return _UNFIT if any(item is _UNFIT for item in items) else items
+
+
+def _convert_plain(value: Any, hint: type) -> Any:
+    if isinstance(value, bool) and hint is not bool:
+        return _UNFIT
+    if hint is float and isinstance(value, int):
+        return float(value)
+    if hint is str and isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value if isinstance(value, hint) else _UNFIT
+
+
+def _describe(hint: Any) -> str:
+    """Describe the type of a field in an error message."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return "one of " + ", ".join(map(repr, arguments))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_describe(option) for option in arguments)
+    if origin is tuple:
+        return f"tuple of {_describe(arguments[0])}"
+    return "None" if hint is type(None) else hint.__name__
+
+
+# --- ranges of values -----------------------------------------------------------------------
+
+
+def _fill_in(config: object, defaults: Mapping[str, Any]) -> None:
+    """Replace fields that are ``None`` by their defaults."""
+    for name, value in defaults.items():
+        if getattr(config, name) is None:
+            object.__setattr__(config, name, value)
 
 
 def _require_positive(config: object, *names: str) -> None:
+    """Raise ``ConfigError`` unless each field is positive and finite, or ``None``."""
     for name in names:
         value = getattr(config, name)
-        if value is None or not value > 0 or value == math.inf:
-            raise ConfigError(f"{name} must be positive, got {value}.")
+        if value is not None and not 0 < value < math.inf:
+            raise ConfigError(f"{name} must be positive and finite, got {value}.")
+
+
+def _require_at_least_zero(config: object, *names: str) -> None:
+    """Raise ``ConfigError`` unless each field is at least 0 and finite, or ``None``."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not 0 <= value < math.inf:
+            raise ConfigError(f"{name} must be finite and at least 0, got {value}.")

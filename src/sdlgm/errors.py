@@ -1,4 +1,4 @@
-"""Errors that a user can act on. The command line prints their message alone."""
+"""Errors that a user can act on. The command line prints their message without a traceback."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ class SDLGMError(Exception):
 
 
 class ConfigError(SDLGMError, ValueError):
-    """A setting is unknown, of a wrong type, or does not fit another."""
+    """A setting is unknown, has the wrong type, or contradicts another."""
 
 
 class DataError(SDLGMError, ValueError):
-    """Data cannot be found, read, or used as they are."""
+    """Data cannot be found, read or used."""
 
 
 class ModelFileError(SDLGMError, ValueError):
-    """A saved model or checkpoint is missing, damaged, or of another version."""
+    """A saved model or checkpoint is missing, damaged or of another version."""
 
 
 class CodeFileError(SDLGMError, ValueError):
-    """A file of codes is damaged, or belongs to another model."""
+    """A file of codes is damaged or belongs to another model."""
 
 
 class HubError(SDLGMError, RuntimeError):
-    """The Hugging Face Hub, or what it needs, cannot be used."""
+    """The Hugging Face Hub cannot be reached or used, or its client is not installed."""
 
 
 class TrainingError(SDLGMError, RuntimeError):
-    """Training cannot go on."""
+    """Training cannot continue."""

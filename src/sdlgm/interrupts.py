@@ -1,4 +1,4 @@
-"""Signals that are handled for a while."""
+"""Temporary signal handlers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["handling"]
 
 @contextmanager
 def handling(handler: Callable[[int, Any], object], *signals: signal.Signals) -> Iterator[None]:
-    """Let ``handler`` take these signals, and afterwards whoever took them before.
+    """Handle signals with ``handler`` inside the block, then restore the previous handlers.
 
-    In another thread than the main one, where no handler can be set, nothing is done.
+    Only the main thread can set handlers. In any other thread this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,27 +1,55 @@
-"""A progress bar on standard error, for anything that takes over two seconds."""
+"""Progress of long tasks on standard error: a bar in a terminal or notebook, lines elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["Update", "progress_bar"]
 
 Update = Callable[[int, Mapping[str, float]], None]
-"""Takes the number of units done and numbers to show beside the bar."""
+"""Takes the number of units done and numbers to show beside it."""
+
+SECONDS_BETWEEN_LINES = 10.0
+"""Many CI systems stop a job that prints nothing for some minutes."""
 
 
 @contextlib.contextmanager
 def progress_bar(what: str, total: int, enabled: bool = True) -> Iterator[Update]:
-    """Show a bar while the block runs; yields the function that moves it.
+    """Show the progress of a block on standard error; yield the function that updates it.
 
-    Nothing is written to standard output, and nothing but the final state where standard error is
-    no terminal.
+    In a terminal or a notebook this is a bar. Elsewhere, as in a log file, it is a line about every
+    ten seconds and one at the end. Nothing is written to standard output.
+
+    Parameters
+    ----------
+    what
+        What is being done, such as ``"training"``.
+    total
+        Number of units to do.
+    enabled
+        Whether to show anything.
     """
     if not enabled:
         yield lambda done, numbers: None
         return
     from rich.console import Console
+
+    console = Console(stderr=True)
+    live = console.is_terminal or console.is_jupyter
+    with _bar(what, total, console) if live else _lines(what, total) as update:
+        yield update
+
+
+@contextlib.contextmanager
+def _bar(what: str, total: int, console: Console) -> Iterator[Update]:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -39,11 +67,40 @@ def progress_bar(what: str, total: int, enabled: bool = True) -> Iterator[Update
         TimeRemainingColumn(),
         TextColumn("{task.fields[numbers]}"),
     )
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as bar:
+    with Progress(*columns, console=console, refresh_per_second=4) as bar:
         task = bar.add_task(what, total=total, numbers="")
 
         def update(done: int, numbers: Mapping[str, float]) -> None:
-            shown = "  ".join(f"{name} {value:.2f}" for name, value in numbers.items())
-            bar.update(task, completed=done, numbers=shown)
+            bar.update(task, completed=done, numbers="  ".join(_shown(numbers)))
 
         yield update
+
+
+@contextlib.contextmanager
+def _lines(what: str, total: int) -> Iterator[Update]:
+    started = printed = time.monotonic()
+    unprinted: tuple[int, Mapping[str, float]] | None = None
+
+    def write(done: int, numbers: Mapping[str, float]) -> None:
+        elapsed = dt.timedelta(seconds=int(time.monotonic() - started))
+        share = f"{done:,}/{total:,} ({100 * done // max(1, total)} %) {elapsed}"
+        sys.stderr.write(", ".join([f"{what} {share}", *_shown(numbers)]) + "\n")
+        sys.stderr.flush()
+
+    def update(done: int, numbers: Mapping[str, float]) -> None:
+        nonlocal printed, unprinted
+        unprinted = done, numbers
+        now = time.monotonic()
+        if now - printed >= SECONDS_BETWEEN_LINES:
+            write(done, numbers)
+            printed, unprinted = now, None
+
+    try:
+        yield update
+    finally:
+        if unprinted:
+            write(*unprinted)
+
+
+def _shown(numbers: Mapping[str, float]) -> list[str]:
+    return [f"{name} {value:.2f}" for name, value in numbers.items()]

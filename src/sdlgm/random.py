@@ -1,4 +1,4 @@
-"""Randomness that we own: generators that are functions of a seed, a purpose and a step."""
+"""Reproducible random numbers: one generator for each seed, purpose and step."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ __all__ = ["ShareGenerator", "draw_rows", "generator"]
 def generator(
     seed: int, purpose: str, step: int = 0, device: torch.device | str = "cpu"
 ) -> torch.Generator:
-    """Return a fresh generator for one purpose at one step.
+    """Return a new generator for one purpose at one step.
 
-    Streams of different purposes or steps are independent, and nothing has to be carried along:
-    a training that is resumed at step ``t`` draws what an uninterrupted one draws at ``t``.
+    Streams of different purposes or steps are independent, and no state has to be saved: training
+    that is resumed at step ``t`` draws the same numbers as training that was not interrupted.
     """
     sequence = np.random.SeedSequence(seed, spawn_key=(zlib.crc32(purpose.encode()), step))
     return torch.Generator(device).manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
 
 class ShareGenerator(torch.Generator):
-    """A generator of one process of several that share every batch.
+    """Generator of one of several processes that share every batch.
 
-    Where draws go through :func:`draw_rows`, process ``rank`` of ``size`` gets its rows of what
-    one process would draw for the whole batch.
+    With :func:`draw_rows`, process ``rank`` of ``size`` gets its part of the rows that one process
+    would draw for the whole batch.
     """
 
     rank: int
@@ -36,7 +36,7 @@ class ShareGenerator(torch.Generator):
 
     @classmethod
     def of(cls, whole: torch.Generator, rank: int, size: int) -> ShareGenerator:
-        """Take a share of a generator, in its present state."""
+        """Make the share of process ``rank`` from a generator in its current state."""
         share = cls(whole.device)
         share.set_state(whole.get_state())
         share.rank, share.size = rank, size
@@ -46,7 +46,11 @@ class ShareGenerator(torch.Generator):
 def draw_rows(
     draw: Callable[[int], Tensor], rows: int, generator: torch.Generator | None
 ) -> Tensor:
-    """Call ``draw`` for ``rows`` rows (its first dimension); for a share, for all of the batch."""
+    """Return ``draw(rows)``, whose first dimension is rows.
+
+    With a :class:`ShareGenerator`, the rows of all processes are drawn and those of this one
+    returned.
+    """
     if not isinstance(generator, ShareGenerator):
         return draw(rows)
     return draw(rows * generator.size)[generator.rank * rows : (generator.rank + 1) * rows]

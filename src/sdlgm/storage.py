@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and say so when they are damaged. No pickle."""
+"""Files that are written completely or not at all, and checked when they are read. No pickles."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from sdlgm.errors import ModelFileError
 
 __all__ = [
     "atomic_path",
+    "described_digest",
     "digest",
     "read_described",
     "read_description",
@@ -35,7 +36,7 @@ __all__ = [
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that replaces it if the block succeeds.
 
-    A reader, or a crash at any moment, sees the old file or the new one, never a part.
+    Readers see the old file or the new one, never a part of it, even after a crash.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,18 +71,18 @@ def read_json(path: Path | str) -> Any:
     Raises
     ------
     ModelFileError
-        If it is missing or no JSON.
+        If it is missing or is not JSON.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelFileError(f"{path} does not exist.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelFileError(f"{path} is damaged: it is no JSON ({error}).") from None
+        raise ModelFileError(f"{path} is damaged: it is not JSON ({error}).") from None
 
 
 def digest(tensors: Mapping[str, Tensor], note: str = "") -> str:
-    """SHA-256 of names, types, shapes and bytes of tensors, and of a note."""
+    """Return the SHA-256 of the names, types, shapes and bytes of tensors, and of a note."""
     sha = hashlib.sha256(note.encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -90,40 +91,49 @@ def digest(tensors: Mapping[str, Tensor], note: str = "") -> str:
     return sha.hexdigest()
 
 
+def described_digest(tensors: Mapping[str, Tensor], about: dict[str, Any]) -> str:
+    """Return the digest that :func:`write_described` would return, without writing."""
+    return digest(tensors, _note(about))
+
+
+def _note(state: Any) -> str:
+    return json.dumps(state, sort_keys=True, allow_nan=False)
+
+
 def write_tensors(path: Path | str, tensors: Mapping[str, Tensor], state: Any) -> str:
-    """Write tensors and a JSON-able state to one safetensors file; return the digest it holds."""
-    note = json.dumps(state, sort_keys=True, allow_nan=False)
+    """Write tensors and a state (any JSON value) to one safetensors file; return its digest."""
+    note = _note(state)
     owned = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     sha = digest(owned, note)
     with atomic_path(path) as temporary:
-        # One key: the order of several is not fixed, and equal content should be equal bytes.
-        about = json.dumps({"sha256": sha, "state": note})
-        save_file(owned, temporary, metadata={"sdlgm": about})
+        # One key, as the order of several is not fixed and equal content should be equal bytes.
+        metadata = json.dumps({"sha256": sha, "state": note})
+        save_file(owned, temporary, metadata={"sdlgm": metadata})
     return sha
 
 
 def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], Any, str]:
-    """Read what :func:`write_tensors` wrote: tensors (on the CPU), state and digest.
+    """Read a file of :func:`write_tensors`: tensors (on the CPU), state and digest.
 
     Raises
     ------
     ModelFileError
-        If the file is missing, truncated, or does not have the content it was written with.
+        If the file is missing, truncated, or does not match its digest.
     """
     path = Path(path)
     if not path.is_file():
         raise ModelFileError(f"{path} does not exist.")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            about = json.loads((file.metadata() or {}).get("sdlgm", "{}"))
+            metadata = json.loads((file.metadata() or {}).get("sdlgm", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelFileError(
             f"{path} is damaged or cut short ({path.stat().st_size:,} bytes: {error}). "
             "Restore it from a copy, or train again."
         ) from None
-    about = about if isinstance(about, dict) else {}
-    note, sha = about.get("state"), about.get("sha256")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    note, sha = metadata.get("state"), metadata.get("sha256")
     if not isinstance(note, str) or not isinstance(sha, str):
         raise ModelFileError(f"{path} was not written by sdlgm: it has no state or no digest.")
     if digest(tensors, note) != sha:
@@ -135,15 +145,18 @@ def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], Any, str]:
 
 
 def write_described(
-    path: Path | str, json_path: Path | str, tensors: Mapping[str, Tensor], about: dict[str, Any]
+    path: Path | str,
+    json_path: Path | str,
+    tensors: Mapping[str, Tensor],
+    description: dict[str, Any],
 ) -> str:
-    """Write tensors with their description, which also goes to a JSON file; return the digest.
+    """Write tensors with a description, and the description also as a JSON file; return the digest.
 
-    The JSON file is there to be read, by people and before the tensors are; it holds the digest
-    too, so that neither file can be changed or exchanged without notice.
+    The JSON file can be read by people, and before the tensors. It also holds the digest, so that a
+    change to either file is noticed.
     """
-    sha = write_tensors(path, tensors, about)
-    write_json(json_path, {**about, "sha256": sha})
+    sha = write_tensors(path, tensors, description)
+    write_json(json_path, {**description, "sha256": sha})
     return sha
 
 
@@ -153,24 +166,24 @@ def read_description(json_path: Path | str, kind: str, newest: int) -> dict[str,
     Raises
     ------
     ModelFileError
-        If it is missing, damaged, of another format, or of a version after ``newest``.
+        If it is missing, damaged, of another format, or of a newer version than ``newest``.
     """
-    about = read_json(json_path)
-    version = about.get("format_version") if isinstance(about, dict) else None
-    if type(version) is not int or about.get("format") != kind:
+    description = read_json(json_path)
+    version = description.get("format_version") if isinstance(description, dict) else None
+    if type(version) is not int or description.get("format") != kind:
         raise ModelFileError(f"{json_path} describes no {kind.replace('sdlgm-', '')} of sdlgm.")
     if version > newest:
         raise ModelFileError(
-            f"{Path(json_path).parent} is of format version {version}, newer than the {newest} "
+            f"{Path(json_path).parent} has format version {version}, newer than the {newest} "
             "that this version of sdlgm reads. Update sdlgm."
         )
-    return about
+    return description
 
 
 def read_described(
-    path: Path | str, json_path: Path | str, about: dict[str, Any]
+    path: Path | str, json_path: Path | str, description: dict[str, Any]
 ) -> tuple[dict[str, Tensor], str]:
-    """Read the tensors that a description belongs to; return them and their digest.
+    """Read the tensors that belong to a description; return them and their digest.
 
     Raises
     ------
@@ -179,8 +192,8 @@ def read_described(
     """
     tensors, state, sha = read_tensors(path)
     own = {**state, "sha256": sha} if isinstance(state, dict) else None
-    # Compared as text: to Python, 1 and 1.0 and True are equal.
-    if json.dumps(own, sort_keys=True) != json.dumps(about, sort_keys=True):
+    # Compare text, because 1, 1.0 and True are equal in Python.
+    if json.dumps(own, sort_keys=True) != json.dumps(description, sort_keys=True):
         raise ModelFileError(
             f"{json_path} does not belong to {path}: one of them was changed, or writing them was "
             "interrupted. Restore both from a copy, or save again."

@@ -1,4 +1,4 @@
-"""The page on files holds the tables that were measured."""
+"""The page on files contains the measured tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.parametrize("name", ["code_sizes", "lossless"])
-def test_tables(name: str) -> None:
+def test_docs_contain_the_measured_tables(name: str) -> None:
     page = (DOCS / "codec.md").read_text()
     between = page.split(f"<!-- {name}: begin -->")[1].split(f"<!-- {name}: end -->")[0]
     assert between.strip() == (DOCS / "results" / f"{name}.md").read_text().strip()

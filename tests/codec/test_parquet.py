@@ -1,4 +1,4 @@
-"""Codes in Parquet: exact round trips, and nothing wrong gets through."""
+"""Codes in Parquet: exact round trips, and damage is always found."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def codes_of(rows: int, seed: int = 0) -> torch.Tensor:
 
 @settings(deadline=None, max_examples=50)
 @given(rows=st.integers(0, 30), cuts=st.integers(1, 7), seed=st.integers(0, 999))
-def test_round_trip(
+def test_codes_survive_a_round_trip(
     tmp_path_factory: pytest.TempPathFactory, rows: int, cuts: int, seed: int
 ) -> None:
     path, codes = tmp_path_factory.getbasetemp() / "codes.parquet", codes_of(rows, seed)
@@ -53,15 +53,15 @@ def test_columns_and_metadata_are_as_documented(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("indices", "counts", "message"),
     [
-        ([[1, 3], [6]], [[1, 1], [1]], "row 1 is no code: a feature is not among the 6"),
-        ([[1, 1]], [[1, 1]], "row 0 is no code: the features are not in ascending order"),
-        ([[], [3, 1]], [[], [1, 1]], "row 1 is no code: .* ascending"),
+        ([[1, 3], [6]], [[1, 1], [1]], "row 1 is not a code: a feature is not among the 6"),
+        ([[1, 1]], [[1, 1]], "row 0 is not a code: the features are not in ascending order"),
+        ([[], [3, 1]], [[], [1, 1]], "row 1 is not a code: .* ascending"),
         ([[1, 3]], [[1, 0]], "a count is 0"),
         ([[1, 3]], [[1]], "differ in length"),
         ([[0, 1]], [[2, 1]], r"counts \(3 in all\) exceed the budget"),
     ],
 )
-def test_rows_that_are_no_codes_are_named(
+def test_rows_that_are_not_codes_are_named(
     indices: list[list[int]], counts: list[list[int]], message: str
 ) -> None:
     schema = to_arrow(codes_of(1)).schema
@@ -83,13 +83,13 @@ def read(path: Path, expected: CodeFile | None = ABOUT) -> torch.Tensor:
     return torch.cat(list(read_codes(path, expected)[1]))
 
 
-def test_another_models_codes_are_refused(path: Path) -> None:
+def test_codes_of_another_model_are_refused(path: Path) -> None:
     with pytest.raises(CodeFileError, match="encoded by another model"):
         read(path, ABOUT._replace(model_sha256="def"))
 
 
 def rewrite(path: Path, codes: torch.Tensor | None = None, **metadata: str) -> None:
-    """Write the file again with valid Parquet but other content, as a tamperer would."""
+    """Rewrite the file as valid Parquet with other content, as an attacker would."""
     table = pq.read_table(path)
     own = {k: v for k, v in pq.read_metadata(path).metadata.items() if k != b"ARROW:schema"}
     kept = {**own, **{k.encode(): v.encode() for k, v in metadata.items()}}
@@ -112,7 +112,7 @@ def test_tampered_codes_are_found(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [{"L0": "400"}, {"K": "12"}, {"groups": "1"}])
-def test_tampered_metadata_are_found(path: Path, change: dict[str, str]) -> None:
+def test_tampered_metadata_is_found(path: Path, change: dict[str, str]) -> None:
     rewrite(path, **change)
     with pytest.raises(CodeFileError, match="tampered with: K, L0 or groups"):
         read(path)
@@ -129,8 +129,8 @@ def test_newer_formats_and_foreign_files_are_refused(path: Path, tmp_path: Path)
         read(tmp_path / "none.parquet")
 
 
-def test_flips_and_cuts_never_pass_for_codes(path: Path) -> None:
-    """One byte flipped, or the end cut off, at many places: our error, or the same codes."""
+def test_flipped_or_cut_files_never_give_other_codes(path: Path) -> None:
+    """Flip one byte or cut the end at many places: an error, or the same codes."""
     whole, codes = path.read_bytes(), read(path)
     generator = torch.Generator().manual_seed(0)
     found = 0

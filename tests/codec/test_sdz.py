@@ -1,4 +1,4 @@
-"""The compact container: exact, small, read in parts, and nothing wrong gets through."""
+"""The compact container: exact round trips, random access, and damage is always found."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def path(tmp_path: Path) -> Path:
     slots=st.integers(1, 3),
     seed=st.integers(0, 999),
 )
-def test_round_trip(
+def test_codes_survive_a_round_trip(
     tmp_path_factory: pytest.TempPathFactory, rows: int, cuts: int, size: int, slots: int, seed: int
 ) -> None:
     path, codes = tmp_path_factory.getbasetemp() / "c.sdz", codes_of(rows, seed, slots)
@@ -77,7 +77,7 @@ def test_both_formats_hold_the_same_codes(tmp_path: Path) -> None:
         assert container.header.codes_sha256 == sha
 
 
-def test_the_container_is_known_by_its_content_and_the_format_by_suffix_or_name(
+def test_reading_goes_by_content_and_writing_by_suffix_or_format(
     tmp_path: Path,
 ) -> None:
     codes = codes_of(9)
@@ -93,13 +93,15 @@ def test_the_container_is_known_by_its_content_and_the_format_by_suffix_or_name(
     ("codes", "message"),
     [
         (torch.tensor([[0.0] * 6, [1, 1, 1, 0, 0, 0]]), r"row 71 .* \(3 in all\) exceed"),
-        (torch.tensor([[-1.0, 0, 0, 0, 0, 0]]), "row 70 is no code: its counts must be 0, 1"),
+        (torch.tensor([[-1.0, 0, 0, 0, 0, 0]]), "row 70 is not a code: its counts must be 0, 1"),
         (torch.tensor([[0.5, 0, 0, 0, 0, 0]]), "row 70"),
         (torch.full((1, 6), torch.nan), "row 70"),
         (torch.zeros(2, 5), r"must have 6 columns, got shape \(2, 5\)"),
     ],
 )
-def test_what_is_no_code_is_not_written(codes: torch.Tensor, message: str, tmp_path: Path) -> None:
+def test_rows_that_are_not_codes_are_not_written(
+    codes: torch.Tensor, message: str, tmp_path: Path
+) -> None:
     with pytest.raises(CodeFileError, match=message):
         write_container(tmp_path / "c.sdz", [codes_of(70), codes], ABOUT)
     assert not list(tmp_path.iterdir())
@@ -113,7 +115,7 @@ def flip(path: Path, place: int) -> None:
     path.write_bytes(content)
 
 
-def test_a_damaged_block_loses_only_itself_and_says_so(path: Path) -> None:
+def test_damage_is_confined_to_a_block_and_reported(path: Path) -> None:
     codes = codes_of(ROWS)
     with CodeContainer(path) as container:
         place = container._found[2] + 15
@@ -136,14 +138,14 @@ def test_a_damaged_block_loses_only_itself_and_says_so(path: Path) -> None:
     assert torch.equal(found, codes)
 
 
-def test_a_damaged_or_missing_index_is_made_anew(path: Path) -> None:
+def test_a_damaged_or_missing_index_is_rebuilt(path: Path) -> None:
     whole = path.read_bytes()
     for broken in (whole[:-1], whole[:-60], whole + b"x", whole[:-30] + b"\0" + whole[-29:]):
         path.write_bytes(broken)
         assert torch.equal(torch.cat(list(read_codes(path)[1])), codes_of(ROWS))
 
 
-def test_bytes_that_are_put_in_or_taken_out_cost_one_block(path: Path) -> None:
+def test_inserted_or_removed_bytes_damage_one_block(path: Path) -> None:
     whole = path.read_bytes()
     with CodeContainer(path) as container:
         place = container._found[1] + 14
@@ -155,7 +157,7 @@ def test_bytes_that_are_put_in_or_taken_out_cost_one_block(path: Path) -> None:
 
 
 def test_blocks_of_another_file_are_refused(path: Path, tmp_path: Path) -> None:
-    """Even where both files have the same counts: the codes themselves sign the header."""
+    """Even if both files have the same counts: the header contains a digest of the codes."""
     other = tmp_path / "other.sdz"
     write_container(other, [codes_of(ROWS).flip(0)], ABOUT, block_rows=SIZE)
     with CodeContainer(path) as ours, CodeContainer(other) as theirs:
@@ -191,11 +193,11 @@ def test_other_files_models_and_rows_are_refused(path: Path, tmp_path: Path) -> 
         with pytest.raises(CodeFileError, match="no range 200:231"):
             container.read_rows(200, 231)
     write_codes(tmp_path / "c.parquet", [codes_of(3)], ABOUT)
-    with pytest.raises(CodeFileError, match="of other files no part can be salvaged"):
+    with pytest.raises(CodeFileError, match="only .sdz files can be salvaged"):
         read_codes(tmp_path / "c.parquet", on_damage=lambda damage: None)
 
 
-def test_without_constriction_one_line_says_what_to_install(
+def test_without_constriction_the_error_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "constriction", None)
@@ -204,7 +206,7 @@ def test_without_constriction_one_line_says_what_to_install(
     write_codes(tmp_path / "c.parquet", [codes_of(3)], ABOUT)
 
 
-def test_weights_are_rounded_to_five_bits_and_never_to_nothing() -> None:
+def test_weights_are_rounded_to_five_bits_and_never_to_zero() -> None:
     counts = np.concatenate([np.arange(5000), 2 ** np.arange(13, 50) + 12345]).reshape(1, -1)
     found = rounded(counts)
     assert (found[counts < 32] == counts[counts < 32]).all()
@@ -213,7 +215,7 @@ def test_weights_are_rounded_to_five_bits_and_never_to_nothing() -> None:
 
 
 def corrupt(whole: bytes, cut: list[int], random: np.random.Generator) -> bytes:
-    """Flip bits or bytes, cut, swap bytes, swap or repeat blocks (which begin at ``cut``)."""
+    """Flip bits or bytes, cut, swap bytes, swap or repeat blocks (which start at ``cut``)."""
     broken, kind = bytearray(whole), random.integers(6)
     places = random.integers(len(whole), size=random.integers(1, 4))
     if kind == 0:
@@ -240,7 +242,7 @@ def corrupt(whole: bytes, cut: list[int], random: np.random.Generator) -> bytes:
 
 
 def test_a_thousand_corrupted_files(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Our own error or the right codes; and all blocks that the damage did not touch, salvaged."""
+    """An error of ours or the right codes; all blocks without damage are salvaged."""
     whole, codes = path.read_bytes(), codes_of(ROWS)
     with CodeContainer(path) as container:
         starts = [container._found[number] for number in range(5)]
@@ -254,7 +256,7 @@ def test_a_thousand_corrupted_files(path: Path, capsys: pytest.CaptureFixture[st
         try:
             parts = list(read_codes(path, ABOUT, lost.append)[1])
         except CodeFileError:
-            assert broken[: starts[0]] != whole[: starts[0]]  # the header, and nothing less
+            assert broken[: starts[0]] != whole[: starts[0]]  # only a damaged header does this
             seen["refused whole"] += 1
             continue
         there = {number for number in range(5) if whole[starts[number] : ends[number]] in broken}

@@ -1,4 +1,4 @@
-"""Codes as symbols: exact, at the cost of the multiset, for any weights."""
+"""Codes as symbols: exact round trips at the cost of the counts, for any weights."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from sdlgm.codec.ans import Stack
-from sdlgm.codec.symbols import CodeLaw, binomial, slot_counts
+from sdlgm.codec.symbols import CodeCoder, binomial, slot_counts
 from sdlgm.distributions import grouped_gated_multinomial
 
 
 def draw(
     rows: int, groups: int, slots: int, features: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Codes of a random law, and its weights, "closed" last."""
+    """Codes of a random distribution, and its weights, "closed" last."""
     random = np.random.default_rng(seed)
     weights = random.integers(1, 1000, (groups, features + 1))
-    laws = weights / weights.sum(-1, keepdims=True)
-    parts = [random.multinomial(slots, law, rows)[:, :-1] for law in laws]
+    shares = weights / weights.sum(-1, keepdims=True)
+    parts = [random.multinomial(slots, share, rows)[:, :-1] for share in shares]
     return np.concatenate(parts, 1).astype(np.int32), weights
 
 
@@ -36,16 +36,16 @@ def draw(
     seed=st.integers(0, 999),
     own=st.booleans(),
 )
-def test_round_trip(
+def test_codes_survive_a_round_trip(
     rows: int, groups: int, slots: int, features: int, seed: int, own: bool
 ) -> None:
     codes, weights = draw(rows, groups, slots, features, seed)
-    if own:  # a law for each row
+    if own:  # other weights for each row
         weights = np.random.default_rng(seed).integers(1, 99, (rows, *weights.shape))
-    law, stack = CodeLaw(weights, slots), Stack()
-    law.push(stack, codes)
+    coder, stack = CodeCoder(weights, slots), Stack()
+    coder.push(stack, codes)
     again = Stack(stack.content())
-    assert np.array_equal(law.pop(again, rows), codes)
+    assert np.array_equal(coder.pop(again, rows), codes)
     assert again.empty
 
 
@@ -54,15 +54,15 @@ def test_round_trip(
 def test_popping_random_bits_and_pushing_the_codes_gives_the_bits_back(
     slots: int, seed: int
 ) -> None:
-    """What bits-back coding needs: the two are inverse in this order, too."""
+    """Bits-back coding needs the inverse in this order, too."""
     _, weights = draw(1, 2, slots, 5, seed)
-    law = CodeLaw(weights, slots)
+    coder = CodeCoder(weights, slots)
     bits = np.random.default_rng(seed).integers(1, 2**32, 40, np.uint32).astype("<u4").tobytes()
     stack = Stack(bits)
-    codes = law.pop(stack, 30)
+    codes = coder.pop(stack, 30)
     assert (codes.reshape(30, 2, -1).sum(-1) <= slots).all()
     assert stack.bits < 8 * len(bits)
-    law.push(stack, codes)
+    coder.push(stack, codes)
     assert stack.content() == bits
 
 
@@ -72,31 +72,31 @@ def test_the_size_is_minus_the_log_probability_of_the_counts(
 ) -> None:
     codes, weights = draw(3000, groups, slots, features, 0)
     stack = Stack()
-    CodeLaw(weights, slots).push(stack, codes)
+    CodeCoder(weights, slots).push(stack, codes)
     log_weights = torch.from_numpy(weights).double().log()
     features_first = torch.logsumexp(log_weights[:, :-1], -1)
-    law = grouped_gated_multinomial(
+    code = grouped_gated_multinomial(
         groups * slots, features_first - log_weights[:, -1], log_weights[:, :-1].flatten()
     )
-    limit = -law.log_prob(torch.from_numpy(codes).double()).sum().item() / math.log(2)
+    limit = -code.log_prob(torch.from_numpy(codes).double()).sum().item() / math.log(2)
     assert stack.bits == pytest.approx(limit, rel=1e-3)
 
 
-def test_outcomes_that_never_occur_cost_nothing_and_stay_away() -> None:
+def test_outcomes_that_never_occur_cost_nothing_and_are_never_decoded() -> None:
     codes = np.array([[0, 2, 0, 0, 1], [0, 1, 0, 0, 2]], np.int32)
     weights = slot_counts(codes, 1, 3)
     assert weights.tolist() == [[0, 3, 0, 0, 3, 0]]
-    law, stack = CodeLaw(weights, 3), Stack()
-    law.push(stack, codes)
-    assert np.array_equal(law.pop(stack, 2), codes)
-    everything_closed = CodeLaw(np.array([[0, 0, 0, 7]]), 3)
+    coder, stack = CodeCoder(weights, 3), Stack()
+    coder.push(stack, codes)
+    assert np.array_equal(coder.pop(stack, 2), codes)
+    everything_closed = CodeCoder(np.array([[0, 0, 0, 7]]), 3)
     everything_closed.push(stack, np.zeros((5, 3), np.int32))
     assert stack.empty
     assert not everything_closed.pop(stack, 5).any()
 
 
 @pytest.mark.parametrize("number", [1, 2, 40, 1000])
-def test_binomials(number: int) -> None:
+def test_binomial_weights_are_those_of_scipy(number: int) -> None:
     left, right = np.array([1, 5, 2**40]), np.array([2**30, 7, 3])
     found = binomial(number, left, right)
     expected = binom.pmf(np.arange(number + 1), number, (left / (left + right))[:, None])

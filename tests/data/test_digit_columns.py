@@ -1,4 +1,4 @@
-"""Images of digits in columns: what they hold, and that they can be had again."""
+"""Images of digits in columns: their content, and that a seed reproduces them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sdlgm.data import digit_columns, load_data
 from sdlgm.errors import DataError
 
 
-def test_columns_are_digits_of_the_split_and_counts_count_them() -> None:
+def test_columns_hold_digits_of_the_split_and_counts_match() -> None:
     images, counts = digit_columns(30, 4, "test", empty=0.3, seed=5, source="mnist-5k")
     assert (images.dtype, images.shape) == (np.uint8, (30, 28, 112))
     assert (counts.dtype, counts.shape) == (np.int64, (30, 10))
@@ -32,7 +32,7 @@ def test_the_splits_share_no_digit() -> None:
     assert not parts("train") & parts("test")
 
 
-def test_the_seed_decides() -> None:
+def test_draws_depend_on_the_seed() -> None:
     draws = [digit_columns(20, seed=seed, source="mnist-5k") for seed in (3, 3, 4)]
     for a, b in zip(*draws[:2], strict=True):
         np.testing.assert_array_equal(a, b)
@@ -40,13 +40,13 @@ def test_the_seed_decides() -> None:
 
 
 @pytest.mark.parametrize(("empty", "total"), [(0.0, 7), (1.0, 0)])
-def test_never_and_always_empty(empty: float, total: int) -> None:
+def test_columns_can_be_never_or_always_empty(empty: float, total: int) -> None:
     images, counts = digit_columns(15, 7, empty=empty, source="mnist-5k")
     assert (counts.sum(1) == total).all()
     assert bool(images.any()) == (total > 0)
 
 
-def test_the_share_of_empty_columns_and_the_constant_of_the_default() -> None:
+def test_the_default_share_of_empty_columns_and_its_variance() -> None:
     _, counts = digit_columns(4000, source="mnist-5k")
     assert counts.sum() / (5 * 4000) == pytest.approx(0.95, abs=0.01)
     assert counts.var(0).mean() == pytest.approx(5 * 0.095 * 0.905, abs=0.02)
@@ -58,7 +58,7 @@ def test_the_share_of_empty_columns_and_the_constant_of_the_default() -> None:
         ({"n": 0}, "n must be a positive integer, got 0"),
         ({"n": 2.5}, "n must be a positive integer, got 2.5"),
         ({"columns": -1}, "columns must be a positive integer, got -1"),
-        ({"empty": 1.5}, "probability from 0 to 1, got 1.5"),
+        ({"empty": 1.5}, "must be a probability from 0 to 1, got 1.5"),
         ({"empty": float("nan")}, "probability from 0 to 1, got nan"),
         ({"split": "all"}, "'train' or 'test', got 'all'"),
         ({"source": "digits"}, "'digits' has none. Use source='mnist'"),

@@ -1,4 +1,4 @@
-"""Mulan files: tiny ones written here, and the real ones where they are to be had."""
+"""Mulan files: tiny ones written here, and the real ones where they are available."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.sparse import issparse
 
-from sdlgm.data import MULTILABEL, load_multilabel, multilabel
+from sdlgm.data import MULTILABEL, label_sets, load_multilabel
 from sdlgm.data.label_sets import parse
 from sdlgm.errors import DataError
 
@@ -34,7 +34,7 @@ FOLDERS = [f"fold-{fold}" for fold in range(5)]
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in the shape of Mulan's with an "emotions" and a "cal500" that are trusted."""
+    """A folder like Mulan's with small versions of "emotions" and "cal500" and their digests."""
     many = HEAD + "".join(f"{row},3,{row % 2},1\n" for row in range(402))
     sets = {
         "emotions": {"-train.arff": DENSE, "-test.arff": DENSE, ".xml": XML},
@@ -48,12 +48,12 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         known[name] = {
             end[1:]: hashlib.sha256(text.encode()).hexdigest() for end, text in files.items()
         }
-    monkeypatch.setattr(multilabel, "MULTILABEL", MappingProxyType(known))
+    monkeypatch.setattr(label_sets, "MULTILABEL", MappingProxyType(known))
     monkeypatch.setenv("SDLGM_DATA", str(tmp_path))
     return tmp_path / "mulan"
 
 
-def test_dense_files() -> None:
+def test_dense_files_are_parsed() -> None:
     found = parse(DENSE, XML)
     assert found.labels == ("Steller's Jay", "Wren")
     assert found.features == ("loud", "place")
@@ -62,7 +62,7 @@ def test_dense_files() -> None:
     assert (found.x.dtype, found.y.dtype) == (np.float64, np.int64)
 
 
-def test_sparse_files() -> None:
+def test_sparse_files_are_parsed() -> None:
     found = parse(SPARSE, XML)
     assert issparse(found.x)
     assert found.x.toarray().tolist() == [[1.5, 1], [0, 0], [0, 0]]
@@ -72,21 +72,21 @@ def test_sparse_files() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (DENSE.replace("-2", "?"), "values that are missing"),
-        (DENSE.replace("12", "north"), "no number: could not convert string to float: 'north'"),
+        (DENSE.replace("-2", "?"), "has missing values"),
+        (DENSE.replace("12", "north"), "not a number: could not convert string to float: 'north'"),
         (DENSE.replace("Wren", "Robin"), "no column for the label 'Wren'"),
         (HEAD, "has no rows"),
         ("hello", "cannot be read"),
         (DENSE.replace("{0,1}", "{0,1,2}").replace("3,1,0", "3,2,0"), "neither 0 nor 1"),
-        (SPARSE.replace("place {0,1}", "place {1,0}"), "in column 'place' is '1', not 0"),
+        (SPARSE.replace("place {0,1}", "place {1,0}"), "in column 'place' are '1', not 0"),
     ],
 )
-def test_what_cannot_be_read_is_named(text: str, message: str) -> None:
+def test_unreadable_files_are_refused(text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         parse(text, XML)
 
 
-def test_options(tiny: Path) -> None:
+def test_unlabelled_rows_are_dropped_and_inputs_standardised(tiny: Path) -> None:
     plain = load_multilabel("emotions")
     assert (plain.split, len(plain.X_train), len(plain.Y_test)) == ("official", 4, 4)
     kept = load_multilabel("emotions", drop_unlabelled=True, standardise=True)
@@ -95,18 +95,20 @@ def test_options(tiny: Path) -> None:
     np.testing.assert_allclose(kept.X_train.std(0), 1)
 
 
-def test_splits_of_a_set_without_one(tiny: Path) -> None:
+def test_a_set_without_an_official_split_has_folds(tiny: Path) -> None:
     first = load_multilabel("cal500")
     assert (first.split, len(first.X_train)) == ("first-400", 400)
     assert first.X_test[:, 0].tolist() == [400, 401]
     held = [load_multilabel("cal500", fold) for fold in FOLDERS]
     assert [len(fold.X_test) for fold in held] == [81, 81, 80, 80, 80]
     assert np.concatenate([fold.X_test[:, 0] for fold in held]).tolist() == list(range(402))
-    # A column that is constant in training stays as it is.
+    # A column that is constant in training is left unchanged.
     assert (load_multilabel("cal500", standardise=True).X_test[:, 1] == 3).all()
 
 
-def test_names_splits_and_damage(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_names_and_splits_and_damaged_files_are_refused(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(DataError, match="Did you mean 'emotions'"):
         load_multilabel("emotion")
     with pytest.raises(DataError, match="emotions has the split 'official', got 'fold-0'"):
@@ -140,7 +142,9 @@ def present(name: str) -> bool:
         ("delicious", 500, 983, (12920, 3185), (12910, 3181), 25),
     ],
 )
-def test_the_real_files(name, inputs, labels, rows, labelled, most) -> None:
+def test_the_published_files_have_the_documented_sizes(
+    name, inputs, labels, rows, labelled, most
+) -> None:
     if not present(name):
         pytest.skip(f"SDLGM_DATA names no folder with mulan/{name}")
     data = load_multilabel(name)

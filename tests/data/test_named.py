@@ -1,4 +1,4 @@
-"""Built-in data: what needs no network loads; what does says how to do without."""
+"""Built-in data: some need no network; for the others, messages say how to provide the files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sdlgm.config import DataConfig
-from sdlgm.data import BUILT_IN, catalog, load_data, resolve_binarisation
+from sdlgm.data import BUILT_IN, load_data, named, resolve_binarisation
 from sdlgm.errors import DataError
 
 
@@ -20,7 +20,9 @@ from sdlgm.errors import DataError
     ("name", "sizes", "shape"),
     [("digits", (1438, 359), (8, 8)), ("mnist-5k", (4000, 1000), (28, 28))],
 )
-def test_sets_without_a_network(name: str, sizes: tuple[int, int], shape: tuple[int, int]) -> None:
+def test_these_sets_need_no_network(
+    name: str, sizes: tuple[int, int], shape: tuple[int, int]
+) -> None:
     data = load_data(DataConfig(name))
     assert (len(data.train), len(data.test)) == sizes
     assert data.image_shape == shape
@@ -39,7 +41,7 @@ def idx(values: np.ndarray) -> bytes:
 
 @pytest.fixture
 def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in the shape of MNIST's, of five and three images, that the catalogue trusts."""
+    """A folder like MNIST's with five and three images, and with their digests."""
     folder = tmp_path / "mnist"
     folder.mkdir()
     hashes = {}
@@ -50,12 +52,12 @@ def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             name, content = f"{part}-{kind}-ubyte.gz", idx(values)
             (folder / name).write_bytes(content)
             hashes[name] = (hashlib.sha256(gzip.decompress(content)).hexdigest(),)
-    monkeypatch.setitem(catalog._IDX, "mnist", catalog._Remote("http://localhost:9/", hashes))
+    monkeypatch.setitem(named._IDX, "mnist", named._Remote("http://localhost:9/", hashes))
     monkeypatch.setenv("SDLGM_DATA", str(tmp_path))
     return folder
 
 
-def test_idx_files_come_from_the_folder_that_is_named(small_mnist: Path) -> None:
+def test_idx_files_are_read_from_the_named_folder(small_mnist: Path) -> None:
     data = load_data(DataConfig("mnist", binarisation="none"))
     assert data.train.values.shape == (5, 784)
     assert data.test.values.shape == (3, 784)
@@ -63,13 +65,13 @@ def test_idx_files_come_from_the_folder_that_is_named(small_mnist: Path) -> None
     assert data.test.labels.tolist() == [0, 1, 2]  # type: ignore[union-attr]
 
 
-def test_repacked_archives_are_known_by_their_content(small_mnist: Path) -> None:
+def test_repacked_archives_are_recognised_by_their_content(small_mnist: Path) -> None:
     path = small_mnist / "t10k-labels-idx1-ubyte.gz"
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), compresslevel=1, mtime=7))
     assert len(load_data(DataConfig("mnist")).test) == 3
 
 
-def test_damaged_archives_are_named(small_mnist: Path) -> None:
+def test_damaged_archives_are_refused(small_mnist: Path) -> None:
     path = small_mnist / "train-images-idx3-ubyte.gz"
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
@@ -82,7 +84,7 @@ def test_damaged_archives_are_named(small_mnist: Path) -> None:
         load_data(DataConfig("mnist"))
 
 
-def test_without_a_network_both_ways_out_are_named(
+def test_without_a_network_both_remedies_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SDLGM_DATA", str(tmp_path))
@@ -108,12 +110,12 @@ def test_without_a_network_both_ways_out_are_named(
 @pytest.mark.parametrize(
     ("wrong", "right"), [("mnsit", "mnist"), ("digit", "digits"), ("fashion", "fashion-mnist")]
 )
-def test_a_name_misspelt_is_answered_with_the_nearest(wrong: str, right: str) -> None:
+def test_the_nearest_name_is_suggested_for_a_misspelt_one(wrong: str, right: str) -> None:
     with pytest.raises(DataError, match=f"No data set is named '{wrong}'.*{right}"):
         load_data(DataConfig(wrong))
 
 
-def test_the_default_binarisation() -> None:
+def test_the_default_binarisation_depends_on_data_and_likelihood() -> None:
     assert resolve_binarisation(DataConfig("digits"), "bernoulli") == "dynamic"
     assert resolve_binarisation(DataConfig("digits"), "poisson") == "none"
     assert resolve_binarisation(DataConfig("a.csv"), "bernoulli") == "none"

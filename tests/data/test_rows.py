@@ -1,17 +1,28 @@
-"""Bits from grey values, splits, and digests."""
+"""Rows: checked when they are made; bits from grey values, splits, and digests."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdlgm.data import Dataset, Rows
+from helpers import tiny_model
+from sdlgm.config import DataConfig, ModelConfig, TrainingConfig
+from sdlgm.data import Dataset, Rows, Summary
+from sdlgm.data import rows as rows_module
 from sdlgm.errors import DataError
+from sdlgm.inference.evaluation import evaluate
+from sdlgm.nn import check_data
 from sdlgm.random import generator
+from sdlgm.training import fit
 
 GREY = Rows(torch.tensor([[0, 64, 128, 255]] * 5000, dtype=torch.uint8), maximum=255.0)
+KINDS = ("none", "dynamic", "fixed", "threshold")
 
 
 def test_dynamic_bits_have_the_probability_of_the_grey_value() -> None:
@@ -35,20 +46,23 @@ def test_fixed_bits_are_drawn_once() -> None:
     assert not torch.equal(one.values, other.values)
 
 
-def test_threshold_and_none() -> None:
+def test_binarisation_by_threshold_and_none() -> None:
     assert GREY.binarise("threshold", 0).values[0].tolist() == [0, 0, 1, 1]
     assert GREY.binarise("none", 0) is GREY
     assert GREY.batch(torch.tensor([0]), generator(0, "test")).tolist() == [[0, 64, 128, 255]]
 
 
-@pytest.mark.parametrize("bad", [-0.1, 1.5, float("nan")])
-def test_what_is_not_grey_is_not_binarised(bad: float) -> None:
-    with pytest.raises(DataError, match="needs grey values from 0 to 1, got"):
-        Rows(torch.tensor([[0.5, bad]])).binarise("dynamic", 0)
+@pytest.mark.parametrize("bad", [-0.1, 1.5])
+def test_values_outside_of_the_grey_range_are_not_binarised(bad: float) -> None:
+    rows = Rows(torch.tensor([[0.5, bad]]), name="x.csv")
+    with pytest.raises(DataError, match=r"x.csv \(values from .* needs grey values from 0 to 1"):
+        rows.binarise("dynamic", 0)
+    with pytest.raises(DataError, match=r"x.csv \(values from .* bits, or probabilities of bits,"):
+        replace(rows, dynamic=True)
 
 
 @given(st.integers(2, 200), st.floats(0.01, 0.9), st.integers(0, 5))
-def test_a_split_loses_and_doubles_nothing(rows: int, fraction: float, seed: int) -> None:
+def test_a_split_keeps_each_row_once(rows: int, fraction: float, seed: int) -> None:
     data = Rows(torch.arange(rows).view(-1, 1).float(), labels=torch.arange(rows))
     if max(1, round(fraction * rows)) >= rows:
         with pytest.raises(DataError, match="too few"):
@@ -73,9 +87,14 @@ def test_a_split_loses_and_doubles_nothing(rows: int, fraction: float, seed: int
         ([1.0], "rows and columns"),
     ],
 )
-def test_gaps_are_named(values: list[object], message: str) -> None:
+def test_rows_that_are_not_finite_tables_are_refused(values: list[object], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        Rows(torch.tensor(values)).check("x.csv")
+        Rows(torch.tensor(values), name="x.csv")
+
+
+def test_the_first_value_that_is_not_finite_is_named_by_its_column() -> None:
+    with pytest.raises(DataError, match=r"x.csv has 1 value .* row 1, column 'load'"):
+        Rows(torch.tensor([[0.0, 1], [2, torch.nan]]), name="x.csv", columns=("time", "load"))
 
 
 def test_batches_cover_all_rows_in_order() -> None:
@@ -83,7 +102,7 @@ def test_batches_cover_all_rows_in_order() -> None:
     assert torch.cat(list(data.batches(3, generator(0, "x"))))[:, 0].tolist() == list(range(10))
 
 
-def test_splits_of_a_data_set() -> None:
+def test_a_data_set_returns_its_splits() -> None:
     data = Dataset("x", Rows(torch.zeros(3, 2)), Rows(torch.ones(2, 2)))
     assert len(data.rows("all")) == 5
     assert data.rows("all").values[-1].tolist() == [1, 1]
@@ -92,9 +111,94 @@ def test_splits_of_a_data_set() -> None:
         data.rows("valid")
 
 
-def test_the_digest_sees_values_and_shape() -> None:
+def test_the_digest_depends_on_values_type_and_shape() -> None:
     digests = {
         Rows(v).sha256()
         for v in (torch.zeros(2, 2), torch.zeros(4, 1), torch.ones(2, 2), torch.zeros(2, 2).byte())
     }
     assert len(digests) == 4
+
+
+@pytest.mark.parametrize("size", [1, 5, 2**16, 2**16 + 3])
+def test_a_scan_finds_what_whole_arrays_show(size: int) -> None:
+    values = np.random.default_rng(size).normal(size=(size, 3)).astype(np.float32)
+    for array in (values, values.round(), (values > 0).astype(np.uint8)):
+        whole = bool((array == array.round()).all())
+        assert rows_module.scan(array) == Summary(float(array.min()), float(array.max()), whole)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("row", [0, 40_000, 99_999])
+def test_a_scan_overlooks_no_value_that_is_not_finite(bad: float, row: int) -> None:
+    values = np.ones((100_000, 2), np.float32)
+    values[row, 1] = bad
+    found = rows_module.scan(values)
+    assert not np.isfinite([found.low, found.high]).all()
+
+
+@pytest.fixture
+def scanned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of values of each scan."""
+    sizes: list[int] = []
+
+    def counting(values: np.ndarray) -> Summary:
+        sizes.append(values.size)
+        return scan(values)
+
+    scan = rows_module.scan
+    monkeypatch.setattr(rows_module, "scan", counting)
+    return sizes
+
+
+def test_rows_made_from_checked_rows_are_not_scanned(scanned: list[int]) -> None:
+    rows = Rows(GREY.values, maximum=255.0)
+    train, test = rows.split(0.2, seed=0)
+    parts = [part.binarise(kind, 0) for part in (train, test) for kind in KINDS]  # type: ignore[arg-type]
+    parts += [
+        rows.subset(torch.tensor([0])),
+        rows.named("x"),
+        Dataset("x", train, test).rows("all"),
+    ]
+    assert scanned == [GREY.values.numel()]
+    for part in parts:
+        low, high = float(part.values.min()), float(part.values.max())
+        assert part.summary.low <= low <= high <= part.summary.high
+        assert part.summary.whole
+        assert part.maximum == (1 if high <= 1 else 255)
+
+
+def test_rows_are_scanned_again_before_an_inherited_range_refuses_them(scanned: list[int]) -> None:
+    rows = Rows(torch.tensor([[-1.0, 0.5], [0, 1], [1, 1]]))
+    bits = rows.subset(torch.tensor([1, 2]))
+    check_data("bernoulli", bits)
+    assert scanned == [6, 4]
+    with pytest.raises(DataError, match=r"values from -1 to 1\): a Bernoulli"):
+        check_data("bernoulli", rows.subset(torch.tensor([0, 1])))
+    with pytest.raises(DataError, match=r"values from -1 to 1\): a Bernoulli"):
+        check_data("bernoulli", rows)
+    assert scanned == [6, 4, 4]
+
+
+@pytest.mark.parametrize("validation", [0.0, 0.2])
+@pytest.mark.parametrize(
+    ("likelihood", "binarisation"),
+    [("bernoulli", None), ("bernoulli", "fixed"), ("gaussian", None), ("poisson", None)],
+)
+def test_one_fit_scans_each_value_once(
+    likelihood: str, binarisation: str | None, validation: float, scanned: list[int], tmp_path: Path
+) -> None:
+    data = DataConfig("digits", binarisation=binarisation)  # type: ignore[arg-type]
+    model = ModelConfig(likelihood=likelihood, features=6, budget=2, encoder_hidden=(4,))  # type: ignore[arg-type]
+    training = TrainingConfig(iterations=2, validation_fraction=validation)
+    fit(data, model, training, out=tmp_path / "run", importance_samples=1, progress=False)
+    assert scanned == [1797 * 64]
+
+
+def test_encoding_and_evaluation_scan_each_value_once(scanned: list[int]) -> None:
+    model, x = tiny_model(), torch.ones(30, 5)
+    model.encode(x)
+    assert scanned == [150]
+    rows = Rows(x)
+    evaluate(model, rows, importance_samples=1)
+    evaluate(model, rows, importance_samples=1)
+    assert scanned == [150, 150]

@@ -1,4 +1,4 @@
-"""NAB files: tiny ones written here, and the real ones where they are to be had."""
+"""NAB files: tiny ones written here, and the real ones where they are available."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sdlgm.config import DataConfig
-from sdlgm.data import load_data, load_telemetry, sliding_windows, telemetry, telemetry_dataset
+from sdlgm.data import load_data, load_telemetry, series, sliding_windows, telemetry_dataset
 from sdlgm.data.series import parse
 from sdlgm.errors import DataError
 
@@ -27,7 +27,7 @@ def lines(values: list[float]) -> str:
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with two series of 200 and 180 samples, the second constant in its beginning."""
+    """A folder with series of 200 and 180 samples; the training part of the second is constant."""
     folder = tmp_path / "nab"
     folder.mkdir()
     content = {
@@ -47,24 +47,26 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / f"{name}.csv").write_text(text)
     (folder / "combined_windows.json").write_text(labels)
     known = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in content.items()}
-    monkeypatch.setattr(telemetry, "TELEMETRY", MappingProxyType(known))
-    monkeypatch.setattr(telemetry, "_LABELS_SHA256", hashlib.sha256(labels.encode()).hexdigest())
+    monkeypatch.setattr(series, "TELEMETRY", MappingProxyType(known))
+    monkeypatch.setattr(series, "_LABELS_SHA256", hashlib.sha256(labels.encode()).hexdigest())
     monkeypatch.setenv("SDLGM_DATA", str(tmp_path))
     return folder
 
 
-def test_series_and_their_labels(tiny: Path) -> None:
+def test_series_have_values_times_and_labels(tiny: Path) -> None:
     busy, idle = load_telemetry()
     assert (busy.name, len(busy.values), busy.cut) == ("busy", 200, 120)
-    assert np.flatnonzero(busy.anomalous).tolist() == [2, 3, 4, 180]  # both ends belong to it
+    assert np.flatnonzero(busy.anomalous).tolist() == [2, 3, 4, 180]  # both ends are included
     assert not idle.anomalous.any()
     assert busy.times[1] - busy.times[0] == np.timedelta64(300, "s")
     np.testing.assert_allclose(busy.standard[:120].mean(), 0, atol=1e-12)
     np.testing.assert_allclose(busy.standard[:120].std(), 1)
-    assert idle.standard.tolist() == [0.0] * 108 + [1.0] * 72  # a constant beginning is unscaled
+    assert (
+        idle.standard.tolist() == [0.0] * 108 + [1.0] * 72
+    )  # a constant training part is not scaled
 
 
-def test_windows() -> None:
+def test_windows_start_every_stride() -> None:
     values = np.arange(10.0)
     assert sliding_windows(values, 3, 4).tolist() == [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7, 8, 9]]
     assert sliding_windows(values, 4, 4)[:, 0].tolist() == [0, 4]
@@ -84,14 +86,14 @@ def test_no_window_crosses_the_boundary_and_test_windows_do_not_overlap(tiny: Pa
     assert torch.equal(built_in.test.values, data.test.values)
 
 
-def test_nothing_of_the_test_part_reaches_the_training_windows(
+def test_training_windows_do_not_depend_on_the_test_part(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = telemetry_dataset().train.values
     changed = lines([float(i % 7) for i in range(120)] + [1e6] * 80)
     (tiny / "busy.csv").write_text(changed)
-    known = {**telemetry.TELEMETRY, "busy": hashlib.sha256(changed.encode()).hexdigest()}
-    monkeypatch.setattr(telemetry, "TELEMETRY", known)
+    known = {**series.TELEMETRY, "busy": hashlib.sha256(changed.encode()).hexdigest()}
+    monkeypatch.setattr(series, "TELEMETRY", known)
     assert torch.equal(telemetry_dataset().train.values, before)
 
 
@@ -99,30 +101,30 @@ def test_nothing_of_the_test_part_reaches_the_training_windows(
     ("text", "message"),
     [
         ("timestamp,value\n", "is empty"),
-        (lines([1, 2]).replace(",2", ",nan"), "gaps in its values"),
+        (lines([1, 2]).replace(",2", ",nan"), "missing values"),
         (lines([1, 2]).replace(",2", ",two"), "could not convert string to float: 'two'"),
-        (lines([1, 2]).replace("00:05:00", "soon"), "no time and number"),
-        (lines([1, 2]).replace(",2", ""), "no time and number"),
+        (lines([1, 2]).replace("00:05:00", "soon"), "not a time and a number"),
+        (lines([1, 2]).replace(",2", ""), "not a time and a number"),
     ],
 )
-def test_what_cannot_be_read_is_named(text: str, message: str) -> None:
+def test_unreadable_series_are_refused(text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         parse("cpu", text, [])
 
 
-def test_other_files_are_refused(tiny: Path) -> None:
+def test_files_with_another_digest_are_refused(tiny: Path) -> None:
     (tiny / "idle.csv").write_text(lines([1, 2, 3]))
     with pytest.raises(DataError, match=r"idle.csv is not the file it should be"):
         load_telemetry()
 
 
-def test_the_real_files() -> None:
+def test_the_published_files_have_the_documented_sizes() -> None:
     if not (Path(os.environ.get("SDLGM_DATA", "-")) / "nab").is_dir():
         pytest.skip("SDLGM_DATA names no folder with nab")
-    series = load_telemetry()
-    assert len(series) == 17
-    assert sum(len(one.values) for one in series) == 67_740
-    assert [one.name for one in series if not one.anomalous.any()] == ["ec2_cpu_utilization_c6585a"]
+    found = load_telemetry()
+    assert len(found) == 17
+    assert sum(len(one.values) for one in found) == 67_740
+    assert [one.name for one in found if not one.anomalous.any()] == ["ec2_cpu_utilization_c6585a"]
     data = telemetry_dataset()
     assert data.test.values.shape == (418, 64)
     assert data.train.values.shape == (9894, 64)

@@ -1,4 +1,4 @@
-"""Sparse rows: the batches of dense ones, a few rows at a time."""
+"""Sparse rows: checked like dense ones, with the same batches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from sdlgm.data import Rows, SparseRows
+from sdlgm.data import Rows, SparseRows, Summary
 from sdlgm.errors import DataError
 from sdlgm.nn import data_statistics
 
@@ -43,23 +43,26 @@ def test_batches_are_those_of_dense_rows(
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_all_rows_in_order(dynamic: bool, table: np.ndarray) -> None:
+def test_all_rows_are_yielded_in_order(dynamic: bool, table: np.ndarray) -> None:
     sparse, dense = both(table, dynamic=dynamic)
     mine, theirs = (list(rows.batches(5, seeded())) for rows in (sparse, dense))
     assert [len(batch) for batch in mine] == [5, 5, 5, 5, 3]
     assert all(map(torch.equal, mine, theirs))
-    # As they are: probabilities stay what they are.
+    # No bits are drawn here.
     assert torch.equal(torch.cat(list(sparse.grey().split(5))), torch.from_numpy(table))
 
 
-def test_sizes_and_values(table: np.ndarray) -> None:
+def test_sizes_and_range(table: np.ndarray) -> None:
     sparse, _ = both(table)
     assert (len(sparse), sparse.shape, sparse.n_inputs) == (23, (23, 7), 7)
-    # All that occur, the zeros that are not stored among them.
-    assert set(sparse.values.tolist()) == set(table.ravel().tolist())
+    assert sparse.summary == Summary(0.0, float(table.max()), whole=False)
+    # Zeros that are not stored are values, too.
+    assert both(table.clip(0.5))[0].summary.low == 0
+    assert both(-np.ceil(table))[0].summary == Summary(-1.0, 0.0, whole=True)
+    assert SparseRows(sp.csr_array((2, 3), dtype=np.float32)).summary == Summary(0.0, 0.0, True)
 
 
-def test_the_digest_tells_tables_apart(table: np.ndarray) -> None:
+def test_different_tables_have_different_digests(table: np.ndarray) -> None:
     digest = both(table)[0].sha256()
     assert both(table)[0].sha256() == digest
     other = table.copy()
@@ -68,13 +71,18 @@ def test_the_digest_tells_tables_apart(table: np.ndarray) -> None:
     assert len({digest, both(other)[0].sha256(), both(wider)[0].sha256()}) == 3
 
 
-def test_the_first_gap_is_named(table: np.ndarray) -> None:
-    both(table)[0].check("X")
+def test_the_first_value_that_is_not_finite_is_named(table: np.ndarray) -> None:
     table[6, 2] = np.nan
-    with pytest.raises(DataError, match=r"X, row 6, has 1 value .* \(nan\) in row 0, column 2"):
-        both(table)[0].check("X")
+    table[9, 0] = np.inf
+    with pytest.raises(DataError, match=r"X has 2 values .* \(nan\) in row 6, column 2"):
+        SparseRows(sp.csr_array(table), name="X")
     with pytest.raises(DataError, match="rows and columns"):
-        SparseRows(sp.csr_array((0, 3), dtype=np.float32)).check("X")
+        SparseRows(sp.csr_array((0, 3), dtype=np.float32))
+
+
+def test_probabilities_of_bits_are_refused_outside_of_0_to_1(table: np.ndarray) -> None:
+    with pytest.raises(DataError, match=r"X \(values from 0 to 2\): .*probabilities of bits"):
+        SparseRows(sp.csr_array(2 * np.ceil(table)), dynamic=True, name="X")
 
 
 @pytest.mark.parametrize("block", [1, 4, None])

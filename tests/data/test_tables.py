@@ -1,4 +1,4 @@
-"""Files of the user's: three formats, one table."""
+"""The user's files: one table in three formats."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from sdlgm.errors import DataError
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npy"])
-def test_round_trip(suffix: str, tmp_path: Path, generator: torch.Generator) -> None:
+def test_tables_survive_a_round_trip(
+    suffix: str, tmp_path: Path, generator: torch.Generator
+) -> None:
     values = torch.randn(20, 3, generator=generator)
     write_rows(tmp_path / f"a{suffix}", values)
     rows, shape = read_rows(tmp_path / f"a{suffix}")
@@ -32,7 +34,7 @@ def test_arrays_of_images_keep_their_shape(tmp_path: Path) -> None:
     assert shape == (4, 3)
 
 
-def test_gaps_and_overflows_are_refused_with_their_place(tmp_path: Path) -> None:
+def test_missing_and_too_large_values_are_refused_with_their_place(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x,load\n1,2\n3,\n")
     with pytest.raises(DataError, match="row 1, column 'load'"):
         read_rows(tmp_path / "a.csv")
@@ -41,13 +43,13 @@ def test_gaps_and_overflows_are_refused_with_their_place(tmp_path: Path) -> None
         read_rows(tmp_path / "a.npy")
 
 
-def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
+def test_unusable_files_are_refused(tmp_path: Path) -> None:
     def read(name: str, content: str | bytes) -> None:
         path = tmp_path / name
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         read_rows(path)
 
-    with pytest.raises(DataError, match="no numbers: city"):
+    with pytest.raises(DataError, match="not numbers: city"):
         read("a.csv", "x,city\n1,Rome\n")
     with pytest.raises(DataError, match="cannot be read as parquet"):
         read("a.parquet", "x,y\n1,2\n")

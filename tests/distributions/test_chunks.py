@@ -1,4 +1,4 @@
-"""Work in parts: that they cover all rows, and that results do not depend on them."""
+"""Chunks cover all rows, and results do not depend on their size."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdlgm.distributions import GatedMultinomial, parts
+from sdlgm.distributions import GatedMultinomial, _chunks
 from sdlgm.gradients import reinmax
 
 
 @given(rows=st.integers(0, 50), width=st.integers(0, 400_000))
-def test_parts_cover_every_row_once_in_order(rows: int, width: int) -> None:
-    seen = [row for part in parts.parts(rows, width) for row in range(rows)[part]]
+def test_chunks_cover_every_row_once_in_order(rows: int, width: int) -> None:
+    seen = [row for chunk in _chunks.chunks(rows, width) for row in range(rows)[chunk]]
     assert seen == list(range(rows))
 
 
-@pytest.mark.parametrize("at_once", [1, 30, 10_000])
-def test_draws_and_gradients_are_those_of_one_part(
-    at_once: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("size", [1, 30, 10_000])
+def test_the_size_of_a_chunk_changes_no_draw_and_no_gradient(
+    size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = torch.Generator().manual_seed(0)
     gates = torch.randn(7, generator=source, requires_grad=True)
@@ -31,16 +31,16 @@ def test_draws_and_gradients_are_those_of_one_part(
         noise = torch.Generator().manual_seed(1)
         drawn = q.sample((3,), generator=noise)
         estimate = reinmax(q, lambda z: (z @ weights).square(), generator=noise)
-        pulls = torch.autograd.grad(estimate.surrogate.sum(), [gates, features])
-        return drawn, estimate.codes, *pulls
+        gradients = torch.autograd.grad(estimate.surrogate.sum(), [gates, features])
+        return drawn, estimate.codes, *gradients
 
     whole = outcome()
-    monkeypatch.setattr(parts, "AT_ONCE", at_once)
+    monkeypatch.setattr(_chunks, "CHUNK_SIZE", size)
     for a, b in zip(outcome(), whole, strict=True):
         torch.testing.assert_close(a, b)
 
 
-def test_the_gradient_is_the_formula_written_out() -> None:
+def test_the_gradient_of_reinmax_equals_its_formula() -> None:
     source = torch.Generator().manual_seed(0)
     gates = torch.randn(5, generator=source, dtype=torch.float64, requires_grad=True)
     features = torch.randn(5, 8, generator=source, dtype=torch.float64, requires_grad=True)
@@ -48,12 +48,16 @@ def test_the_gradient_is_the_formula_written_out() -> None:
     q = GatedMultinomial(4, gates, features)
     estimate = reinmax(q, lambda z: (z @ weights).square(), generator=source)
     found = torch.autograd.grad(estimate.surrogate.sum(), [gates, features])
-    # The formula in the docstring, for K + 1 outcomes, and autograd from there to the logits.
+    # The formula of the docstring for K + 1 outcomes; autograd leads from there to the logits.
     p, n = q.slot_log_probs.exp().detach(), estimate.codes
     slope = 2 * (n @ weights).unsqueeze(-1) * weights
     n = torch.cat([n, 4 - n.sum(-1, True)], -1)
     g = torch.cat([slope, torch.zeros_like(n[:, :1])], -1)
-    pull = 0.5 * ((4 * p + n) * g - n * (p * g).sum(-1, True) - p * (n * g).sum(-1, True))
-    wanted = torch.autograd.grad((q.slot_log_probs * pull.detach()).sum(), [gates, features])
+    slope_of_logits = 0.5 * (
+        (4 * p + n) * g - n * (p * g).sum(-1, True) - p * (n * g).sum(-1, True)
+    )
+    wanted = torch.autograd.grad(
+        (q.slot_log_probs * slope_of_logits.detach()).sum(), [gates, features]
+    )
     for a, b in zip(found, wanted, strict=True):
         torch.testing.assert_close(a, b)

@@ -1,4 +1,4 @@
-"""The KL against enumeration, in both forms, and the ratio that importance weights use."""
+"""Both forms of the KL, and the log-ratio of importance weights, against enumeration."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def test_kl_equals_enumeration(seed: int, shape: tuple[int, int, int]) -> None:
     torch.testing.assert_close(log_ratio(p, q, codes), log_p - log_q)
 
 
-def test_the_papers_form_is_equations_13_and_14_and_looser(generator: torch.Generator) -> None:
+def test_the_papers_form_equals_equations_13_and_14_and_is_looser(
+    generator: torch.Generator,
+) -> None:
     q, p = (random_code(generator, groups=1, batch=(5,)) for _ in range(2))
     exact, paper = kl_terms(q, p), kl_terms(q, p, "paper")
     lam, lam0 = (torch.sigmoid(c.base.gate_logits[..., 0]) for c in (q, p))
@@ -50,14 +52,14 @@ def test_the_papers_form_is_equations_13_and_14_and_looser(generator: torch.Gene
     assert (paper.total >= exact.total).all()
 
 
-def test_counts_cost_no_more_than_the_slots_in_order(generator: torch.Generator) -> None:
-    """KL over counts = KL over the slot sequence: L0 times the KL of one slot."""
+def test_the_kl_of_counts_equals_the_kl_of_slot_sequences(generator: torch.Generator) -> None:
+    """The KL of a sequence of slots is L0 times the KL of one slot."""
     q, p = (random_code(generator, groups=1, batch=(5,)).base for _ in range(2))
     slot = (q.slot_log_probs.exp() * (q.slot_log_probs - p.slot_log_probs)).sum(-1)
     torch.testing.assert_close(kl_divergence(q, p), 4 * slot)
 
 
-def test_gradcheck(generator: torch.Generator) -> None:
+def test_gradients_pass_gradcheck(generator: torch.Generator) -> None:
     leaves = [
         torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
         for shape in ((2,), (4,), (2,), (4,))
@@ -84,13 +86,13 @@ def test_open_gates_have_a_finite_kl_and_gradient(generator: torch.Generator) ->
     torch.testing.assert_close(log_ratio(p, q, z), p.log_prob(z) - q.log_prob(z))
 
 
-def test_a_prior_that_forbids_what_the_posterior_does_costs_infinity() -> None:
+def test_the_kl_is_infinite_if_the_prior_excludes_a_probable_outcome() -> None:
     q = GatedMultinomial(2, torch.tensor(0.0), torch.zeros(2))
     p = GatedMultinomial(2, torch.tensor(math.inf), torch.zeros(2))
     assert kl_divergence(q, p) == math.inf
 
 
-def test_errors(generator: torch.Generator) -> None:
+def test_invalid_arguments_raise(generator: torch.Generator) -> None:
     q = random_code(generator)
     with pytest.raises(ValueError, match="equal budgets and features"):
         kl_divergence(q, random_code(generator, budget=2))

@@ -1,4 +1,4 @@
-"""Slots with laws of their own: against brute force, the tied case, and numerical gradients."""
+"""Slots with their own probabilities: against brute force, tied slots, and numerical gradients."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def code(
 def brute_force(q: PoissonMultinomial) -> dict[tuple[int, ...], float]:
     """Probability of each code, summed over all sequences of slots."""
     probs, outcomes = q.slot_log_probs.exp(), q.slot_logits.shape[-1]
-    law: dict[tuple[int, ...], float] = {}
+    table: dict[tuple[int, ...], float] = {}
     for sequence in itertools.product(range(outcomes), repeat=q.total_count):
         counts = tuple(sequence.count(k) for k in range(outcomes - 1))
         chance = math.prod(float(probs[slot, k]) for slot, k in enumerate(sequence))
-        law[counts] = law.get(counts, 0.0) + chance
-    return law
+        table[counts] = table.get(counts, 0.0) + chance
+    return table
 
 
 @settings(deadline=None, max_examples=30)
 @given(slots=st.integers(1, 5), features=st.integers(1, 4), seed=st.integers(0, 1000))
-def test_everything_equals_enumeration_and_brute_force(
+def test_closed_forms_equal_enumeration_and_brute_force(
     slots: int, features: int, seed: int
 ) -> None:
     q = code(torch.Generator().manual_seed(seed), slots, features)
@@ -41,8 +41,8 @@ def test_everything_equals_enumeration_and_brute_force(
     probs = q.log_prob(codes).exp()
     assert len(codes.unique(dim=0)) == math.comb(features + slots, slots)
     assert probs.sum().item() == pytest.approx(1, abs=1e-10)
-    law = brute_force(q)
-    expected = torch.tensor([law[tuple(z)] for z in codes.int().tolist()], dtype=torch.float64)
+    table = brute_force(q)
+    expected = torch.tensor([table[tuple(z)] for z in codes.int().tolist()], dtype=torch.float64)
     torch.testing.assert_close(probs, expected)
     mean = (probs[:, None] * codes).sum(0)
     torch.testing.assert_close(q.mean, mean)
@@ -52,7 +52,7 @@ def test_everything_equals_enumeration_and_brute_force(
     torch.testing.assert_close(q.total_log_prob(torch.arange(slots + 1)).exp(), totals)
 
 
-def test_tied_slots_are_a_gated_multinomial(generator: torch.Generator) -> None:
+def test_tied_slots_give_a_gated_multinomial(generator: torch.Generator) -> None:
     gate = torch.randn(7, generator=generator, dtype=torch.float64)
     features = torch.randn(7, 4, generator=generator, dtype=torch.float64)
     tied = GatedMultinomial(5, gate, features)
@@ -102,7 +102,7 @@ def test_twelve_slots_are_cheap_and_sum_to_one(generator: torch.Generator) -> No
     torch.testing.assert_close(total, torch.ones_like(total))
 
 
-def test_float32_far_from_probable(generator: torch.Generator) -> None:
+def test_float32_is_accurate_for_improbable_codes(generator: torch.Generator) -> None:
     logits = 40 * torch.randn(8, 6, 11, generator=generator)
     z = PoissonMultinomial(torch.zeros(8, 6, 11)).sample(generator=generator)
     low = PoissonMultinomial(logits).log_prob(z)
@@ -110,7 +110,7 @@ def test_float32_far_from_probable(generator: torch.Generator) -> None:
     torch.testing.assert_close(low, high.float())
 
 
-def test_samples_have_the_law_of_log_prob(generator: torch.Generator) -> None:
+def test_samples_follow_log_prob(generator: torch.Generator) -> None:
     q = code(generator, 3, 3)
     codes = q.enumerate_support()
     expected = 40_000 * q.log_prob(codes).exp()
@@ -122,7 +122,7 @@ def test_samples_have_the_law_of_log_prob(generator: torch.Generator) -> None:
 
 @pytest.mark.parametrize("batch", [(), (2,), (2, 3)])
 @pytest.mark.parametrize("shape", [(), (4,), (4, 5)])
-def test_shapes_and_expand(
+def test_shapes_of_samples_and_expand(
     generator: torch.Generator, batch: tuple[int, ...], shape: tuple[int, ...]
 ) -> None:
     q = code(generator, 3, 4, batch)
@@ -137,12 +137,12 @@ def test_shapes_and_expand(
     torch.testing.assert_close(wide.log_prob(z), q.log_prob(z))
 
 
-def test_the_slots_modes_are_counted() -> None:
+def test_slot_mode_counts_the_mode_of_each_slot() -> None:
     logits = torch.tensor([[3.0, 0, 0], [2.0, 0, 1], [0.0, 0, 1]])
     assert PoissonMultinomial(logits).slot_mode.tolist() == [2.0, 0.0]
 
 
-def test_the_generator_alone_decides(generator: torch.Generator) -> None:
+def test_samples_depend_on_the_generator_alone(generator: torch.Generator) -> None:
     q = code(generator, 3, 5, batch=(2,))
     before = torch.get_rng_state()
     first, again = (q.sample((9,), generator=torch.Generator().manual_seed(3)) for _ in "ab")
@@ -150,7 +150,7 @@ def test_the_generator_alone_decides(generator: torch.Generator) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_bad_arguments_are_refused() -> None:
+def test_invalid_arguments_raise() -> None:
     for shape in ((4,), (0, 4), (3, 1)):
         with pytest.raises(ValueError, match="needs the shape"):
             PoissonMultinomial(torch.zeros(shape))
@@ -164,11 +164,11 @@ def test_bad_arguments_are_refused() -> None:
         q.total_log_prob(torch.tensor(3))
 
 
-def test_too_many_slots_for_the_permanent_alone(generator: torch.Generator) -> None:
+def test_only_log_prob_limits_the_number_of_slots(generator: torch.Generator) -> None:
     q = PoissonMultinomial(torch.zeros(17, 3))
-    with pytest.raises(ValueError, match="stops at 16 slots"):
+    with pytest.raises(ValueError, match="at most 16 slots"):
         q.log_prob(torch.zeros(2))
     assert q.mean.tolist() == pytest.approx([17 / 3] * 2)
-    law = q.total_log_prob(torch.arange(18)).exp()
-    assert law.sum().item() == pytest.approx(1, abs=1e-5)
+    probs = q.total_log_prob(torch.arange(18)).exp()
+    assert probs.sum().item() == pytest.approx(1, abs=1e-5)
     assert q.sample((5,), generator=generator).shape == (5, 2)

@@ -1,4 +1,4 @@
-"""The relaxation: eqs. 8, 10, 12, their limit, and why it is not a code."""
+"""The relaxation: eqs. 8, 10, 12, their limit, and why draws are not codes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sdlgm.distributions import GatedMultinomial, RelaxedGatedMultinomial
 from sdlgm.distributions._gumbel import gumbel
 
 
-def plainly(
+def reference_draw(
     total_count: int,
     gate: Tensor,
     logits: Tensor,
@@ -22,7 +22,7 @@ def plainly(
     noise: torch.Generator,
     sample: tuple[int, ...] = (),
 ) -> Tensor:
-    """Eqs. 8, 10 and 12 as they stand, slot by slot and with autograd's own gradients."""
+    """Eqs. 8, 10 and 12 slot by slot, differentiated by autograd."""
     slots = (*sample, *gate.shape, total_count)
     first, second = gumbel(slots, gate, noise), gumbel(slots, gate, noise)
     third = gumbel((*slots, logits.shape[-1]), gate, noise)
@@ -39,39 +39,41 @@ def plainly(
 
 @pytest.mark.parametrize("sample", [(), (5,)])
 @pytest.mark.parametrize("batch", [(), (2, 3)])
-def test_draws_and_gradients_are_those_of_equations_8_10_12(
+def test_draws_and_gradients_equal_equations_8_10_12(
     batch: tuple[int, ...], sample: tuple[int, ...], generator: torch.Generator
 ) -> None:
-    """Two implementations, from the same noise."""
+    """Two implementations, given the same noise."""
     q = random_code(generator, features=3, budget=4, groups=1, batch=batch).base
-    heat = [torch.rand((), generator=generator).double() + 0.5 for _ in range(2)]
-    heat[1] = heat[1] * torch.ones(q.batch_shape)  # one of its own for each of the batch
-    leaves = [q.gate_logits, q.feature_logits, *(h.requires_grad_() for h in heat)]
+    temperatures = [torch.rand((), generator=generator).double() + 0.5 for _ in range(2)]
+    temperatures[1] = temperatures[1] * torch.ones(q.batch_shape)  # one per batch element
+    leaves = [q.gate_logits, q.feature_logits, *(t.requires_grad_() for t in temperatures)]
     relaxed = RelaxedGatedMultinomial(4, *leaves)
     z = relaxed.rsample(sample, generator=torch.Generator().manual_seed(1))
-    expected = plainly(4, *leaves, torch.Generator().manual_seed(1), sample)
+    expected = reference_draw(4, *leaves, torch.Generator().manual_seed(1), sample)
     torch.testing.assert_close(z, expected)
-    pull = torch.randn(z.shape, generator=generator, dtype=z.dtype)
+    weights = torch.randn(z.shape, generator=generator, dtype=z.dtype)
     for got, wanted in zip(
-        torch.autograd.grad(z, leaves, pull),
-        torch.autograd.grad(expected, leaves, pull),
+        torch.autograd.grad(z, leaves, weights),
+        torch.autograd.grad(expected, leaves, weights),
         strict=True,
     ):
         torch.testing.assert_close(got, wanted)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_noise_is_gumbels(dtype: torch.dtype, generator: torch.Generator) -> None:
+def test_the_noise_follows_a_gumbel_distribution(
+    dtype: torch.dtype, generator: torch.Generator
+) -> None:
     noise = gumbel((200_001,), torch.zeros((), dtype=dtype), generator)
     assert noise.dtype == dtype
     assert stats.kstest(noise.numpy(), stats.gumbel_r.cdf).pvalue > 1e-3
-    # Neighbours are cut from the same integer.
+    # Neighbours come from the same integer.
     assert np.corrcoef(noise[:-1:2], noise[1::2])[0, 1] == pytest.approx(0, abs=0.015)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize("integer", [0, 2**63 - 1])
-def test_the_noise_is_finite_at_its_ends(
+def test_the_noise_is_finite_at_both_ends(
     dtype: torch.dtype, integer: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Tensor, "random_", lambda self, generator: self.fill_(integer))
@@ -87,7 +89,7 @@ def test_a_seed_gives_the_same_draws() -> None:
     assert torch.equal(first, second)
 
 
-def test_cold_draws_have_the_law_of_codes(generator: torch.Generator) -> None:
+def test_cold_draws_are_distributed_as_codes(generator: torch.Generator) -> None:
     q = random_code(generator, batch=(3,), groups=1)
     cold = q.relax(1e-3, 1e-3).sample((20_000,), generator=generator)
     assert (cold - cold.round()).abs().mean() < 0.01
@@ -96,7 +98,7 @@ def test_cold_draws_have_the_law_of_codes(generator: torch.Generator) -> None:
     torch.testing.assert_close(cold.var(0), q.variance, rtol=0.06, atol=0.01)
 
 
-def test_draws_keep_the_budget_but_are_no_codes(generator: torch.Generator) -> None:
+def test_draws_keep_the_budget_but_are_not_codes(generator: torch.Generator) -> None:
     q = random_code(generator, batch=(8,))
     z = q.relax(2.0, 5.0).sample((100,), generator=generator)
     assert (z >= 0).all()
@@ -109,16 +111,16 @@ def test_gradients_reach_logits_and_temperatures(generator: torch.Generator) -> 
         torch.randn(s, dtype=torch.float64, generator=generator).requires_grad_()
         for s in ((), (3,))
     ]
-    heat = [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (0.8, 1.5)]
+    temperatures = [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (0.8, 1.5)]
 
     def draw(gate, logits, gate_temperature, feature_temperature):
         q = RelaxedGatedMultinomial(2, gate, logits, gate_temperature, feature_temperature)
         return q.rsample((2,), generator=torch.Generator().manual_seed(0))
 
-    assert torch.autograd.gradcheck(draw, (*leaves, *heat))
+    assert torch.autograd.gradcheck(draw, (*leaves, *temperatures))
 
 
-def test_shapes_and_errors(generator: torch.Generator) -> None:
+def test_shapes_and_invalid_arguments(generator: torch.Generator) -> None:
     q = RelaxedGatedMultinomial(3, torch.zeros(2), torch.zeros(2, 5), 1.0, 2.0, validate_args=True)
     assert q.sample((4,), generator=generator).shape == (4, 2, 5)
     wide = q.expand((6, 2))
@@ -141,9 +143,11 @@ def test_a_draw_is_the_sum_of_its_gated_slots(generator: torch.Generator) -> Non
     torch.testing.assert_close(whole, (gates.unsqueeze(-1) * slots).sum(-2))
 
 
-def test_gates_that_are_always_open(generator: torch.Generator) -> None:
-    heat = torch.tensor(1.5, requires_grad=True)
-    q = RelaxedGatedMultinomial(3, torch.full((2,), torch.inf), torch.zeros(2, 5), heat, heat)
+def test_always_open_gates_give_full_codes_and_finite_gradients(generator: torch.Generator) -> None:
+    temperature = torch.tensor(1.5, requires_grad=True)
+    q = RelaxedGatedMultinomial(
+        3, torch.full((2,), torch.inf), torch.zeros(2, 5), temperature, temperature
+    )
     z = q.rsample(generator=generator)
     torch.testing.assert_close(z.sum(-1), torch.full((2,), 3.0))
-    assert torch.autograd.grad(z.square().sum(), heat)[0].isfinite()
+    assert torch.autograd.grad(z.square().sum(), temperature)[0].isfinite()

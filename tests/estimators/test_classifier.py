@@ -25,7 +25,7 @@ from sdlgm.estimators.label_network import (
 )
 from sdlgm.estimators.label_sets import count_law
 from sdlgm.estimators.metrics import micro_f1
-from sdlgm.estimators.network_training import Schedule
+from sdlgm.estimators.network_training import TrainingSettings
 
 QUICK = {
     "hidden": (24,),
@@ -188,10 +188,10 @@ def test_one_threshold_is_that_of_the_whole_table(fitted):
     chosen = apply_threshold(proba, fitted.threshold_, 1, 3)
     np.testing.assert_array_equal(fitted.predict(x), chosen)
     members = MemberRows(len(x), 4, 2, 32, 0)
-    schedule = Schedule(1, 32, 1e-3, 0.0, None, 0)
+    settings = TrainingSettings(1, 32, 1e-3, 0.0, None, 0)
     table = sp.csr_array(y)
     training = LabelTraining(
-        x.astype(np.float32), table, torch.ones(len(x)), None, members, schedule, 0.0
+        x.astype(np.float32), table, torch.ones(len(x)), None, members, settings, 0.0
     )
     held = np.zeros(y.shape)
     for index, part in fitted.network_.held_out(training):

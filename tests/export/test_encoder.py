@@ -19,7 +19,7 @@ from sdlgm.export import (
     quantize,
     write_model,
 )
-from sdlgm.models import SDLGM, SavedModel
+from sdlgm.models import SDLGM
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "one group": {"features": 5, "budget": 4, "groups": 1},
@@ -71,7 +71,7 @@ def session_of(graph: Any, folder: Path) -> Any:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_mode_is_that_of_torch(family: str, tmp_path: Path, generator: torch.Generator) -> None:
     model = model_of(family)
-    session = session_of(encoder_graph(SavedModel(model, "0")), tmp_path)
+    session = session_of(encoder_graph(model), tmp_path)
     for number in (1, 7, 200):
         x = rows_for(model, number, generator)
         indices, counts, active, presence = session.run(None, {"x": x.numpy()})
@@ -109,7 +109,7 @@ def test_a_draw_is_that_of_torch_for_the_same_numbers(
     family: str, tmp_path: Path, generator: torch.Generator
 ) -> None:
     model = model_of(family, 1.0)
-    session = session_of(encoder_graph(SavedModel(model, "0"), "sample"), tmp_path)
+    session = session_of(encoder_graph(model, "sample"), tmp_path)
     x = rows_for(model, 300, generator)
     noise = torch_uniforms(model, len(x))
     indices, counts, *_ = session.run(None, {"x": x.numpy(), "uniforms": noise})
@@ -122,9 +122,9 @@ def test_a_draw_is_that_of_torch_for_the_same_numbers(
 
 
 @pytest.mark.parametrize("family", ["one group", "two slots a group", "a slot a group"])
-def test_draws_have_the_law_of_the_posterior(family: str, tmp_path: Path) -> None:
+def test_draws_have_the_distribution_of_the_posterior(family: str, tmp_path: Path) -> None:
     model = model_of(family, 1.0)
-    session = session_of(encoder_graph(SavedModel(model, "0"), "sample"), tmp_path)
+    session = session_of(encoder_graph(model, "sample"), tmp_path)
     number = 20_000
     x = torch.ones(1, 5)
     rows = x.expand(number, -1).numpy()
@@ -139,9 +139,11 @@ def test_draws_have_the_law_of_the_posterior(family: str, tmp_path: Path) -> Non
     share = (codes > 0).mean(0)
     error = np.sqrt(presence[0] * (1 - presence[0]) / number)
     assert (np.abs(share - presence[0]) < 4.5 * error).all()
-    law = posterior.total_log_prob(torch.arange(model.config.budget + 1).unsqueeze(-1)).exp()
+    expected = posterior.total_log_prob(torch.arange(model.config.budget + 1).unsqueeze(-1)).exp()
     totals = np.bincount(codes.sum(1), minlength=model.config.budget + 1)
-    chi = ((totals - number * law.numpy()[:, 0]) ** 2 / (number * law.numpy()[:, 0])).sum()
+    chi = (
+        (totals - number * expected.numpy()[:, 0]) ** 2 / (number * expected.numpy()[:, 0])
+    ).sum()
     assert chi < model.config.budget + 6 * np.sqrt(2 * model.config.budget)
 
 
@@ -150,9 +152,8 @@ def test_the_decoder_is_that_of_torch(
     family: str, tmp_path: Path, generator: torch.Generator
 ) -> None:
     model = model_of(family)
-    saved = SavedModel(model, "0")
-    encoder = open_session(write_model(encoder_graph(saved), tmp_path / "e.onnx"))
-    decoder = open_session(write_model(decoder_graph(saved), tmp_path / "d.onnx"))
+    encoder = open_session(write_model(encoder_graph(model), tmp_path / "e.onnx"))
+    decoder = open_session(write_model(decoder_graph(model), tmp_path / "d.onnx"))
     for number in (1, 7):
         x = rows_for(model, number, generator)
         indices, counts, *_ = encoder.run(None, {"x": x.numpy()})
@@ -168,23 +169,21 @@ def test_the_decoder_is_that_of_torch(
     )  # what is unused says nothing
 
 
-def test_grey_values_are_scaled_or_cut(tmp_path: Path, generator: torch.Generator) -> None:
-    saved = SavedModel(model_of("a slot a group"), "0")
+def test_grey_values_are_scaled_or_thresholded(tmp_path: Path, generator: torch.Generator) -> None:
+    model = model_of("a slot a group")
     grey = torch.randint(0, 17, (50, 5), generator=generator).float()
     for kind, read in (("dynamic", grey / 16), ("fixed", grey / 16), ("threshold", grey >= 8)):
-        graph = encoder_graph(saved, binarisation=kind, white=16.0)
+        graph = encoder_graph(model, binarisation=kind, maximum_grey_value=16.0)
         presence = session_of(graph, tmp_path).run(["presence"], {"x": grey.numpy()})[0]
         with torch.no_grad():
-            expected = saved.model.posterior(read.float()).presence_probs
+            expected = model.posterior(read.float()).presence_probs
         np.testing.assert_allclose(presence, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("code", ["mode", "sample"])
-def test_an_eight_bit_encoder_is_near(
-    code: Any, tmp_path: Path, generator: torch.Generator
-) -> None:
+def test_an_8_bit_encoder_is_close(code: Any, tmp_path: Path, generator: torch.Generator) -> None:
     model = model_of("two slots a group", 1.0)
-    session = session_of(quantize(encoder_graph(SavedModel(model, "0"), code)), tmp_path)
+    session = session_of(quantize(encoder_graph(model, code)), tmp_path)
     x = rows_for(model, 100, generator)
     given = {"x": x.numpy()}
     if code == "sample":
@@ -198,10 +197,10 @@ def test_an_eight_bit_encoder_is_near(
     assert session.get_modelmeta().custom_metadata_map["quantize"] == "int8"
 
 
-def test_what_has_no_translation_is_refused() -> None:
+def test_layers_without_an_operator_are_refused() -> None:
     model = model_of("plain")
     with pytest.raises(ConfigError, match="code must be one of mode, sample, got 'best'"):
-        encoder_graph(SavedModel(model, "0"), "best")  # type: ignore[arg-type]
+        encoder_graph(model, "best")  # type: ignore[arg-type]
     model.encoder[1] = torch.nn.ELU()
     with pytest.raises(SDLGMError, match=r"No ONNX operator is known for the layer ELU"):
-        encoder_graph(SavedModel(model, "0"))
+        encoder_graph(model)

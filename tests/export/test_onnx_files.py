@@ -1,4 +1,4 @@
-"""Exports of a run: the file, the command, and what goes wrong."""
+"""Exports of a run: the file, the command and the errors."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from sdlgm.cli import main
 from sdlgm.errors import ConfigError, ModelFileError, SDLGMError
 from sdlgm.export import compare_encoder, dense_codes, export_run, open_session, read_model
 from sdlgm.export import graph as graph_module
+from sdlgm.models import model_sha256
 from sdlgm.random import generator
 from sdlgm.training import Run
 
@@ -30,8 +31,8 @@ def bits(run: Run) -> torch.Tensor:
     return rows.batch(slice(None), generator(0, "evaluation bits"))
 
 
-def test_the_codes_of_real_digits_are_those_of_torch(run: Run, encoder: Path) -> None:
-    found = compare_encoder(run.saved, encoder, bits(run), batch=50)
+def test_codes_of_real_digits_are_those_of_torch(run: Run, encoder: Path) -> None:
+    found = compare_encoder(run.model, encoder, bits(run), batch=50)
     assert found.n_samples == len(run.dataset.test)
     assert found.presence_difference < 1e-5
     assert found.identical >= 0.99
@@ -39,9 +40,9 @@ def test_the_codes_of_real_digits_are_those_of_torch(run: Run, encoder: Path) ->
     assert found.reconstruction == pytest.approx(found.reconstruction_torch, abs=0.05)
 
 
-def test_eight_bits_are_near_on_real_digits(run: Run, encoder: Path, tmp_path: Path) -> None:
+def test_an_8_bit_encoder_is_close_on_real_digits(run: Run, encoder: Path, tmp_path: Path) -> None:
     path = export_run(run.folder, tmp_path / "q.onnx", quantize="int8")
-    found = compare_encoder(run.saved, path, bits(run))
+    found = compare_encoder(run.model, path, bits(run))
     assert 1e-6 < found.presence_difference < 0.2
     assert found.identical > 0.7
     layers = {node.op_type for node in read_model(path).graph.node}
@@ -49,10 +50,10 @@ def test_eight_bits_are_near_on_real_digits(run: Run, encoder: Path, tmp_path: P
     assert not layers & {"Gemm", "MatMul"}
 
 
-def test_a_draw_from_the_seeds_numbers_is_what_encode_writes(run: Run, tmp_path: Path) -> None:
+def test_a_draw_from_the_same_numbers_equals_encode(run: Run, tmp_path: Path) -> None:
     path = export_run(run, tmp_path / "s.onnx", code="sample")
-    x, model = bits(run), run.saved.model
-    expected = model.encode(run.dataset.test, seed=0)
+    x, model = bits(run), run.model
+    expected = model.encode(run.dataset.test, "sample", seed=0)
     noise = generator(0, "evaluation codes")
     slots = model.config.budget // model.groups
     uniforms = torch.rand((len(x) * model.groups, slots), dtype=torch.float64, generator=noise)
@@ -62,14 +63,15 @@ def test_a_draw_from_the_seeds_numbers_is_what_encode_writes(run: Run, tmp_path:
     assert (codes == expected.numpy()).all(1).mean() > 0.99
 
 
-def test_the_file_says_what_it_is_and_holds_all(run: Run, encoder: Path) -> None:
+def test_the_file_describes_itself_and_is_complete(run: Run, encoder: Path) -> None:
     model = read_model(encoder)
     onnx.checker.check_model(model, full_check=True)
     about = {entry.key: entry.value for entry in model.metadata_props}
     assert about == {
         "sdlgm_version": sdlgm.__version__, "opset": "20", "part": "encoder", "code": "mode",
-        "model_sha256": run.saved.sha256, "K": "12", "L0": "4", "groups": "2",
-        "likelihood": "bernoulli", "inputs": "64", "binarisation": "dynamic", "white": "16",
+        "model_sha256": model_sha256(run.model), "K": "12", "L0": "4", "groups": "2",
+        "likelihood": "bernoulli", "inputs": "64", "binarisation": "dynamic",
+        "maximum_grey_value": "16",
     }  # fmt: skip
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 20)]
     assert not any(tensor.external_data for tensor in model.graph.initializer)
@@ -83,7 +85,9 @@ def test_equal_runs_give_equal_bytes(run: Run, encoder: Path, tmp_path: Path) ->
     assert export_run(run, tmp_path / "again.onnx").read_bytes() == encoder.read_bytes()
 
 
-def test_the_command(run: Run, in_tmp: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_command_exports_all_parts(
+    run: Run, in_tmp: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     folder = str(run.folder)
     assert main(["export", folder, "--format", "onnx", "--out", "e.onnx"]) == 0
     assert main(["export", folder, "--out", "d.onnx", "--part", "decoder"]) == 0
@@ -107,7 +111,9 @@ def test_help_has_examples(capfd: pytest.CaptureFixture[str]) -> None:
     assert "--quantize" in out
 
 
-def test_a_folder_without_a_run(in_tmp: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_a_run_is_an_error(
+    in_tmp: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert main(["export", "nowhere", "--out", "e.onnx"]) == 1
     assert "nowhere holds no run" in capfd.readouterr().err
     Path("half").mkdir()
@@ -117,7 +123,7 @@ def test_a_folder_without_a_run(in_tmp: Path, capfd: pytest.CaptureFixture[str])
     assert not Path("e.onnx").exists()
 
 
-def test_settings_that_do_not_fit(run: Run, encoder: Path, tmp_path: Path) -> None:
+def test_settings_that_do_not_fit_are_errors(run: Run, encoder: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.onnx"
     for wrong, message in (
         ({"part": "middle"}, "part must be one of encoder, decoder, classifier, got"),
@@ -127,16 +133,16 @@ def test_settings_that_do_not_fit(run: Run, encoder: Path, tmp_path: Path) -> No
         with pytest.raises(ConfigError, match=message):
             export_run(run, out, **wrong)  # type: ignore[arg-type]
     decoder = export_run(run, tmp_path / "d.onnx", part="decoder")
-    with pytest.raises(ConfigError, match="is no encoder with code = mode of this model"):
-        compare_encoder(run.saved, decoder, bits(run))
+    with pytest.raises(ConfigError, match="is not an encoder of this model with code"):
+        compare_encoder(run.model, decoder, bits(run))
     with pytest.raises(SDLGMError, match=r"x\.onnx does not exist"):
         open_session(out)
     with pytest.raises(SDLGMError, match=r"x\.onnx does not exist"):
         read_model(out)
     out.write_bytes(encoder.read_bytes()[:-1000])
-    with pytest.raises(SDLGMError, match=r"x\.onnx is no ONNX model"):
+    with pytest.raises(SDLGMError, match=r"x\.onnx is not an ONNX model"):
         read_model(out)
-    with pytest.raises(SDLGMError, match=r"x\.onnx is no ONNX model"):
+    with pytest.raises(SDLGMError, match=r"x\.onnx is not an ONNX model"):
         open_session(out)
 
 

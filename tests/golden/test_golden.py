@@ -1,11 +1,13 @@
-"""Every format that was ever released loads, and gives what it gave.
+"""Every released format loads and gives the same results.
 
-Integers must be equal. Real numbers are compared to 1e-5: other processors add in another order.
+Integers must be equal. Real numbers are compared to 1e-5, as processors differ in rounding.
 """
 
 from __future__ import annotations
 
+import json
 import runpy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from sdlgm.codec import decode_file, describe, read_codes
-from sdlgm.estimators import load
-from sdlgm.models import load_model
+from sdlgm.codec import decode_file, decompress_file, describe, read_codes
+from sdlgm.data import Rows
+from sdlgm.errors import ModelFileError
+from sdlgm.hub import load
+from sdlgm.models import load_model, model_sha256
+from sdlgm.training import Run, resume
 
 HERE = Path(__file__).parent
 NEAR = 1e-5
@@ -43,15 +48,45 @@ def folders(pattern: str) -> list[Path]:
 
 @pytest.mark.parametrize("folder", folders("model-*"), ids=lambda path: path.name)
 def test_models_and_their_codes(folder: Path) -> None:
-    wanted, saved = expected(folder), load_model(folder)
-    with torch.no_grad():
-        codes = saved.model.posterior(torch.from_numpy(wanted["x"])).mode
+    wanted, model = expected(folder), load_model(folder)
+    codes = model.encode(wanted["x"])
     check(codes, wanted["codes"])
-    check(saved.model.decode(codes), wanted["decoded"])
-    about, batches = read_codes(folder / "codes.parquet", describe(saved))
+    check(model.decode(codes), wanted["decoded"])
+    about, batches = read_codes(folder / "codes.parquet", describe(model))
     assert about.n_codes == len(codes)
     check(torch.cat(list(batches)), wanted["codes"])
-    check(decode_file(saved, folder / "codes.parquet"), wanted["decoded"])
+    check(decode_file(model, folder / "codes.parquet"), wanted["decoded"])
+
+
+def test_a_model_without_all_fields_has_the_networks_of_its_version() -> None:
+    """The first models of 0.1 had neither residual layers nor joint gates, and no such fields."""
+    described = json.loads((HERE / "model-1" / "config.json").read_text())
+    assert not {"residual", "joint_gates"} & described["config"].keys()
+    model = load_model(HERE / "model-1")
+    assert not (model.config.residual or model.config.joint_gates)
+    assert model_sha256(model) == described["sha256"]
+
+
+@pytest.mark.parametrize("folder", folders("run-*"), ids=lambda path: path.name)
+def test_runs_and_their_files(folder: Path) -> None:
+    wanted, run = expected(folder), Run.open(folder)
+    assert run.config.model == run.model.config
+    assert run.metrics["model_sha256"] == model_sha256(run.model) == model_sha256(load(folder))
+    assert run.log[-1]["step"] == run.config.training.iterations
+    assert len(run.dataset.test) == run.metrics["n_samples"]
+    codes = run.model.encode(Rows(torch.from_numpy(wanted["x"])))
+    check(codes, wanted["codes"])
+    check(torch.cat(list(read_codes(folder / "codes.sdz", describe(run.model))[1])), codes.numpy())
+    check(decode_file(run.model, folder / "codes.sdz"), wanted["decoded"])
+    check(decompress_file(run.model, folder / "data.sdl"), wanted["x"])
+
+
+def test_a_training_that_0_1_began_must_be_finished_with_it(tmp_path: Path) -> None:
+    stopped = shutil.copytree(HERE / "stopped-1", tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in stopped.iterdir()}
+    with pytest.raises(ModelFileError, match="finish this training with the version of sdlgm that"):
+        resume(stopped, progress=False)
+    assert {path.name: path.read_bytes() for path in stopped.iterdir()} == before
 
 
 @pytest.mark.parametrize("folder", folders("c*-*"), ids=lambda path: path.name)

@@ -1,4 +1,4 @@
-"""The checks themselves: two ways to each exact gradient, and a wrong estimator found out."""
+"""The checks themselves: independent exact gradients, and a wrong estimator that is detected."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ from sdlgm.gradients.checking import (
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_exact_gradient_is_the_slope_of_the_mean(family: str, generator: torch.Generator) -> None:
-    """Finite differences of the mean loss over all outcomes of all slots: no multinomial."""
+def test_the_exact_gradient_equals_finite_differences(
+    family: str, generator: torch.Generator
+) -> None:
+    """Finite differences of the mean loss over all outcomes of all slots, without a multinomial."""
     shape = FAMILIES[family]
     q, loss = random_posterior(shape, generator), curved_loss(shape.features, generator)
 
@@ -53,7 +55,9 @@ def test_exact_gradient_is_the_slope_of_the_mean(family: str, generator: torch.G
 
 
 @pytest.mark.parametrize("family", ["one group", "categorical", "bernoulli"])
-def test_one_importance_sample_is_the_elbo(family: str, generator: torch.Generator) -> None:
+def test_with_one_importance_sample_the_bound_is_the_elbo(
+    family: str, generator: torch.Generator
+) -> None:
     """E[f + log q - log p] = E f + KL, whose gradient has a closed form."""
     shape = FAMILIES[family]
     q, loss = random_posterior(shape, generator), curved_loss(shape.features, generator)
@@ -68,7 +72,9 @@ def test_one_importance_sample_is_the_elbo(family: str, generator: torch.Generat
 
 
 @pytest.mark.parametrize("samples", [2, 3])
-def test_vimco_takes_any_number_of_samples(samples: int, generator: torch.Generator) -> None:
+def test_vimco_is_unbiased_for_any_number_of_samples(
+    samples: int, generator: torch.Generator
+) -> None:
     q = random_posterior(FAMILIES["one group"], generator)
     found = check_gradient("vimco", q, curved_loss(3, generator), generator=generator,
                            samples=samples)  # fmt: skip
@@ -76,8 +82,8 @@ def test_vimco_takes_any_number_of_samples(samples: int, generator: torch.Genera
     assert found.decoder_calls == samples
 
 
-def test_a_wrong_estimator_is_found_out(generator: torch.Generator) -> None:
-    """Too long by a twentieth, under as much noise as signal."""
+def test_a_wrong_estimator_is_detected(generator: torch.Generator) -> None:
+    """A gradient 5 % too long, with as much noise as signal."""
 
     def wrong(posterior, loss, *, generator=None) -> Estimate:
         right = get_estimator("reinforce_loo")(posterior, loss, generator=generator)
@@ -91,11 +97,13 @@ def test_a_wrong_estimator_is_found_out(generator: torch.Generator) -> None:
     assert math.isnan(found.decoder_calls)
 
 
-def test_errors(generator: torch.Generator) -> None:
+def test_invalid_arguments_raise(generator: torch.Generator) -> None:
     q, loss = random_posterior(FAMILIES["groups"], generator), curved_loss(6, generator)
     with pytest.raises(ValueError, match=r"without batch dimensions, this one has \(2,\)"):
         exact_gradient(random_code(generator, batch=(2,)), loss)
-    with pytest.raises(ValueError, match="100 codes have 1,000,000 tuples of 3, more than the 100"):
+    with pytest.raises(
+        ValueError, match="100 codes have 1,000,000 tuples of 3, more than the limit of 100"
+    ):
         exact_importance_gradient(q, loss, uniform_prior(q), 3)
     with pytest.raises(ValueError, match="needs a prior"):
         gradient_draws("vimco", q, loss, 10)
@@ -104,5 +112,5 @@ def test_errors(generator: torch.Generator) -> None:
         found = get_estimator("reinmax")(posterior, loss, generator=generator)
         return found._replace(surrogate=found.surrogate.mean())
 
-    with pytest.raises(ValueError, match=r"a number a sample, here 10; got shape \(\)"):
+    with pytest.raises(ValueError, match=r"one number per sample, shape \(10,\), got \(\)"):
         gradient_draws(flat, q, loss, 10)

@@ -1,4 +1,4 @@
-"""The Python of docs/gradients.md runs as it stands, and its table is the one measured."""
+"""The code of docs/gradients.md runs, and its table holds the measured results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 
 
 @pytest.mark.parametrize("block", range(len(BLOCKS)))
-def test_blocks_run(block: int) -> None:
+def test_code_blocks_run(block: int) -> None:
     before = set(_REGISTRY)
     try:
         exec(compile(BLOCKS[block], f"gradients.md block {block}", "exec"), {})  # noqa: S102
@@ -25,7 +25,7 @@ def test_blocks_run(block: int) -> None:
             del _REGISTRY[name], _BOUNDS[name]
 
 
-def test_the_table_is_the_one_that_was_measured() -> None:
+def test_the_table_holds_the_measured_results() -> None:
     table = (DOCS / "results" / "gradients.md").read_text()
     between = PAGE.split("<!-- gradients: begin -->")[1].split("<!-- gradients: end -->")[0]
     assert between.strip() == table.strip()

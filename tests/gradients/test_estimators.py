@@ -1,4 +1,4 @@
-"""What each estimator promises beside its figures of bias: special cases, codes, parameters."""
+"""Properties of the estimators other than their bias: special cases, codes, parameters."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PAIRS = ("bernoulli",)
 
 
 def leaves(q: Grouped) -> tuple[Tensor, Tensor]:
-    """The logits that were made in random_code."""
+    """The logits of a random_code."""
     return q.base.gate_logits, q.base.feature_logits
 
 
@@ -42,7 +42,7 @@ def quadratic(features: int, generator: torch.Generator):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_no_noise_and_no_bias_for_linear_losses(family: str, generator: torch.Generator) -> None:
+def test_estimators_are_exact_for_linear_losses(family: str, generator: torch.Generator) -> None:
     q = random_posterior(FAMILIES[family], generator)
     weights = torch.randn(FAMILIES[family].features, generator=generator, dtype=torch.float64)
     truth = exact_gradient(q, lambda z: z @ weights)
@@ -54,7 +54,7 @@ def test_no_noise_and_no_bias_for_linear_losses(family: str, generator: torch.Ge
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_second_order_estimators_and_quadratic_losses(
+def test_second_order_estimators_are_unbiased_for_quadratic_losses(
     family: str, generator: torch.Generator
 ) -> None:
     q = random_posterior(FAMILIES[family], generator)
@@ -69,7 +69,7 @@ def test_second_order_estimators_and_quadratic_losses(
     assert (worst("darn") < 4.5) == (family in PAIRS)
 
 
-def test_darn_is_reinmax_for_bernoullis(generator: torch.Generator) -> None:
+def test_darn_equals_reinmax_for_bernoullis(generator: torch.Generator) -> None:
     q = random_posterior(FAMILIES["bernoulli"], generator)
     loss = curved_loss(4, generator)
     state = generator.get_state()
@@ -79,10 +79,10 @@ def test_darn_is_reinmax_for_bernoullis(generator: torch.Generator) -> None:
 
 
 @pytest.mark.parametrize("name", ["reinmax", "darn"])
-def test_the_form_for_counts_is_the_published_one_slot_by_slot(
+def test_closed_forms_for_counts_equal_the_published_estimators_slot_by_slot(
     name: str, generator: torch.Generator
 ) -> None:
-    """The closed forms against the estimators as published, on L0 explicit one-hot slots."""
+    """Closed forms against the published estimators applied to L0 explicit one-hot slots."""
     q = random_code(generator, features=4, budget=5, groups=1)
     loss = curved_loss(4, generator)
     seed = generator.get_state()
@@ -98,17 +98,17 @@ def test_the_form_for_counts_is_the_published_one_slot_by_slot(
     onehots = torch.eye(5, dtype=g.dtype).repeat_interleave(
         torch.cat([counts.detach(), (5 - counts.detach().sum()).view(1)]).long(), 0
     )
-    pulled = torch.zeros_like(p)
+    slope = torch.zeros_like(p)
     for slot in onehots:
         if name == "darn":
             # f - b = f'(z) (e - 1/5), times the slot's score.
-            pulled = pulled + (g @ (slot - 0.2)) * (slot - p)
+            slope = slope + (g @ (slot - 0.2)) * (slot - p)
             continue
         # Liu et al. 2023: 2 * J(pi1) g - J(p) g / 2, with pi1 halfway between p and the draw.
         half = (p + slot) / 2
         jacobian = [torch.diag(v) - torch.outer(v, v) for v in (half, p)]
-        pulled = pulled + 2 * jacobian[0] @ g - 0.5 * jacobian[1] @ g
-    expected = flat(torch.autograd.grad(logits, leaves(q), pulled.detach()))
+        slope = slope + 2 * jacobian[0] @ g - 0.5 * jacobian[1] @ g
+    expected = flat(torch.autograd.grad(logits, leaves(q), slope.detach()))
     torch.testing.assert_close(got, expected)
 
 
@@ -126,7 +126,7 @@ def test_slope_annealing_starts_at_straight_through_and_sharpens(
     plain = draws("straight_through")
     torch.testing.assert_close(draws("slope_annealed_st", slope=1.0), plain)
     torch.testing.assert_close(draws("slope_annealed_st", slope=torch.tensor(1.0)), plain)
-    # By hand: the chain rule through logits times 3.
+    # The chain rule through logits times 3, by hand.
     sharp = draws("slope_annealed_st", slope=3.0)
     assert not torch.allclose(sharp, plain)
     base = q.base
@@ -134,13 +134,13 @@ def test_slope_annealing_starts_at_straight_through_and_sharpens(
     mean = 2 * torch.sigmoid(3 * gates).unsqueeze(-1) * torch.softmax(3 * features, -1)
     generator.set_state(state)
     codes = q.expand((1000,)).sample(generator=generator).requires_grad_()
-    (pull,) = torch.autograd.grad(loss(codes).sum(), codes)
-    gradients = torch.autograd.grad(mean.flatten(), (gates, features), pull.mean(0))
+    (of_codes,) = torch.autograd.grad(loss(codes).sum(), codes)
+    gradients = torch.autograd.grad(mean.flatten(), (gates, features), of_codes.mean(0))
     torch.testing.assert_close(sharp.mean(0), flat(gradients))
 
 
 @pytest.mark.parametrize("temperature", [0.2, 1.0, 5.0])
-def test_hardened_gumbel_codes_are_distributed_as_the_posterior(
+def test_hardened_gumbel_codes_follow_the_posterior(
     temperature: float, generator: torch.Generator
 ) -> None:
     q = random_posterior(FAMILIES["groups"], generator)
@@ -157,7 +157,9 @@ def test_hardened_gumbel_codes_are_distributed_as_the_posterior(
 
 
 @pytest.mark.parametrize("name", SINGLE)
-def test_parameters_of_the_loss_get_their_gradient(name: str, generator: torch.Generator) -> None:
+def test_parameters_of_the_loss_receive_their_gradient(
+    name: str, generator: torch.Generator
+) -> None:
     q = random_code(generator, batch=(4,))
     weight = torch.ones(6, dtype=torch.float64, requires_grad=True)
     seen: list[Tensor] = []
@@ -178,7 +180,9 @@ def test_parameters_of_the_loss_get_their_gradient(name: str, generator: torch.G
 
 @pytest.mark.parametrize("name", HARD)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_loss_sees_real_codes(name: str, family: str, generator: torch.Generator) -> None:
+def test_the_loss_is_evaluated_at_real_codes(
+    name: str, family: str, generator: torch.Generator
+) -> None:
     q = random_posterior(FAMILIES[family], generator).expand((50,))
     seen: list[Tensor] = []
 
@@ -196,7 +200,7 @@ def test_the_loss_sees_real_codes(name: str, family: str, generator: torch.Gener
 
 
 @pytest.mark.parametrize("name", estimators())
-def test_open_gates(name: str, generator: torch.Generator) -> None:
+def test_always_open_gates_give_finite_gradients(name: str, generator: torch.Generator) -> None:
     logits = torch.randn(6, generator=generator, requires_grad=True)
     q = grouped_gated_multinomial(3, torch.full((3,), math.inf), logits)
     surrogate = get_estimator(name)(q, lambda z: z.cos().sum(-1), generator=generator).surrogate
@@ -205,8 +209,8 @@ def test_open_gates(name: str, generator: torch.Generator) -> None:
 
 
 @pytest.mark.parametrize("name", estimators())
-def test_one_code_without_groups(name: str, generator: torch.Generator) -> None:
-    """A gated multinomial is a code of its own; draws are those of one group."""
+def test_a_gated_multinomial_equals_one_group(name: str, generator: torch.Generator) -> None:
+    """A gated multinomial without groups gives the same draws and gradients as one group."""
     grouped = random_code(generator, features=4, groups=1, batch=(3,))
     state = generator.get_state()
     one = get_estimator(name)(grouped, lambda z: z.cos().sum(-1), generator=generator)
@@ -220,7 +224,7 @@ def test_one_code_without_groups(name: str, generator: torch.Generator) -> None:
 
 @pytest.mark.parametrize("name", ["gumbel_softmax", "st_gumbel_softmax"])
 @pytest.mark.parametrize("open_gates", [False, True])
-def test_temperatures_are_options_and_learned(
+def test_temperatures_are_options_that_receive_gradients(
     name: str, open_gates: bool, generator: torch.Generator
 ) -> None:
     gate, feature = (torch.tensor(1.5, requires_grad=True) for _ in range(2))
@@ -235,7 +239,7 @@ def test_temperatures_are_options_and_learned(
 
 
 @pytest.mark.parametrize("name", SINGLE)
-def test_it_works_without_gradients(name: str, generator: torch.Generator) -> None:
+def test_estimators_work_under_no_grad(name: str, generator: torch.Generator) -> None:
     with torch.no_grad():
         q = random_code(generator, batch=(3,))
         estimate = get_estimator(name)(q, lambda z: z.cos().sum(-1), generator=generator)

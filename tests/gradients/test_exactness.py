@@ -1,4 +1,4 @@
-"""Every (estimator, family) against the exact gradient by enumeration."""
+"""Every estimator in every family against the exact gradient by enumeration."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from sdlgm.gradients.checking import (
 
 POSTERIORS = 5
 UNBIASED = {"score_function", "muprop", "reinforce_loo", "vimco"}
-# Bounds of the mean relative bias and of the smallest cosine, over five random posteriors and
-# curved losses a family: (family or "all others") -> (bias, cosine). Measured beside them.
+# Limits of the mean relative bias and of the smallest cosine, over five random posteriors and
+# curved losses per family ("": all other families). The comments give the measured values.
 BIASED = {
     "darn": {"categorical": (0.4, 0.6), "": (0.25, 0.97)},  # 0.33, 0.68; 0.06 - 0.17, 0.985
     "gumbel_softmax": {"": (0.36, 0.9)},  # 0.23 - 0.28, 0.93
@@ -29,7 +29,7 @@ BIASED = {
 
 
 def checks(name: str, family: str, generator: torch.Generator) -> list[GradientCheck]:
-    """Figures of an estimator on random posteriors and losses."""
+    """Compare an estimator with the exact gradient for random posteriors and losses."""
     shape = FAMILIES[family]
     return [
         check_gradient(
@@ -42,15 +42,17 @@ def checks(name: str, family: str, generator: torch.Generator) -> list[GradientC
     ]
 
 
-def test_every_estimator_is_in_one_of_the_two_lists() -> None:
+def test_every_estimator_is_listed_as_either_unbiased_or_biased() -> None:
     assert set(estimators()) == UNBIASED | set(BIASED)
     assert not UNBIASED & set(BIASED)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", sorted(UNBIASED))
-def test_unbiased(name: str, family: str, generator: torch.Generator) -> None:
-    """About a thousand coordinates in all: one of them exceeds 4.8 once in six hundred seeds."""
+def test_unbiased_estimators_match_the_exact_gradient(
+    name: str, family: str, generator: torch.Generator
+) -> None:
+    """With a thousand coordinates in total, one exceeds 4.8 for one seed in six hundred."""
     for found in checks(name, family, generator):
         assert found.max_z < 4.8
         assert found.cosine > 0.99
@@ -58,7 +60,9 @@ def test_unbiased(name: str, family: str, generator: torch.Generator) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", sorted(BIASED))
-def test_bias_is_as_documented(name: str, family: str, generator: torch.Generator) -> None:
+def test_the_bias_of_biased_estimators_stays_within_its_limits(
+    name: str, family: str, generator: torch.Generator
+) -> None:
     bias, cosine = BIASED[name].get(family, BIASED[name][""])
     found = checks(name, family, generator)
     assert sum(f.relative_bias for f in found) / POSTERIORS < bias

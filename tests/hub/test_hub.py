@@ -1,4 +1,4 @@
-"""To the Hub and back, against a hub that is a folder; calls are held to the real signatures."""
+"""Pushing and loading, with a folder as the Hub; calls must fit the real signatures."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 import sdlgm
 from helpers import tiny_model
 from sdlgm.errors import ConfigError, HubError, ModelFileError
-from sdlgm.estimators import SDLGMClassifier, SDLGMTransformer
+from sdlgm.estimators import SDLGMClassifier
 from sdlgm.hub import Card, download
-from sdlgm.models import save_model
+from sdlgm.models import model_sha256, save_model
 from sdlgm.training import Run
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
@@ -30,7 +31,7 @@ Y = np.maximum(X[:, :3] > 0, np.eye(3, dtype=bool)[0]).astype(np.int64)
 
 
 class FolderHub:
-    """What the Hub would keep; each call is first bound to the signature of the real client."""
+    """A Hub in a folder; each call is first bound to the signature of the real client."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root, self.calls = root, []
@@ -102,17 +103,15 @@ def classifier() -> SDLGMClassifier:
     return SDLGMClassifier(**settings).fit(X, Y)
 
 
-def test_an_estimator_goes_there_and_comes_back(
-    hub: FolderHub, classifier: SDLGMClassifier
-) -> None:
-    url = classifier.push_to_hub(
-        "me/labels", metrics={"micro_f1": 0.75}, units="share, higher is better",
+def test_an_estimator_is_pushed_and_loaded(hub: FolderHub, classifier: SDLGMClassifier) -> None:
+    url = sdlgm.push_to_hub(
+        classifier, "me/labels", metrics={"micro_f1": 0.75}, units="share, higher is better",
         measured_on="ten rows of noise, seed 0", license="apache-2.0", private=True,
     )  # fmt: skip
     assert url == "https://hub/me/labels/commit/1"
     assert hub.names("me/labels") == ["README.md", "estimator.json", "estimator.safetensors"]
     assert dict(hub.calls)["create_repo"]["private"] is True
-    loaded = SDLGMClassifier.from_pretrained("me/labels")
+    loaded = sdlgm.load("me/labels")
     np.testing.assert_array_equal(loaded.predict_proba(X), classifier.predict_proba(X))
     header, body = hub.card("me/labels")
     assert header["library_name"] == "sdlgm"
@@ -121,98 +120,100 @@ def test_an_estimator_goes_there_and_comes_back(
     assert result["metrics"][0]["value"] == 0.75
     assert result["dataset"]["name"] == "ten rows of noise, seed 0"
     for part in ("| micro_f1 | 0.75 |", "higher is better", "| max_labels_ | ", "did not measure",
-                 'SDLGMClassifier.from_pretrained("me/labels")'):  # fmt: skip
+                 'model = sdlgm.load("me/labels")', "model.predict(X)"):  # fmt: skip
         assert part in body
 
 
 def test_a_card_without_numbers_says_so(hub: FolderHub, classifier: SDLGMClassifier) -> None:
-    classifier.push_to_hub("me/labels")
+    sdlgm.push_to_hub(classifier, "me/labels")
     header, body = hub.card("me/labels")
     assert "model-index" not in header
     assert "No numbers were given." in body
 
 
-def test_a_run_is_shared_with_what_was_measured(hub: FolderHub, run: Run) -> None:
+def test_a_run_is_pushed_with_its_metrics(hub: FolderHub, run: Run) -> None:
     before = sorted(path.name for path in run.folder.iterdir())
-    run.push_to_hub("me/digits")
+    sdlgm.push_to_hub(run, "me/digits")
     assert sorted(path.name for path in run.folder.iterdir()) == before
     names = ["README.md", "config.json", "metrics.json", "model.safetensors"]
     assert hub.names("me/digits") == names
-    assert sdlgm.from_pretrained("me/digits").sha256 == run.saved.sha256
-    codes = SDLGMTransformer.from_pretrained("me/digits").transform(X @ np.zeros((4, 64)) + 0.5)
-    assert codes.shape == (30, run.model.features)
+    loaded = sdlgm.load("me/digits")
+    assert model_sha256(loaded) == model_sha256(run.model)
+    assert torch.equal(loaded.encode(run.dataset.test), run.model.encode(run.dataset.test))
     header, body = hub.card("me/digits")
     (result,) = header["model-index"][0]["results"]
     values = {metric["type"]: metric["value"] for metric in result["metrics"]}
     for name in ("negative_elbo", "nll_bound", "relaxed_objective"):
         assert values[name] == pytest.approx(run.metrics[name])
         assert f"| {name} | {run.metrics[name]:.6g} |" in body
-    for part in ("**no bound**", "nats per sample", "K = 12", "L0 = 4", "nll_bound of 10 codes",
+    for part in ("**not a bound**", "nats per sample", "K = 12", "L0 = 4", "nll_bound of 10 codes",
                  "digits", "seed 0", "measured by sdlgm"):  # fmt: skip
         assert part in body
 
 
-def test_numbers_of_another_model_are_not_shared(hub: FolderHub, run: Run, tmp_path: Path) -> None:
+def test_metrics_of_another_model_are_not_pushed(hub: FolderHub, run: Run, tmp_path: Path) -> None:
     other = shutil.copytree(run.folder, tmp_path / "other")
     save_model(other, tiny_model())
     with pytest.raises(ModelFileError, match="measured on another model"):
-        Run.open(other).push_to_hub("me/digits")
+        sdlgm.push_to_hub(Run.open(other), "me/digits")
     assert not hub.calls
 
 
-def test_another_kind_of_model_replaces_all_of_it(
+def test_another_kind_of_model_replaces_all_files(
     hub: FolderHub, classifier: SDLGMClassifier, tmp_path: Path
 ) -> None:
-    classifier.push_to_hub("me/m")
+    sdlgm.push_to_hub(classifier, "me/m")
     save_model(tmp_path / "model", tiny_model())
     sdlgm.push_to_hub(tmp_path / "model", "me/m")
     assert hub.names("me/m") == ["README.md", "config.json", "model.safetensors"]
     sdlgm.push_to_hub(tmp_path / "model", "me/m", revision="v2")
     assert hub.names("me/m", "v2") == ["README.md", "config.json", "model.safetensors"]
-    assert sdlgm.from_pretrained("me/m", revision="v2").model.n_inputs == 5
+    assert sdlgm.load("me/m", revision="v2").n_inputs == 5
 
 
-def test_only_our_files_come_down(hub: FolderHub, classifier: SDLGMClassifier) -> None:
-    classifier.push_to_hub("me/m")
+def test_only_known_files_are_downloaded(hub: FolderHub, classifier: SDLGMClassifier) -> None:
+    sdlgm.push_to_hub(classifier, "me/m")
     for name in ("evil.py", "model.pkl", "more.safetensors", "config.yaml"):
         (hub.root / "me/m/main" / name).write_text("x")
     names = {path.name for path in download("me/m").iterdir()}
     assert names == {"README.md", "estimator.json", "estimator.safetensors"}
 
 
-def test_damage_on_the_way_is_found(hub: FolderHub, classifier: SDLGMClassifier) -> None:
-    classifier.push_to_hub("me/m")
+def test_damage_in_transfer_is_found(hub: FolderHub, classifier: SDLGMClassifier) -> None:
+    sdlgm.push_to_hub(classifier, "me/m")
     path = hub.root / "me/m/main/estimator.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(ModelFileError, match="damaged"):
-        SDLGMClassifier.from_pretrained("me/m")
+        sdlgm.load("me/m")
 
 
-def test_what_the_hub_refuses_is_told(
+def test_errors_of_the_hub_are_reported(
     hub: FolderHub, classifier: SDLGMClassifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(HubError, match=r"'me/none' is no folder here, .*'v9' .*404 Client Error"):
-        SDLGMClassifier.from_pretrained("me/none", revision="v9")
+    with pytest.raises(
+        HubError, match=r"'me/none' is not a folder here, .*'v9' .*404 Client Error"
+    ):
+        sdlgm.load("me/none", revision="v9")
 
     def refuse(*_: Any, **__: Any) -> None:
         raise ConnectionError("no way out")
 
     monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", refuse)
     with pytest.raises(HubError, match=r"could not be pushed .*no way out.* hf auth login"):
-        classifier.push_to_hub("me/m")
+        sdlgm.push_to_hub(classifier, "me/m")
 
 
-def test_a_name_that_is_none_is_refused_by_the_real_client() -> None:
-    with pytest.raises(HubError, match=r"'a/b/c' is no folder here"):
+def test_the_real_client_refuses_an_invalid_name() -> None:
+    with pytest.raises(HubError, match=r"'a/b/c' is not a folder here"):
         download("a/b/c")
 
 
 @pytest.mark.parametrize("value", [float("nan"), "0.9", True, None])
-def test_metrics_are_numbers(value: Any, hub: FolderHub, classifier: SDLGMClassifier) -> None:
+def test_metrics_must_be_numbers(value: Any, hub: FolderHub, classifier: SDLGMClassifier) -> None:
     with pytest.raises(ConfigError, match=r"metrics\['f1'\] must be a finite number"):
-        classifier.push_to_hub("me/m", metrics={"f1": value})
+        sdlgm.push_to_hub(classifier, "me/m", metrics={"f1": value})
     assert not hub.calls
 
 
@@ -229,17 +230,25 @@ def test_a_folder_needs_neither_network_nor_extra(
     monkeypatch.setattr(builtins, "__import__", without)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     classifier.save(tmp_path / "m")
-    loaded = SDLGMClassifier.from_pretrained(tmp_path / "m")
+    loaded = sdlgm.load(tmp_path / "m")
     np.testing.assert_array_equal(loaded.predict_proba(X), classifier.predict_proba(X))
     with pytest.raises(ConfigError, match="has no revision 'v1'"):
-        SDLGMClassifier.from_pretrained(tmp_path / "m", revision="v1")
-    for call in (lambda: classifier.push_to_hub("me/m"), lambda: download("me/m")):
+        sdlgm.load(tmp_path / "m", revision="v1")
+    for call in (lambda: sdlgm.push_to_hub(classifier, "me/m"), lambda: download("me/m")):
         with pytest.raises(HubError, match=r'pip install "sdlgm\[hub\]"'):
             call()
 
 
-def test_a_table_is_not_broken_by_what_it_holds() -> None:
+def test_special_characters_do_not_break_a_table() -> None:
     card = Card("K", "It is.", "x", "0", facts={"a": "b|c\nd", "e": [1, 2], "f": ()})
     text = card.render("me/m")
     for line in ("| a | b\\|c d |", "| e | 1, 2 |", "| f | none |"):
         assert line in text
+
+
+def test_a_run_takes_no_other_metrics(hub: FolderHub, run: Run) -> None:
+    with pytest.raises(ConfigError, match="A run has its own metrics"):
+        sdlgm.push_to_hub(run.folder, "me/digits", metrics={"f1": 0.5})
+    assert not hub.calls
+    sdlgm.push_to_hub(run.model, "me/digits", metrics={"f1": 0.5})
+    assert "| f1 | 0.5 |" in hub.card("me/digits")[1]

@@ -1,4 +1,4 @@
-"""Which code is chosen, held against the list of all codes."""
+"""The chosen codes, compared with the list of all codes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from helpers import random_code, tiny_model
+from sdlgm.config import CodeMethod
 from sdlgm.distributions import Grouped
 from sdlgm.errors import ConfigError
-from sdlgm.inference.codes import Choice, choose_codes, limit_active
+from sdlgm.inference.codes import choose_codes, limit_active
 from sdlgm.models import SDLGM
 
-CHOICES = typing.get_args(Choice)
+METHODS = typing.get_args(CodeMethod)
 MODELS = [
     {"groups": 1},
     {"features": 4, "budget": 4, "groups": 2},
@@ -51,12 +52,12 @@ def test_the_mode_is_a_most_probable_code(settings: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("settings", MODELS)
-def test_the_rounded_mean_is_a_code_nearest_to_the_mean(settings: dict[str, object]) -> None:
+def test_the_rounded_mean_is_a_code_closest_to_the_mean(settings: dict[str, object]) -> None:
     model, x = tiny_model(**settings), bits()
     posterior = model.posterior(x)
 
     def distance(codes: Tensor) -> Tensor:
-        """Over the counts of all features and of the closed slots of each group."""
+        """Squared distance over the counts of features and closed slots of each group."""
         off = posterior.split(codes - posterior.mean)
         return off.square().sum((-2, -1)) + off.sum(-1).square().sum(-1)
 
@@ -65,7 +66,7 @@ def test_the_rounded_mean_is_a_code_nearest_to_the_mean(settings: dict[str, obje
 
 
 @pytest.mark.parametrize("settings", MODELS)
-def test_the_best_of_very_many_is_the_best_of_all(settings: dict[str, object]) -> None:
+def test_the_best_of_many_candidates_is_the_best_of_all_codes(settings: dict[str, object]) -> None:
     model, x = tiny_model(**settings), bits()
     found = length(model, x, choose_codes(model, x, "best", candidates=3000, generator=source()))
     lengths = length(model, x, all_codes(model, x))
@@ -74,7 +75,7 @@ def test_the_best_of_very_many_is_the_best_of_all(settings: dict[str, object]) -
 
 
 @pytest.mark.parametrize("settings", MODELS[:-1])
-def test_the_best_under_a_limit_is_the_best_of_all_that_keep_it(
+def test_the_best_code_under_a_limit_is_the_best_of_all_within_it(
     settings: dict[str, object],
 ) -> None:
     model, x = tiny_model(**settings), bits()
@@ -106,46 +107,46 @@ def test_the_best_is_never_worse_than_its_candidates(
 
 @given(
     groups=st.sampled_from([1, 2, 4]),
-    choice=st.sampled_from(CHOICES),
+    code=st.sampled_from(METHODS),
     max_active=st.none() | st.integers(1, 9),
     seed=st.integers(0, 10**6),
 )
 @settings(max_examples=40, deadline=None)
-def test_every_choice_keeps_every_budget(
-    groups: int, choice: Choice, max_active: int | None, seed: int
+def test_codes_of_every_method_keep_all_budgets(
+    groups: int, code: CodeMethod, max_active: int | None, seed: int
 ) -> None:
     model, generator = tiny_model(features=8, budget=8, groups=groups), source(seed)
     with torch.no_grad():
         for head in (model.gate_head, model.feature_head):
             head.bias.normal_(0, 4, generator=generator)
     codes = choose_codes(
-        model, bits(9), choice, candidates=4, max_active=max_active, generator=generator
+        model, bits(9), code, candidates=4, max_active=max_active, generator=generator
     )
     assert codes.shape == (9, 8)
     assert model.posterior(bits(9)).support.check(codes).all()
     assert ((codes > 0).sum(-1) <= (max_active or 8)).all()
 
 
-@pytest.mark.parametrize("choice", CHOICES)
-def test_one_seed_gives_the_same_codes(choice: Choice) -> None:
+@pytest.mark.parametrize("code", METHODS)
+def test_one_seed_gives_the_same_codes(code: CodeMethod) -> None:
     model, x = tiny_model(features=8, budget=4, groups=2), bits(30)
-    first, second = (choose_codes(model, x, choice, generator=source()) for _ in range(2))
+    first, second = (choose_codes(model, x, code, generator=source()) for _ in range(2))
     assert torch.equal(first, second)
     state = torch.get_rng_state()
-    choose_codes(model, x, choice, generator=source())
+    choose_codes(model, x, code, generator=source())
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("choice", ["mode", "mean"])
+@pytest.mark.parametrize("code", ["mode", "mean"])
 @pytest.mark.parametrize("max_active", [None, 2])
-def test_a_row_does_not_depend_on_its_neighbours(choice: Choice, max_active: int | None) -> None:
+def test_a_code_does_not_depend_on_the_other_rows(code: CodeMethod, max_active: int | None) -> None:
     model, x = tiny_model(features=8, budget=8, groups=2), bits(30)
-    together = choose_codes(model, x, choice, max_active=max_active)
-    alone = [choose_codes(model, row[None], choice, max_active=max_active) for row in x]
+    together = choose_codes(model, x, code, max_active=max_active)
+    alone = [choose_codes(model, row[None], code, max_active=max_active) for row in x]
     assert torch.equal(together, torch.cat(alone))
 
 
-def test_those_features_stay_that_are_most_probably_present() -> None:
+def test_the_features_most_probably_present_stay() -> None:
     code = random_code(source(), features=8, budget=8, groups=2, batch=(20,))
     codes = code.sample(generator=source())
     limited = limit_active(codes, code, 2)
@@ -156,7 +157,7 @@ def test_those_features_stay_that_are_most_probably_present() -> None:
         assert torch.equal(after[kept], before[kept])
 
 
-def test_equally_probable_features_stay_by_their_index() -> None:
+def test_ties_between_features_go_to_the_lower_index() -> None:
     flat: Grouped = tiny_model(features=6, budget=6, groups=1).prior()
     codes = torch.tensor([0.0, 1, 2, 0, 1, 1])
     assert limit_active(codes, flat, 2).tolist() == [0, 1, 2, 0, 0, 0]
@@ -166,12 +167,12 @@ def test_equally_probable_features_stay_by_their_index() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"choice": "median"}, "one of 'sample', 'mode', 'mean', 'best', got 'median'"),
-        ({"choice": "best", "candidates": 1}, "at least 2, the mode and the rounded mean, got 1"),
-        ({"choice": "mode", "max_active": 0}, "max_active must be at least 1, got 0"),
+        ({"code": "median"}, "one of 'mode', 'mean', 'sample', 'best', got 'median'"),
+        ({"code": "best", "candidates": 1}, "at least 2 .the mode and the rounded mean., got 1"),
+        ({"code": "mode", "max_active": 0}, "max_active must be at least 1, got 0"),
     ],
 )
-def test_what_cannot_be_chosen_is_refused(options: dict[str, typing.Any], message: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, typing.Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         choose_codes(tiny_model(), bits(), **options)
 

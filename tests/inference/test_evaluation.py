@@ -1,4 +1,4 @@
-"""Held-out numbers: reproducible, complete, and refused on rows that do not fit."""
+"""Evaluation: reproducible, complete, and refused for unsuitable rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sdlgm.training import Run
 
 def test_terms_add_up_and_the_budget_is_kept(run: Run) -> None:
     seen: list[int] = []
-    found = evaluate(run.saved.model, run.dataset.test, importance_samples=20, progress=seen.append)
+    found = evaluate(run.model, run.dataset.test, importance_samples=20, progress=seen.append)
     assert found.negative_elbo == pytest.approx(
         found.reconstruction + found.kl_gates + found.kl_features
     )
@@ -25,15 +25,15 @@ def test_terms_add_up_and_the_budget_is_kept(run: Run) -> None:
     assert seen[-1] == found.n_samples == len(run.dataset.test)
 
 
-def test_one_seed_gives_the_same_numbers_again(run: Run) -> None:
-    model, rows = run.saved.model, run.dataset.test
+def test_one_seed_gives_the_same_numbers(run: Run) -> None:
+    model, rows = run.model, run.dataset.test
     one, again = (evaluate(model, rows, importance_samples=3, seed=1) for _ in range(2))
     assert one == again
     assert one != evaluate(model, rows, importance_samples=3, seed=2)
 
 
 def test_metrics_are_those_of_the_saved_model(run: Run) -> None:
-    found = evaluate(run.saved.model, run.dataset.test, importance_samples=10)
+    found = evaluate(run.model, run.dataset.test, importance_samples=10)
     assert run.metrics["negative_elbo"] == found.negative_elbo
     assert run.metrics["nll_bound"] == found.nll_bound
     assert run.metrics["relaxed_objective"] == found.relaxed_objective
@@ -45,7 +45,7 @@ def test_the_mode_of_the_module_is_restored() -> None:
     assert model.training
 
 
-def test_rows_that_do_not_fit_are_refused() -> None:
+def test_unsuitable_rows_are_refused() -> None:
     model = tiny_model()
     with pytest.raises(DataError, match="has 4 columns, but the model was trained on 5"):
         evaluate(model, Rows(torch.ones(3, 4)))
@@ -56,11 +56,11 @@ def test_rows_that_do_not_fit_are_refused() -> None:
     with pytest.raises(DataError, match="binarisation"):
         evaluate(model, Rows(torch.full((3, 5), 0.3)))
     levels = tiny_model(likelihood="categorical")
-    with pytest.raises(DataError, match="level 3, but the model knows 0 to 2"):
+    with pytest.raises(DataError, match="level 3, but the training data had levels 0 to 2"):
         evaluate(levels, Rows(torch.full((3, 5), 3.0)))
 
 
-def test_a_broken_model_gives_no_numbers() -> None:
+def test_bounds_that_are_not_finite_are_an_error() -> None:
     model = tiny_model()
     with torch.no_grad():
         model.output_head.bias.fill_(float("nan"))

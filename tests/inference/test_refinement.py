@@ -1,4 +1,4 @@
-"""Posteriors fitted to single samples: better than the encoder's, and still bounds."""
+"""Refined posteriors: lower bounds than the encoder's that remain bounds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SETTINGS = [
 
 
 def wide_model(**settings: object) -> SDLGM:
-    """A model whose codes matter: its decoder's weights are large."""
+    """A model whose codes matter, because its decoder has large weights."""
     model = tiny_model(**settings)
     with torch.no_grad():
         model.output_head.weight.mul_(8)
@@ -46,7 +46,9 @@ def seeded() -> torch.Generator:
 
 @pytest.mark.parametrize("settings", SETTINGS)
 @torch.no_grad()
-def test_it_lowers_each_samples_own_bound_and_stays_one(settings: dict[str, object]) -> None:
+def test_refinement_lowers_the_bound_of_each_sample_and_keeps_it_a_bound(
+    settings: dict[str, object],
+) -> None:
     model = wide_model(**settings)
     before, evidence = exact(model, model.posterior(X))
     after, _ = exact(model, refine_posterior(model, X, 200, generator=seeded()))
@@ -55,14 +57,14 @@ def test_it_lowers_each_samples_own_bound_and_stays_one(settings: dict[str, obje
     assert (after - evidence).mean() < 0.5 * (before - evidence).mean()
 
 
-def test_no_step_leaves_the_encoders_posterior() -> None:
+def test_no_steps_return_the_posterior_of_the_encoder() -> None:
     model = tiny_model()
     found, own = refine_posterior(model, X, 0), model.posterior(X)
     assert torch.equal(found.base.gate_logits, own.base.gate_logits)
     assert torch.equal(found.base.feature_logits, own.base.feature_logits)
 
 
-def test_the_model_is_left_alone() -> None:
+def test_the_model_does_not_change() -> None:
     model = tiny_model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     refined = refine_posterior(model, X, 3, generator=seeded())
@@ -88,7 +90,7 @@ def test_one_seed_gives_one_posterior() -> None:
 
 
 @torch.no_grad()
-def test_evaluation_takes_its_bounds_at_refined_posteriors() -> None:
+def test_evaluation_uses_refined_posteriors() -> None:
     model, rows = wide_model(), Rows(X.repeat(50, 1))
     plain = evaluate(model, rows, importance_samples=5)
     refined = evaluate(model, rows, importance_samples=5, refine_steps=60)
@@ -99,7 +101,7 @@ def test_evaluation_takes_its_bounds_at_refined_posteriors() -> None:
     assert refined.relaxed_objective == pytest.approx(plain.relaxed_objective, abs=0.3)
 
 
-def test_wrong_settings_are_named() -> None:
+def test_wrong_settings_are_refused() -> None:
     model = tiny_model()
     with pytest.raises(ConfigError, match="must not be negative, got -1"):
         evaluate(model, Rows(X), refine_steps=-1)

@@ -1,4 +1,4 @@
-"""Sums over many features and slots: single and half precision against double."""
+"""Single and half precision against double, in sums over many features and slots."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from helpers import PLAIN
 from sdlgm.config import ModelConfig
 from sdlgm.distributions import GatedMultinomial, Grouped, kl_terms, log_ratio
 from sdlgm.gradients import get_estimator
@@ -20,11 +21,11 @@ FEATURES, BUDGET, INPUTS = 20_000, 1_000, 784
 
 
 def hard_model(groups: int = 1, likelihood: str = "bernoulli") -> SDLGM:
-    """A model whose features have probabilities down to 1e-8, and mostly other ones a priori."""
+    """A model whose features have probabilities down to 1e-8 that differ from their prior's."""
     statistics = DataStatistics(torch.full((INPUTS,), 0.3), torch.ones(INPUTS), 3)
     shape = ModelConfig(
         features=FEATURES, budget=BUDGET, groups=groups, likelihood=likelihood,
-        encoder_hidden=(16,), sparsity_hidden=(8,),
+        encoder_hidden=(16,), sparsity_hidden=(8,), **PLAIN,
     )  # fmt: skip
     model = SDLGM(shape, statistics)
     order = torch.Generator().manual_seed(1)
@@ -42,7 +43,7 @@ def x(generator: torch.Generator) -> Tensor:
 
 
 def bound(model: SDLGM, x: Tensor, codes: Tensor) -> dict[str, Tensor]:
-    """Parts of the discrete bound at given codes, and of the importance-weighted one."""
+    """Terms of the discrete bound and of the importance-weighted bound at given codes."""
     q, p = model(x), model.prior()
     divergence = kl_terms(q, p)
     found = {
@@ -66,7 +67,7 @@ def gap(found: Tensor, exact: Tensor) -> float:
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "poisson", "categorical"])
 @torch.no_grad()
 def test_the_bound_in_single_and_half_precision(groups: int, likelihood: str, x: Tensor) -> None:
-    """Single precision: 1e-5. bfloat16: what its 8 bits do to the networks, 3 %."""
+    """Single precision is exact to 1e-5; bfloat16 to 3 %, the rounding of the networks."""
     model = hard_model(groups, likelihood)
     codes = model(x).sample(generator=torch.Generator().manual_seed(3))
     exact = bound(copy.deepcopy(model).double(), x.double(), codes.double())
@@ -81,8 +82,8 @@ def test_the_bound_in_single_and_half_precision(groups: int, likelihood: str, x:
 
 @pytest.mark.parametrize("groups", [1, BUDGET])
 @torch.no_grad()
-def test_what_follows_the_networks_is_in_single_precision(groups: int, x: Tensor) -> None:
-    """From the logits that bfloat16 gave, sums are those of float64."""
+def test_distributions_compute_in_single_precision_under_autocast(groups: int, x: Tensor) -> None:
+    """Sums over the logits that bfloat16 gave agree with float64."""
     model = hard_model(groups)
     with torch.autocast("cpu", torch.bfloat16):
         q, p = model(x), model.prior()
@@ -104,8 +105,8 @@ def test_what_follows_the_networks_is_in_single_precision(groups: int, x: Tensor
 
 
 @torch.no_grad()
-def test_counts_beyond_256_are_counted(x: Tensor) -> None:
-    """257 is no bfloat16: a sum of ones would stop there."""
+def test_counts_above_256_are_exact(x: Tensor) -> None:
+    """bfloat16 cannot represent 257: a sum of ones would stop at 256."""
     model = hard_model()
     model.feature_head.bias[7] = 40.0
     model.gate_head.bias.fill_(20.0)
@@ -139,8 +140,8 @@ def test_gradients_stay_finite(estimator: str, half: bool, x: Tensor) -> None:
     )
 
 
-def test_laws_that_nearly_cancel(generator: torch.Generator) -> None:
-    """Orderings of 1,000 slots are worth thousands of nats, the probability of a total a few."""
+def test_log_probs_are_accurate_where_large_terms_cancel(generator: torch.Generator) -> None:
+    """The log of the orderings is thousands of nats, the log-probability of a total a few."""
     gate, logits = torch.randn(5, generator=generator), torch.zeros(5, 1)
     single = GatedMultinomial(BUDGET, gate, logits)
     exact = GatedMultinomial(BUDGET, gate.double(), logits.double())

@@ -1,4 +1,4 @@
-"""Convolutional encoders: shapes, sources of randomness, columns."""
+"""Convolutional encoders: shapes, initial weights, columns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sdlgm.nn.convolutional import ColumnEncoder, convolutions, split_columns
 
 @pytest.mark.parametrize("shape", [(28, 28), (28, 140), (8, 8), (5, 3), (1, 1)])
 @pytest.mark.parametrize("channels", [(4, 8, 8), (4,), ()])
-def test_images_of_any_size_are_encoded(
+def test_encoders_accept_images_of_any_size(
     shape: tuple[int, int], channels: tuple[int, ...], generator: torch.Generator
 ) -> None:
     encoder = convolutions(shape, channels, 6, generator)
@@ -29,7 +29,7 @@ def test_weights_come_from_the_generator_alone() -> None:
     assert not torch.equal(one["1.weight"], other["1.weight"])
 
 
-def test_making_it_leaves_the_averages_of_the_normalisation_alone(
+def test_a_new_encoder_has_untouched_running_averages(
     generator: torch.Generator,
 ) -> None:
     state = convolutions((9, 9), (4,), 5, generator).state_dict()
@@ -37,14 +37,14 @@ def test_making_it_leaves_the_averages_of_the_normalisation_alone(
     assert torch.equal(state["2.running_var"], torch.ones(4))
 
 
-def test_columns_are_cut_where_they_touch(generator: torch.Generator) -> None:
+def test_images_are_split_into_adjacent_columns(generator: torch.Generator) -> None:
     images = torch.rand(2, 4, 15, generator=generator)
     parts = split_columns(images, 5)
     assert parts.shape == (2, 5, 4, 3)
     torch.testing.assert_close(parts[:, 1], images[:, :, 3:6])
 
 
-def test_a_column_encoder_sees_each_column_by_itself(generator: torch.Generator) -> None:
+def test_a_column_encoder_encodes_each_column_independently(generator: torch.Generator) -> None:
     inner = convolutions((8, 6), (4, 4), 3, generator).eval()
     encoder = ColumnEncoder(inner, 6)
     images = torch.rand(2, 8, 24, generator=generator)

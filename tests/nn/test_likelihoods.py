@@ -1,10 +1,11 @@
-"""Likelihoods: they normalise, start at the data's mean, and refuse what they cannot explain."""
+"""Likelihoods normalise, start at the data's mean, and refuse data that they cannot explain."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
+from sdlgm.data import Rows
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.nn import check_data, data_statistics, likelihood, rows_at_once
 
@@ -41,18 +42,18 @@ def test_discrete_likelihoods_normalise(name: str, generator: torch.Generator) -
     torch.testing.assert_close(per_dimension, torch.ones(3), atol=1e-4, rtol=0)
 
 
-def test_bits_have_torchs_log_probability_and_gradient(generator: torch.Generator) -> None:
+def test_bits_have_the_log_probability_and_gradient_of_torch(generator: torch.Generator) -> None:
     x = DATA["bernoulli"]
     raw = torch.randn(2, 4, 3, generator=generator, requires_grad=True)  # two codes a sample
     p = likelihood("bernoulli", data_statistics(x))(raw)
     plain = torch.distributions.Bernoulli(logits=raw).log_prob(x.expand(2, 4, 3)).sum(-1)
     assert torch.equal(p.log_prob(x), plain)
     weights = torch.randn(2, 4, generator=generator)
-    pulls = [torch.autograd.grad(v, raw, weights) for v in (p.log_prob(x), plain)]
-    torch.testing.assert_close(*pulls)
+    gradients = [torch.autograd.grad(v, raw, weights) for v in (p.log_prob(x), plain)]
+    torch.testing.assert_close(*gradients)
 
 
-def test_a_change_of_units_changes_only_the_density(generator: torch.Generator) -> None:
+def test_rescaled_data_change_only_the_density(generator: torch.Generator) -> None:
     x = DATA["gaussian"]
     raw = torch.randn(4, 3, generator=generator)
     one = likelihood("gaussian", data_statistics(x))
@@ -63,7 +64,7 @@ def test_a_change_of_units_changes_only_the_density(generator: torch.Generator) 
     )
 
 
-def test_statistics_are_those_of_numpy_and_constants_have_scale_one() -> None:
+def test_statistics_match_and_constant_columns_have_scale_one() -> None:
     x = torch.tensor([[1.0, 5.0], [3.0, 5.0]])
     statistics = data_statistics(x, block=1)
     assert statistics.mean.tolist() == [2, 5]
@@ -71,9 +72,9 @@ def test_statistics_are_those_of_numpy_and_constants_have_scale_one() -> None:
     assert data_statistics(torch.tensor([[0], [200]], dtype=torch.uint8)).levels == 201
 
 
-def test_weighted_statistics_are_those_of_repeated_rows(generator: torch.Generator) -> None:
+def test_weighted_statistics_equal_those_of_repeated_rows(generator: torch.Generator) -> None:
     x = torch.randn(9, 3, generator=generator)
-    x[4] = 99  # of weight 0: never seen
+    x[4] = 99  # has weight 0, so it is ignored
     weights = torch.tensor([1, 2, 0, 3, 0, 1, 1, 5, 2])
     found = data_statistics(x, block=4, weights=weights)
     expected = x.double().repeat_interleave(weights, 0)
@@ -84,7 +85,7 @@ def test_weighted_statistics_are_those_of_repeated_rows(generator: torch.Generat
     torch.testing.assert_close(halved, found)
 
 
-def test_wide_rows_are_summarised_a_few_at_a_time() -> None:
+def test_wide_rows_are_read_a_few_at_a_time() -> None:
     assert rows_at_once(10**9) == 1
     assert rows_at_once(5_000) * 5_000 <= 2**21 < (rows_at_once(5_000) + 1) * 5_000
 
@@ -97,22 +98,22 @@ def test_draws_follow_the_distribution(name: str, generator: torch.Generator) ->
     p = part(raw)
     many = raw.expand(8_000, -1, -1)
     drawn = part.sample(many.reshape(16_000, -1), generator).view(8_000, 2, 3)
-    assert part.check(drawn) is None
+    assert part.check(Rows(drawn.flatten(1)).summary) is None
     error = (drawn.mean(0) - p.mean) / (drawn.var(0) / 8_000 + 1e-12).sqrt()
     assert error.abs().max() < 5
-    if name != "categorical":  # whose levels have no variance in torch
+    if name != "categorical":  # which has no variance in torch
         torch.testing.assert_close(drawn.var(0), p.variance, rtol=0.15, atol=0.01)
     first, again = (part.sample(raw, torch.Generator().manual_seed(1)) for _ in "ab")
     assert first.shape == (2, 3)
     assert torch.equal(first, again)
-    # Over many rows two seeds do not agree.
+    # Two seeds differ somewhere in many rows.
     one, two = (part.sample(many[:, 0], torch.Generator().manual_seed(s)) for s in (1, 2))
     assert not torch.equal(one, two)
 
 
 @pytest.mark.parametrize("name", ["poisson", "categorical", "gaussian"])
-def test_bytes_are_fine(name: str) -> None:
-    check_data(name, torch.tensor([[0, 255]], dtype=torch.uint8))
+def test_bytes_are_accepted(name: str) -> None:
+    check_data(name, Rows(torch.tensor([[0, 255]], dtype=torch.uint8)))
 
 
 @pytest.mark.parametrize(
@@ -126,8 +127,8 @@ def test_bytes_are_fine(name: str) -> None:
     ],
 )
 def test_bad_data_are_refused(name: str, bad: list[list[float]], message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        check_data(name, torch.tensor(bad))
+    with pytest.raises(DataError, match=f"the data \\(values from .*{message}"):
+        check_data(name, Rows(torch.tensor(bad)))
 
 
 def test_an_unknown_likelihood_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Networks: shapes, and weights that depend on our generator alone."""
+"""Networks: shapes, and weights that depend on the generator alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_weights_come_from_the_generator_alone() -> None:
     assert not torch.equal(first(x), other(x))
 
 
-def test_shapes() -> None:
+def test_layers_and_output_shapes() -> None:
     assert build(0)(torch.ones(4, 2, 5)).shape == (4, 2, 3)
     assert len(build(0)) == 6
     assert len(build(0, "none")) == 4
@@ -30,7 +30,7 @@ def test_shapes() -> None:
     assert empty(torch.ones(5)).shape == (5,)
 
 
-def test_residual_layers_add_their_input_where_widths_are_equal() -> None:
+def test_residual_layers_add_their_input_if_widths_match() -> None:
     def build_both(residual: bool) -> torch.nn.Sequential:
         generator = torch.Generator().manual_seed(0)
         return mlp(
@@ -45,7 +45,7 @@ def test_residual_layers_add_their_input_where_widths_are_equal() -> None:
     assert len(residual) == 4
 
 
-def test_the_initial_law_is_torchs() -> None:
+def test_the_initial_distribution_equals_torchs() -> None:
     ours = linear(400, 300, torch.Generator().manual_seed(0)).weight
     theirs = torch.nn.Linear(400, 300).weight
     assert ours.abs().max() <= 400**-0.5

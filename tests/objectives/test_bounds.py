@@ -1,4 +1,4 @@
-"""Bounds against the exact likelihood by enumeration."""
+"""Bounds against the exact likelihood, computed by enumeration."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def x(generator: torch.Generator) -> torch.Tensor:
 
 @torch.no_grad()
 def exact(model: SDLGM, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Negative ELBO and negative log-likelihood, over all codes."""
+    """Exact negative ELBO and negative log-likelihood, summed over all codes."""
     prior, posterior = model.prior(), model(x)
     codes = prior.enumerate_support()
     likelihood = (
@@ -38,8 +38,8 @@ def exact(model: SDLGM, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return -elbo, -log_joint.logsumexp(-1)
 
 
-def shaken(model: SDLGM, generator: torch.Generator) -> SDLGM:
-    """Move all weights, so that posterior and prior are far from each other."""
+def perturbed(model: SDLGM, generator: torch.Generator) -> SDLGM:
+    """Add noise to all weights, so that posterior and prior differ."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.5 * torch.randn(parameter.shape, generator=generator)
@@ -50,7 +50,7 @@ def shaken(model: SDLGM, generator: torch.Generator) -> SDLGM:
 def test_negative_elbo_is_unbiased(
     groups: int, x: torch.Tensor, generator: torch.Generator
 ) -> None:
-    model = shaken(tiny_model(groups=groups), generator)
+    model = perturbed(tiny_model(groups=groups), generator)
     truth, nll = exact(model, x)
     assert (truth > nll).all()
     draws = torch.stack(
@@ -60,8 +60,10 @@ def test_negative_elbo_is_unbiased(
     assert error.abs().max() < 4.5
 
 
-def test_nll_bound_falls_to_the_likelihood(x: torch.Tensor, generator: torch.Generator) -> None:
-    model = shaken(tiny_model(), generator)
+def test_nll_bound_approaches_the_likelihood_with_more_samples(
+    x: torch.Tensor, generator: torch.Generator
+) -> None:
+    model = perturbed(tiny_model(), generator)
     elbo, nll = exact(model, x)
     one = torch.stack([nll_bound(model, x, 1, generator=generator) for _ in range(4000)]).mean(0)
     torch.testing.assert_close(one, elbo, atol=0.2, rtol=0.02)
@@ -72,19 +74,19 @@ def test_nll_bound_falls_to_the_likelihood(x: torch.Tensor, generator: torch.Gen
     assert (few < elbo).all()
 
 
-def test_more_samples_average_the_reconstruction(
+def test_negative_elbo_averages_the_reconstruction_over_samples(
     x: torch.Tensor, generator: torch.Generator
 ) -> None:
-    model = shaken(tiny_model(), generator)
+    model = perturbed(tiny_model(), generator)
     truth, _ = exact(model, x)
     terms = negative_elbo(model, x, samples=20_000, generator=generator)
     torch.testing.assert_close(terms.total, truth, atol=0.1, rtol=0)
 
 
-def test_terms_add_up_and_the_papers_kl_is_looser(
+def test_terms_sum_to_the_total_and_the_papers_kl_is_looser(
     x: torch.Tensor, generator: torch.Generator
 ) -> None:
-    model = shaken(tiny_model(), generator)
+    model = perturbed(tiny_model(), generator)
     terms = negative_elbo(model, x, generator=generator)
     divergence = kl_divergence(model(x), model.prior())
     torch.testing.assert_close(terms.kl_gates + terms.kl_features, divergence.detach())
@@ -96,11 +98,11 @@ def test_terms_add_up_and_the_papers_kl_is_looser(
     torch.testing.assert_close(paper.kl_gates, terms.kl_gates)
 
 
-def test_cold_relaxed_objective_is_the_discrete_one_and_a_hot_one_is_no_bound(
+def test_the_relaxed_objective_is_discrete_at_low_and_no_bound_at_high_temperatures(
     generator: torch.Generator,
 ) -> None:
-    """A decoder that reads the decimals of relaxed codes beats the likelihood of the data."""
-    cold = shaken(tiny_model(gate_temperature=1e-3, feature_temperature=1e-3), generator)
+    """Hot relaxed codes carry almost no noise, while the KL remains that of discrete codes."""
+    cold = perturbed(tiny_model(gate_temperature=1e-3, feature_temperature=1e-3), generator)
     x = torch.ones(4000, 5)
     relaxed = relaxed_objective(cold, x, generator=generator).total.mean()
     hard = negative_elbo(cold, x, kl="paper", generator=generator).total.mean()
@@ -109,14 +111,14 @@ def test_cold_relaxed_objective_is_the_discrete_one_and_a_hot_one_is_no_bound(
     hot = tiny_model(gate_temperature=50.0, feature_temperature=50.0)
     q = hot(x[:1])
     relaxed_codes = q.relax(50.0, 50.0).sample((2000,), generator=generator)
-    assert (
-        relaxed_codes.std() < 0.05
-    )  # every draw nearly alike: no noise is left, the KL is not paid
+    assert relaxed_codes.std() < 0.05  # nearly equal draws: the KL charges for noise that is absent
     assert q.sample((2000,), generator=generator).std() > 0.3
 
 
 @pytest.mark.parametrize("estimator", [n for n in estimators() if not multi_sample(n)])
-def test_training_objective(estimator: str, x: torch.Tensor, generator: torch.Generator) -> None:
+def test_the_training_objective_has_gradients_for_all_networks(
+    estimator: str, x: torch.Tensor, generator: torch.Generator
+) -> None:
     model = tiny_model()
     surrogate, terms = training_objective(
         model, x, get_estimator(estimator), kl_weight=0.0, generator=generator
@@ -148,7 +150,7 @@ def test_the_kl_weight_scales_the_gradient_of_the_kl(
 
 
 @pytest.mark.parametrize("estimator", ["reinmax", "vimco"])
-def test_the_slot_cost_adds_its_gradient_and_no_term(
+def test_the_slot_cost_changes_the_gradient_but_not_the_terms(
     estimator: str, x: torch.Tensor, generator: torch.Generator
 ) -> None:
     model = tiny_model()
@@ -180,8 +182,8 @@ def test_importance_samples_must_be_positive(x: torch.Tensor) -> None:
 def test_vimco_is_unbiased_for_the_importance_weighted_bound(
     weight: float, x: torch.Tensor, generator: torch.Generator
 ) -> None:
-    """All pairs of the 20 codes, against 20,000 draws: networks, prior and posterior."""
-    model = shaken(tiny_model(), generator).double()
+    """20,000 draws against all pairs of the 20 codes, for networks, prior and posterior."""
+    model = perturbed(tiny_model(), generator).double()
     x = x[:1].double()
     wanted = [model.gate_head.bias, model.feature_head.bias, model.output_head.bias]
     wanted += [model.prior_feature_logits, model.prior_gate_logits]
@@ -218,6 +220,6 @@ def test_vimco_is_unbiased_for_the_importance_weighted_bound(
     assert not any(t.requires_grad for t in (terms.total, terms.codes))
 
 
-def test_the_papers_kl_has_no_log_ratio(x: torch.Tensor) -> None:
+def test_vimco_rejects_the_papers_kl(x: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="needs kl='exact', got 'paper'"):
         training_objective(tiny_model(), x, get_estimator("vimco"), kl="paper")

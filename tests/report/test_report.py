@@ -1,4 +1,4 @@
-"""The report: one file, self-contained, with what it should show."""
+"""The report: one self-contained file with all its parts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_page_is_complete_and_self_contained(run: Run, tmp_path: Path) -> No
         "not a\n    bound",
         "M = 10",
         "Binomial prior",
-        "features are alive",
+        "features are used",
         "data:image/png;base64,",
         metrics["model_sha256"],
     ):
@@ -39,7 +39,7 @@ def test_the_page_is_complete_and_self_contained(run: Run, tmp_path: Path) -> No
     assert "<script" not in page
 
 
-def test_the_page_is_the_same_when_made_again(run: Run, tmp_path: Path) -> None:
+def test_the_page_is_reproducible(run: Run, tmp_path: Path) -> None:
     one, two = (write_report(run, tmp_path / name).read_bytes() for name in ("a.html", "b.html"))
     assert one == two
 
@@ -50,7 +50,7 @@ def test_dead_features_are_named() -> None:
     assert use.dead == [1, 2]
 
 
-def test_data_that_are_no_images_are_drawn_as_curves(tmp_path: Path) -> None:
+def test_data_other_than_images_are_drawn_as_curves(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(60, 7)).cumsum(1)
     np.save(tmp_path / "x.npy", values)
     run = fit(

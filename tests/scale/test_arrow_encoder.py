@@ -1,4 +1,4 @@
-"""The core: codes are the model's, do not depend on the cut, and nothing wrong gets in."""
+"""The Arrow encoder: the model's codes for any split of the rows; wrong input is refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scale.conftest import COLUMNS, telemetry
 from sdlgm.codec import describe
 from sdlgm.codec.parquet import from_arrow
 from sdlgm.errors import ConfigError, DataError
-from sdlgm.scale import Encoder
+from sdlgm.scale import ArrowEncoder
 from sdlgm.training import Run
 
 KEEP = ("host", "time")
@@ -27,34 +27,34 @@ def batch_of(rows: int, seed: int = 1) -> pa.RecordBatch:
 
 
 def codes_of(run: Run, batch: pa.RecordBatch) -> torch.Tensor:
-    return from_arrow(batch.select(["indices", "counts"]), describe(run.saved))
+    return from_arrow(batch.select(["indices", "counts"]), describe(run.model))
 
 
 def test_codes_are_the_modes_of_the_posterior(scale_run: Run) -> None:
     batch = batch_of(1500)
-    found = Encoder(scale_run.folder, columns=COLUMNS, keep=KEEP)(batch)
+    found = ArrowEncoder(scale_run.folder, columns=COLUMNS, keep=KEEP)(batch)
     assert found.schema.names == ["host", "time", "indices", "counts", "n_active"]
     assert found.column("host").equals(batch.column("host"))
     x = torch.from_numpy(np.stack([batch.column(name) for name in COLUMNS], 1))
     codes = codes_of(scale_run, found)
     with torch.no_grad():
-        assert torch.equal(codes, scale_run.saved.model.posterior(x).mode)
+        assert torch.equal(codes, scale_run.model.posterior(x).mode)
     assert found.column("n_active").to_pylist() == (codes > 0).sum(-1).tolist()
     assert len(codes.unique(dim=0)) > 3
 
 
 @settings(deadline=None, max_examples=20)
 @given(cuts=st.lists(st.integers(0, 2600), max_size=6))
-def test_codes_do_not_depend_on_how_rows_are_cut(scale_run: Run, cuts: list[int]) -> None:
-    batch, encoder = batch_of(2600), Encoder(scale_run.folder, keep=KEEP)
+def test_codes_do_not_depend_on_the_split_of_the_rows(scale_run: Run, cuts: list[int]) -> None:
+    batch, encoder = batch_of(2600), ArrowEncoder(scale_run.folder, keep=KEEP)
     edges = [0, *sorted(cuts), 2600]
     parts = [batch.slice(a, b - a) for a, b in itertools.pairwise(edges)]
     found = pa.Table.from_batches(encoder.encode_batches(parts))
     assert found.combine_chunks().equals(pa.Table.from_batches([encoder(batch)]).combine_chunks())
 
 
-def test_lists_are_the_same_as_columns(scale_run: Run) -> None:
-    batch, encoder = batch_of(50), Encoder(scale_run.folder, keep=["host"], columns=COLUMNS)
+def test_lists_give_the_same_codes_as_columns(scale_run: Run) -> None:
+    batch, encoder = batch_of(50), ArrowEncoder(scale_run.folder, keep=["host"], columns=COLUMNS)
     values = np.stack([batch.column(name) for name in COLUMNS], 1)
     flat = pa.array(values.ravel())
     for lists in (
@@ -63,12 +63,12 @@ def test_lists_are_the_same_as_columns(scale_run: Run) -> None:
         pa.array(values.astype(np.float64).tolist(), pa.large_list(pa.float64())),
     ):
         rows = pa.RecordBatch.from_arrays([batch.column("host"), lists], ["host", "x"])
-        found = Encoder(scale_run.folder, keep=["host"])(rows.slice(7))
+        found = ArrowEncoder(scale_run.folder, keep=["host"])(rows.slice(7))
         assert found.equals(encoder(batch.slice(7)))
 
 
-def test_tables_and_copies_of_an_encoder_give_the_same(scale_run: Run) -> None:
-    encoder, table = Encoder(scale_run.folder, keep=KEEP), telemetry(30)
+def test_tables_and_copies_of_an_encoder_give_the_same_codes(scale_run: Run) -> None:
+    encoder, table = ArrowEncoder(scale_run.folder, keep=KEEP), telemetry(30)
     copy = pickle.loads(pickle.dumps(encoder))  # noqa: S301
     found = copy(table)
     assert found.to_batches()[0].equals(encoder(table.to_batches()[0]))
@@ -87,14 +87,14 @@ def broken(name: str, row: int, value: float | None) -> pa.RecordBatch:
 @pytest.mark.parametrize(
     ("value", "what"), [(None, "is missing"), (np.nan, "is nan"), (1e300, "is inf")]
 )
-def test_values_that_are_none_are_named(scale_run: Run, value: float, what: str) -> None:
-    encoder = Encoder(scale_run.folder, keep=KEEP)
+def test_missing_and_infinite_values_are_named(scale_run: Run, value: float, what: str) -> None:
+    encoder = ArrowEncoder(scale_run.folder, keep=KEEP)
     with pytest.raises(DataError, match=rf"Row 12 \(counted from 0\), column 'x3' {what}"):
         list(encoder.encode_batches([batch_of(7), broken("x3", 5, value)]))
 
 
-def test_lists_with_gaps_or_of_other_lengths_are_named(scale_run: Run) -> None:
-    encoder = Encoder(scale_run.folder)
+def test_incomplete_lists_are_named(scale_run: Run) -> None:
+    encoder = ArrowEncoder(scale_run.folder)
     for rows, what in (
         ([[1.0] * 6, [1.0] * 5], r"Row 1 .*column 'x' has 5 values, but the model .* 6"),
         ([[1.0] * 6, None], "Row 1 .*column 'x' is missing"),
@@ -106,7 +106,7 @@ def test_lists_with_gaps_or_of_other_lengths_are_named(scale_run: Run) -> None:
             encoder(batch)
 
 
-def test_columns_that_do_not_fit_are_named(scale_run: Run) -> None:
+def test_unsuitable_columns_are_named(scale_run: Run) -> None:
     batch = batch_of(3)
     for options, what in (
         ({}, "hold no numbers: host"),
@@ -115,11 +115,11 @@ def test_columns_that_do_not_fit_are_named(scale_run: Run) -> None:
         ({"columns": ["x0", "y"]}, "no column y to encode"),
     ):
         with pytest.raises(DataError, match=what):
-            Encoder(scale_run.folder, **options)(batch)  # type: ignore[arg-type]
+            ArrowEncoder(scale_run.folder, **options)(batch)  # type: ignore[arg-type]
     for options, what in (
-        ({"choice": "sample"}, "depend on how its rows are cut"),
+        ({"code": "sample"}, "depend on how its rows are split"),
         ({"keep": ["x0"], "columns": ["x0"]}, "named twice"),
         ({"keep": ["counts"]}, "cannot be kept"),
     ):
         with pytest.raises(ConfigError, match=what):
-            Encoder(scale_run.folder, **options)  # type: ignore[arg-type]
+            ArrowEncoder(scale_run.folder, **options)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Data sets: every row once, the same whatever runs it, and a kill costs a file at most."""
+"""Data sets: each row once, the same on every engine; a kill costs one file at most."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scale.conftest import COLUMNS, telemetry
 from sdlgm.cli import main
 from sdlgm.codec import decode_file, describe, read_codes
 from sdlgm.errors import ConfigError, DataError
-from sdlgm.scale import Encoder, encode_dataset, is_dataset
+from sdlgm.scale import ArrowEncoder, encode_dataset, is_dataset
 from sdlgm.scale.parquet_files import Task, encode_file
 from sdlgm.training import Run
 
@@ -29,13 +29,13 @@ def names(folder: Path) -> list[str]:
 
 
 def expected(run: Run, source: Path) -> pa.Table:
-    """The codes of a file by the core alone, in one batch."""
+    """The codes of a file by the Arrow encoder, in one batch."""
     table = pq.read_table(source, partitioning=None)
-    return Encoder(run.folder, columns=COLUMNS, keep=KEEP)(table.combine_chunks())
+    return ArrowEncoder(run.folder, columns=COLUMNS, keep=KEEP)(table.combine_chunks())
 
 
 def check(run: Run, lake: Path, out: Path) -> None:
-    """Every file has its codes, whole; nothing else is there."""
+    """Every file has all its codes, and there are no other files."""
     files = [name for name in names(lake) if name.endswith(".parquet")]
     assert names(out) == files
     for name in files:
@@ -51,12 +51,12 @@ def test_every_file_gets_its_codes_under_its_name(
     report = encode_dataset(scale_run.folder, lake, out, columns=COLUMNS, keep=KEEP, progress=False)
     assert report[:4] == (3, 7500, 3, 7500)
     check(scale_run, lake, out)
-    assert decode_file(scale_run.saved, out / "day=2/b.parquet").shape == (2500, 6)
-    about, batches = read_codes(out / "a.parquet", describe(scale_run.saved))
+    assert decode_file(scale_run.model, out / "day=2/b.parquet").shape == (2500, 6)
+    about, batches = read_codes(out / "a.parquet", describe(scale_run.model))
     assert about.n_codes == sum(map(len, batches)) == 5000
 
 
-def test_a_pattern_and_one_file(scale_run: Run, lake: Path, tmp_path: Path) -> None:
+def test_a_pattern_and_one_file_are_data_sets(scale_run: Run, lake: Path, tmp_path: Path) -> None:
     encode = {"keep": KEEP, "progress": False}
     encode_dataset(scale_run.folder, str(lake / "*/*.parquet"), tmp_path / "p", **encode)  # type: ignore[arg-type]
     assert names(tmp_path / "p") == ["day=2/b.parquet"]
@@ -68,7 +68,7 @@ def test_a_pattern_and_one_file(scale_run: Run, lake: Path, tmp_path: Path) -> N
     assert not is_dataset("digits", "codes.parquet")
 
 
-def test_what_is_done_is_passed_over_and_what_changed_is_encoded_again(
+def test_finished_files_are_skipped_and_changed_files_encoded_again(
     scale_run: Run, lake: Path, tmp_path: Path
 ) -> None:
     def run() -> tuple[int, int]:
@@ -87,7 +87,7 @@ def test_what_is_done_is_passed_over_and_what_changed_is_encoded_again(
 def test_outputs_of_others_are_not_replaced(scale_run: Run, lake: Path, tmp_path: Path) -> None:
     encode_dataset(scale_run.folder, lake, tmp_path / "out", keep=KEEP, progress=False)
     before = (tmp_path / "out/a.parquet").read_bytes()
-    with pytest.raises(ConfigError, match="a.parquet is there already, and was made by another"):
+    with pytest.raises(ConfigError, match="a.parquet exists already and was made by another"):
         encode_dataset(
             scale_run.folder, lake, tmp_path / "out", keep=["time"], columns=COLUMNS, progress=False
         )
@@ -98,19 +98,17 @@ def test_outputs_of_others_are_not_replaced(scale_run: Run, lake: Path, tmp_path
 
 
 @pytest.mark.parametrize("engine", ["local", "ray"])
-def test_killed_and_resumed_no_row_is_lost_or_doubled(
-    engine: str, scale_run: Run, tmp_path: Path
-) -> None:
+def test_no_row_is_lost_or_doubled_by_a_kill(engine: str, scale_run: Run, tmp_path: Path) -> None:
     if engine == "ray":
         pytest.importorskip("ray")
     lake, out = tmp_path / "lake", tmp_path / "out"
     lake.mkdir()
     for part in range(6):
         pq.write_table(telemetry(20_000, part), lake / f"{part}.parquet")
-    # Every file takes a while, so that the kill comes in the middle of one.
+    # Every file takes a while, so that the kill interrupts one.
     code = f"""
 import time
-from sdlgm.scale import core, encode_dataset
+from sdlgm.scale import encode_dataset
 from sdlgm.codec import parquet
 write = parquet.CodeWriter.write
 parquet.CodeWriter.write = lambda *a: (write(*a), time.sleep(0.3))
@@ -142,7 +140,7 @@ encode_dataset({str(scale_run.folder)!r}, {str(lake)!r}, {str(out)!r}, keep={KEE
     check(scale_run, lake, out)
 
 
-def test_ray_gives_the_same_bytes(scale_run: Run, lake: Path, tmp_path: Path) -> None:
+def test_ray_writes_the_same_bytes(scale_run: Run, lake: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     for engine in ("local", "ray"):
         encode_dataset(
@@ -165,7 +163,7 @@ def test_ray_gives_the_same_bytes(scale_run: Run, lake: Path, tmp_path: Path) ->
         )
 
 
-def test_an_error_leaves_no_part_of_a_file(scale_run: Run, lake: Path, tmp_path: Path) -> None:
+def test_an_error_leaves_no_unfinished_file(scale_run: Run, lake: Path, tmp_path: Path) -> None:
     values = pa.array([*[1.0] * 4000, None], pa.float32())
     table = telemetry(4001).set_column(4, "x2", values)
     pq.write_table(table, lake / "b.parquet")
@@ -174,7 +172,7 @@ def test_an_error_leaves_no_part_of_a_file(scale_run: Run, lake: Path, tmp_path:
     assert names(tmp_path / "out") == ["a.parquet"]
 
 
-def test_files_that_do_not_fit_are_found_before_any_is_encoded(
+def test_unsuitable_files_are_found_before_any_is_encoded(
     scale_run: Run, lake: Path, tmp_path: Path
 ) -> None:
     pq.write_table(telemetry(5).drop_columns(["x1"]), lake / "c.parquet")
@@ -193,7 +191,7 @@ def test_a_file_that_changes_while_it_is_read_has_no_output(
 ) -> None:
     task = Task(str(lake / "a.parquet"), str(tmp_path / "out/a.parquet"), 4999)
     with pytest.raises(DataError, match="changed while it was read"):
-        list(encode_file(Encoder(scale_run.folder, keep=KEEP, columns=COLUMNS), task))
+        list(encode_file(ArrowEncoder(scale_run.folder, keep=KEEP, columns=COLUMNS), task))
     assert names(tmp_path / "out") == []
 
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scale.conftest import COLUMNS
-from sdlgm.scale import Encoder
+from sdlgm.scale import ArrowEncoder
 from sdlgm.scale.spark import encode_frame
 from sdlgm.training import Run
 
@@ -24,7 +24,7 @@ def test_spark_gives_the_codes_of_the_core(
     if shutil.which("java") is None:
         pytest.skip("needs Java")
     monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
-    encoder = Encoder(scale_run.folder, columns=COLUMNS, keep=KEEP)
+    encoder = ArrowEncoder(scale_run.folder, columns=COLUMNS, keep=KEEP)
     session = (
         sql.SparkSession.builder.master("local[1]")
         .config("spark.ui.enabled", "false")

@@ -1,4 +1,4 @@
-"""The log keeps one line a step, whatever happened in between."""
+"""The log holds each step once, also after a training was killed."""
 
 from __future__ import annotations
 

@@ -1,250 +1,280 @@
-"""The loop: it learns, stops, resumes exactly, and says where it went wrong."""
+"""The loop on a toy task: its order, early stopping, interruption and checks."""
 
 from __future__ import annotations
 
-import math
 import signal
-from pathlib import Path
+import threading
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from helpers import tiny_model
-from sdlgm.config import TrainingConfig
-from sdlgm.data import Rows
-from sdlgm.errors import DataError, ModelFileError, TrainingError
-from sdlgm.gradients import estimators
-from sdlgm.inference.evaluation import evaluate
-from sdlgm.models import SDLGM
-from sdlgm.training import Interrupted, read_log, train
-from sdlgm.training.step import kl_weight, learning_rate, temperature
+from sdlgm.errors import TrainingError
+from sdlgm.training.callbacks import (
+    CheckEveryStep,
+    Checkpoints,
+    Display,
+    LogLines,
+    Validation,
+    describe_not_finite,
+)
+from sdlgm.training.loop import Callback, Interrupted, run_loop
+from sdlgm.training.optimiser import Schedule
+from sdlgm.training.state import Best, LoopState
+
+
+class Count(nn.Module):
+    """One weight, which counts the steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+
+class CountTask:
+    """Adds 1 to the weight at each step; the term of step ``s`` is ``s``, or what is given."""
+
+    def __init__(self, events: list[str], terms: dict[int, float] | None = None) -> None:
+        self.model, self.events, self.terms = Count(), events, terms or {}
+        self.optimizer: torch.optim.Optimizer = torch.optim.SGD(self.model.parameters(), lr=9.0)
+        self.schedule = Schedule(1.0, 8, "cosine", warmup=0.25)
+
+    def step(self, step: int) -> Tensor:
+        self.events.append(f"step {step} at rate {self.optimizer.param_groups[0]['lr']:.2f}")
+        with torch.no_grad():
+            self.model.weight.add_(1)
+        return torch.tensor([self.terms.get(step, float(step))])
+
+    def check(self, start: int, terms: list[Tensor]) -> None:
+        self.events.append(f"check {start}..{start + len(terms) - 1}")
+        what = describe_not_finite(("loss",), start, terms)
+        if what is not None:
+            raise TrainingError(what)
+
+
+class Events(Callback):
+    """Records each call; can send a signal after a step."""
+
+    def __init__(self, events: list[str], name: str, kill_after: int | None = None) -> None:
+        self.events, self.name, self.kill_after = events, name, kill_after
+
+    def receive(self, state: LoopState) -> None:
+        self.events.append(f"{self.name} receives {state.terms.item():g}")
+
+    def after_step(self, state: LoopState) -> None:
+        self.events.append(f"{self.name} after {state.step}")
+        if state.step == self.kill_after:
+            signal.raise_signal(signal.SIGINT)
+
+    def finish(self, state: LoopState) -> None:
+        self.events.append(f"{self.name} finishes")
 
 
 @pytest.fixture
-def rows(generator: torch.Generator) -> Rows:
-    """Two kinds of patterns with a little noise."""
-    kind = torch.rand(300, 1, generator=generator) < 0.5
-    pattern = torch.where(kind, torch.tensor([1.0, 1, 1, 0, 0]), torch.tensor([0.0, 0, 0, 1, 1]))
-    flip = torch.rand(300, 5, generator=generator) < 0.05
-    return Rows(torch.where(flip, 1 - pattern, pattern))
+def events() -> list[str]:
+    return []
 
 
-def weights(model: SDLGM) -> list[torch.Tensor]:
-    return [tensor.clone() for tensor in model.state_dict().values()]
+def test_callbacks_are_called_in_their_order(events: list[str]) -> None:
+    run_loop(CountTask(events), LoopState(2), [Events(events, "a"), Events(events, "b")])
+    assert events == [
+        "step 0 at rate 0.50", "a receives 0", "b receives 0", "a after 1", "b after 1",
+        "step 1 at rate 1.00", "a receives 1", "b receives 1", "check 0..1", "a after 2",
+        "b after 2", "a finishes", "b finishes",
+    ]  # fmt: skip
 
 
-def equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-
-
-def test_weight_decay_is_that_of_adamw_on_matrices(rows: Rows) -> None:
-    def moved(decay: float) -> dict[str, torch.Tensor]:
-        model = tiny_model()
-        before = {name: tensor.clone() for name, tensor in model.named_parameters()}
-        train(
-            model,
-            rows,
-            TrainingConfig(iterations=1, weight_decay=decay, learning_rate=0.01),
-        )
-        return {name: tensor - before[name] for name, tensor in model.named_parameters()}
-
-    start, plain, decayed = tiny_model().state_dict(), moved(0.0), moved(2.0)
-    for name, by in decayed.items():
-        share = 0.01 * 2.0 if by.ndim > 1 else 0.0
-        torch.testing.assert_close(by, plain[name] - share * start[name], atol=1e-6, rtol=1e-4)
-
-
-@pytest.mark.parametrize("objective", ["elbo", "paper"])
-def test_training_lowers_what_it_is_trained_on(objective: str, rows: Rows) -> None:
-    model = tiny_model()
-    number = {"elbo": "negative_elbo", "paper": "relaxed_objective"}[objective]
-    before = getattr(evaluate(model, rows, importance_samples=5), number)
-    result = train(
-        model,
-        rows,
-        TrainingConfig(iterations=300, learning_rate=0.01, objective=objective),  # type: ignore[arg-type]
+def test_terms_are_checked_when_a_callback_reads_numbers(events: list[str]) -> None:
+    lines: list[list[float]] = []
+    log = LogLines(
+        lines.append,  # type: ignore[arg-type]
+        lambda terms, state: [term.item() for term in terms],  # type: ignore[return-value,arg-type]
+        every=3,
     )
-    after = getattr(evaluate(model, rows, importance_samples=5), number)
-    assert after < before - 0.5
-    assert result.step == 300
-    assert [line["step"] for line in result.history] == [100, 200, 300]
-    assert not model.training
+    run_loop(CountTask(events), LoopState(8), [log])
+    assert [event for event in events if "check" in event] == [
+        "check 0..2", "check 3..5", "check 6..7",
+    ]  # fmt: skip
+    assert lines == [[0, 1, 2], [3, 4, 5], [6, 7]]
 
 
-def test_two_trainings_with_one_seed_are_equal(rows: Rows) -> None:
-    config = TrainingConfig(iterations=60)
-    models = [tiny_model() for _ in range(3)]
-    before = torch.get_rng_state()
-    train(models[0], rows, config)
-    train(models[1], rows, config)
-    train(models[2], rows, TrainingConfig(iterations=60, seed=1))
-    assert equal(weights(models[0]), weights(models[1]))
-    assert not equal(weights(models[0]), weights(models[2]))
-    assert torch.equal(torch.get_rng_state(), before)
+def test_one_line_can_be_written_after_the_last_step_alone(events: list[str]) -> None:
+    lines: list[dict[str, float]] = []
+    log = LogLines(lines.append, lambda terms, state: {"steps": len(terms)}, every=None)
+    run_loop(CountTask(events), LoopState(7, 3), [log])
+    assert lines == [{"steps": 4}]
 
 
-def test_only_the_papers_objective_learns_temperatures(rows: Rows) -> None:
-    for objective, moved in (("elbo", False), ("paper", True)):
-        model = tiny_model()
-        train(model, rows, TrainingConfig(iterations=20, objective=objective))  # type: ignore[arg-type]
-        assert (model.log_feature_temperature.item() != 0) == moved
-        assert (model.log_gate_temperature.item() != 0) == moved
+def test_a_number_that_is_not_finite_is_named_with_its_step(events: list[str]) -> None:
+    bad = {4: float("nan"), 5: float("inf")}
+    with pytest.raises(TrainingError, match="The loss is nan at step 5"):
+        run_loop(CountTask(events, bad), LoopState(8))
+    assert events[-1] == "check 0..7"
+    with pytest.raises(TrainingError, match="The loss is nan at step 5"):
+        run_loop(CountTask(events, bad), LoopState(8), [CheckEveryStep()])
+    assert events[-1] == "check 4..4"
+
+
+def test_nothing_is_saved_after_a_number_that_is_not_finite(events: list[str]) -> None:
+    saved: list[int] = []
+    checkpoints = Checkpoints(lambda state: saved.append(state.step), every=2)
+    with pytest.raises(TrainingError):
+        run_loop(CountTask(events, {2: float("nan")}), LoopState(8), [checkpoints])
+    assert saved == [2]
+
+
+def test_the_loop_continues_from_a_state(events: list[str]) -> None:
+    run_loop(CountTask(events), LoopState(8, 7))
+    assert events == ["step 7 at rate 0.07", "check 7..7"]
+
+
+def test_a_complete_training_takes_no_step(events: list[str]) -> None:
+    for state in (LoopState(8, 8), LoopState(8, 5, stopped=True)):
+        run_loop(CountTask(events), state, [Events(events, "a")])
+    assert events == ["a finishes", "a finishes"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("when", [1, 37, 99])
-def test_interrupted_equals_uninterrupted(
-    number: int, when: int, rows: Rows, tmp_path: Path
-) -> None:
-    """With early stopping, so that the best weights and the count of misses are restored too."""
-    config = TrainingConfig(
-        iterations=120, evaluate_every=10, patience=9, validation_fraction=0.1, learning_rate=0.02
-    )
-    held = rows.subset(torch.arange(40))
-    whole = tiny_model()
-    train(whole, rows, config, validation=held)
+def test_an_interrupted_loop_completes_its_step(number: int, events: list[str]) -> None:
+    task = CountTask(events)
+    take = task.step
 
-    def stop(step: int, numbers: object) -> None:
-        if step == when:
+    def step(step: int) -> Tensor:
+        if step == 3:
             signal.raise_signal(number)
+        return take(step)
 
-    with pytest.raises(Interrupted, match=rf"Stopped at step {when + 1} of 120. Go on with: sdlgm"):
-        train(tiny_model(), rows, config, validation=held, folder=tmp_path, on_step=stop)
-    resumed = tiny_model()
-    train(resumed, rows, config, validation=held, folder=tmp_path, resume=True)
-    assert equal(weights(whole), weights(resumed))
-    steps = [line["step"] for line in read_log(tmp_path / "log.jsonl") if line["event"] == "train"]
-    assert steps == sorted(set(steps))
-
-
-def test_early_stopping_keeps_the_best_weights(rows: Rows) -> None:
-    config = TrainingConfig(
-        iterations=4000, evaluate_every=20, patience=3, validation_fraction=0.1,
-        learning_rate=0.02, kl_warmup=0.0,
-    )  # fmt: skip
-    few = rows.subset(torch.arange(12))
-    held = rows.subset(torch.arange(12, 200))
-    model = tiny_model()
-    result = train(model, few, config, validation=held)
-    values = {
-        line["step"]: line["negative_elbo"]
-        for line in result.history
-        if line["event"] == "validation"
-    }
-    assert result.step < 4000
-    assert result.best_step == min(values, key=values.__getitem__)
-    assert result.step == result.best_step + 3 * 20
+    task.step = step  # type: ignore[method-assign]
+    saved: list[int] = []
+    before = signal.getsignal(number)
+    checkpoints = Checkpoints(lambda state: saved.append(state.step), every=100)
+    with pytest.raises(Interrupted, match="Stopped at step 4 of 8"):
+        run_loop(task, LoopState(8), [checkpoints, Events(events, "a")])
+    assert task.model.weight.item() == 4
+    assert events[-2:] == ["check 0..3", "a after 4"]
+    assert saved == [4]
+    assert signal.getsignal(number) is before
 
 
-def test_a_term_that_is_not_finite_is_named_with_its_step(rows: Rows, tmp_path: Path) -> None:
-    model = tiny_model(likelihood="gaussian")
-    big = Rows(torch.randn(50, 5) * 1e30)
-    with pytest.raises(
-        TrainingError, match=r"Step 1: the term reconstruction is (inf|nan).*--learning-rate"
-    ):
-        train(model, big, TrainingConfig(iterations=200))
+def test_an_interruption_between_steps_ends_after_the_next(events: list[str]) -> None:
+    with pytest.raises(Interrupted, match="Stopped at step 3 of 8"):
+        run_loop(CountTask(events), LoopState(8), [Events(events, "a", kill_after=2)])
 
-    model = tiny_model()
 
-    def poison(step: int, numbers: object) -> None:
-        if step == 130:
-            with torch.no_grad():
-                model.gate_head.bias.fill_(float("nan"))
+def test_an_interruption_in_the_last_step_changes_nothing(events: list[str]) -> None:
+    state = LoopState(8)
+    run_loop(CountTask(events), state, [Events(events, "a", kill_after=7)])
+    assert state.done
+    assert events[-1] == "a finishes"
 
-    with pytest.raises(TrainingError, match="Step 131: the term .* is nan.*last good checkpoint"):
-        train(
-            model, rows, TrainingConfig(iterations=400, checkpoint_every=120),
-            folder=tmp_path, on_step=poison,
-        )  # fmt: skip
-    fresh = tiny_model()
-    train(
-        fresh,
-        rows,
-        TrainingConfig(iterations=400, checkpoint_every=120),
-        folder=tmp_path,
-        resume=True,
+
+def test_a_second_interruption_is_obeyed_at_once(events: list[str]) -> None:
+    twice = [Events(events, "a", kill_after=2), Events(events, "b", kill_after=2)]
+    with pytest.raises(KeyboardInterrupt):
+        run_loop(CountTask(events), LoopState(8), twice)
+    assert events[-1] == "b after 2"
+
+
+def test_the_loop_runs_in_a_thread(events: list[str]) -> None:
+    thread = threading.Thread(target=run_loop, args=(CountTask(events), LoopState(2)))
+    thread.start()
+    thread.join()
+    assert events[-1] == "check 0..1"
+
+
+def validated(
+    events: list[str], losses: list[float], **options: object
+) -> tuple[CountTask, LoopState, list[tuple[int, float]]]:
+    """Train for 8 steps and evaluate after every second."""
+    task, state, reported = CountTask(events), LoopState(8), []  # type: ignore[var-annotated]
+    course = iter(losses)
+    run_loop(
+        task,
+        state,
+        [
+            Validation(
+                task.model,
+                lambda: next(course),
+                lambda state, value: reported.append((state.step, value)),
+                every=2,
+                **options,  # type: ignore[arg-type]
+            )
+        ],
     )
-    assert all(t.isfinite().all() for t in weights(fresh))
+    return task, state, reported
 
 
-def test_a_checkpoint_of_other_data_or_settings_is_refused(rows: Rows, tmp_path: Path) -> None:
-    train(tiny_model(), rows, TrainingConfig(iterations=10, checkpoint_every=5), folder=tmp_path)
-    for data, config in (
-        (rows, TrainingConfig(iterations=11, checkpoint_every=5)),
-        (rows.subset(torch.arange(299)), TrainingConfig(iterations=10, checkpoint_every=5)),
-    ):
-        with pytest.raises(ModelFileError, match="other data or settings"):
-            train(tiny_model(), data, config, folder=tmp_path, resume=True)
+def test_early_stopping_keeps_the_best_weights(events: list[str]) -> None:
+    task, state, reported = validated(events, [3.0, 2.0, 2.5, 2.0], patience=2)
+    assert reported == [(2, 3.0), (4, 2.0), (6, 2.5), (8, 2.0)]
+    assert task.model.weight.item() == 4
+    assert (state.best.value, state.best.step, state.best.misses) == (2.0, 4, 2)
+    task, state, reported = validated(events, [1.0, 2.0, 0.0], patience=1)
+    assert reported == [(2, 1.0), (4, 2.0)]
+    assert (task.model.weight.item(), state.step, state.stopped) == (2, 4, True)
 
 
-def test_a_truncated_checkpoint_is_named(rows: Rows, tmp_path: Path) -> None:
-    config = TrainingConfig(iterations=10)
-    train(tiny_model(), rows, config, folder=tmp_path)
-    path = tmp_path / "checkpoint.safetensors"
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ModelFileError, match="damaged or cut short"):
-        train(tiny_model(), rows, config, folder=tmp_path, resume=True)
+def test_the_best_weights_are_kept_without_early_stopping(events: list[str]) -> None:
+    task, state, _ = validated(events, [3.0, 1.0, 2.0, 2.0])
+    assert (task.model.weight.item(), state.step, state.stopped) == (4, 8, False)
 
 
-def test_schedules() -> None:
-    config = TrainingConfig(iterations=100, kl_warmup=0.2, schedule="cosine", learning_rate=1.0)
-    assert [kl_weight(config, s) for s in (0, 10, 20, 90)] == [0, 0.5, 1, 1]
-    assert kl_weight(TrainingConfig(kl_warmup=0.0), 0) == 1
-    assert learning_rate(config, 0) == 1
-    assert learning_rate(config, 50) == pytest.approx(0.5)
-    assert learning_rate(config, 99) < 0.001
-    assert learning_rate(TrainingConfig(schedule="constant"), 9999) == 1e-3
+def test_the_last_weights_stay_if_no_best_ones_are_wanted(events: list[str]) -> None:
+    task, state, _ = validated(events, [3.0, 1.0, 2.0, 2.0], keep_best=False)
+    assert (task.model.weight.item(), state.best) == (8, Best())
 
 
-def test_clipping_and_lower_precision_run(rows: Rows) -> None:
-    for more in ({"gradient_clip": 0.1}, {"precision": "bf16-mixed"}):
-        model = tiny_model()
-        train(model, rows, TrainingConfig(iterations=5, **more))  # type: ignore[arg-type]
-        assert all(t.isfinite().all() for t in weights(model))
+def test_evaluations_that_are_not_finite_count_as_misses(events: list[str]) -> None:
+    nan = float("nan")
+    task, state, _ = validated(events, [nan, 5.0, nan, nan], patience=2)
+    assert (task.model.weight.item(), state.step) == (4, 8)
+    task, state, _ = validated(events, [nan, nan], patience=2)
+    assert (task.model.weight.item(), state.step, state.best.weights) == (4, 4, {})
 
 
-def test_rows_that_do_not_fit_are_refused(rows: Rows) -> None:
-    with pytest.raises(DataError, match="the training data has 4 columns"):
-        train(tiny_model(), Rows(rows.values[:, :4]), TrainingConfig())
-    with pytest.raises(DataError, match="needs validation rows"):
-        train(tiny_model(), rows, TrainingConfig(patience=1, validation_fraction=0.1))
+def test_the_model_is_in_evaluation_mode_during_an_evaluation(events: list[str]) -> None:
+    modes: list[bool] = []
+    task = CountTask(events)
 
+    def evaluate() -> float:
+        modes.append(task.model.training)
+        return 0.0
 
-@pytest.mark.parametrize("estimator", estimators())
-def test_every_estimator_trains_and_resumes_exactly(
-    estimator: str, rows: Rows, tmp_path: Path
-) -> None:
-    """What an estimator learns beside the model (a baseline) is part of a checkpoint."""
-    config = TrainingConfig(
-        iterations=40, estimator=estimator, temperature="annealed", checkpoint_every=20
+    run_loop(
+        task, LoopState(2), [Validation(task.model, evaluate, lambda state, value: None, every=2)]
     )
-    whole, halves = tiny_model(), tiny_model()
-    train(whole, rows, config)
-
-    def stop(step: int, numbers: object) -> None:
-        if step == 20:
-            signal.raise_signal(signal.SIGINT)
-
-    with pytest.raises(Interrupted):
-        train(halves, rows, config, folder=tmp_path, on_step=stop)
-    again = tiny_model()
-    train(again, rows, config, folder=tmp_path, resume=True)
-    assert equal(weights(whole), weights(again))
-    assert not equal(weights(whole), weights(tiny_model()))
+    assert modes == [False]
+    assert task.model.training
 
 
-def test_temperatures_are_learned_annealed_or_fixed(rows: Rows) -> None:
-    for course, expected in (("fixed", 1.5), ("annealed", 1.5 * math.exp(-0.01 * 99))):
-        model = tiny_model(gate_temperature=1.5, feature_temperature=1.5)
-        config = TrainingConfig(
-            iterations=100, estimator="gumbel_softmax", temperature=course,  # type: ignore[arg-type]
-            temperature_decay=0.01,
-        )  # fmt: skip
-        result = train(model, rows, config)
-        assert model.gate_temperature.item() == pytest.approx(expected)
-        assert result.history[-1]["feature_temperature"] == pytest.approx(expected)
-    model = tiny_model(gate_temperature=1.5)
-    train(model, rows, TrainingConfig(iterations=20, estimator="gumbel_softmax"))
-    assert model.gate_temperature.item() != pytest.approx(1.5, abs=1e-3)
-    assert temperature(1.0, 1e-4, 100_000) == 0.5
-    assert temperature(0.3, 1e-4, 100) == 0.3
+def test_a_checkpoint_is_written_when_early_stopping_ends_training(events: list[str]) -> None:
+    task, saved = CountTask(events), []  # type: ignore[var-annotated]
+    course = iter([1.0, 2.0])
+    run_loop(
+        task,
+        LoopState(8),
+        [
+            Validation(
+                task.model, lambda: next(course), lambda state, value: None, every=2, patience=1
+            ),
+            Checkpoints(lambda state: saved.append((state.step, state.stopped)), every=3),
+        ],
+    )
+    assert saved == [(3, False), (4, True)]
+
+
+def test_the_display_counts_epochs(events: list[str]) -> None:
+    shown: list[tuple[int, dict[str, float]]] = []
+    run_loop(
+        CountTask(events),
+        LoopState(8, 2),
+        [
+            Display(
+                lambda unit, numbers: shown.append((unit, numbers)),
+                lambda: {"loss": 1.5},
+                every=3,
+                start=2,
+            )
+        ],
+    )
+    assert shown == [(1, {"loss": 1.5}), (2, {"loss": 1.5})]

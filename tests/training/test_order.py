@@ -1,4 +1,4 @@
-"""The order of rows is a function of seed and step."""
+"""The order of the rows is a function of seed and step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_an_epoch_visits_rows_once() -> None:
     assert not torch.equal(visited, second)
 
 
-def test_no_history_is_needed() -> None:
+def test_a_batch_depends_only_on_seed_and_step() -> None:
     whole, fresh = Order(100, 8, seed=1), Order(100, 8, seed=1)
     for step in range(40):
         whole.batch(step)
@@ -23,7 +23,7 @@ def test_no_history_is_needed() -> None:
     assert not torch.equal(whole.batch(41), Order(100, 8, seed=2).batch(41))
 
 
-def test_fewer_rows_than_a_batch() -> None:
+def test_a_batch_is_at_most_all_rows() -> None:
     assert sorted(Order(3, 100, seed=0).batch(5).tolist()) == [0, 1, 2]
 
 
@@ -36,20 +36,20 @@ def weighted(weights: list[float], batch_size: int, seed: int = 0) -> WeightedOr
     )
 
 
-def test_rows_come_as_often_as_their_weights_say() -> None:
+def test_rows_are_visited_in_proportion_to_their_weights() -> None:
     weights = [0.0, 0.5, 3.0, 1.0, 0.0, 5.5]
     order = weighted(weights, 40)
     visits = torch.stack([order.batch(step).bincount(minlength=6) for step in range(500)])
     expected = 40 * torch.tensor(weights) / 10
     assert ((visits - expected).abs() < 2).all()
     assert (visits[:, torch.tensor(weights) == 0] == 0).all()
-    # Copies above the whole part are there by chance: 0.5 = standard deviation at most.
+    # The number of copies above the integer part is random, with a deviation of at most 0.5.
     assert ((visits.double().mean(0) - expected).abs() < 5 * 0.5 / 500**0.5 + 1e-9).all()
 
 
-def test_a_weight_of_two_is_two_rows_wherever_they_stand() -> None:
+def test_a_weight_of_two_equals_duplicating_the_row_in_any_order() -> None:
     once = weighted([1, 2, 1], 7)
-    keys = torch.tensor([1.0, 2.0, 0.0, 1.0])  # the second row twice, and all in another place
+    keys = torch.tensor([1.0, 2.0, 0.0, 1.0])  # the second row twice, and all in another order
     twice = WeightedOrder(torch.full((4,), 5.0, dtype=torch.float64), keys, 7, 0)
     row = torch.tensor([1, 2, 0, 1])
     for step in range(20):

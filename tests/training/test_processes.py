@@ -1,4 +1,4 @@
-"""Two processes train what one trains: the same bits of data, noise and batches, shared out."""
+"""Two processes train the same model as one: they share data, noise and batches."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return fitted(tmp_path_factory.mktemp("processes") / "two", 2)
 
 
-def test_two_processes_are_one(two: Run, tmp_path: Path) -> None:
+def test_two_processes_train_the_same_model_as_one(two: Run, tmp_path: Path) -> None:
     one = fitted(tmp_path / "one", 1)
-    for name, tensor in one.saved.model.state_dict().items():
-        other = two.saved.model.state_dict()[name]
+    for name, tensor in one.model.state_dict().items():
+        other = two.model.state_dict()[name]
         torch.testing.assert_close(other, tensor, atol=2e-4, rtol=1e-3)
     for name in ("negative_elbo", "nll_bound", "relaxed_objective"):
         assert two.metrics[name] == pytest.approx(one.metrics[name], rel=1e-4)
@@ -52,7 +52,7 @@ def test_two_processes_are_one(two: Run, tmp_path: Path) -> None:
             assert b[name] == pytest.approx(a[name], rel=1e-4)
 
 
-def test_shares_of_draws_are_the_draws_of_the_whole(generator: torch.Generator) -> None:
+def test_shares_of_a_sample_make_up_the_sample_of_one_process(generator: torch.Generator) -> None:
     gates = torch.randn(6, 2, generator=generator)
     logits = torch.randn(6, 8, generator=generator)
     seeded = torch.Generator().manual_seed(3)
@@ -66,8 +66,8 @@ def test_shares_of_draws_are_the_draws_of_the_whole(generator: torch.Generator) 
         assert torch.equal(torch.cat(parts, dim=-2), drawn)
 
 
-def test_interrupted_together_and_resumed(two: Run, tmp_path: Path) -> None:
-    """SIGTERM comes to the first process in the middle; both stop, and go on to the same end."""
+def test_processes_stop_together_and_resume_to_the_same_weights(two: Run, tmp_path: Path) -> None:
+    """SIGTERM reaches the first process in the middle of training; both stop at the same step."""
     folder = tmp_path / "half"
     done = threading.Event()
 
@@ -88,14 +88,14 @@ def test_interrupted_together_and_resumed(two: Run, tmp_path: Path) -> None:
     assert 20 <= max(line["step"] for line in read_log(folder / "log.jsonl")) < 60
     resumed = resume(folder, importance_samples=5, progress=False)
     for a, b in zip(
-        two.saved.model.state_dict().values(),
-        resumed.saved.model.state_dict().values(),
+        two.model.state_dict().values(),
+        resumed.model.state_dict().values(),
         strict=True,
     ):
         assert torch.equal(a, b)
 
 
-def test_what_processes_cannot_share_is_refused(run: Run, tmp_path: Path) -> None:
+def test_settings_that_processes_cannot_share_are_refused(run: Run, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="devices = 3 cannot share a batch_size of 100"):
         TrainingConfig(devices=3)
     for more in ({"objective": "paper"}, {"estimator": "score_function"}):
@@ -103,4 +103,4 @@ def test_what_processes_cannot_share_is_refused(run: Run, tmp_path: Path) -> Non
             fitted(tmp_path / "run", 2, **more)
     assert not (tmp_path / "run").exists()
     with pytest.raises(ConfigError, match="this is one process"):
-        train(run.saved.model, run.dataset.train, TrainingConfig(devices=2))
+        train(run.model, run.dataset.train, TrainingConfig(devices=2))

@@ -1,4 +1,4 @@
-"""Runs in a folder; a kill at any moment costs nothing but time."""
+"""Runs in a folder; a killed run resumes without a difference in its result."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ import pytest
 import yaml
 
 from helpers import SMALL
+from sdlgm.cli import main
 from sdlgm.config import DataConfig, TrainingConfig
 from sdlgm.errors import ConfigError, DataError, ModelFileError
-from sdlgm.training import Run, fit, resume
+from sdlgm.models import model_sha256
+from sdlgm.training import Run, RunConfig, fit, resume
 
 SDLGM = Path(sys.executable).parent / "sdlgm"
 SETTINGS = (
@@ -27,21 +29,22 @@ SETTINGS = (
 ).split()
 
 
-def test_a_run_holds_what_it_should(run: Run) -> None:
+def test_a_run_holds_its_settings_model_log_and_metrics(run: Run) -> None:
     assert sorted(p.name for p in run.folder.iterdir()) == [
         "config.json", "config.yaml", "log.jsonl", "metrics.json", "model.safetensors",
     ]  # fmt: skip
     values = yaml.safe_load((run.folder / "config.yaml").read_text())
+    assert values["format_version"] == 2
     assert values["data"] == "digits"
-    assert values["binarisation"] == "dynamic"  # what was resolved, not what was left open
+    assert values["binarisation"] == "dynamic"  # the resolved value
     assert values["estimator"] == "reinmax"
     metrics = json.loads((run.folder / "metrics.json").read_text())
-    assert metrics["model_sha256"] == run.saved.sha256
+    assert metrics["model_sha256"] == model_sha256(run.model)
     assert {"seed", "iterations", "split", "binarisation", "importance_samples", "units"} <= set(
         metrics
     )
-    again = Run.open(run.folder)
-    assert (again.data, again.model, again.training) == (run.data, run.model, run.training)
+    assert Run.open(run.folder) == run
+    assert RunConfig.from_yaml(run.folder / "config.yaml") == run.config
 
 
 def test_a_run_is_not_replaced_by_accident(run: Run) -> None:
@@ -51,7 +54,7 @@ def test_a_run_is_not_replaced_by_accident(run: Run) -> None:
         resume(run.folder)
 
 
-def test_bad_data_leave_a_run_untouched(tmp_path: Path) -> None:
+def test_bad_data_do_not_touch_an_existing_run(tmp_path: Path) -> None:
     out = tmp_path / "r"
     settings = TrainingConfig(iterations=3)
     fit("digits", SMALL, settings, out=out, importance_samples=2, progress=False)
@@ -64,37 +67,62 @@ def test_bad_data_leave_a_run_untouched(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "poisson", "categorical"])
-def test_every_likelihood_learns_from_bytes(likelihood: str, tmp_path: Path) -> None:
+def test_every_likelihood_trains_on_bytes(likelihood: str, tmp_path: Path) -> None:
     model = dataclasses.replace(SMALL, likelihood=likelihood)
     settings = TrainingConfig(iterations=200, learning_rate=3e-3, kl_warmup=0.1)
     run = fit("digits", model, settings, out=tmp_path / "r", importance_samples=2, progress=False)
     assert run.log[-1]["reconstruction"] < run.log[0]["reconstruction"] - 1
-    assert run.data.binarisation == "none"
+    assert run.config.data.binarisation == "none"
 
 
-def test_data_that_do_not_suit_the_likelihood_leave_no_run(tmp_path: Path) -> None:
+def test_data_unsuitable_for_the_likelihood_leave_no_run(tmp_path: Path) -> None:
     data = DataConfig("digits", binarisation="none")
     with pytest.raises(DataError, match=r"from 0 to 16\): a Bernoulli likelihood needs"):
         fit(data, SMALL, out=tmp_path / "r")
     assert not (tmp_path / "r").exists()
 
 
-def test_errors_of_the_settings_file(tmp_path: Path) -> None:
+def test_errors_in_config_yaml_are_explained(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"no config.yaml"):
         Run.open(tmp_path)
     for text, message in (
         ("data: digits\nbudgets: 3", "unknown key 'budgets'"),
         ("budget: 3", "does not name its data"),
         ("- 3", "must map keys"),
-        ("a: [", "no YAML"),
+        ("a: [", "not YAML"),
         ("data: digits\nbudget: many", "does not fit int"),
+        ("data: digits\nformat_version: 3", "format version 3.*Update sdlgm"),
+        ("data: digits\nformat_version: x", "format version 'x'"),
     ):
         (tmp_path / "config.yaml").write_text(text)
         with pytest.raises(ConfigError, match=message):
             Run.open(tmp_path)
 
 
-def test_early_stopping_is_in_the_metrics(tmp_path: Path) -> None:
+def test_settings_of_0_1_keep_their_defaults(tmp_path: Path) -> None:
+    """A file without a version is one of 0.1: missing settings have the values of then."""
+    path = tmp_path / "config.yaml"
+    path.write_text("data: digits\nfeatures: 12\nbudget: 4\n")
+    config = RunConfig.from_yaml(path)
+    assert config.model.encoder_hidden == (512, 384, 256)
+    assert not (config.model.residual or config.model.shared_trunk or config.model.joint_gates)
+    assert config.model.prior == "learned"
+    assert (config.training.learning_rate, config.training.weight_decay) == (1e-3, 0.0)
+    config.to_yaml(path)
+    assert RunConfig.from_yaml(path) == config
+    path.write_text("format_version: 2\ndata: digits\nfeatures: 12\nbudget: 4\n")
+    assert RunConfig.from_yaml(path).model.residual
+
+
+def test_the_settings_file_configures_another_run(run: Run, tmp_path: Path) -> None:
+    command = ["fit", "--config", str(run.folder / "config.yaml"), "--iterations", "3"]
+    assert main([*command, "--importance-samples", "2", "--out", str(tmp_path / "r")]) == 0
+    config = Run.open(tmp_path / "r").config
+    assert config.model == run.config.model
+    assert config.training == dataclasses.replace(run.config.training, iterations=3)
+
+
+def test_the_metrics_name_the_iteration_that_was_kept(tmp_path: Path) -> None:
     settings = TrainingConfig(
         iterations=60, validation_fraction=0.2, patience=1, evaluate_every=20, learning_rate=0.003
     )
@@ -111,17 +139,17 @@ def test_early_stopping_is_in_the_metrics(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Weights of a training that nobody disturbed."""
+    """Weights of an uninterrupted training."""
     out = tmp_path_factory.mktemp("whole") / "run"
     subprocess.run([SDLGM, *SETTINGS, out], check=True, capture_output=True)
     return (out / "model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("attempt", range(3))
-def test_sigkill_and_resume_give_bit_equal_weights(
+def test_a_killed_training_resumes_to_bit_equal_weights(
     attempt: int, whole: bytes, tmp_path: Path
 ) -> None:
-    """Killed once a step drawn at random has been logged or checkpointed, wherever it then is."""
+    """The training is killed some time after a checkpoint of a random step."""
     out = tmp_path / "run"
     wait_for = random.Random(attempt).randrange(1, 300)
     training = subprocess.Popen(
@@ -137,7 +165,7 @@ def test_sigkill_and_resume_give_bit_equal_weights(
     assert (out / "model.safetensors").read_bytes() == whole
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(whole: bytes, tmp_path: Path) -> None:
+def test_ctrl_c_writes_a_checkpoint_and_says_how_to_resume(whole: bytes, tmp_path: Path) -> None:
     out = tmp_path / "run"
     training = subprocess.Popen(
         [SDLGM, *SETTINGS, out], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
@@ -148,14 +176,14 @@ def test_ctrl_c_saves_and_says_how_to_go_on(whole: bytes, tmp_path: Path) -> Non
     training.send_signal(signal.SIGINT)
     message = training.communicate()[1]
     assert training.returncode == 130
-    assert f"Go on with: sdlgm resume {out}" in message.replace("\n", "")
+    assert f"Continue with: sdlgm resume {out}" in message.replace("\n", "")
     assert "Traceback" not in message
     subprocess.run([SDLGM, "resume", out], check=True, capture_output=True)
     assert (out / "model.safetensors").read_bytes() == whole
 
 
 def checkpoint_step(out: Path) -> int:
-    """Step of the last checkpoint, read from the head of its file."""
+    """Read the step of the last checkpoint from the header of its file."""
     try:
         with (out / "checkpoint.safetensors").open("rb") as file:
             head = json.loads(file.read(int.from_bytes(file.read(8), "little")))

@@ -1,4 +1,4 @@
-"""A step waits for no number of the device, and computes where it is told to."""
+"""A training step never waits for the device."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sdlgm.nn import DataStatistics
 from sdlgm.training.step import Trainer
 
 WAITING = {
-    # A number, or a size that depends on numbers, is read by the host.
+    # The host reads a number, or a size that depends on numbers.
     "_local_scalar_dense", "item", "is_nonzero", "equal", "allclose", "nonzero", "nonzero_static",
     "argwhere", "masked_select", "bincount", "unique_consecutive", "unique_dim", "_unique",
     "_unique2",
-    # A tensor is made of Python's numbers, and then copied to the device.
+    # A tensor is made from Python numbers and then copied to the device.
     "lift_fresh",
 }  # fmt: skip
-"""Operations of ATen after or before which the host waits for a GPU."""
+"""ATen operations for which the host waits for a GPU."""
 
 KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "default": ({}, {}),
@@ -36,7 +36,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 class Waits(TorchDispatchMode):
-    """Notes operations for which the host would wait, did they run on a GPU."""
+    """Records operations for which the host would wait if they ran on a GPU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def x(generator: torch.Generator) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_host_waits_for_nothing(kind: str, x: torch.Tensor) -> None:
+def test_the_host_never_waits_for_the_device(kind: str, x: torch.Tensor) -> None:
     found = trainer(kind)
     found.step(x, 0)  # makes the optimiser's state
     with Waits() as waits:
@@ -74,7 +74,7 @@ def test_the_host_waits_for_nothing(kind: str, x: torch.Tensor) -> None:
     assert waits.found == []
 
 
-def test_what_waits_is_noticed(x: torch.Tensor) -> None:
+def test_operations_that_wait_are_detected(x: torch.Tensor) -> None:
     with Waits() as waits:
         float(x.sum())
         x[x > 0]
@@ -85,7 +85,7 @@ def test_what_waits_is_noticed(x: torch.Tensor) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_gpu_is_not_waited_for(kind: str, x: torch.Tensor) -> None:
+def test_a_step_on_a_gpu_does_not_synchronise(kind: str, x: torch.Tensor) -> None:
     found = trainer(kind, accelerator="gpu")
     found.step(x, 0)
     before = torch.cuda.get_sync_debug_mode()
@@ -98,7 +98,7 @@ def test_a_gpu_is_not_waited_for(kind: str, x: torch.Tensor) -> None:
 
 
 def test_gradients_that_are_not_finite_show_in_the_terms(x: torch.Tensor) -> None:
-    """Clipping does not look at them, for then it would wait."""
+    """Clipping does not check them, since it would have to wait for the device."""
     found = trainer("clipped")
     with torch.no_grad():
         next(found.objective.model.encoder.parameters()).fill_(torch.nan)

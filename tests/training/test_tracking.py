@@ -1,4 +1,4 @@
-"""What trackers hold is what the log holds, each step once, and training does not notice."""
+"""Trackers hold exactly the lines of the log, each step once, and do not change a training."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import pytest
 from helpers import SMALL
 from sdlgm.config import DataConfig, TrainingConfig
 from sdlgm.errors import ConfigError
+from sdlgm.models import model_sha256
 from sdlgm.training import Run, fit, read_log, resume, train
-from sdlgm.training import loop as training_loop
+from sdlgm.training.step import Trainer
 
 TRACKERS = ("tensorboard", "mlflow")
 QUICK: dict[str, Any] = {
@@ -50,7 +51,7 @@ def quick(folder: Path, tracker: str, **options: Any) -> Run:
 
 
 def tracked(folder: Path, tracker: str) -> Points:
-    """Read back all that a tracker holds."""
+    """Read all values that a tracker holds."""
     pytest.importorskip(tracker)
     if tracker == "tensorboard":
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -85,7 +86,7 @@ def logged(folder: Path) -> Points:
 
 
 def same(found: Points, expected: Points) -> bool:
-    """Compare, but for the seconds of steps that were taken twice, in float32."""
+    """Compare in float32, except for the seconds of steps that were taken twice."""
     assert [point[:2] for point in found] == [point[:2] for point in expected]
     return all(
         a[2] == pytest.approx(b[2], rel=1e-6)
@@ -95,10 +96,12 @@ def same(found: Points, expected: Points) -> bool:
 
 
 @pytest.mark.parametrize("tracker", TRACKERS)
-def test_trackers_hold_the_log_and_change_no_bit(tracker: str, plain: Run, tmp_path: Path) -> None:
+def test_trackers_hold_the_log_and_do_not_change_the_weights(
+    tracker: str, plain: Run, tmp_path: Path
+) -> None:
     pytest.importorskip(tracker)
     watched = quick(tmp_path / "run", tracker)
-    assert plain.saved.sha256 == watched.saved.sha256
+    assert model_sha256(plain.model) == model_sha256(watched.model)
     assert same(tracked(watched.folder, tracker), logged(watched.folder))
     assert {"train/objective", "validation/negative_elbo"} <= {p[0] for p in logged(plain.folder)}
     assert not (plain.folder / "tensorboard").exists()
@@ -106,11 +109,11 @@ def test_trackers_hold_the_log_and_change_no_bit(tracker: str, plain: Run, tmp_p
 
 
 @pytest.mark.parametrize("tracker", TRACKERS)
-def test_a_killed_training_goes_on_in_the_same_place(
+def test_a_resumed_training_continues_in_the_same_tracker_run(
     tracker: str, plain: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip(tracker)
-    before = training_loop.Trainer.step
+    before = Trainer.step
 
     def killed(self: Any, x: Any, step: int) -> Any:
         if step == 155:  # the last checkpoint is that of step 100, the last line that of 150
@@ -118,16 +121,16 @@ def test_a_killed_training_goes_on_in_the_same_place(
         return before(self, x, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_loop.Trainer, "step", killed)
+        patch.setattr(Trainer, "step", killed)
         with pytest.raises(RuntimeError, match="killed"):
             quick(tmp_path / "cut", tracker)
     assert max(point[1] for point in tracked(tmp_path / "cut", tracker)) == 150
     run = resume(tmp_path / "cut", importance_samples=1, progress=False)
-    assert run.saved.sha256 == plain.saved.sha256
+    assert model_sha256(run.model) == model_sha256(plain.model)
     assert same(tracked(run.folder, tracker), logged(plain.folder))
 
 
-def test_mlflow_knows_the_settings_and_the_end(tmp_path: Path) -> None:
+def test_mlflow_records_the_settings_and_the_status(tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     run = quick(tmp_path / "a", "mlflow")
     assert "MLFLOW_ALLOW_FILE_STORE" not in os.environ
@@ -138,7 +141,7 @@ def test_mlflow_knows_the_settings_and_the_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tracker", TRACKERS)
-def test_a_run_that_is_replaced_is_tracked_anew(tracker: str, tmp_path: Path) -> None:
+def test_the_tracker_forgets_a_replaced_run(tracker: str, tmp_path: Path) -> None:
     pytest.importorskip(tracker)
     quick(tmp_path / "a", tracker)
     run = quick(tmp_path / "a", tracker, overwrite=True)
@@ -148,7 +151,7 @@ def test_a_run_that_is_replaced_is_tracked_anew(tracker: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("tracker", TRACKERS)
-def test_a_missing_package_is_told_before_anything_is_replaced(
+def test_a_missing_package_is_reported_before_anything_is_replaced(
     tracker: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -160,10 +163,12 @@ def test_a_missing_package_is_told_before_anything_is_replaced(
 def test_a_tracker_needs_a_folder(run: Run) -> None:
     pytest.importorskip("tensorboard")
     with pytest.raises(ConfigError, match="needs a training with a folder"):
-        train(run.saved.model, run.dataset.train, TrainingConfig(tracker="tensorboard"))
+        train(run.model, run.dataset.train, TrainingConfig(tracker="tensorboard"))
 
 
-def test_a_tracker_that_fails_ends_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_tracker_does_not_stop_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
@@ -176,8 +181,8 @@ def test_a_tracker_that_fails_ends_alone(tmp_path: Path, monkeypatch: pytest.Mon
     assert run.metrics["iterations"] == 200
 
 
-def test_runs_of_before_there_were_trackers_open(run: Run, tmp_path: Path) -> None:
+def test_a_run_without_a_tracker_setting_opens(run: Run, tmp_path: Path) -> None:
     text = (run.folder / "config.yaml").read_text()
     assert "tracker: none\n" in text
     (tmp_path / "config.yaml").write_text(text.replace("tracker: none\n", ""))
-    assert Run.open(tmp_path).training == run.training
+    assert Run.open(tmp_path).config == run.config

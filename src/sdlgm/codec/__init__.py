@@ -1,4 +1,4 @@
-"""Codes to files and back, and data to lossless files."""
+"""Files: codes as Parquet or entropy-coded, and data compressed without loss."""
 
 from sdlgm.codec.code_files import CodeFormat, code_format, read_codes, write_codes
 from sdlgm.codec.description import CodeFile

@@ -1,4 +1,4 @@
-"""A stack of bits: asymmetric numeral systems (Duda et al. 2015), by the library constriction."""
+"""A stack of bits: asymmetric numeral systems (Duda et al. 2015), by the package constriction."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ __all__ = ["Stack"]
 
 
 class Stack:
-    """Symbols go onto the stack, and come off it in the reverse order.
+    """An entropy coder that pops symbols in the reverse order of pushing.
 
-    A symbol of probability ``p`` takes ``-log2 p`` bits; popping symbols off bits that stand for
-    something else draws them at random, which is what bits-back coding lives from.
+    A symbol of probability ``p`` takes ``-log2 p`` bits. Popping symbols off unrelated bits draws
+    them at random; bits-back coding relies on this.
 
-    **Both ends must hand over the same weights, bit by bit.** They are turned into 24-bit
-    probabilities by one sum, one division and one product each in double precision, which IEEE 754
-    fixes; integers up to 2^53 are therefore a safe way to state them. No outcome gets less than
-    ``2^-24``.
+    **Encoder and decoder must pass the same weights, bit by bit.** Each weight becomes a 24-bit
+    probability by one sum, one division and one product in double precision. IEEE 754 fixes their
+    results, so integers up to 2^53 are safe weights. No outcome gets less than ``2^-24``.
 
     Parameters
     ----------
     content
-        What :meth:`content` returned, or nothing.
+        What :meth:`content` returned. Default: an empty stack.
 
     Raises
     ------
     CodeFileError
-        If constriction is not installed, or ``content`` is no stack.
+        If constriction is not installed or ``content`` is invalid.
     """
 
     def __init__(self, content: bytes = b"") -> None:
@@ -47,7 +46,7 @@ class Stack:
             words = np.frombuffer(content, "<u4").astype(np.uint32)
             self._coder: Any = stream.stack.AnsCoder(words)
         except ValueError as error:
-            raise CodeFileError(f"The bits are no stack of symbols ({error}).") from None
+            raise CodeFileError(f"The bits are not a valid stack of symbols ({error}).") from None
 
     def push(self, symbols: NDArray[np.integer], weights: NDArray[np.number]) -> None:
         """Encode symbols ``(n,)``; ``weights`` are ``(outcomes,)``, or ``(n, outcomes)``."""
@@ -65,7 +64,7 @@ class Stack:
         return found
 
     def content(self) -> bytes:
-        """All bits, in little-endian words of 32."""
+        """Return all bits as little-endian 32-bit words."""
         words: NDArray[np.uint32] = self._coder.get_compressed()
         return words.astype("<u4").tobytes()
 
@@ -81,7 +80,7 @@ class Stack:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is left on the stack."""
+        """Whether the stack is empty."""
         return bool(self._coder.is_empty())
 
     def _model(self, weights: NDArray[np.number]) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""Bits-back coding: data at the cost of the discrete bound (Townsend et al., ICLR 2019)."""
+"""Bits-back coding: lossless compression at the cost of the negative ELBO."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch import distributions as td
 
 from sdlgm.codec.ans import Stack
-from sdlgm.codec.symbols import CodeLaw
+from sdlgm.codec.symbols import CodeCoder
 from sdlgm.distributions import Grouped
 from sdlgm.errors import CodeFileError
 from sdlgm.models import SDLGM
@@ -19,37 +19,42 @@ from sdlgm.models import SDLGM
 __all__ = ["BATCH_ROWS", "PRECISION", "BitsBack", "batch_sizes"]
 
 BATCH_ROWS = 100
-"""Rows that go through the networks at a time, always: fewer are filled up with zeros, as another
-shape may run another kernel, whose last digits differ."""
+"""Rows per pass through the networks. Smaller batches are padded with zeros, because a kernel for
+another shape may round differently."""
 PRECISION = 24
-"""Bits of a quantised probability, those of the entropy coder."""
+"""Bits of a quantised probability, as in the entropy coder."""
 _PIECE = 1 << 21  # weights in memory at a time
 _HALF_WORD = np.ones(1 << 16)
 
 
 class BitsBack:
-    r"""Codes batches of data by a model; the two directions are exact inverses.
+    r"""Encodes and decodes batches of data with a model; the two are exact inverses.
 
     To encode ``x``: pop a code ``z ~ q(z | x)`` off the stack, push ``x`` under ``p(x | z)``, push
     ``z`` under ``p(z)``. The stack grows by
 
     .. math:: -\log_2 p(x \mid z) - \log_2 p(z) + \log_2 q(z \mid x)
 
-    whose mean is the negative ELBO in bits. The latent is discrete, so nothing but probabilities
-    is quantised: each to an integer, ``floor(p 2^24) + 1``, from networks in double precision.
+    bits, the mean of which is the negative ELBO. The latent is discrete, so only probabilities are
+    quantised: to integers ``floor(p 2^24) + 1``, from networks in double precision.
 
     Parameters
     ----------
     model
-        A trained model of bits, counts or levels.
+        A trained model with a Bernoulli, Poisson or categorical likelihood.
     top
-        Of counts (Poisson): the largest that has a probability of its own; larger ones are coded
-        as an escape and 32 plain bits.
+        For a Poisson likelihood: the largest count with its own probability. Larger counts are
+        coded as an escape symbol and 32 plain bits.
 
     Raises
     ------
     CodeFileError
         If the likelihood is gaussian: real numbers have no lossless code of finite length.
+
+    References
+    ----------
+    Townsend, Bird, Barber, "Practical lossless compression with latent variables using bits back
+    coding", ICLR 2019.
     """
 
     def __init__(self, model: SDLGM, top: int = 0) -> None:
@@ -62,7 +67,7 @@ class BitsBack:
         self.model, self.top = copy.deepcopy(model).double().eval(), top
         self.slots = model.config.budget // model.groups
         with torch.no_grad():
-            self.prior = self._law(self.model.prior())
+            self.prior = self._coder(self.model.prior())
 
     def encode(self, stack: Stack, x: Tensor) -> int:
         """Encode at most :data:`BATCH_ROWS` rows; return the smallest size of the stack (words)."""
@@ -77,7 +82,7 @@ class BitsBack:
         return least
 
     def decode(self, stack: Stack, rows: int) -> Tensor:
-        """Undo :meth:`encode` of so many rows; returns them as float32 ``(rows, D)``."""
+        """Undo :meth:`encode` of a batch of ``rows`` rows; return them as float32 ``(rows, D)``."""
         codes = self.prior.pop(stack, rows)
         parameters, pieces = self._likelihood(codes)
         parts = [self._pop(stack, self._weights(parameters[piece])) for piece in pieces]
@@ -85,28 +90,26 @@ class BitsBack:
         self._posterior(x).push(stack, codes)
         return x
 
-    # --- laws -------------------------------------------------------------------------------
-
     @torch.no_grad()
-    def _posterior(self, x: Tensor) -> CodeLaw:
-        return self._law(self.model(_filled(x.double())), len(x))
+    def _posterior(self, x: Tensor) -> CodeCoder:
+        return self._coder(self.model(_padded(x.double())), len(x))
 
-    def _law(self, code: Grouped, rows: int | None = None) -> CodeLaw:
-        return CodeLaw(_integers(code._discrete.slot_log_probs.exp()[:rows]), self.slots)
+    def _coder(self, code: Grouped, rows: int | None = None) -> CodeCoder:
+        return CodeCoder(_integers(code.slot_log_probs.exp()[:rows]), self.slots)
 
     @torch.no_grad()
     def _likelihood(self, codes: NDArray[np.int32]) -> tuple[Tensor, list[slice]]:
-        """Return parameters of ``p(x | z)``, one row a value of ``x``, and runs that fit memory."""
-        filled = _filled(torch.from_numpy(codes).double())
-        law = self.model.data_distribution(filled).base_dist  # type: ignore[attr-defined]
-        parameters = law.rate if self.kind == "poisson" else law.probs
+        """Return parameters of ``p(x | z)``, a row per value of ``x``, and slices for memory."""
+        padded = _padded(torch.from_numpy(codes).double())
+        likelihood = self.model.data_distribution(padded).base_dist  # type: ignore[attr-defined]
+        parameters = likelihood.rate if self.kind == "poisson" else likelihood.probs
         parameters = parameters[: len(codes)].flatten(0, 1)
         size = max(1, _PIECE // max(self.top + 2, parameters[:1].numel()))
         starts = range(0, len(parameters), size)
         return parameters, [slice(start, start + size) for start in starts]
 
     def _weights(self, parameters: Tensor) -> NDArray[np.int64]:
-        """Weights of the outcomes of each value: ``(m, outcomes)``."""
+        """Return weights of the outcomes of each value: ``(m, outcomes)``."""
         if self.kind == "categorical":
             return _integers(parameters)
         if self.kind == "bernoulli":
@@ -115,8 +118,6 @@ class BitsBack:
         known = td.Poisson(parameters.unsqueeze(-1), validate_args=False).log_prob(counts).exp()
         rest = (1 - known.sum(-1, keepdim=True)).clamp_min(0)
         return _integers(torch.cat([known, rest], -1))
-
-    # --- values -----------------------------------------------------------------------------
 
     def _push(self, stack: Stack, values: NDArray[np.int64], weights: NDArray[np.int64]) -> None:
         if self.kind == "poisson":
@@ -137,10 +138,10 @@ class BitsBack:
 
 
 def batch_sizes(rows: int) -> list[int]:
-    """Rows of the batches in the order of the data: full ones, then ever smaller ones.
+    """Return the sizes of the batches in the order of the data: full ones, then smaller ones.
 
-    The last is encoded first, when only initial bits are on the stack to draw its codes from; one
-    row needs few.
+    The last batch is encoded first, when the stack holds only the initial bits. A single row needs
+    few of them.
     """
     sizes: list[int] = []
     while rows:
@@ -149,8 +150,8 @@ def batch_sizes(rows: int) -> list[int]:
     return sizes[::-1]
 
 
-def _filled(values: Tensor) -> Tensor:
-    """Fill up with rows of zeros to the one number of rows that the networks ever see."""
+def _padded(values: Tensor) -> Tensor:
+    """Pad with rows of zeros to ``BATCH_ROWS`` rows."""
     return torch.nn.functional.pad(values, (0, 0, 0, BATCH_ROWS - len(values)))
 
 

@@ -1,4 +1,4 @@
-"""Files of codes in either format: Parquet for other programs, the container for few bytes."""
+"""Read and write files of codes, as Parquet or as a compact container."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from sdlgm.errors import CodeFileError
 __all__ = ["CodeFormat", "code_format", "read_codes", "write_codes"]
 
 CodeFormat = Literal["parquet", "sdz"]
-"""``"parquet"``: lists of indices and counts, which anything reads; ``"sdz"``: entropy-coded."""
+"""``"parquet"``: lists of indices and counts for other programs; ``"sdz"``: entropy-coded."""
 
 
 def code_format(path: Path | str, asked: CodeFormat | None = None) -> CodeFormat:
-    """Return the format to write: the one asked for, or the one that the suffix names.
+    """Return the format to write: ``asked``, or the one that the suffix of the path names.
 
     Raises
     ------
     CodeFileError
-        If the two contradict each other, or neither says anything.
+        If the two contradict each other or neither is given.
     """
     formats: tuple[CodeFormat, ...] = get_args(CodeFormat)
     named = next((each for each in formats if Path(path).suffix == f".{each}"), None)
@@ -46,7 +46,7 @@ def write_codes(
 ) -> int:
     """Write batches of codes, shape ``(n, K)`` each, atomically; return the number of rows.
 
-    The format is that of :func:`code_format`; ``about.n_codes`` is not looked at.
+    :func:`code_format` chooses the format. ``about.n_codes`` is ignored.
     """
     if code_format(path, file_format) == "sdz":
         return write_container(path, batches, about)
@@ -58,29 +58,32 @@ def read_codes(
     expected: CodeFile | None = None,
     on_damage: Callable[[Damage], None] | None = None,
 ) -> tuple[CodeFile, Iterator[Tensor]]:
-    """Read what :func:`write_codes` wrote, by its content: its description, and batches of codes.
+    """Read a file of codes: return its description and an iterator over batches of codes.
+
+    The format is recognised by the content.
 
     Parameters
     ----------
     path
         The file.
     expected
-        The model that must have made it, if any.
+        The model that must have made the file. Default: any.
     on_damage
-        Called with each damaged block of a container, whose rows are NaN then. Default: damage is
-        an error. Parquet has no blocks that are known to be sound, and refuses this.
+        Called with each damaged block of a container; its rows become NaN. Default: damage is an
+        error. Parquet files cannot be salvaged.
 
     Raises
     ------
     CodeFileError
-        If the file is missing, damaged, of a newer format, or made by another model.
+        If the file is missing, damaged, of a newer format, or made by another model, or if
+        ``on_damage`` is given for a Parquet file.
     """
     path = Path(path)
     if path.suffix == ".sdz" or _starts_with(path, MAGIC):
         container = CodeContainer(path, expected)
         return container.about, _all(container, on_damage)
     if on_damage is not None:
-        raise CodeFileError(f"{path} is no .sdz file; of other files no part can be salvaged.")
+        raise CodeFileError(f"{path} is not a .sdz file; only .sdz files can be salvaged.")
     return parquet.read_codes(path, expected)
 
 

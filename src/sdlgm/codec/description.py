@@ -1,4 +1,4 @@
-"""What a file of codes says of itself, in whatever format it is."""
+"""The description and the digest in every file of codes, whatever its format."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["CodeFile", "CodesDigest", "check_budget", "check_expected"]
 
 
 class CodeFile(NamedTuple):
-    """What a file of codes says of itself."""
+    """Description of a file of codes."""
 
     n_codes: int
     """Number of rows."""
@@ -25,13 +25,13 @@ class CodeFile(NamedTuple):
     budget: int
     """Hard budget L0."""
     groups: int
-    """Groups that each keep ``budget / groups``."""
+    """Number G of groups, each with a budget of ``L0 / G``."""
     model_sha256: str
     """Hash of the model that made the codes."""
 
 
 def check_expected(path: Path, about: CodeFile, expected: CodeFile | None) -> None:
-    """Raise :class:`CodeFileError` unless a file is of the model that ``expected`` describes."""
+    """Raise :class:`CodeFileError` unless the file was made by the model in ``expected``."""
     if expected is None:
         return
     if about.model_sha256 != expected.model_sha256:
@@ -44,25 +44,25 @@ def check_expected(path: Path, about: CodeFile, expected: CodeFile | None) -> No
 
 
 def check_budget(codes: Tensor, about: CodeFile, first_row: int = 0) -> None:
-    """Raise :class:`CodeFileError` naming the first row whose groups exceed their budget."""
+    """Raise :class:`CodeFileError` with the first row whose groups exceed their budget."""
     sums = codes.unflatten(1, (about.groups, about.features // about.groups)).sum(-1)
     over = (sums > about.budget // about.groups).any(-1)
     if bool(over.any()):
         bad = int(over.nonzero()[0])
         raise CodeFileError(
-            f"row {first_row + bad} is no code: the counts ({int(codes[bad].sum())} in all) "
+            f"row {first_row + bad} is not a code: the counts ({int(codes[bad].sum())} in all) "
             "exceed the budget."
         )
 
 
 class CodesDigest:
-    """SHA-256 of codes as rows of Arrow, however they are split over batches."""
+    """SHA-256 of codes as Arrow rows; independent of the split into batches."""
 
     def __init__(self) -> None:
         self._parts = [hashlib.sha256() for _ in range(3)]
 
     def update(self, batch: pa.RecordBatch) -> None:
-        """Take in rows of ``indices`` and ``counts``."""
+        """Add rows of ``indices`` and ``counts``."""
         indices, counts = (batch.column(name) for name in ("indices", "counts"))
         streams = (np.diff(indices.offsets.to_numpy()), indices.flatten(), counts.flatten())
         for part, stream in zip(self._parts, streams, strict=True):

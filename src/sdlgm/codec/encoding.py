@@ -1,4 +1,4 @@
-"""From data to codes and back, by a trained model."""
+"""Encode data into files of codes, and decode them, with a trained model."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from torch import Tensor
 from sdlgm.codec.code_files import CodeFormat, code_format, read_codes, write_codes
 from sdlgm.codec.description import CodeFile
 from sdlgm.codec.sdz import Damage
-from sdlgm.config import Choice
+from sdlgm.config import CodeMethod
 from sdlgm.data import Rows
 from sdlgm.inference import encode_batches
-from sdlgm.models import SavedModel
+from sdlgm.models import SDLGM, model_sha256
 
 __all__ = ["decode_file", "describe", "encode_file"]
 
 
-def describe(saved: SavedModel) -> CodeFile:
-    """Return what a file of codes of this model says of itself (without its number of rows)."""
-    config = saved.model.config
-    return CodeFile(0, config.features, config.budget, saved.model.groups, saved.sha256)
+def describe(model: SDLGM) -> CodeFile:
+    """Return the description of a file of codes of this model, with 0 rows."""
+    config = model.config
+    return CodeFile(0, config.features, config.budget, model.groups, model_sha256(model))
 
 
 def encode_file(
-    saved: SavedModel,
+    model: SDLGM,
     rows: Rows,
     path: Path | str,
     *,
-    choice: Choice = "mode",
+    code: CodeMethod = "mode",
     candidates: int = 16,
     max_active: int | None = None,
     seed: int = 0,
@@ -39,12 +39,12 @@ def encode_file(
 ) -> int:
     """Encode rows into a file of codes, written atomically; return its number of rows.
 
-    The format is ``file_format``, or the one that the suffix names. The other options are those of
-    :meth:`~sdlgm.models.SDLGM.encode`.
+    ``file_format`` overrides the format that the suffix names. The other options are those of
+    :meth:`~sdlgm.models.SDLGM.encode`. ``progress`` is called with the number of rows done.
     """
     code_format(path, file_format)  # fail before anything is encoded
     batches = encode_batches(
-        saved.model, rows, choice, candidates=candidates, max_active=max_active, seed=seed
+        model, rows, code, candidates=candidates, max_active=max_active, seed=seed
     )
 
     def counted() -> Iterator[Tensor]:
@@ -55,29 +55,29 @@ def encode_file(
             if progress:
                 progress(done)
 
-    return write_codes(path, counted(), describe(saved), file_format)
+    return write_codes(path, counted(), describe(model), file_format)
 
 
 def decode_file(
-    saved: SavedModel,
+    model: SDLGM,
     path: Path | str,
     progress: Callable[[int], None] | None = None,
     on_damage: Callable[[Damage], None] | None = None,
 ) -> Tensor:
     """Decode a file of codes to means of the data, shape ``(n, D)``, float32.
 
-    With ``on_damage``, damaged blocks of a container are handed to it and their rows are NaN.
+    ``on_damage`` is called with each damaged block of a container; its rows become NaN.
 
     Raises
     ------
     CodeFileError
-        If the file is damaged or belongs to another model; nothing is returned then.
+        If the file is damaged or was made by another model.
     """
-    about, batches = read_codes(path, describe(saved), on_damage)
-    decoded = torch.empty(about.n_codes, saved.model.n_inputs)
+    about, batches = read_codes(path, describe(model), on_damage)
+    decoded = torch.empty(about.n_codes, model.n_inputs)
     done = 0
     for codes in batches:
-        decoded[done : done + len(codes)] = saved.model.decode(codes)
+        decoded[done : done + len(codes)] = model.decode(codes)
         done += len(codes)
         if progress:
             progress(done)

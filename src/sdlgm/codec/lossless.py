@@ -1,4 +1,4 @@
-"""Lossless files of data (``.sdl``), at the size of the model's discrete bound.
+"""Lossless files of data (``.sdl``), about as large as the model's negative ELBO.
 
 ::
 
@@ -6,8 +6,8 @@
       | SHA-256 of the model 32 | bytes of the note 2 | number of checks 4
       | note | checks, 8 bytes each | bits | digest 16
 
-The note names the machine. A check is a BLAKE2b of 1,600 rows of data, so that networks that give
-other numbers than when the file was written are found out.
+The note names the machine. A check is a BLAKE2b digest of 1,600 rows of data. It reveals networks
+whose outputs differ from those at the time of writing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sdlgm.codec.ans import Stack
 from sdlgm.codec.bitsback import BATCH_ROWS, BitsBack, batch_sizes
 from sdlgm.data import Rows
 from sdlgm.errors import CodeFileError
-from sdlgm.models import SavedModel
+from sdlgm.models import SDLGM, model_sha256
 from sdlgm.random import generator
 from sdlgm.storage import atomic_path
 
@@ -42,23 +42,23 @@ _SEED = 0
 
 
 class Compressed(NamedTuple):
-    """What a file of compressed data came to."""
+    """Size of a file of compressed data."""
 
     rows: int
     """Number of rows."""
     file_bits: int
     """Size of the whole file."""
     payload_bits: int
-    """Of these, what the data took beyond the initial bits: an estimate of the bound."""
+    """Bits that the data took beyond the initial bits: an estimate of the negative ELBO."""
     initial_bits: int
-    """Random bits that the first code was drawn from; they are in the file, too."""
+    """Random bits that the first code was drawn from; also in the file."""
 
 
 def drawn_rows(rows: Rows, seed: int = 0) -> Tensor:
     """Return the values to compress: ``(n, D)``, uint8 or float32.
 
-    Bits of dynamic rows are drawn once, from ``seed``, and are those that
-    :func:`sdlgm.inference.evaluation.evaluate` draws from it.
+    The bits of dynamic rows are drawn once, from ``seed``, as in
+    :func:`~sdlgm.inference.evaluate`.
     """
     if not rows.dynamic:
         return rows.values
@@ -66,7 +66,7 @@ def drawn_rows(rows: Rows, seed: int = 0) -> Tensor:
 
 
 def compress_file(
-    saved: SavedModel,
+    model: SDLGM,
     rows: Rows,
     path: Path | str,
     *,
@@ -77,14 +77,14 @@ def compress_file(
 
     Parameters
     ----------
-    saved
+    model
         A model with a Bernoulli, Poisson or categorical likelihood.
     rows
-        The data; of dynamic ones the bits that :func:`drawn_rows` draws.
+        The data. For dynamic rows, the bits of :func:`drawn_rows` are compressed.
     path
         File to write.
     seed
-        Source of these bits.
+        Source of the bits of dynamic rows.
     progress
         Called with the number of rows done after each batch.
 
@@ -96,31 +96,31 @@ def compress_file(
         If the rows do not suit the model.
     """
     stack = Stack()
+    model.check_rows(rows)
     values = drawn_rows(rows, seed)
-    saved.model.check_rows(Rows(values))
     largest = int(values.max())
     if largest >= 1 << 24:
         raise CodeFileError(f"Counts must be below 2^24, the largest is {largest:,}.")
     top = min(largest, _TOP)
-    coder = BitsBack(saved.model, top)
+    coder = BitsBack(model, top)
     words = np.random.default_rng(_SEED).integers(
-        1, 1 << 32, 64 + saved.model.config.budget * BATCH_ROWS, np.uint32
+        1, 1 << 32, 64 + model.config.budget * BATCH_ROWS, np.uint32
     )
     stack, least, done = Stack(words.astype("<u4").tobytes()), len(words), 0
     for batch in reversed(values.split(batch_sizes(len(values)))):
         least = min(least, coder.encode(stack, batch.float()))
         if least < 4:
-            raise CodeFileError("The model needs more initial bits than are kept ready.")
+            raise CodeFileError("The model needs more initial bits than were prepared.")
         done += len(batch)
         if progress:
             progress(done)
-    # The lowest words were never read: two are the coder's state, and one is kept to spare.
+    # The lowest words were never read. Keep three: two for the coder's state, one to spare.
     bits = stack.content()[4 * (least - 3) :]
     checks = [_check(part) for part in values.split(CHECK_ROWS)]
     note = _machine().encode()
     header = _HEADER.pack(
         *(MAGIC, FORMAT_VERSION, values.shape[1], len(values), top, values.element_size()),
-        *(bytes.fromhex(saved.sha256), len(note), len(checks)),
+        *(bytes.fromhex(model_sha256(model)), len(note), len(checks)),
     )
     content = header + note + b"".join(checks) + bits
     content += hashlib.blake2b(content, digest_size=16).digest()
@@ -131,19 +131,19 @@ def compress_file(
 
 
 def decompress_file(
-    saved: SavedModel, path: Path | str, progress: Callable[[int], None] | None = None
+    model: SDLGM, path: Path | str, progress: Callable[[int], None] | None = None
 ) -> Tensor:
-    """Return the data of a file that :func:`compress_file` wrote, bit by bit as they were.
+    """Return the data of a file that :func:`compress_file` wrote, bit by bit.
 
     Raises
     ------
     CodeFileError
-        If the file is missing, damaged, of a newer format or of another model, or if the networks
-        do not give the same numbers here as where it was written.
+        If the file is missing, damaged, of a newer format or made by another model, or if the
+        networks' outputs differ on this machine.
     """
     path = Path(path)
-    about, checks, bits = _read(path, saved)
-    coder, stack = BitsBack(saved.model, about.top), Stack(bits)
+    about, checks, bits = _read(path, model_sha256(model))
+    coder, stack = BitsBack(model, about.top), Stack(bits)
     kind = torch.uint8 if about.value_bytes == 1 else torch.float32
     values = torch.empty(about.rows, about.columns, dtype=kind)
     done = checked = 0
@@ -154,8 +154,8 @@ def decompress_file(
             rows = slice(checked * CHECK_ROWS, (checked + 1) * CHECK_ROWS)
             if _check(values[rows]) != checks[checked]:
                 raise CodeFileError(
-                    f"{path} cannot be decompressed here: after row {rows.start:,} the model gives "
-                    f"other numbers than where it was compressed ({about.note}; this is "
+                    f"{path} cannot be decompressed here: after row {rows.start:,} the model's "
+                    f"outputs differ from those where it was compressed ({about.note}; here: "
                     f"{_machine()}). Decompress it there."
                 )
             checked += 1
@@ -172,22 +172,22 @@ class _About(NamedTuple):
     note: str
 
 
-def _read(path: Path, saved: SavedModel) -> tuple[_About, list[bytes], bytes]:
-    """Read and check a file: what it says of itself, its checks, its bits."""
+def _read(path: Path, sha256: str) -> tuple[_About, list[bytes], bytes]:
+    """Read and check a file; return its description, its checks and its bits."""
     if not path.is_file():
         raise CodeFileError(f"{path} does not exist.")
     content = path.read_bytes()
     if content[:8] != MAGIC or len(content) < _HEADER.size + 16:
-        raise CodeFileError(f"{path} is no file of compressed data, or is damaged.")
+        raise CodeFileError(f"{path} is not a file of compressed data, or is damaged.")
     if hashlib.blake2b(content[:-16], digest_size=16).digest() != content[-16:]:
         raise CodeFileError(f"{path} is damaged: its content does not match its digest.")
-    _, version, columns, rows, top, size, model, noted, number = _HEADER.unpack_from(content)
+    _, version, columns, rows, top, size, found, noted, number = _HEADER.unpack_from(content)
     if version > FORMAT_VERSION:
         raise CodeFileError(f"{path} is of a newer format than this sdlgm reads. Update sdlgm.")
-    if model.hex() != saved.sha256:
+    if found.hex() != sha256:
         raise CodeFileError(
-            f"{path} was compressed by another model (hash {model.hex()[:12]}..., this one is "
-            f"{saved.sha256[:12]}...). Decompress it with the model that made it."
+            f"{path} was compressed by another model (hash {found.hex()[:12]}..., this one is "
+            f"{sha256[:12]}...). Decompress it with the model that made it."
         )
     start = _HEADER.size + noted
     end = start + 8 * number

@@ -1,4 +1,4 @@
-"""Codes in Parquet: which features are present, and how often."""
+"""Codes in Parquet files: lists of the present features and their counts."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def to_arrow(codes: Tensor) -> pa.RecordBatch:
 
 
 def from_arrow(batch: pa.RecordBatch, about: CodeFile, first_row: int = 0) -> Tensor:
-    """Turn rows back into codes of shape ``(n, K)``, float32, checking each.
+    """Turn rows into codes of shape ``(n, K)``, float32, and check each.
 
     Raises
     ------
     CodeFileError
-        If a row is no code: lists of unequal length, features out of order or range, counts below
-        one, or a sum over the budget. The message names the row.
+        If a row is not a code: lists of unequal length, features out of order or range, counts
+        below one, or a sum over the budget. The message names the row.
     """
     lists = [batch.column(name) for name in ("indices", "counts")]
     lengths = [np.diff(part.offsets.to_numpy()) for part in lists]
@@ -86,8 +86,8 @@ def from_arrow(batch: pa.RecordBatch, about: CodeFile, first_row: int = 0) -> Te
 def write_codes(path: Path | str, batches: Iterable[Tensor], about: CodeFile) -> int:
     """Write batches of codes, shape ``(n, K)`` each, atomically; return the number of rows.
 
-    The file's metadata hold K, L0, the groups, the model's hash and a SHA-256 of all codes;
-    ``about.n_codes`` is not looked at.
+    The file's metadata hold K, L0, the groups, the model's hash and a SHA-256 of all codes.
+    ``about.n_codes`` is ignored.
     """
     with code_writer(path, about) as writer:
         for codes in batches:
@@ -102,12 +102,12 @@ def code_writer(
     schema: pa.Schema = SCHEMA,
     notes: Mapping[str, str] | None = None,
 ) -> Iterator[CodeWriter]:
-    """Write a file of codes batch by batch; it appears, whole, when the block ends without error.
+    """Write a file of codes batch by batch; it appears when the block ends without an error.
 
-    ``schema`` may have other columns beside ``indices`` and ``counts``, which :func:`read_codes`
-    passes over, and ``notes`` are added to the metadata.
+    ``schema`` may have more columns than ``indices`` and ``counts``; :func:`read_codes` ignores
+    them. ``notes`` are added to the metadata.
     """
-    about_file = {
+    metadata = {
         "sdlgm.format_version": str(FORMAT_VERSION),
         "K": str(about.features),
         "L0": str(about.budget),
@@ -115,7 +115,7 @@ def code_writer(
         "model_sha256": about.model_sha256,
         **(notes or {}),
     }
-    schema = schema.with_metadata(about_file)
+    schema = schema.with_metadata(metadata)
     with (
         atomic_path(path) as temporary,
         pq.ParquetWriter(temporary, schema, compression="zstd") as file,
@@ -126,7 +126,7 @@ def code_writer(
 
 
 class CodeWriter:
-    """Takes batches of rows for one file; see :func:`code_writer`."""
+    """Appends batches of rows to one file; see :func:`code_writer`."""
 
     def __init__(self, file: pq.ParquetWriter, schema: pa.Schema) -> None:
         self._file, self._metadata = file, schema.metadata
@@ -142,10 +142,10 @@ class CodeWriter:
 def read_codes(
     path: Path | str, expected: CodeFile | None = None, batch_size: int = 8192
 ) -> tuple[CodeFile, Iterator[Tensor]]:
-    """Read what :func:`write_codes` wrote: its description, and batches of codes.
+    """Read what :func:`write_codes` wrote: its description and batches of codes.
 
-    The SHA-256 of the codes is compared when the last batch has been read, so use the batches
-    only once all have come.
+    The SHA-256 of the codes is compared after the last batch, so read all batches before you rely
+    on any.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def read_codes(
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         if isinstance(error, CodeFileError):
             raise
-        raise CodeFileError(f"{path} is damaged, or is no file of codes ({error}).") from None
+        raise CodeFileError(f"{path} is damaged, or is not a file of codes ({error}).") from None
     check_expected(path, about, expected)
     return about, _batches(path, file, about, sha, batch_size)
 
@@ -200,4 +200,4 @@ def _batches(
 
 
 def _damaged(row: int, what: str) -> CodeFileError:
-    return CodeFileError(f"row {row} is no code: {what}.")
+    return CodeFileError(f"row {row} is not a code: {what}.")

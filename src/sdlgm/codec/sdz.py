@@ -28,14 +28,14 @@ from sdlgm.codec.sdz_layout import (
     rounded,
     scan_blocks,
 )
-from sdlgm.codec.symbols import CodeLaw, slot_counts
+from sdlgm.codec.symbols import CodeCoder, slot_counts
 from sdlgm.errors import CodeFileError
 from sdlgm.storage import atomic_path
 
 __all__ = ["BLOCK_ROWS", "CodeContainer", "Damage", "write_container"]
 
 BLOCK_ROWS = 4096
-"""Codes in a block: what is lost with one, and what is decoded to read one row."""
+"""Codes per block. Reading one row decodes a block; damage to a byte loses a block."""
 
 
 def write_container(
@@ -47,19 +47,19 @@ def write_container(
 ) -> int:
     """Write batches of codes, shape ``(n, K)`` each, atomically; return the number of rows.
 
-    Two passes in the memory of one block and one batch: the first counts outcomes and keeps the
-    rows in an unnamed temporary file beside ``path``, the second codes them. The frequencies
-    counted are those of greatest likelihood: but for their rounding, no prior of this family,
-    learned or not, could make the blocks smaller. ``about.n_codes`` is not looked at.
+    This takes two passes and the memory of one block and one batch. The first counts outcomes and
+    keeps the rows in an unnamed temporary file beside ``path``; the second encodes them. The
+    counted frequencies have the greatest likelihood, so apart from rounding no prior of this family
+    could make the blocks smaller. ``about.n_codes`` is ignored.
 
     Raises
     ------
     CodeFileError
-        If a row is no code of this budget, or constriction is not installed.
+        If a row is not a code within the budget, or constriction is not installed.
     """
-    Stack()  # without constriction, fail before anything is encoded
+    Stack()  # raises without constriction, before anything is encoded
     if block_rows < 1:
-        raise CodeFileError(f"A block has at least one row, got block_rows = {block_rows}.")
+        raise CodeFileError(f"block_rows must be at least 1, got {block_rows}.")
     if not re.fullmatch("[0-9a-f]{64}", about.model_sha256):
         raise CodeFileError(f"A model's SHA-256 has 64 digits, got {about.model_sha256!r}.")
     path, slots = Path(path), about.budget // about.groups
@@ -78,12 +78,12 @@ def write_container(
         weights = rounded(table)
         header = Header(about._replace(n_codes=rows), block_rows, sha.hexdigest(), weights)
         start, key = header.pack()
-        law, places = CodeLaw(weights, slots), []
+        coder, places = CodeCoder(weights, slots), []
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             file.write(start)
             for number, batch in enumerate(pa.ipc.open_stream(rough)):
                 stack = Stack()
-                law.push(stack, from_arrow(batch, about).numpy().astype(np.int32))
+                coder.push(stack, from_arrow(batch, about).numpy().astype(np.int32))
                 places.append(file.tell())
                 file.write(pack_block(key, number, stack.content()))
             file.write(pack_index(key, places, file.tell()))
@@ -91,7 +91,7 @@ def write_container(
 
 
 def _checked(batches: Iterable[Tensor], about: CodeFile) -> Iterator[Tensor]:
-    """Hand batches on, or raise :class:`CodeFileError` naming the first row that is no code."""
+    """Yield the batches; raise :class:`CodeFileError` with the first row that is not a code."""
     rows = 0
     for codes in batches:
         if codes.dim() != 2 or codes.shape[1] != about.features:
@@ -101,14 +101,14 @@ def _checked(batches: Iterable[Tensor], about: CodeFile) -> Iterator[Tensor]:
         wrong = ((codes < 0) | (codes != codes.round())).any(-1)
         if bool(wrong.any()):
             row = rows + int(wrong.nonzero()[0])
-            raise CodeFileError(f"row {row} is no code: its counts must be 0, 1, 2, ...")
+            raise CodeFileError(f"row {row} is not a code: its counts must be 0, 1, 2, ...")
         check_budget(codes, about, rows)
         rows += len(codes)
         yield codes
 
 
 def _regrouped(batches: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    """Hand out the rows of batches ``size`` at a time."""
+    """Yield the rows of the batches, ``size`` at a time."""
     kept: list[Tensor] = []
     for batch in batches:
         kept.append(batch)
@@ -137,23 +137,23 @@ class Damage(NamedTuple):
 
 
 class CodeContainer:
-    """A container that is open for reading; close it, or use it in a ``with``.
+    """A container open for reading; close it, or use it in a ``with`` statement.
 
-    Only the blocks that are asked for are read and decoded. What a damaged index does not say is
-    found by looking through the file for sound blocks.
+    Only requested blocks are read and decoded. If the index is damaged, the file is scanned for
+    intact blocks.
 
     Parameters
     ----------
     path
-        What :func:`write_container` wrote.
+        A file that :func:`write_container` wrote.
     expected
-        The model that must have made it, if any.
+        The model that must have made the file. Default: any.
 
     Raises
     ------
     CodeFileError
-        If the file is missing, its header is damaged or of a newer format, or another model than
-        ``expected`` made it.
+        If the file is missing, its header is damaged or of a newer format, or the file was not
+        made by the ``expected`` model.
     """
 
     def __init__(self, path: Path | str, expected: CodeFile | None = None) -> None:
@@ -171,7 +171,7 @@ class CodeContainer:
         except CodeFileError:
             self.close()
             raise
-        self._law = CodeLaw(self.header.weights, self.about.budget // self.about.groups)
+        self._coder = CodeCoder(self.header.weights, self.about.budget // self.about.groups)
         self._places = read_index(self._bytes, self._key, self._start, self.n_blocks)
 
     def __enter__(self) -> CodeContainer:
@@ -186,12 +186,12 @@ class CodeContainer:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._bytes.close()
 
     @property
     def about(self) -> CodeFile:
-        """What the file says of itself."""
+        """Description of the file."""
         return self.header.about
 
     @property
@@ -209,7 +209,7 @@ class CodeContainer:
         """
         where = self._where(number)
         payload = self._payload(self._places or self._found, number)
-        if payload is None:  # blocks may lie elsewhere than the index says
+        if payload is None:  # the index may be wrong
             payload = self._payload(self._found, number)
         if payload is None:
             raise CodeFileError(
@@ -217,22 +217,22 @@ class CodeContainer:
                 "The other blocks can be salvaged."
             )
         stack = Stack(payload)
-        codes = self._law.pop(stack, where.rows)
+        codes = self._coder.pop(stack, where.rows)
         if not stack.empty:
             raise CodeFileError(f"{self.path} is damaged: {where} holds more than its codes.")
         return torch.from_numpy(codes).float()
 
     def read_rows(self, start: int, stop: int) -> Tensor:
-        """Return the codes of rows ``start`` to ``stop - 1``, decoding their blocks alone.
+        """Return the codes of rows ``start`` to ``stop - 1``; only their blocks are decoded.
 
         Raises
         ------
         CodeFileError
-            If one of these blocks is damaged, or there are no such rows.
+            If one of these blocks is damaged, or the rows do not exist.
         """
         if not 0 <= start <= stop <= self.about.n_codes:
             raise CodeFileError(
-                f"{self.path} has {self.about.n_codes} rows, and no range {start}:{stop} of them."
+                f"{self.path} has {self.about.n_codes} rows; there is no range {start}:{stop}."
             )
         if start == stop:
             return torch.zeros(0, self.about.features)
@@ -244,8 +244,8 @@ class CodeContainer:
     def blocks(self, on_damage: Callable[[Damage], None] | None = None) -> Iterator[Tensor]:
         """Yield the codes of all blocks in order.
 
-        A damaged block is an error; or, if ``on_damage`` is given, that is called with it, and all
-        counts of its rows are NaN.
+        A damaged block raises :class:`CodeFileError`. With ``on_damage``, that is called with the
+        damage instead, and all counts of the block's rows are NaN.
         """
         for number in range(self.n_blocks):
             try:
@@ -268,6 +268,8 @@ class CodeContainer:
 
     def _where(self, number: int) -> Damage:
         if not 0 <= number < self.n_blocks:
-            raise CodeFileError(f"{self.path} has {self.n_blocks} blocks, and no block {number}.")
+            raise CodeFileError(
+                f"{self.path} has {self.n_blocks} blocks; there is no block {number}."
+            )
         first = number * self.header.block_rows
         return Damage(number, first, min(self.header.block_rows, self.about.n_codes - first))

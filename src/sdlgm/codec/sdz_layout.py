@@ -1,4 +1,4 @@
-"""Bytes of a compact container (``.sdz``), version 1.
+"""Byte layout of a compact container (``.sdz``), version 1.
 
 ::
 
@@ -8,10 +8,10 @@
     mark 4 | blocks 4 | place of each block, 8 bytes | digest 8
     place of the index 8 | end mark 8
 
-Numbers are little-endian. The table says how often each outcome of each group occurs in the whole
-file, to five leading bits, and is what the blocks are coded with. Digests are BLAKE2b. The header's
-is the key of the others, and a block's covers its number: a block out of place, or of another file,
-is a damaged one.
+Numbers are little-endian. The table holds the frequency of each outcome of each group in the whole
+file, rounded to five leading bits; the blocks are encoded with it. Digests are BLAKE2b. The digest
+of the header is the key of the others, and the digest of a block covers its number. A block that
+was moved, or taken from another file, therefore counts as damaged.
 """
 
 from __future__ import annotations
@@ -47,25 +47,25 @@ _HEADER = struct.Struct("<8s5IQ32s32sI")
 
 
 class Bytes(Protocol):
-    """What is read from: bytes, or a file that is mapped into memory."""
+    """A source to read from: bytes, or a file mapped into memory."""
 
     def __getitem__(self, place: slice, /) -> bytes: ...
     def __len__(self) -> int: ...
     def find(self, what: bytes, start: int, /) -> int:
-        """Place of the next occurrence, or -1."""
+        """Return the place of the next occurrence, or -1."""
 
 
 class Header(NamedTuple):
-    """What stands before the blocks."""
+    """The part of a file before the blocks."""
 
     about: CodeFile
-    """What the file says of itself."""
+    """Description of the file."""
     block_rows: int
-    """Rows of each block but the last."""
+    """Rows of each block except the last."""
     codes_sha256: str
     """SHA-256 of all codes, the same as in a Parquet file of the same codes."""
     weights: NDArray[np.int64]
-    """How often each outcome occurs, rounded, "closed" last: ``(G, K/G + 1)``."""
+    """Rounded frequencies of the outcomes, "closed" last: ``(G, K/G + 1)``."""
 
     @property
     def n_blocks(self) -> int:
@@ -73,7 +73,7 @@ class Header(NamedTuple):
         return -(-self.about.n_codes // self.block_rows)
 
     def pack(self) -> tuple[bytes, bytes]:
-        """Return the bytes, and their digest, which is the file's key."""
+        """Return the bytes and their digest, which is the key of the file."""
         rows, features, budget, groups, model = self.about
         table = _pack_table(self.weights)
         numbers = (FORMAT_VERSION, features, budget, groups, self.block_rows, rows)
@@ -89,44 +89,46 @@ class Header(NamedTuple):
         Raises
         ------
         CodeFileError
-            If it is damaged, of a newer format, or no header; the message begins with ``name``.
+            If the header is damaged, invalid or of a newer format; the message has the name.
         """
         start = file[: _HEADER.size].ljust(_HEADER.size, b"\0")
         magic, version, features, budget, groups, block_rows, rows, *rest = _HEADER.unpack(start)
         if magic != MAGIC:
-            raise CodeFileError(f"{name} is no container of codes, or its first bytes are damaged.")
+            raise CodeFileError(
+                f"{name} is not a container of codes, or its first bytes are damaged."
+            )
         model, codes, length = rest
         end = _HEADER.size + length
         content, key = file[:end], file[end : end + 16]
         if hashlib.blake2b(content, digest_size=16).digest() != key:
             raise CodeFileError(
-                f"{name} is damaged in its header, without which no block can be read. Encode the "
-                "data again."
+                f"The header of {name} is damaged, so no block can be read. Encode the data again."
             )
         if version > FORMAT_VERSION:
             raise CodeFileError(f"{name} is of a newer format than this sdlgm reads. Update sdlgm.")
         if not (groups and block_rows and features % groups == 0 and budget % groups == 0 < budget):
-            raise CodeFileError(f"{name} has a header that makes no sense.")
+            raise CodeFileError(f"The header of {name} is invalid.")
         about = CodeFile(rows, features, budget, groups, model.hex())
         try:
             weights = _read_table(content[_HEADER.size :], (groups, features // groups + 1))
         except (ValueError, zlib.error) as error:
-            raise CodeFileError(f"{name} has a table that makes no sense ({error}).") from None
+            raise CodeFileError(f"The table of {name} is invalid ({error}).") from None
         return cls(about, block_rows, codes.hex(), weights), key, end + 16
 
 
 def rounded(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Round counts to five leading bits, never to 0.
 
-    The relative error is at most 1/32 and its mean square 1/6,000, which costs 1/12,000 nat a slot;
-    all bits of 240 counts of 10,000 codes would cost more, as they are a fifth of a bit a code.
+    The relative error is at most 1/32 and its mean square 1/6,000, which costs 1/12,000 nat per
+    slot. Storing all bits would cost more: a fifth of a bit per code for 240 counts and 10,000
+    codes.
     """
     shift = np.maximum(np.frexp(counts.astype(np.float64))[1] - _LEADING, 0).astype(np.int64)
     return ((counts + (1 << shift >> 1)) >> shift) << shift
 
 
 def _pack_table(weights: NDArray[np.int64]) -> bytes:
-    """Pack rounded counts as exponents (zlib) and four further bits each."""
+    """Pack rounded counts as exponents (zlib) and four more bits each."""
     shift = np.maximum(np.frexp(weights.astype(np.float64))[1] - _LEADING, 0)
     lead = (weights >> shift).ravel()
     exponent = np.where(lead >= 16, shift.ravel() + 1, 0).astype(np.uint8)
@@ -153,38 +155,38 @@ def pack_block(key: bytes, number: int, payload: bytes) -> bytes:
 
 
 def read_payload(file: Bytes, key: bytes, number: int, place: int) -> bytes | None:
-    """Return the payload of a block, or None unless it lies at this place, sound."""
+    """Return the payload of the block at this place, or None if there is no intact block."""
     head = file[place : place + 12]
     if len(head) < 12:
         return None
     end = place + 12 + 4 * int.from_bytes(head[8:], "little")
     payload = file[place + 12 : end]
-    sound = file[place : end + 8] == pack_block(key, number, payload)
-    return payload if sound else None
+    intact = file[place : end + 8] == pack_block(key, number, payload)
+    return payload if intact else None
 
 
 def pack_index(key: bytes, places: list[int], place: int) -> bytes:
-    """Return all that stands behind the blocks; ``place`` is where this will be."""
+    """Return the bytes after the blocks; ``place`` is where they will start."""
     content = _INDEX + struct.pack(f"<I{len(places)}Q", len(places), *places)
     return content + _digest(key, content) + struct.pack("<Q", place) + _END
 
 
 def read_index(file: Bytes, key: bytes, start: int, n_blocks: int) -> dict[int, int] | None:
-    """Return the places of all blocks by number, or None unless the index is sound.
+    """Return the places of all blocks by number, or None if the index is damaged.
 
-    It is sound if it is what :func:`pack_index` would make of the places in it.
+    The index is intact if :func:`pack_index` would make the same bytes of its places.
     """
     place = len(file) - (4 + 4 + 8 * n_blocks + 8) - 16
     if place < start:
         return None
     listed = file[place + 8 : place + 8 + 8 * n_blocks]
     places = list(struct.unpack(f"<{n_blocks}Q", listed))
-    sound = file[place : len(file)] == pack_index(key, places, place)
-    return dict(enumerate(places)) if sound else None
+    intact = file[place : len(file)] == pack_index(key, places, place)
+    return dict(enumerate(places)) if intact else None
 
 
 def scan_blocks(file: Bytes, key: bytes, start: int, n_blocks: int) -> dict[int, int]:
-    """Return the places of all sound blocks by number, wherever they are."""
+    """Return the places of all intact blocks by number, wherever they are."""
     found: dict[int, int] = {}
     place = file.find(_BLOCK, start)
     while place >= 0:

@@ -1,4 +1,4 @@
-"""Codes as symbols of an entropy coder, at the cost of the multiset and not of its order."""
+"""Encode codes as symbols, at the cost of the counts and not of the order of the slots."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from numpy.typing import NDArray
 
 from sdlgm.codec.ans import Stack
 
-__all__ = ["CodeLaw", "slot_counts"]
+__all__ = ["CodeCoder", "slot_counts"]
 
 Counts = NDArray[np.int32]
 Weights = NDArray[np.int64]
 
 
-class CodeLaw:
-    r"""A grouped gated multinomial whose probabilities are stated as integers.
+class CodeCoder:
+    r"""Encodes and decodes codes under a grouped gated multinomial with integer weights.
 
-    With one slot a group, a code is one outcome of ``K/G + 1`` in each group. With several, a
-    group's counts are split in two again and again: first the slots into open and closed ones, then
-    the open ones over two halves of the features, these over their halves, and so on. Each split
-    of ``n`` slots is
+    With one slot per group, a code is one of ``K/G + 1`` outcomes in each group. With several, a
+    group's counts are split recursively: the slots into open and closed ones, the open ones into
+    two halves of the features, each half into its halves, and so on. A split of ``n`` slots has
+
 
     .. math:: n_\text{left} \mid n \sim \mathrm{Binomial}\Big(n, \frac{a}{a + b}\Big)
 
     where ``a`` and ``b`` are the weights of the two sides. The product over all splits is the
-    multinomial itself, so the order of the slots costs nothing; a part without slots is not looked
-    at, so a code takes about ``L log2(K)`` symbols and not ``K``.
+    multinomial, so the order of the slots costs nothing. Parts without slots are skipped, so a code
+    takes about ``L log2(K)`` symbols instead of ``K``.
 
-    The Binomials are built from the integers with products and quotients alone, in a fixed order:
-    these are the same on every machine (IEEE 754), other than logarithms or a network's output.
+    The Binomials use only products and quotients of the integers, in a fixed order. IEEE 754 fixes
+    their results on every machine, unlike those of logarithms or networks.
 
     Parameters
     ----------
     weights
-        Non-negative integers, ``(G, K/G + 1)`` for all codes or ``(n, G, K/G + 1)`` for one each;
-        "closed" is the last outcome. Outcomes of weight 0 must not occur.
+        Non-negative integers, shape ``(G, K/G + 1)`` for all codes or ``(n, G, K/G + 1)`` for each
+        code. "closed" is the last outcome. Outcomes of weight 0 must not occur.
     slots
-        Slots ``L0 / G`` of a group.
+        Number ``L0 / G`` of slots of a group.
     """
 
     def __init__(self, weights: Weights, slots: int) -> None:
@@ -90,7 +90,7 @@ class CodeLaw:
         return (chosen[..., None] == features).astype(np.int32).reshape(number, self.features)
 
     def _splits(self) -> Iterator[tuple[Weights, Weights]]:
-        """Weights of the two sides of each split, from open or closed down to single features."""
+        """Yield the weights of the two sides of each split, from open/closed to single features."""
         levels = list(_halves(self.weights[..., :-1]))
         yield levels[-1], self.weights[..., -1:]
         for parts in levels[-2::-1]:
@@ -98,14 +98,14 @@ class CodeLaw:
 
 
 def slot_counts(codes: Counts, groups: int, slots: int) -> Weights:
-    """How often slots had each outcome: ``(G, K/G + 1)``, "closed" last, from codes ``(n, K)``."""
+    """Count the outcomes of the slots in codes ``(n, K)``: ``(G, K/G + 1)``, "closed" last."""
     features = codes.sum(0, dtype=np.int64).reshape(groups, -1)
     closed = len(codes) * slots - features.sum(-1, keepdims=True)
     return np.concatenate([features, closed], -1)
 
 
 def _halves(values: NDArray[np.signedinteger]) -> Iterator[NDArray[np.signedinteger]]:
-    """Yield the last axis filled up with zeros to a power of two, and sums of pairs up to one."""
+    """Yield the last axis padded with zeros to a power of two, then sums of pairs until one."""
     wanted = 1 << (values.shape[-1] - 1).bit_length()
     fill = [(0, 0)] * (values.ndim - 1) + [(0, wanted - values.shape[-1])]
     values = np.pad(values, fill)
@@ -120,11 +120,11 @@ def _pairs(values: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
 
 
 class _Split:
-    """The splits of one level that are open, sorted by their number of slots."""
+    """The undecided splits of one level, sorted by their number of slots."""
 
     def __init__(self, whole: Counts, left: Weights, right: Weights) -> None:
         left, right = (np.broadcast_to(side, whole.shape).ravel() for side in (left, right))
-        self.sure = np.where(right == 0, whole.ravel(), 0)
+        self.decided = np.where(right == 0, whole.ravel(), 0)
         open_ = np.flatnonzero((whole.ravel() > 0) & (left > 0) & (right > 0))
         slots = whole.ravel()[open_]
         self.parts = [
@@ -136,22 +136,22 @@ class _Split:
 
 def _push_split(stack: Stack, whole: Counts, part: Counts, left: Weights, right: Weights) -> None:
     flat = part.ravel()
-    for at, law in reversed(_Split(whole, left, right).parts):
-        stack.push(flat[at], law)
+    for at, weights in reversed(_Split(whole, left, right).parts):
+        stack.push(flat[at], weights)
 
 
 def _pop_split(stack: Stack, whole: Counts, left: Weights, right: Weights) -> Counts:
     split = _Split(whole, left, right)
-    flat = split.sure
-    for at, law in split.parts:
-        flat[at] = stack.pop(len(at), law)
+    flat = split.decided
+    for at, weights in split.parts:
+        flat[at] = stack.pop(len(at), weights)
     return flat.reshape(whole.shape)
 
 
 def binomial(number: int, left: Weights, right: Weights) -> NDArray[np.float64]:
-    """Binomial probabilities up to a factor, ``(m, number + 1)``, from positive integer weights.
+    """Return Binomial probabilities up to a factor, ``(m, number + 1)``, from positive weights.
 
-    The mode gets 1 and the others their ratio to it, so that nothing overflows.
+    They are ratios to the probability of the mode, so nothing overflows.
     """
     a, b = left.astype(np.float64)[:, None], right.astype(np.float64)[:, None]
     k = np.arange(number, dtype=np.float64)

@@ -1,9 +1,9 @@
-"""Loaders with checksums; offline through the environment variable ``SDLGM_DATA``."""
+"""Data sets and files as checked rows; offline through the environment variable ``SDLGM_DATA``."""
 
 from sdlgm.data.digit_columns import digit_columns
 from sdlgm.data.label_sets import MULTILABEL, MultilabelDataset, load_multilabel
-from sdlgm.data.named import BUILT_IN, load_data, resolve_binarisation, white
-from sdlgm.data.rows import Dataset, Rows
+from sdlgm.data.named import BUILT_IN, load_data, maximum_grey_value, resolve_binarisation
+from sdlgm.data.rows import Dataset, Rows, Samples, SparseRows, Summary
 from sdlgm.data.series import (
     TELEMETRY,
     Series,
@@ -11,7 +11,6 @@ from sdlgm.data.series import (
     sliding_windows,
     telemetry_dataset,
 )
-from sdlgm.data.sparse import Samples, SparseRows
 from sdlgm.data.tables import read_rows, write_rows
 
 __all__ = [
@@ -24,14 +23,15 @@ __all__ = [
     "Samples",
     "Series",
     "SparseRows",
+    "Summary",
     "digit_columns",
     "load_data",
     "load_multilabel",
     "load_telemetry",
+    "maximum_grey_value",
     "read_rows",
     "resolve_binarisation",
     "sliding_windows",
     "telemetry_dataset",
-    "white",
     "write_rows",
 ]

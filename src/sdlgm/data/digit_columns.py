@@ -1,4 +1,4 @@
-"""Images of several digits side by side, and how many of each there are."""
+"""Images of several digits side by side, with the number of each digit as the target."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["EMPTY", "digit_columns"]
 
 EMPTY = 0.05
 """Default probability of an empty column. Predicting the mean count for every image then has an
-MSE of ``5 p (1 - p)`` = 0.43 with ``p = (1 - EMPTY) / 10``; its largest value, 0.45, would take
-columns that are never empty."""
+MSE of ``5 p (1 - p)`` = 0.43, where ``p = (1 - EMPTY) / 10``. It would be 0.45 if no column were
+empty."""
 
 
 def digit_columns(
@@ -31,9 +31,9 @@ def digit_columns(
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     r"""Draw images of ``columns`` columns, each a random digit or empty, with their counts.
 
-    The data of Xu et al. 2021, section IV.C. A column is empty with probability ``empty``, else a
-    digit drawn with replacement from the digits of ``split`` alone: images of the two splits share
-    no digit.
+    The data of Xu et al. 2021, section IV.C. A column is empty with probability ``empty``;
+    otherwise it is a digit drawn with replacement from ``split``, so that images of the two splits
+    share no digit.
 
     Parameters
     ----------
@@ -42,11 +42,11 @@ def digit_columns(
     columns
         Number of columns of an image.
     split
-        Whose digits: ``"train"`` or ``"test"`` of the source.
+        Split of the source that digits are drawn from: ``"train"`` or ``"test"``.
     empty
         Probability in [0, 1] that a column is empty.
     seed
-        Source of the draws; the two splits of one seed are drawn independently.
+        Seed of the draws; the two splits are drawn independently.
     source
         A built-in set of 28 x 28 digits with labels: ``"mnist"``, or ``"mnist-5k"``, which needs
         no network.
@@ -56,12 +56,12 @@ def digit_columns(
     images
         Grey values from 0 to 255 (uint8), shape ``(n, 28, 28 * columns)``.
     counts
-        How many of each digit (int64), shape ``(n, 10)``; row sums are at most ``columns``.
+        Number of each digit (int64), shape ``(n, 10)``; row sums are at most ``columns``.
 
     Raises
     ------
     DataError
-        If a parameter is out of range, or the source is not to be had.
+        If a parameter is out of range, or the source cannot be loaded.
 
     Examples
     --------
@@ -73,14 +73,14 @@ def digit_columns(
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise DataError(f"{name} must be a positive integer, got {value!r}.")
     if not 0 <= empty <= 1:  # NaN fails too
-        raise DataError(f"empty is a probability from 0 to 1, got {empty!r}.")
+        raise DataError(f"empty must be a probability from 0 to 1, got {empty!r}.")
     if split not in ("train", "test"):
         raise DataError(f"The split is 'train' or 'test', got {split!r}.")
     dataset = load_data(DataConfig(source, binarisation="none"))
     rows = dataset.rows(split)
     if dataset.image_shape != (28, 28) or rows.labels is None:
         raise DataError(
-            f"digit_columns needs labelled images of 28 x 28, and {source!r} has none. "
+            f"digit_columns needs labelled images of 28 x 28, but {source!r} has none. "
             "Use source='mnist' or source='mnist-5k'."
         )
     draws = generator(seed, f"digit columns {split}")

@@ -1,4 +1,4 @@
-"""Files of data sets that come over the net, or from a folder that the user names."""
+"""Files of data sets, from a folder that the user names or from the network."""
 
 from __future__ import annotations
 
@@ -20,42 +20,43 @@ def fetch(
     read: Callable[[Path], bytes],
     instead: str = "",
 ) -> bytes:
-    """Return the content of a file from ``$SDLGM_DATA/folder``, or else from the net.
+    """Return the content of a file from ``$SDLGM_DATA/folder``; download it if it is not there.
 
     Parameters
     ----------
     folder, file
-        Where the file is looked for below the folder that ``SDLGM_DATA`` names.
+        Path of the file below the folder that ``SDLGM_DATA`` names.
     url
-        Address of the folder that it is else fetched from, with a slash at its end.
+        Address of the folder to download it from, with a slash at its end.
     sha256
-        Digest of the file there.
+        Digest of the file at that address.
     read
-        Reads and checks a file that was found.
+        Reads and checks the file.
     instead
-        What to use without a network, a sentence for the message.
+        Sentence of the error message that says what to use without a network.
 
     Raises
     ------
     DataError
-        If the file is neither there nor to be had, with both ways out; or what ``read`` raises.
+        If the file is not there and cannot be downloaded (the message names both ways to provide
+        it), or if ``read`` refuses it.
     """
     named = os.environ.get("SDLGM_DATA")
     if named:
         local = Path(named) / folder / file
         if local.is_file():
             return read(local)
-    ways_out = (
+    remedies = (
         f"Either put {file} into a folder {folder}/ and set the environment variable SDLGM_DATA to "
         f"the folder above it{f' (now {named})' if named else ''}, or connect to the internet so "
-        f"that it can be fetched from {url}. {instead}"
+        f"that it can be downloaded from {url}. {instead}"
     ).strip()
     try:
         import pooch
     except ImportError:
         raise DataError(
-            f"{file} must be downloaded, which needs the package pooch (pip install "
-            f"'sdlgm[data]'). {ways_out}"
+            f"{file} must be downloaded, which needs the package pooch: pip install "
+            f"'sdlgm[data]'. {remedies}"
         ) from None
     try:
         path = pooch.retrieve(
@@ -65,9 +66,9 @@ def fetch(
             path=pooch.os_cache("sdlgm"),
             progressbar=False,
         )
-    except Exception as error:  # of the network, in whatever layer
+    except Exception as error:  # each network layer has errors of its own
         reason = type(error).__name__
-        raise DataError(f"{file} could not be downloaded ({reason}). {ways_out}") from None
+        raise DataError(f"{file} could not be downloaded ({reason}). {remedies}") from None
     return read(Path(path))
 
 
@@ -77,13 +78,13 @@ def read_known(sha256: str, path: Path) -> bytes:
     Raises
     ------
     DataError
-        If it is another file.
+        If the file has another digest.
     """
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise DataError(
             f"{path} is not the file it should be: its SHA-256 is {found[:12]}..., expected "
-            f"{sha256[:12]}... Delete it and fetch it again."
+            f"{sha256[:12]}... Delete it and download it again."
         )
     return content

@@ -1,4 +1,4 @@
-"""Multi-label sets of the Mulan collection: ARFF files, and XML files that name the labels."""
+"""Multi-label data sets of the Mulan collection: ARFF files with XML files that name the labels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sdlgm.errors import DataError
 __all__ = ["MULTILABEL", "MultilabelDataset", "load_multilabel"]
 
 Table: TypeAlias = Any
-"""An array, or ``scipy.sparse.csr_array``, which has no types."""
+"""An array or a ``scipy.sparse.csr_array``, for which there are no type stubs."""
 
 FOLDS = 5
 FIRST = 400
@@ -58,12 +58,12 @@ MULTILABEL: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
     }
 )
-"""SHA-256 of the files of each set, by the end of their name."""
+"""SHA-256 of the files of each set; the keys are the ends of their names."""
 
 
 @dataclass(frozen=True)
 class MultilabelDataset:
-    """Rows, and which labels each has."""
+    """A multi-label data set with its split."""
 
     name: str
     split: str
@@ -85,35 +85,35 @@ def load_multilabel(
     drop_unlabelled: bool = False,
     standardise: bool = False,
 ) -> MultilabelDataset:
-    """Load a set with its split; from ``$SDLGM_DATA/mulan/<name>/``, or else from the net.
+    """Load a set from ``$SDLGM_DATA/mulan/<name>/``; download files that are not there.
 
-    Nominal inputs are numbers, as their names say (``{0,1}``, codes of places).
+    Nominal inputs become the numbers that they are named by (``{0,1}``, codes of places).
 
     Parameters
     ----------
     name
         ``"emotions"``, ``"birds"``, ``"cal500"``, or the sparse ``"bibtex"`` and ``"delicious"``.
     split
-        ``"official"``, the default where there is one. CAL500 has none: ``"first-400"`` (its
-        default) trains on the first 400 of its 502 rows, ``"fold-0"`` to ``"fold-4"`` hold out one
-        of five blocks of neighbouring rows.
+        ``"official"``, the default where it exists. CAL500 has none: ``"first-400"`` (its
+        default) trains on the first 400 of its 502 rows; ``"fold-0"`` to ``"fold-4"`` hold out one
+        of five blocks of consecutive rows.
     drop_unlabelled
-        Leave out rows that have no label, in training and test.
+        Leave out training and test rows without labels.
     standardise
-        Centre and scale inputs by the mean and the deviation (of the population) of the training
-        rows that are kept; columns that are constant there stay as they are. Dense sets only.
+        Centre and scale inputs by the mean and standard deviation (of the population) of the kept
+        training rows. Columns that are constant in these are left unchanged. Dense sets only.
 
     Raises
     ------
     DataError
-        If the name or the split is unknown, or files are missing, damaged, or not to be had
-        without a network (with the ways out).
+        If the name or the split is unknown, or files are damaged, or missing and cannot be
+        downloaded (the message says how to provide them).
     """
     if name not in MULTILABEL:
         near = difflib.get_close_matches(name, MULTILABEL, n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         raise DataError(
-            f"No multi-label set is named {name!r}. {hint}There are {', '.join(MULTILABEL)}."
+            f"No multi-label set is named {name!r}. {hint}Choose from {', '.join(MULTILABEL)}."
         )
     official = "train.arff" in MULTILABEL[name]
     folds = [f"fold-{fold}" for fold in range(FOLDS)]
@@ -149,7 +149,7 @@ def _held_out(rows: int, split: str) -> NDArray[np.bool_]:
 def _standardised(data: MultilabelDataset) -> MultilabelDataset:
     if not isinstance(data.X_train, np.ndarray):
         raise DataError(
-            f"{data.name} is sparse, and centring would fill it: load it without standardise."
+            f"{data.name} is sparse, and centring would make it dense. Load it without standardise."
         )
     mean, scale = data.X_train.mean(0), data.X_train.std(0)
     mean, scale = np.where(scale > 0, mean, 0), np.where(scale > 0, scale, 1)
@@ -157,7 +157,7 @@ def _standardised(data: MultilabelDataset) -> MultilabelDataset:
 
 
 class _Part(NamedTuple):
-    """What one file holds."""
+    """The content of one file."""
 
     x: Any
     y: Any
@@ -180,15 +180,15 @@ def _file(name: str, file: str, end: str) -> str:
 
 
 def parse(arff: str, xml: str, file: str = "the ARFF file") -> _Part:
-    """Read inputs and labels out of the text of an ARFF and of an XML file.
+    """Parse inputs and labels from the text of an ARFF file and of an XML file.
 
-    Labels are in the order of the XML file. A file is sparse if its rows are in braces; what such
-    a row leaves out is 0.
+    Labels are in the order of the XML file. A file is sparse if its rows are in braces; values
+    that such a row omits are 0.
 
     Raises
     ------
     DataError
-        If the text is no ARFF, a label has no column, or a value is missing or no number.
+        If the text is not ARFF, a label has no column, or a value is missing or not a number.
     """
     try:
         import arff as liac
@@ -219,7 +219,7 @@ def parse(arff: str, xml: str, file: str = "the ARFF file") -> _Part:
 
 
 def _plain(name: str) -> str:
-    """Return a name without the backslashes before quotes, which liac-arff and some XML keep."""
+    """Remove backslashes before quotes from a name, which liac-arff and some XML files keep."""
     return re.sub(r"\\(['\"\\])", r"\1", name)
 
 
@@ -236,17 +236,17 @@ def _table(rows: list[Any], width: int, sparse: bool, file: str) -> Any:
         else:
             values = table = np.array(rows, np.float64).reshape(-1, width)
     except ValueError as error:
-        raise DataError(f"{file} has a value that is no number: {error}.") from None
+        raise DataError(f"{file} has a value that is not a number: {error}.") from None
     if not len(rows) or not np.isfinite(values).all():
-        raise DataError(f"{file} has no rows, or values that are missing.")
+        raise DataError(f"{file} has no rows, or has missing values.")
     return table
 
 
 def _check_first_values(attributes: list[tuple[str, Any]], file: str) -> None:
-    """Raise :class:`DataError` if what a sparse row leaves out is not 0."""
+    """Raise :class:`DataError` if values that sparse rows omit are not 0."""
     for column, values in attributes:
         if isinstance(values, list) and values[0] != "0":
             raise DataError(
-                f"{file} is sparse, and what it leaves out in column {column!r} is "
+                f"{file} is sparse, and values that it omits in column {column!r} are "
                 f"{values[0]!r}, not 0."
             )

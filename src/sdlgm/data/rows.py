@@ -1,33 +1,170 @@
-"""Data in memory: one tensor a split, and how its grey values become bits."""
+"""Samples in memory: rows of numbers that are checked once, when they are made.
+
+Making :class:`Rows` or :class:`SparseRows` reads all values once, refuses those that are not finite
+and keeps a :class:`Summary`. Whatever is made from checked rows inherits the summary, so that later
+questions ("do these rows suit a Poisson likelihood?") take no pass over the data.
+"""
 
 from __future__ import annotations
 
+import abc
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import InitVar, dataclass, field, replace
+from typing import Any, NamedTuple, NoReturn
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sdlgm.config import Binarisation
 from sdlgm.errors import DataError
 from sdlgm.random import generator as make_generator
 
-__all__ = ["Dataset", "Rows"]
+__all__ = ["Dataset", "Rows", "Samples", "SparseRows", "Summary"]
+
+SCANNED_AT_ONCE = 2**16
+"""Values that are scanned at a time; a block of them stays in the processor's cache."""
+
+
+class Summary(NamedTuple):
+    """Range and kind of a table's values."""
+
+    low: float
+    """Smallest value, or a lower bound."""
+    high: float
+    """Largest value, or an upper bound."""
+    whole: bool
+    """Whether all values are whole numbers. ``False`` may be a guess if this is not ``exact``."""
+    exact: bool = True
+    """Whether this was found by a scan of just these values. Otherwise the values were selected or
+    computed from others, and ``low`` and ``high`` are bounds."""
+
+    def inherited(self) -> Summary:
+        """Return the summary of values that are selected from these."""
+        return self._replace(exact=False)
+
+    def union(self, other: Summary) -> Summary:
+        """Return the summary of the values of both. NaN stays NaN."""
+        return Summary(
+            float(np.minimum(self.low, other.low)),
+            float(np.maximum(self.high, other.high)),
+            self.whole and other.whole,
+            self.exact and other.exact,
+        )
+
+
+_BITS = Summary(0.0, 1.0, whole=True, exact=False)
+
+
+def scan(values: NDArray[Any]) -> Summary:
+    """Summarise values of any shape in one pass, without a temporary array of their size.
+
+    ``low`` and ``high`` are finite if and only if all values are.
+    """
+    if values.dtype.kind in "bui":
+        return Summary(float(values.min()), float(values.max()), whole=True)
+    found = Summary(math.inf, -math.inf, whole=True)
+    block = max(1, SCANNED_AT_ONCE // math.prod(values.shape[1:]))
+    for start in range(0, len(values), block):
+        part = values[start : start + block]
+        whole = found.whole and bool((np.trunc(part) == part).all())
+        found = found.union(Summary(float(part.min()), float(part.max()), whole))
+    return found
+
+
+class _Checked(abc.ABC):
+    """Checks that dense and sparse rows share."""
+
+    name: str
+    dynamic: bool
+    summary: Summary
+
+    @abc.abstractmethod
+    def _scan(self) -> Summary:
+        """Summarise all values."""
+
+    @abc.abstractmethod
+    def _raise_not_finite(self) -> NoReturn:
+        """Raise :class:`DataError` that names the first value that is not finite."""
+
+    def require(self, complain: Callable[[Summary], str | None], what: str | None = None) -> None:
+        """Raise :class:`DataError` if ``complain`` finds something wrong with the values.
+
+        Parameters
+        ----------
+        complain
+            Takes the summary of the values and says what is wrong with them, or ``None``. An
+            inherited summary may be too wide, so the values are scanned again before they are
+            refused; sound values are not.
+        what
+            What to call the rows in the message. Default: their name.
+        """
+        summary = self.summary
+        complaint = complain(summary)
+        if complaint and not summary.exact:
+            summary = self._scan()
+            complaint = complain(summary)
+        if complaint:
+            raise DataError(
+                f"{what or self.name} (values from {summary.low:g} to {summary.high:g}): "
+                f"{complaint}."
+            )
+
+    def _check(self, known: Summary | None, shape: Sequence[int], maximum: float) -> None:
+        """Check new rows and keep their summary."""
+        if len(shape) != 2 or 0 in shape:
+            raise DataError(
+                f"{self.name} must have rows and columns, got an array of shape {tuple(shape)}."
+            )
+        summary = known or self._scan()
+        if not (math.isfinite(summary.low) and math.isfinite(summary.high)):
+            self._raise_not_finite()
+        object.__setattr__(self, "summary", summary)
+        if self.dynamic:
+            self.require(
+                lambda values: _not_grey(
+                    values,
+                    maximum,
+                    "a Bernoulli likelihood needs bits, or probabilities of bits,",
+                    "Rescale the data, for example with MinMaxScaler, or use the gaussian "
+                    "likelihood",
+                )
+            )
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Samples as rows of one tensor, of bytes or floats, handed out as float32 batches."""
+class Rows(_Checked):
+    """Samples as rows of one tensor, of bytes or floats, handed out as float32 batches.
+
+    Raises
+    ------
+    DataError
+        If the tensor is not a table of finite numbers, with the place of the first other value; or
+        if rows are ``dynamic`` and values lie outside of 0 to ``maximum``.
+    """
 
     values: Tensor
     """Shape ``(n, D)``: uint8 or float32."""
     maximum: float = 1.0
-    """The value that stands for white, where values are grey."""
+    """The largest grey value, where values are grey."""
     dynamic: bool = False
-    """Whether each visit draws bits anew, with probability ``value / maximum``."""
+    """Whether each visit draws new bits, with probability ``value / maximum``."""
     labels: Tensor | None = None
     """Class of each row (int64), where there is one; never used in training."""
+    name: str = "the data"
+    """What messages call these rows."""
+    columns: tuple[str, ...] | None = None
+    """Names of the columns, where they are known."""
+    known: InitVar[Summary | None] = None
+    """Summary of the values, where it is known, so that they are not scanned."""
+    summary: Summary = field(init=False, repr=False)
+    """Range and kind of the values."""
+
+    def __post_init__(self, known: Summary | None) -> None:
+        self._check(known, self.values.shape, self.maximum)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -37,39 +174,15 @@ class Rows:
         """Number D of columns."""
         return self.values.shape[1]
 
-    def check(self, what: str, columns: Sequence[str] | None = None) -> None:
-        """Raise :class:`DataError` unless this is a table of finite numbers; name the first gap."""
-        if self.values.dim() != 2 or 0 in self.values.shape:
-            shape = tuple(self.values.shape)
-            raise DataError(f"{what} must have rows and columns, got an array of shape {shape}.")
-        if not self.values.is_floating_point():
-            return
-        # One quick pass for sound rows: a sum in float64 is finite only if all floats are.
-        if bool(self.values.sum(dtype=torch.float64).isfinite()):
-            return
-        bad = ~torch.isfinite(self.values)
-        if bool(bad.any()):
-            number = int(bad.sum())
-            row, column = (int(i) for i in bad.nonzero()[0])
-            value = float(self.values[row, column])
-            place = f"row {row}, column {repr(columns[column]) if columns else column}"
-            raise DataError(
-                f"{what} has {number} {'value that is' if number == 1 else 'values that are'} not "
-                f"finite, the first ({value}) in {place} (counted from 0). Drop or fill such rows "
-                "first."
-            )
-
     def batch(self, index: Tensor | slice, generator: torch.Generator) -> Tensor:
         """Return rows as float32 ``(b, D)``; ``generator`` draws the bits of dynamic ones."""
         values = self.values[index]
-        if not self.dynamic:
-            return values.to(torch.float32)
-        noise = torch.rand(values.shape, generator=generator, device=generator.device)
-        # Strict, so that a probability of 0 never gives a 1 and one of 1 always does.
-        return (noise * self.maximum < values).to(torch.float32)
+        if self.dynamic:
+            return _draw_bits(values, self.maximum, generator)
+        return values.to(torch.float32)
 
     def batches(self, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-        """Hand out all rows in order."""
+        """Yield all rows in order, ``size`` at a time."""
         for start in range(0, len(self), size):
             yield self.batch(slice(start, start + size), generator)
 
@@ -81,13 +194,16 @@ class Rows:
     def subset(self, index: Tensor) -> Rows:
         """Return the rows at ``index``."""
         labels = None if self.labels is None else self.labels[index]
-        return replace(self, values=self.values[index], labels=labels)
+        values = self.values[index]
+        return replace(self, values=values, labels=labels, known=self.summary.inherited())
 
     def split(self, fraction: float, seed: int) -> tuple[Rows, Rows]:
-        """Return (rest, a share drawn at random), each in the original order."""
+        """Return (the rest, a random share of the rows), each in the original order."""
         held = max(1, round(fraction * len(self)))
         if held >= len(self):
-            raise DataError(f"{len(self)} rows are too few to hold out {fraction:g} of them.")
+            raise DataError(
+                f"{self.name}: {len(self)} rows are too few to hold out {fraction:g} of them."
+            )
         order = torch.randperm(len(self), generator=make_generator(seed, "split"))
         return self.subset(order[held:].sort().values), self.subset(order[:held].sort().values)
 
@@ -95,24 +211,124 @@ class Rows:
         """Turn grey values into bits; see :class:`~sdlgm.config.DataConfig`."""
         if kind == "none":
             return self
-        low, high = float(self.values.min()), float(self.values.max())
-        if not (low >= 0 and high <= self.maximum):  # NaN fails too
-            raise DataError(
-                f"binarisation = {kind!r} needs grey values from 0 to {self.maximum:g}, got "
-                f"{low:g} to {high:g}. Rescale them, or use binarisation = 'none'."
+        self.require(
+            lambda values: _not_grey(
+                values,
+                self.maximum,
+                f"binarisation = {kind!r} needs grey values",
+                "Rescale them, or use binarisation = 'none'",
             )
+        )
+        dynamic = replace(self, dynamic=True, known=self.summary)
         if kind == "dynamic":
-            return replace(self, dynamic=True)
+            return dynamic
         if kind == "threshold":
-            return replace(self, values=(self.values * 2.0 >= self.maximum).byte(), maximum=1.0)
-        drawn = replace(self, dynamic=True).batch(slice(None), make_generator(seed, "fixed"))
-        return replace(self, values=drawn.byte(), maximum=1.0)
+            bits = self.values * 2.0 >= self.maximum
+        else:
+            bits = dynamic.batch(slice(None), make_generator(seed, "fixed"))
+        return replace(self, values=bits.byte(), maximum=1.0, known=_BITS)
+
+    def named(self, name: str) -> Rows:
+        """Return these rows under another name."""
+        return replace(self, name=name, known=self.summary)
 
     def sha256(self) -> str:
         """Digest of the values, to tell whether two runs saw the same data."""
         sha = hashlib.sha256(f"{self.values.dtype} {tuple(self.values.shape)}".encode())
         sha.update(self.values.contiguous().view(-1).numpy().data)
         return sha.hexdigest()
+
+    def _scan(self) -> Summary:
+        return scan(self.values.detach().cpu().numpy())
+
+    def _raise_not_finite(self) -> NoReturn:
+        bad = ~torch.isfinite(self.values)
+        row, column = (int(i) for i in bad.nonzero()[0])
+        value = float(self.values[row, column])
+        raise _not_finite(self.name, int(bad.sum()), value, row, column, self.columns)
+
+
+@dataclass(frozen=True)
+class SparseRows(_Checked):
+    """Samples as rows of a sparse table, handed out as dense batches like those of :class:`Rows`.
+
+    Raises
+    ------
+    DataError
+        As for :class:`Rows`.
+    """
+
+    table: Any
+    """A ``scipy.sparse.csr_array`` of float32, shape ``(n, D)``."""
+    dynamic: bool = False
+    """Whether each visit draws new bits, with the values as probabilities."""
+    name: str = "the data"
+    """What messages call these rows."""
+    columns: tuple[str, ...] | None = None
+    """Names of the columns, where they are known."""
+    known: InitVar[Summary | None] = None
+    """Summary of the values, where it is known, so that they are not scanned."""
+    summary: Summary = field(init=False, repr=False)
+    """Range and kind of the values, with 0 among them."""
+
+    def __post_init__(self, known: Summary | None) -> None:
+        self._check(known, self.table.shape, 1.0)
+
+    def __len__(self) -> int:
+        return self.table.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(n, D)``."""
+        return self.table.shape
+
+    @property
+    def n_inputs(self) -> int:
+        """Number D of columns."""
+        return self.table.shape[1]
+
+    def batch(self, index: Tensor | slice, generator: torch.Generator) -> Tensor:
+        """Return rows as float32 ``(b, D)``; ``generator`` draws the bits of dynamic ones."""
+        values = self._dense(index)
+        return _draw_bits(values, 1.0, generator) if self.dynamic else values.to(torch.float32)
+
+    def batches(self, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+        """Yield all rows in order, ``size`` at a time."""
+        for start in range(0, len(self), size):
+            yield self.batch(slice(start, start + size), generator)
+
+    def split(self, size: int, /) -> Iterator[Tensor]:
+        """Yield the values of all rows in order, as ``Tensor.split`` does; no bits are drawn."""
+        for start in range(0, len(self), size):
+            yield self._dense(slice(start, start + size))
+
+    def grey(self) -> SparseRows:
+        """Return these rows: their values are on the scale of the model's input."""
+        return self
+
+    def sha256(self) -> str:
+        """Digest of the values, to tell whether two runs saw the same data."""
+        sha = hashlib.sha256(f"csr {self.shape}".encode())
+        for part in (self.table.indptr, self.table.indices, self.table.data):
+            sha.update(np.ascontiguousarray(part).data)
+        return sha.hexdigest()
+
+    def _scan(self) -> Summary:
+        return scan(self.table.data).union(Summary(0.0, 0.0, whole=True))
+
+    def _raise_not_finite(self) -> NoReturn:
+        bad = np.flatnonzero(~np.isfinite(self.table.data))
+        row = int(np.searchsorted(self.table.indptr, bad[0], side="right")) - 1
+        column, value = int(self.table.indices[bad[0]]), float(self.table.data[bad[0]])
+        raise _not_finite(self.name, len(bad), value, row, column, self.columns)
+
+    def _dense(self, index: Tensor | slice) -> Tensor:
+        place = index.numpy() if isinstance(index, Tensor) else index
+        return torch.from_numpy(self.table[place].toarray())
+
+
+Samples = Rows | SparseRows
+"""Checked rows that a model can be trained on."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +342,11 @@ class Dataset:
     """Height and width, where a row is an image."""
 
     def rows(self, split: str) -> Rows:
-        """Return the rows of ``"train"``, ``"test"`` or ``"all"`` (train, then test)."""
+        """Return the rows of ``"train"``, ``"test"`` or ``"all"``.
+
+        ``"all"`` are the training rows followed by the test rows. This is not the order of a file
+        that was split at random.
+        """
         if split == "all":
             values = torch.cat([self.train.values, self.test.values])
             labels = (
@@ -134,7 +354,36 @@ class Dataset:
                 if self.train.labels is not None and self.test.labels is not None
                 else None
             )
-            return replace(self.train, values=values, labels=labels)
+            known = self.train.summary.union(self.test.summary)
+            return replace(self.train, values=values, labels=labels, name=self.name, known=known)
         if split not in ("train", "test"):
             raise DataError(f"The split is 'train', 'test' or 'all', got {split!r}.")
         return self.train if split == "train" else self.test
+
+
+def _draw_bits(grey: Tensor, maximum: float, generator: torch.Generator) -> Tensor:
+    noise = torch.rand(grey.shape, generator=generator, device=generator.device)
+    # Strict, so that a probability of 0 never gives a 1 and one of 1 always does.
+    return (noise * maximum < grey).to(torch.float32)
+
+
+def _not_grey(values: Summary, maximum: float, need: str, advice: str) -> str | None:
+    if values.low >= 0 and values.high <= maximum:
+        return None
+    return f"{need} from 0 to {maximum:g}. {advice}"
+
+
+def _not_finite(
+    name: str,
+    number: int,
+    value: float,
+    row: int,
+    column: int,
+    columns: tuple[str, ...] | None,
+) -> DataError:
+    values = "value that is" if number == 1 else "values that are"
+    return DataError(
+        f"{name} has {number} {values} not finite, the first ({value}) in row {row}, column "
+        f"{repr(columns[column]) if columns else column} (counted from 0). Drop or fill such rows "
+        "first."
+    )

@@ -1,7 +1,7 @@
 """Server metrics of the Numenta Anomaly Benchmark: series of five-minute samples, cut into windows.
 
 The 17 series of ``realAWSCloudwatch`` (Ahmad et al., Neurocomputing 2017; MIT licence), from
-github.com/numenta/NAB. What an operator labelled as anomalous is for evaluation only.
+github.com/numenta/NAB. Labels of anomalies are for evaluation only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sdlgm.errors import DataError
 __all__ = ["TELEMETRY", "Series", "load_telemetry", "sliding_windows", "telemetry_dataset"]
 
 TRAIN_FRACTION = 0.6
-"""Share of each series, its beginning, that is for training."""
+"""Share of each series, from its beginning, that is used for training."""
 LENGTH = 64
 """Samples in a window: five hours and twenty minutes."""
 STRIDE = 4
@@ -92,20 +92,20 @@ _LABELS_SHA256 = "1e1fbc4601321aad8d0f8b3784c8134299379f68f6c1f7777565f8ffd57ab6
 
 @dataclass(frozen=True)
 class Series:
-    """One metric of one server; samples are in the order of the file."""
+    """One metric of one server, with samples in the order of the file."""
 
     name: str
     times: NDArray[np.datetime64]
-    """When each was taken (seconds), shape ``(n,)``: five minutes apart but for some twenty gaps of
-    up to 64 minutes, and a dozen equal times in two series."""
+    """Time of each sample (seconds), shape ``(n,)``. Samples are five minutes apart, except for
+    about twenty gaps of up to 64 minutes and a dozen repeated times in two series."""
     values: NDArray[np.float64]
-    """Percent, bytes or requests, as the name says, shape ``(n,)``."""
+    """Value of each sample, shape ``(n,)``, in percent, bytes or requests (see the name)."""
     anomalous: NDArray[np.bool_]
-    """Whether each lies in a labelled anomaly window, shape ``(n,)``. For evaluation only."""
+    """Whether each sample lies in a labelled anomaly, shape ``(n,)``. For evaluation only."""
 
     @property
     def cut(self) -> int:
-        """Number of training samples; the test part follows."""
+        """Number of training samples; the others are test samples."""
         return int(TRAIN_FRACTION * len(self.values))
 
     @property
@@ -115,22 +115,23 @@ class Series:
 
     @property
     def scale(self) -> float:
-        """Standard deviation of the training part (1 if that is constant)."""
+        """Standard deviation of the training part (1 if it is constant)."""
         return float(self.values[: self.cut].std()) or 1.0
 
     @property
     def standard(self) -> NDArray[np.float64]:
-        """All values, centred and scaled by the training part."""
+        """All values, standardised by the mean and scale of the training part."""
         return (self.values - self.mean) / self.scale
 
 
 def load_telemetry() -> tuple[Series, ...]:
-    """Load the 17 series; from ``$SDLGM_DATA/nab/``, or else from the net.
+    """Load the 17 series from ``$SDLGM_DATA/nab/``; download those that are not there.
 
     Raises
     ------
     DataError
-        If files are missing, damaged, or not to be had without a network (with the ways out).
+        If files are damaged, or missing and cannot be downloaded (the message says how to provide
+        them).
     """
     content = _file(f"{_LABELS}.json", "labels/", _LABELS_SHA256)
     labels = json.loads(content)
@@ -149,12 +150,12 @@ def _file(file: str, where: str, sha256: str) -> bytes:
 
 
 def parse(name: str, text: str, labels: list[list[str]]) -> Series:
-    """Read a series out of the text of a CSV file and its labelled windows (ends included).
+    """Parse a series from the text of a CSV file and its labelled windows (ends included).
 
     Raises
     ------
     DataError
-        If a line is no time and finite number, or there is none.
+        If there are no lines, or one is not a time and a finite number.
     """
     lines = list(csv.reader(text.splitlines()))
     try:
@@ -162,9 +163,9 @@ def parse(name: str, text: str, labels: list[list[str]]) -> Series:
         values = np.array([float(value) for _, value in lines[1:]])
         ends = np.array([[_seconds(time) for time in window] for window in labels])
     except ValueError as error:
-        raise DataError(f"{name} has a line that is no time and number: {error}.") from None
+        raise DataError(f"{name} has a line that is not a time and a number: {error}.") from None
     if not len(values) or not np.isfinite(values).all():
-        raise DataError(f"{name} is empty or has gaps in its values.")
+        raise DataError(f"{name} is empty or has missing values.")
     starts, stops = ends.astype("datetime64[s]").reshape(-1, 2).T
     inside = (times[:, None] >= starts) & (times[:, None] <= stops)
     return Series(name, times, values, np.asarray(inside.any(1)))
@@ -177,9 +178,9 @@ def _seconds(text: str) -> dt.datetime:
 def sliding_windows(
     values: NDArray[np.float64], stride: int, length: int = LENGTH
 ) -> NDArray[np.float64]:
-    """Cut values into windows of ``length``, a start every ``stride``: shape ``(m, length)``.
+    """Cut values into windows of ``length`` that start every ``stride``: shape ``(m, length)``.
 
-    What is left at the end is dropped; the last axis of ``values`` is the time.
+    The last axis of ``values`` is time. Values after the last whole window are dropped.
     """
     found = np.lib.stride_tricks.sliding_window_view(values, length, axis=-1)
     return np.ascontiguousarray(found[..., ::stride, :])
@@ -188,8 +189,8 @@ def sliding_windows(
 def telemetry_dataset(train_stride: int = STRIDE, test_stride: int = LENGTH) -> Dataset:
     """Return windows of all metrics in one set, each standardised by its metric's training part.
 
-    The first 60 % of each series are for training, the rest for test; no window crosses the
-    boundary. Training windows overlap, test windows do not (by default).
+    The first 60 % of each series are for training, the rest for testing; no window crosses the
+    boundary. By default, training windows overlap and test windows do not.
     """
     train, test = [], []
     for series in load_telemetry():

@@ -1,4 +1,4 @@
-"""Tables of the user's: CSV, Parquet and NumPy files, one sample a row."""
+"""The user's tables: CSV, Parquet and NumPy files with one sample a row."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SUFFIXES = (".csv", ".parquet", ".npy")
 
 
 def read_rows(path: Path) -> tuple[Rows, tuple[int, int] | None]:
-    """Read a file of numbers; also the height and width, if it is an array of images.
+    """Read a file of numbers, with the height and width if it is an array of images.
 
     Raises
     ------
     DataError
-        If it is missing, unreadable or empty, or holds what is no finite number.
+        If the file is missing, unreadable or empty, or holds anything but finite numbers.
     """
     if not path.is_file():
         raise DataError(f"{path} does not exist.")
@@ -34,17 +34,20 @@ def read_rows(path: Path) -> tuple[Rows, tuple[int, int] | None]:
             values, columns = _table(path)
     except DataError:
         raise
-    except Exception as error:  # whatever the reader raises on a damaged file
+    except Exception as error:  # readers raise many types of error on damaged files
         raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {error}") from None
     if values.dtype.kind not in "buif":
         raise DataError(f"{path} holds {values.dtype}, not numbers.")
     shape = (values.shape[1], values.shape[2]) if values.ndim == 3 else None
     if shape:
         values = values.reshape(len(values), -1)
-    with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and refused
+    with np.errstate(over="ignore"):  # too large for float32: infinite, which is refused below
         kept = values if values.dtype == np.uint8 else values.astype(np.float32)
-    rows = Rows(torch.from_numpy(np.ascontiguousarray(kept)))
-    rows.check(str(path), columns)
+    rows = Rows(
+        torch.from_numpy(np.ascontiguousarray(kept)),
+        name=str(path),
+        columns=tuple(columns) if columns else None,
+    )
     return rows, shape
 
 
@@ -58,7 +61,7 @@ def _table(path: Path) -> tuple[np.ndarray, list[str]]:
     wrong = [f.name for f in table.schema if not any(test(f.type) for test in numeric)]
     if wrong:
         raise DataError(
-            f"{path} has columns that are no numbers: {', '.join(wrong[:5])}"
+            f"{path} has columns that are not numbers: {', '.join(wrong[:5])}"
             f"{' ...' if len(wrong) > 5 else ''}. Drop or encode them first."
         )
     columns = [column.cast(pa.float32()).to_numpy() for column in table.columns]
@@ -67,7 +70,7 @@ def _table(path: Path) -> tuple[np.ndarray, list[str]]:
 
 
 def write_rows(path: Path | str, values: torch.Tensor) -> None:
-    """Write a table ``(n, D)`` of numbers atomically, in the format that the suffix names."""
+    """Write a table ``(n, D)`` of numbers atomically, in the format given by the suffix."""
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet

@@ -1,4 +1,4 @@
-"""Large arrays in parts that stay in the processor's cache."""
+"""Process large tensors in chunks that fit the processor's cache."""
 
 from __future__ import annotations
 
@@ -6,27 +6,33 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
-__all__ = ["AT_ONCE", "in_parts", "parts"]
+__all__ = ["CHUNK_SIZE", "chunks", "in_chunks"]
 
-AT_ONCE = 160_000
-"""Numbers that are worked on at a time: a few arrays of them fit a core's cache."""
+CHUNK_SIZE = 160_000
+"""Numbers in a chunk: a few tensors of this size fit the cache of one core."""
 
 
-def parts(rows: int, width: int) -> Iterator[slice]:
-    """Cut rows of ``width`` numbers into parts of about :data:`AT_ONCE` numbers."""
-    step = max(1, AT_ONCE // max(1, width))
+def chunks(rows: int, width: int) -> Iterator[slice]:
+    """Split rows of ``width`` numbers into slices of about :data:`CHUNK_SIZE` numbers each.
+
+    Examples
+    --------
+    >>> list(chunks(5, 80_000))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 6, None)]
+    """
+    step = max(1, CHUNK_SIZE // max(1, width))
     return (slice(start, start + step) for start in range(0, rows, step))
 
 
-def in_parts(work: Callable[..., object], *tables: Tensor) -> None:
-    """Call ``work`` on tables ``(*batch, any)`` of one batch shape; if they are large, in parts.
+def in_chunks(function: Callable[..., object], *tensors: Tensor) -> None:
+    """Call ``function`` on tensors ``(*batch, any)``, chunk by chunk if the first one is large.
 
-    ``work`` must treat each row of the batch for itself. Tables that it writes into must be
-    contiguous. The size is that of the first.
+    All tensors share one batch shape. ``function`` must treat each row independently and write its
+    results into some of the tensors; those must be contiguous.
     """
-    if tables[0].numel() <= AT_ONCE:
-        work(*tables)
+    if tensors[0].numel() <= CHUNK_SIZE:
+        function(*tensors)
         return
-    flat = [t.reshape(-1, *t.shape[tables[0].dim() - 1 :]) for t in tables]
-    for rows in parts(*flat[0].shape):
-        work(*(t[rows] for t in flat))
+    flat = [t.reshape(-1, *t.shape[tensors[0].dim() - 1 :]) for t in tensors]
+    for rows in chunks(*flat[0].shape):
+        function(*(t[rows] for t in flat))

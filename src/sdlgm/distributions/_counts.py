@@ -1,4 +1,4 @@
-"""The set of codes: membership, enumeration, and the most probable member."""
+"""Vectors of counts: which ones are codes, how to list, draw and weigh them, the most probable."""
 
 from __future__ import annotations
 
@@ -10,34 +10,29 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.nn import functional as F
 
-
-def broadcast_logits(
-    total_count: int, gate_logits: Tensor, feature_logits: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Check a budget, and give gates and features of a code a common batch shape."""
-    if isinstance(total_count, bool) or not isinstance(total_count, int) or total_count < 1:
-        raise ValueError(f"total_count must be a positive integer, got {total_count!r}.")
-    if feature_logits.dim() < 1 or feature_logits.shape[-1] < 1:
-        raise ValueError(
-            "feature_logits needs a last dimension of K >= 1 features, "
-            f"got shape {tuple(feature_logits.shape)}."
-        )
-    if gate_logits.shape == feature_logits.shape[:-1]:
-        return gate_logits, feature_logits
-    batch_shape = torch.broadcast_shapes(gate_logits.shape, feature_logits.shape[:-1])
-    features = feature_logits.expand(*batch_shape, feature_logits.shape[-1])
-    return gate_logits.expand(batch_shape), features
-
+__all__ = [
+    "MAX_ENUMERATION",
+    "CountVector",
+    "check_total",
+    "draw_outcomes",
+    "enumerate_counts",
+    "log_orderings",
+    "log_softmax",
+    "most_probable_counts",
+    "nearest_counts",
+    "over_batch",
+    "weighted",
+]
 
 SHORT = 16
-"""Rows below this length are normalised by :func:`log_softmax` in whole-tensor passes."""
+"""Rows shorter than this are normalised by operations on the whole tensor."""
 
 
 def log_softmax(logits: Tensor) -> Tensor:
     """Normalise log-probabilities along the last dimension.
 
-    torch's own kernel goes row by row, which for many rows of a few features (the groups of a code)
-    takes three times as long as passes over all of them.
+    torch's kernel works row by row, which takes three times as long as operations on the whole
+    tensor if there are many rows of a few features, as in the groups of a code.
     """
     if logits.shape[-1] >= SHORT:
         return F.log_softmax(logits, dim=-1)
@@ -50,7 +45,13 @@ MAX_ENUMERATION = 1_000_000
 
 
 class CountVector(constraints.Constraint):
-    """Vectors of non-negative integers with a sum of at most ``total_count``."""
+    """Vectors of non-negative integers with a sum of at most ``total_count``.
+
+    Examples
+    --------
+    >>> CountVector(2).check(torch.tensor([[1.0, 1.0], [2.0, 1.0], [0.5, 0.0]]))
+    tensor([ True, False, False])
+    """
 
     is_discrete = True
     event_dim = 1
@@ -60,7 +61,7 @@ class CountVector(constraints.Constraint):
         super().__init__()
 
     def check(self, value: Tensor) -> Tensor:
-        """Tell which vectors along the last dimension are codes."""
+        """Return whether each vector along the last dimension is a code."""
         whole = ((value >= 0) & (value % 1 == 0)).all(-1)
         return whole & (value.sum(-1) <= self.total_count)
 
@@ -69,14 +70,27 @@ class CountVector(constraints.Constraint):
 
 
 def enumerate_counts(features: int, total_count: int) -> Tensor:
-    """All codes of ``features`` counts with a sum of at most ``total_count``, one a row (int64)."""
+    """List all vectors of ``features`` counts with a sum of at most ``total_count`` (int64).
+
+    Raises
+    ------
+    ValueError
+        If there are more than :data:`MAX_ENUMERATION` of them.
+
+    Examples
+    --------
+    >>> enumerate_counts(2, 1)
+    tensor([[0, 0],
+            [0, 1],
+            [1, 0]])
+    """
     number = math.comb(features + total_count, total_count)
     if number > MAX_ENUMERATION:
         raise ValueError(
             f"{features} features under a budget of {total_count} have {number:,} codes, more than "
             f"the {MAX_ENUMERATION:,} that enumeration allows; sample instead."
         )
-    # Stars and bars: the gaps between K bars among L0 + K places are the K counts and the rest.
+    # Stars and bars: K bars among L0 + K places leave K + 1 gaps, the counts and the closed slots.
     bars = torch.tensor(list(itertools.combinations(range(features + total_count), features)))
     return torch.diff(bars, dim=-1, prepend=torch.full((number, 1), -1)) - 1
 
@@ -89,24 +103,29 @@ def over_batch(values: Tensor, batch_shape: torch.Size, expand: bool) -> Tensor:
 
 @torch.no_grad()
 def draw_outcomes(probs: Tensor, draws: int, generator: torch.Generator | None) -> Tensor:
-    """Draw ``draws`` outcomes (int64) of each row of ``probs`` of shape ``(rows, outcomes)``.
+    """Draw ``draws`` outcomes (int64) for each row of ``probs`` of shape ``(rows, outcomes)``.
 
-    By inversion of the cumulative probabilities, which are kept in float64, so that 100,000
-    outcomes keep theirs.
+    The draws invert the cumulative probabilities, which are computed in float64 so that they stay
+    accurate with 100,000 outcomes.
     """
     cdf = probs.cumsum(-1, dtype=torch.float64)
     cdf /= cdf[:, -1:].clone()
     noise = torch.rand((len(cdf), draws), dtype=cdf.dtype, device=cdf.device, generator=generator)
-    # Only NaN finds no place. It gets the last outcome, and shows up where it is looked for.
+    # NaN yields an out-of-range index: clamp it here, the NaN surfaces downstream.
     return torch.searchsorted(cdf, noise, right=True).clamp_(max=probs.shape[-1] - 1)
 
 
 @torch.no_grad()
 def most_probable_counts(total_count: int, probs: Tensor) -> Tensor:
-    """Mode of Multinomial(``total_count``; ``probs``), ties to the lower index.
+    """Mode of Multinomial(``total_count``; ``probs``); ties go to the lower index.
 
-    Starts at ``max(ceil(n p_k) - 1, 0)``, which no mode falls below, and gives the slots that
-    remain one by one to the largest ``p_k / (n_k + 1)``.
+    Every count of the mode is at least ``max(ceil(n p_k) - 1, 0)``. Start there, and give the
+    remaining slots one by one to the largest ``p_k / (n_k + 1)``.
+
+    Examples
+    --------
+    >>> most_probable_counts(4, torch.tensor([0.6, 0.3, 0.1]))
+    tensor([3., 1., 0.])
     """
     counts = (torch.ceil(total_count * probs.double()) - 1).clamp_min(0)
     rest = total_count - counts.sum(-1, keepdim=True)
@@ -120,7 +139,12 @@ def most_probable_counts(total_count: int, probs: Tensor) -> Tensor:
 def nearest_counts(total_count: int, probs: Tensor) -> Tensor:
     """Round the mean of Multinomial(``total_count``; ``probs``) to counts of the same sum.
 
-    By largest remainders (Hamilton's method of apportionment), ties to the lower index.
+    Uses the largest remainders (Hamilton's method of apportionment); ties go to the lower index.
+
+    Examples
+    --------
+    >>> nearest_counts(4, torch.tensor([0.6, 0.3, 0.1]))
+    tensor([3., 1., 0.])
     """
     shares = probs.double()
     shares = total_count * shares / shares.sum(-1, keepdim=True)
@@ -129,3 +153,32 @@ def nearest_counts(total_count: int, probs: Tensor) -> Tensor:
     order = (shares - counts).argsort(dim=-1, descending=True, stable=True)
     place = torch.arange(probs.shape[-1], device=probs.device)
     return counts.scatter_add_(-1, order, (place < rest).to(counts)).to(probs)
+
+
+def log_orderings(total_count: int, counts: Tensor) -> Tensor:
+    r"""Log of the multinomial coefficient of counts along the last dimension, in float64.
+
+    .. math:: \log \frac{L_0!}{\prod_i n_i!}
+
+    This term nearly cancels against the log-probability of one ordering: with 1,000 slots both are
+    thousands of nats, and their difference is a few nats. Hence float64.
+    """
+    return math.lgamma(total_count + 1) - torch.lgamma(counts.double() + 1).sum(-1)
+
+
+def weighted(counts: Tensor, log_probs: Tensor) -> Tensor:
+    """Multiply counts by log-probabilities, with ``0 * -inf = 0``.
+
+    Examples
+    --------
+    >>> weighted(torch.tensor([0.0, 2.0]), torch.tensor([-torch.inf, -1.0]))
+    tensor([ 0., -2.])
+    """
+    impossible = (counts == 0) & log_probs.isneginf()
+    return counts * log_probs.masked_fill(impossible, 0.0)
+
+
+def check_total(total: Tensor, total_count: int, validate: bool) -> None:
+    """Raise ``ValueError`` unless all totals are integers in ``0..total_count``."""
+    if validate and not bool(((total >= 0) & (total <= total_count) & (total % 1 == 0)).all()):
+        raise ValueError(f"total must hold integers from 0 to total_count = {total_count}.")

@@ -1,4 +1,4 @@
-"""Groups: one integer from the paper's model to categorical and Bernoulli latents."""
+"""Groups: one integer leads from the paper's model to categorical and Bernoulli latents."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 
-from sdlgm.distributions._counts import MAX_ENUMERATION, CountVector, enumerate_counts, over_batch
-from sdlgm.distributions.gated_multinomial import GatedMultinomial, check_total
+from sdlgm.distributions._counts import (
+    MAX_ENUMERATION,
+    CountVector,
+    check_total,
+    enumerate_counts,
+    over_batch,
+)
+from sdlgm.distributions.gated_multinomial import GatedMultinomial
 from sdlgm.distributions.relaxed import RelaxedGatedMultinomial
 
 __all__ = ["Grouped", "grouped_gated_multinomial"]
@@ -21,30 +27,43 @@ def grouped_gated_multinomial(
     feature_logits: Tensor,
     validate_args: bool | None = None,
 ) -> Grouped:
-    """Split ``K`` features and ``L0`` slots over ``G`` groups, each with its own gate.
+    """Split ``K`` features and ``L0`` slots into ``G`` groups, each with its own gate.
 
-    ========================================  ======================================
-    setting                                   latent
-    ========================================  ======================================
-    ``G = 1``                                 the paper's: all slots share a posterior
-    ``G = L0``                                a slot a group, of ``K/L0`` features or none
-    ``G = L0 = 20, K = 200``, gates ``inf``   20 categoricals of 10 (paper's Table I)
-    ``G = L0 = K = 200``                      200 Bernoullis (paper's Table I)
-    ========================================  ======================================
+    =======================================  ==========================================
+    setting                                  latent variable
+    =======================================  ==========================================
+    ``G = 1``                                the paper's: all slots share one posterior
+    ``G = L0``                               one slot per group: one of ``K/L0`` features or none
+    ``G = L0 = 20, K = 200``, gates ``inf``  20 categoricals of 10 (Table I of the paper)
+    ``G = L0 = K = 200``                     200 Bernoullis (Table I of the paper)
+    =======================================  ==========================================
 
     Parameters
     ----------
     total_count
-        The whole budget ``L0``; a group gets ``L0 / G`` slots.
+        Total budget ``L0``; each group gets ``L0 / G`` slots.
     gate_logits
-        Shape ``(*batch, G)``.
+        Log-odds of open gates, shape ``(*batch, G)``.
     feature_logits
-        Shape ``(*batch, K)``; group ``g`` owns the ``g``-th run of ``K / G`` features.
+        Unnormalised log-probabilities, shape ``(*batch, K)``; group ``g`` owns features
+        ``g * K / G`` up to ``(g + 1) * K / G - 1``.
+    validate_args
+        As in :class:`torch.distributions.Distribution`.
 
     Raises
     ------
     ValueError
-        If ``G`` divides not both ``K`` and ``L0``.
+        If ``G`` does not divide both ``K`` and ``L0``.
+
+    Examples
+    --------
+    Two groups of two features, each with one slot:
+
+    >>> q = grouped_gated_multinomial(2, torch.zeros(2), torch.zeros(4))
+    >>> q.mean
+    tensor([0.2500, 0.2500, 0.2500, 0.2500])
+    >>> len(q.enumerate_support())
+    9
     """
     groups, features = gate_logits.shape[-1], feature_logits.shape[-1]
     if features % groups or total_count % groups:
@@ -58,24 +77,43 @@ def grouped_gated_multinomial(
 
 
 class Grouped(Distribution):
-    """The concatenation of the independent codes along the last batch dimension of ``base``.
+    r"""Concatenation of independent codes: the last batch dimension of ``base`` holds the groups.
 
-    Groups own disjoint features, so the code determines every group's part and all closed
-    forms add up.
+    Groups own disjoint features, so a code determines the part of every group, and all closed
+    forms are sums or concatenations over the groups:
+
+    .. math:: \log q(z) = \sum_{g=1}^G \log q_g(z_g)
 
     Parameters
     ----------
     base
         A :class:`GatedMultinomial` or :class:`RelaxedGatedMultinomial` of batch shape
-        ``(*batch, G)`` and event shape ``(K/G,)``. The wrapper has batch shape ``(*batch,)`` and
+        ``(*batch, G)`` and event shape ``(K/G,)``. The result has batch shape ``(*batch,)`` and
         event shape ``(K,)``.
+
+    Raises
+    ------
+    ValueError
+        If ``base`` has no batch dimension.
+
+    Examples
+    --------
+    >>> base = GatedMultinomial(1, torch.zeros(3), torch.zeros(3, 2))
+    >>> q = Grouped(base)
+    >>> q.total_count, q.event_shape, q.slot_log_probs.shape
+    (3, torch.Size([6]), torch.Size([3, 3]))
+    >>> q.log_prob(torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0, 1.0])).exp()  # 1/4 * 1/2 * 1/4
+    tensor(0.0312)
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 (torch's signature)
 
     def __init__(self, base: GatedMultinomial | RelaxedGatedMultinomial) -> None:
         if not base.batch_shape:
-            raise ValueError("Grouped needs a base with a last batch dimension of groups.")
+            raise ValueError(
+                "Grouped needs a base whose last batch dimension holds the groups; "
+                "this one has no batch dimension."
+            )
         self.base = base
         self.groups = base.batch_shape[-1]
         self.total_count = self.groups * base.total_count
@@ -92,17 +130,17 @@ class Grouped(Distribution):
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]
-        """Whether draws are differentiable: only relaxed ones are."""
+        """Whether draws are differentiable: only those of a relaxed base are."""
         return self.base.has_rsample
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]
-        """Whether the codes can be listed: only discrete ones can."""
+        """Whether the codes can be listed: not with a relaxed base."""
         return self.base.has_enumerate_support
 
     @constraints.dependent_property(event_dim=1)
     def support(self) -> constraints.Constraint:
-        """The support of the base, group by group."""
+        """Values whose part in every group lies in the support of the base."""
         if isinstance(self.base, GatedMultinomial):
             return _GroupedCounts(self.base.total_count, self.groups)
         return self.base.support
@@ -111,7 +149,15 @@ class Grouped(Distribution):
         """View values of shape ``(..., K)`` as ``(..., G, K/G)``."""
         return value.unflatten(-1, (self.groups, -1))
 
-    # --- closed forms: they add up over the groups --------------------------------------------
+    @property
+    def slot_log_probs(self) -> Tensor:
+        r"""Log-probabilities of the outcomes of one slot of each group: ``(*batch, G, K/G + 1)``.
+
+        The last outcome is "closed". All ``L0 / G`` slots of a group share these probabilities.
+        """
+        return self._discrete_base.slot_log_probs
+
+    # --- closed forms: sums and concatenations over the groups --------------------------------
 
     @property
     def mean(self) -> Tensor:
@@ -121,7 +167,7 @@ class Grouped(Distribution):
     @property
     def mean_total(self) -> Tensor:
         """Expected number of open slots, shape ``(*batch,)``."""
-        return self._discrete.mean_total.sum(-1)
+        return self._discrete_base.mean_total.sum(-1)
 
     @property
     def variance(self) -> Tensor:
@@ -135,18 +181,18 @@ class Grouped(Distribution):
 
     @property
     def rounded_mean(self) -> Tensor:
-        """The code that is nearest to the mean, shape ``(*batch, K)``."""
-        return self._discrete.rounded_mean.flatten(-2)
+        """The code nearest to the mean in each group, shape ``(*batch, K)``."""
+        return self._discrete_base.rounded_mean.flatten(-2)
 
     @property
     def presence_probs(self) -> Tensor:
         """Probability that each feature is present, shape ``(*batch, K)``."""
-        return self._discrete.presence_probs.flatten(-2)
+        return self._discrete_base.presence_probs.flatten(-2)
 
     @property
     def absence_log_probs(self) -> Tensor:
         """Log-probability (nats) that a feature is absent, shape ``(*batch, K)``."""
-        return self._discrete.absence_log_probs.flatten(-2)
+        return self._discrete_base.absence_log_probs.flatten(-2)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability (nats) of codes of shape ``(*sample, *batch, K)``."""
@@ -155,55 +201,66 @@ class Grouped(Distribution):
     def total_log_prob(self, total: Tensor) -> Tensor:
         r"""Log-probability (nats) of the number of open slots in all groups.
 
-        :math:`L` is a sum of ``G`` independent Binomials; their laws are convolved one by one
-        (in float64, all terms positive) in ``O(L0^2)`` a batch row.
+        :math:`L` is the sum of ``G`` independent binomial variables. Their distributions are
+        convolved one by one in float64, where all terms are positive; ``O(L0^2)`` per batch row.
+
+        Parameters
+        ----------
+        total
+            Integers in ``0..total_count``, of a shape that broadcasts with the batch.
         """
         check_total(total, self.total_count, self._validate_args)
-        slots = torch.arange(self._discrete.total_count + 1, device=total.device)
-        parts = self._discrete.total_log_prob(
-            slots.view(-1, *(1,) * len(self._discrete.batch_shape))
+        slots = torch.arange(self._discrete_base.total_count + 1, device=total.device)
+        parts = self._discrete_base.total_log_prob(
+            slots.view(-1, *(1,) * len(self._discrete_base.batch_shape))
         )
         parts = parts.movedim(0, -1).double().exp()  # (*batch, G, L0/G + 1)
-        law = parts[..., 0, :]
+        probs = parts[..., 0, :]
         for group in range(1, self.groups):
             part = parts[..., group, :]
-            longer = law.new_zeros(*law.shape[:-1], law.shape[-1] + part.shape[-1] - 1)
+            longer = probs.new_zeros(*probs.shape[:-1], probs.shape[-1] + part.shape[-1] - 1)
             for shift in range(part.shape[-1]):
-                end = shift + law.shape[-1]
+                end = shift + probs.shape[-1]
                 padded = torch.nn.functional.pad(
-                    law * part[..., shift : shift + 1], (shift, longer.shape[-1] - end)
+                    probs * part[..., shift : shift + 1], (shift, longer.shape[-1] - end)
                 )
                 longer = longer + padded
-            law = longer
-        log_law = law.log().to(self.base.gate_logits.dtype)
+            probs = longer
+        log_probs = probs.log().to(self.base.gate_logits.dtype)
         shape = torch.broadcast_shapes(total.shape, self.batch_shape)
         index = total.long().expand(shape).unsqueeze(-1)
-        return log_law.expand(*shape, -1).gather(-1, index).squeeze(-1)
+        return log_probs.expand(*shape, -1).gather(-1, index).squeeze(-1)
 
     # --- draws --------------------------------------------------------------------------------
 
     def sample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
-        """Draw codes of shape ``(*sample, *batch, K)``."""
+        """Draw codes (or relaxed codes) of shape ``(*sample, *batch, K)``."""
         return self.base.sample(sample_shape, generator).flatten(-2)
 
     def rsample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
-        """Draw relaxed codes differentiably (of a relaxed base only)."""
+        """Draw differentiable relaxed codes; needs a relaxed base."""
         if not isinstance(self.base, RelaxedGatedMultinomial):
             raise NotImplementedError(
-                "Counts are discrete and have no reparameterised sample: use relax() for the "
-                "paper's relaxation, or an estimator of sdlgm.gradients."
+                "Counts are discrete and have no reparameterised samples. Use relax() for the "
+                "relaxation of the paper, or an estimator of sdlgm.gradients."
             )
         return self.base.rsample(sample_shape, generator).flatten(-2)
 
     def relax(
         self, gate_temperature: Tensor | float, feature_temperature: Tensor | float
     ) -> Grouped:
-        """Return the relaxed counterpart (paper, eqs. 8, 10, 12) at two temperatures."""
-        return Grouped(self._discrete.relax(gate_temperature, feature_temperature))
+        """Return the continuous relaxation (eqs. 8, 10, 12 of the paper) at two temperatures."""
+        return Grouped(self._discrete_base.relax(gate_temperature, feature_temperature))
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        """All codes, stacked along a new first dimension; at most a million."""
-        part = enumerate_counts(self.base.event_shape[0], self._discrete.total_count)
+        """All codes, stacked along a new first dimension.
+
+        Raises
+        ------
+        ValueError
+            If there are more than a million of them.
+        """
+        part = enumerate_counts(self.base.event_shape[0], self._discrete_base.total_count)
         part = part.to(self.base.feature_logits)
         if len(part) ** self.groups > MAX_ENUMERATION:
             raise ValueError(
@@ -215,23 +272,23 @@ class Grouped(Distribution):
         return over_batch(values, self.batch_shape, expand)
 
     @property
-    def _discrete(self) -> GatedMultinomial:
+    def _discrete_base(self) -> GatedMultinomial:
         if isinstance(self.base, RelaxedGatedMultinomial):
             raise NotImplementedError(
-                "This holds for discrete codes; a relaxed draw has no such closed form."
+                "Only discrete codes have this closed form; this distribution is relaxed."
             )
         return self.base
 
 
 class _GroupedCounts(constraints.Constraint):
-    """Codes in which every group keeps its own budget."""
+    """Codes in which every group keeps within its own budget."""
 
     is_discrete = True
     event_dim = 1
 
     def __init__(self, total_count: int, groups: int) -> None:
-        self.part, self.groups = CountVector(total_count), groups
+        self.of_group, self.groups = CountVector(total_count), groups
         super().__init__()
 
     def check(self, value: Tensor) -> Tensor:
-        return self.part.check(value.unflatten(-1, (self.groups, -1))).all(-1)
+        return self.of_group.check(value.unflatten(-1, (self.groups, -1))).all(-1)

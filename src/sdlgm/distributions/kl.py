@@ -1,4 +1,4 @@
-"""Kullback-Leibler divergences between codes, in closed form and with their terms."""
+"""Kullback-Leibler divergences between distributions over codes, in closed form."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sdlgm.distributions.grouped import Grouped
 __all__ = ["KLForm", "KLTerms", "kl_terms", "log_ratio"]
 
 KLForm = Literal["exact", "paper"]
-"""``"exact"`` is the divergence itself; ``"paper"`` the looser bound of eqs. 13 + 14."""
+"""``"exact"`` is the divergence itself, ``"paper"`` the looser bound of eqs. 13 and 14."""
 
 
 class KLTerms(NamedTuple):
-    """The two parts of a divergence (nats), each of shape ``(*batch,)``."""
+    """The two terms of a divergence (nats), each of shape ``(*batch,)``."""
 
     gates: Tensor
     """Divergence of the gates (eq. 13)."""
@@ -28,53 +28,77 @@ class KLTerms(NamedTuple):
 
     @property
     def total(self) -> Tensor:
-        """Their sum (nats)."""
+        """Sum of both terms (nats)."""
         return self.gates + self.features
 
 
 def kl_terms(
     q: GatedMultinomial | Grouped, p: GatedMultinomial | Grouped, form: KLForm = "exact"
 ) -> KLTerms:
-    r"""Terms of :math:`\mathrm{KL}(q \| p)` (nats) between two codes.
+    r"""Compute the terms of :math:`\mathrm{KL}(q \| p)` (nats) between two distributions of codes.
 
     .. math::
 
         \mathrm{KL}(q \| p) = L_0 \big[ \mathrm{KL}(\mathrm{Bern}(\lambda) \|
         \mathrm{Bern}(\lambda_0)) + w\, \mathrm{KL}(\pi \| \alpha) \big]
 
-    with :math:`w = \lambda` (``form="exact"``) or :math:`w = 1` (``form="paper"``: eqs. 13 and 14
-    charge for features behind closed gates too, which is a valid but looser bound).
+    with :math:`w = \lambda` for ``form="exact"`` and :math:`w = 1` for ``form="paper"``. Eqs. 13
+    and 14 of the paper also charge for features behind closed gates, which gives a valid but looser
+    bound. The KL between counts equals the KL between sequences of slots, since both are
+    exchangeable. For :class:`Grouped` the terms are summed over the groups.
+
+    Parameters
+    ----------
+    q, p
+        Posterior and prior, both :class:`GatedMultinomial` or both :class:`Grouped`, with
+        batch shapes that broadcast.
+    form
+        ``"exact"`` or ``"paper"``.
+
+    Returns
+    -------
+    KLTerms
+        Terms of the gates and of the features, each of shape ``(*batch,)``.
 
     Raises
     ------
     ValueError
         If the budgets, groups or numbers of features differ, or ``form`` is unknown.
+
+    Examples
+    --------
+    >>> q = GatedMultinomial(4, torch.tensor(0.0), torch.tensor([2.0, 0.0]))
+    >>> p = GatedMultinomial(4, torch.tensor(0.0), torch.tensor([0.0, 0.0]))
+    >>> kl_terms(q, p)
+    KLTerms(gates=tensor(0.), features=tensor(0.6556))
+    >>> kl_terms(q, p, "paper").features
+    tensor(1.3113)
     """
     if isinstance(q, Grouped) and isinstance(p, Grouped):
         if q.groups != p.groups:
-            raise ValueError(f"KL needs equal groups, got {q.groups} and {p.groups}.")
-        return _kl_terms(q._discrete, p._discrete, form, groups=True)
+            raise ValueError(f"The KL needs equal groups, got {q.groups} and {p.groups}.")
+        return _kl_terms(q._discrete_base, p._discrete_base, form, groups=True)
     if isinstance(q, Grouped) or isinstance(p, Grouped):
-        raise ValueError("KL needs both codes grouped or both not.")
+        raise ValueError("The KL needs two grouped distributions, or two that are not grouped.")
     return _kl_terms(q, p, form, groups=False)
 
 
 def _kl_terms(q: GatedMultinomial, p: GatedMultinomial, form: KLForm, *, groups: bool) -> KLTerms:
-    """Terms of ungrouped codes, summed over the last batch dimension if it is one of groups."""
+    """Terms of gated multinomials, summed over the last batch dimension if it holds groups."""
     if q.total_count != p.total_count or q.event_shape != p.event_shape:
         raise ValueError(
-            "KL needs equal budgets and features, got "
+            "The KL needs equal budgets and features, got "
             f"L0 = {q.total_count}, K = {q.event_shape[0]} and "
             f"L0 = {p.total_count}, K = {p.event_shape[0]}."
         )
     if form not in ("exact", "paper"):
-        raise ValueError(f"The form of the KL is 'exact' or 'paper', got {form!r}.")
+        raise ValueError(f"The form of the KL must be 'exact' or 'paper', got {form!r}.")
     logits = (q.gate_logits, q.feature_logits, p.gate_logits, p.feature_logits)
     return KLTerms(*_SlotsKL.apply(q, p, form == "exact", groups, *logits))
 
 
 class _SlotsKL(torch.autograd.Function):
-    r"""Both terms, with their gradients in closed form.
+    r"""Both terms of the KL, with gradients in closed form.
 
     With :math:`D = \mathrm{KL}(\pi \| \alpha)` and :math:`w = \lambda` or 1, the gradients of
     gates + features (divided by L0) with respect to the logits are
@@ -86,7 +110,8 @@ class _SlotsKL(torch.autograd.Function):
         \lambda_0 - \lambda, \quad w (\alpha - \pi)
 
     for the gates and features of ``q``, then of ``p``, with :math:`w' = 1` in the exact form and
-    0 in the paper's. What never happens costs nothing, however impossible ``p`` holds it to be.
+    0 in the paper's. An outcome that is impossible under ``q`` contributes 0, even if it is
+    impossible under ``p`` as well.
     """
 
     @staticmethod
@@ -102,7 +127,7 @@ class _SlotsKL(torch.autograd.Function):
         open_ratio = _log_ratio(opened, q.open_log_prob, p.open_log_prob)
         closed_ratio = _log_ratio(closed, q.closed_log_prob, p.closed_log_prob)
         gates = torch.addcmul(opened * open_ratio, closed, closed_ratio)
-        # Not in place: torch.compile cannot trace a result that is saved and was made so.
+        # Not in place: torch.compile cannot trace saved results of in-place operations.
         weighted = probs * _log_ratio(probs, q.feature_log_probs, p.feature_log_probs)
         divergence = weighted.sum(-1)
         features = opened * divergence if exact else divergence
@@ -121,27 +146,27 @@ class _SlotsKL(torch.autograd.Function):
         opened, closed, probs, log_odds, weighted, divergence = ctx.saved_tensors
         gates, features = (ctx.total_count * (g.unsqueeze(-1) if ctx.groups else g) for g in grads)
         weight = (opened * features if ctx.exact else features).unsqueeze(-1)
-        pull: list[Tensor | None] = [None] * 4
+        found: list[Tensor | None] = [None] * 4
         if ctx.needs_input_grad[4]:
             slope = gates * log_odds
             if ctx.exact:
                 slope.addcmul_(features, divergence)
-            pull[0] = slope.mul_(opened).mul_(closed)
+            found[0] = slope.mul_(opened).mul_(closed)
         if ctx.needs_input_grad[5]:
             inner = torch.addcmul(weighted, probs, divergence.unsqueeze(-1), value=-1)
-            pull[1] = inner.mul_(weight)
+            found[1] = inner.mul_(weight)
         if ctx.needs_input_grad[6]:
-            pull[2] = gates * (ctx.prior[0] - opened)
+            found[2] = gates * (ctx.prior[0] - opened)
         if ctx.needs_input_grad[7]:
-            pull[3] = weight * (ctx.prior[1] - probs)
+            found[3] = weight * (ctx.prior[1] - probs)
         summed = [
-            p if p is None else p.sum_to_size(s) for p, s in zip(pull, ctx.shapes, strict=True)
+            p if p is None else p.sum_to_size(s) for p, s in zip(found, ctx.shapes, strict=True)
         ]
         return *(None,) * 4, *summed
 
 
 def _log_ratio(probs: Tensor, log_q: Tensor, log_p: Tensor) -> Tensor:
-    """Return ``log_q - log_p`` where ``probs`` of q are positive, and 0 elsewhere."""
+    """Return ``log_q - log_p`` where the probabilities of q are positive, and 0 elsewhere."""
     return (log_q - log_p).masked_fill_(probs == 0, 0.0)
 
 
@@ -156,14 +181,22 @@ def _kl_grouped(q: Grouped, p: Grouped) -> Tensor:
 
 
 def log_ratio(p: Grouped, q: Grouped, value: Tensor) -> Tensor:
-    r"""Compute :math:`\log p(z) - \log q(z)` (nats) of codes of shape ``(*sample, *batch, K)``.
+    r"""Compute :math:`\log p(z) - \log q(z)` (nats) for codes of shape ``(*sample, *batch, K)``.
 
-    The number of orderings of the slots cancels, so that what is left is a product of the counts
-    with the difference of the slots' log-probabilities: no log-gamma, one matrix product.
+    The number of orderings of the slots cancels. What remains is a product of the counts with the
+    differences of the slots' log-probabilities: one matrix product, no log-gamma.
+
+    Examples
+    --------
+    >>> p = Grouped(GatedMultinomial(1, torch.zeros(2), torch.zeros(2, 3)))
+    >>> q = Grouped(GatedMultinomial(1, torch.ones(2), torch.zeros(2, 3)))
+    >>> z = torch.tensor([1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    >>> torch.allclose(log_ratio(p, q, z), p.log_prob(z) - q.log_prob(z))
+    True
     """
-    weights = p._discrete.slot_log_probs - q._discrete.slot_log_probs
+    weights = p.slot_log_probs - q.slot_log_probs
     counts = q.split(value)
-    closed = q._discrete.total_count - counts.sum(-1, keepdim=True)
+    closed = q.base.total_count - counts.sum(-1, keepdim=True)
     counts = torch.cat([counts, closed], dim=-1)
-    # An outcome without a count is worth nothing, however impossible (inf - inf) it is.
+    # An outcome with a count of 0 contributes 0, even if it is impossible (inf - inf = NaN).
     return torch.where(counts == 0, 0.0, counts * weights).sum((-2, -1))

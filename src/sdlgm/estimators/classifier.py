@@ -19,6 +19,7 @@ from sdlgm.estimators.classifier_parameters import (
     class_sample_weight,
     label_weights,
 )
+from sdlgm.estimators.interruption import unfitted_unless_done
 from sdlgm.estimators.label_checks import check_targets
 from sdlgm.estimators.label_network import (
     LabelNetwork,
@@ -34,7 +35,7 @@ from sdlgm.estimators.label_sets import (
     mean_presence,
 )
 from sdlgm.estimators.multilabel import MultilabelClassifier
-from sdlgm.estimators.network_training import Schedule
+from sdlgm.estimators.network_training import TrainingSettings
 from sdlgm.estimators.saving import Saved
 from sdlgm.estimators.scaling import Inputs, InputScaling
 from sdlgm.estimators.thresholds import ThresholdRule
@@ -252,6 +253,8 @@ class SDLGMClassifier(Saved, MultilabelClassifier):
             If a parameter is out of range or does not fit the data.
         TrainingError
             If the loss is not finite.
+        KeyboardInterrupt
+            After Ctrl-C, once the current step is complete; the estimator is then not fitted.
         """
         check_parameters(self)
         self.seed_ = validate_seed(self.random_state)
@@ -282,14 +285,17 @@ class SDLGMClassifier(Saved, MultilabelClassifier):
             torch.from_numpy(weight / weight.mean()).float(),
             weight_of_labels,
             members,
-            Schedule(
+            TrainingSettings(
                 self.epochs, members.batch_size, self.learning_rate, self.weight_decay,
                 self.patience, self.seed_,
             ),
             self.elbo_weight,
         )  # fmt: skip
         self.network_ = self._make_network(rows, labels)
-        with progress_bar("fitting", self.epochs, self.progress) as update:
+        with (
+            unfitted_unless_done(self),
+            progress_bar("fitting", self.epochs, self.progress) as update,
+        ):
             self.history_ = self.network_.fit(
                 training, lambda epoch, loss: update(epoch, {"loss": loss})
             )

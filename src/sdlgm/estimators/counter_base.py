@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from sdlgm.errors import ConfigError
 from sdlgm.estimators.count_checks import check_counts, check_like_training
 from sdlgm.estimators.image_copies import views
-from sdlgm.estimators.network_training import Augmentation, Schedule, apply, train_counter
+from sdlgm.estimators.interruption import unfitted_unless_done
+from sdlgm.estimators.network_training import (
+    Augmentation,
+    TrainingSettings,
+    apply,
+    train_counter,
+)
 from sdlgm.estimators.validation import (
     EstimatorNotFittedError,
     pad_rows,
@@ -178,6 +184,8 @@ class NetworkCounter(Counter):
             If a parameter is out of range or does not fit the data.
         TrainingError
             If the loss is not finite.
+        KeyboardInterrupt
+            After Ctrl-C, once the current step is complete; the estimator is then not fitted.
         """
         self._check_parameters()
         self.seed_ = validate_seed(self.random_state)
@@ -192,18 +200,21 @@ class NetworkCounter(Counter):
             first, rest = order[:share], order[share:]
             held = (inputs[first], counts[first], weights[first])
             inputs, counts, weights = inputs[rest], counts[rest], weights[rest]
-        schedule = Schedule(
+        settings = TrainingSettings(
             self.epochs, self.batch_size, self.learning_rate, self.weight_decay, self.patience,
             self.seed_,
         )  # fmt: skip
-        with progress_bar("fitting", self.epochs, self.progress) as update:
+        with (
+            unfitted_unless_done(self),
+            progress_bar("fitting", self.epochs, self.progress) as update,
+        ):
             self.history_ = train_counter(
                 network,
                 head,
                 inputs,
                 counts,
                 weights,
-                schedule,
+                settings,
                 augmentation=self._make_augmentation(),
                 validation=held,
                 on_epoch=lambda epoch, loss: update(epoch, {"loss": loss}),

@@ -1,4 +1,4 @@
-"""Fitting the members of a label network, each on its own part of the rows, and asking them."""
+"""A label network: fits its members, each on its own part of the rows, and predicts by them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from sdlgm.distributions import GatedMultinomial
 from sdlgm.errors import DataError
 from sdlgm.estimators.label_checks import ActiveLabels
-from sdlgm.estimators.network_training import Schedule, optimise
+from sdlgm.estimators.network_training import TrainingSettings, optimise
 from sdlgm.estimators.scaling import Inputs, take_rows
 from sdlgm.estimators.validation import Table, pad_rows
 from sdlgm.models import LabelModelConfig, SupervisedSDLGM
@@ -35,7 +35,7 @@ CELLS = 4_000_000
 
 
 class MemberRows:
-    """Which rows each member learns from, and their order.
+    """The training rows of each member, and their order.
 
     Member ``m`` leaves out fold ``m % folds`` of a random partition, a new one for every
     ``folds`` members. ``folds = 0`` leaves out nothing.
@@ -51,7 +51,7 @@ class MemberRows:
                 fold = torch.randperm(rows, generator=source) % folds
             self.held[member] = fold == member % folds
         self.kept = [torch.nonzero(~held).squeeze(1) for held in self.held]
-        # Folds differ by a row: what is over waits for another epoch.
+        # Folds differ in size by one row: the extra row is left out of an epoch.
         self.number = min(map(len, self.kept))
         self.batch_size = min(batch_size, self.number)
         self.batches_per_epoch = self.number // self.batch_size
@@ -69,7 +69,7 @@ class MemberRows:
 
 @dataclass(frozen=True)
 class LabelTraining:
-    """What the members learn from, and how."""
+    """Training data and settings of a label network."""
 
     rows: Table
     """Inputs ``(n, D)``."""
@@ -80,11 +80,11 @@ class LabelTraining:
     label_weight: Tensor | None
     """Weight of each label, shape ``(K,)``."""
     members: MemberRows
-    """Which rows each member learns from."""
-    schedule: Schedule
-    """How long and how fast."""
+    """The training rows of each member."""
+    settings: TrainingSettings
+    """How long and how fast to train."""
     elbo_weight: float
-    """Weight of minus the ELBO beside the loss of labels, of a model with a decoder."""
+    """Weight of the negative ELBO, added to the label loss if the model has a decoder."""
 
 
 class LabelNetwork:
@@ -101,7 +101,7 @@ class LabelNetwork:
         self.likelihood, self.temperature = likelihood, temperature
 
     def describe(self) -> dict[str, Any]:
-        """Return the values, besides weights, that :meth:`restore` needs."""
+        """Return what :meth:`restore` needs besides the weights."""
         return {
             "config": asdict(self.model.config),
             "scaling": vars(self.scaling),
@@ -111,12 +111,12 @@ class LabelNetwork:
 
     @classmethod
     def restore(cls, values: dict[str, Any], features: int) -> Self:
-        """Make a network of ``features`` inputs of such values, its weights still to be set.
+        """Make a network with ``features`` inputs from such values; the caller sets the weights.
 
         Raises
         ------
         ModelFileError
-            If the scaling is not one of so many features.
+            If the scaling does not have this number of features.
         """
         config = LabelModelConfig(**values["config"])
         scaling = Inputs.restore(values["scaling"], features)
@@ -129,16 +129,16 @@ class LabelNetwork:
     ) -> list[dict[str, float]]:
         """Fit all members side by side; return the mean loss (nats) of each epoch.
 
-        If rows are held out, the epoch with their best label loss is kept.
+        With ``patience``, the weights of the epoch with the best held-out label loss are kept.
         """
-        members, seed = training.members, training.schedule.seed
+        members, seed = training.members, training.settings.seed
         active = ActiveLabels(training.labels)
         dense = None if sp.issparse(training.rows) else self.scaling(training.rows)
         raw = self.model.config.likelihood == "bernoulli"
         dropout, source = generator(seed, "dropout"), generator(seed, "draws")
 
         def inputs(index: Tensor) -> tuple[Tensor, Tensor]:
-            """Return what the encoder reads, and what the decoder explains: bits as they are."""
+            """Return the inputs of the encoder and the targets of the decoder (unscaled bits)."""
             if dense is not None and not raw:
                 read, scaled = dense
                 shape, flat = (*index.shape, -1), index.flatten()
@@ -170,12 +170,12 @@ class LabelNetwork:
                 total, number = total + float((each * held).sum()), number + float(held.sum())
             return total / number
 
-        patient = training.schedule.patience is not None
+        patient = training.settings.patience is not None
         return optimise(
             self.model,
             loss,
             members.batches_per_epoch,
-            training.schedule,
+            training.settings,
             validate=validate if patient else None,
             on_epoch=on_epoch,
         )
@@ -210,9 +210,9 @@ class LabelNetwork:
     def held_out(
         self, training: LabelTraining
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-        """Yield rows and probabilities of labels by the members that did not learn from them.
+        """Yield rows and their label probabilities by the members that were not trained on them.
 
-        Rows that every member learned from are left out.
+        Rows that all members were trained on are left out.
         """
         for index, absent in self.absences(training.rows):
             held = training.members.held[:, index].double()
@@ -224,12 +224,12 @@ class LabelNetwork:
 
 
 def input_statistics(rows: Table, config: LabelModelConfig) -> DataStatistics:
-    """Summarise what a decoder explains: scaled inputs, or bits as they are.
+    """Summarise the targets of the decoder: scaled inputs, or unscaled bits.
 
     Raises
     ------
     DataError
-        If a Bernoulli likelihood is to explain other rows than of 0 and 1.
+        If the likelihood is Bernoulli and the rows hold other values than 0 and 1.
     """
     features = rows.shape[1]
     mean, scale = torch.zeros(features), torch.ones(features)
@@ -237,7 +237,7 @@ def input_statistics(rows: Table, config: LabelModelConfig) -> DataStatistics:
         values = rows.data if sp.issparse(rows) else rows
         if not np.isin(values, (0, 1)).all():
             raise DataError(
-                "likelihood='bernoulli' needs X of 0 and 1; for real numbers there is 'gaussian'."
+                "likelihood='bernoulli' needs X of 0 and 1; for real numbers use 'gaussian'."
             )
         mean = torch.from_numpy(np.asarray(rows.mean(axis=0), np.float32).ravel())
     return DataStatistics(mean, scale, 2)

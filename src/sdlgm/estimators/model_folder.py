@@ -70,8 +70,7 @@ class SavedModelFolder(Saved):
         if not (folder / "estimator.json").is_file() and (folder / "config.json").is_file():
             return cls._of_run(folder)
         estimator = super().load(folder)
-        saved = load_model(folder)
-        model = saved.model
+        model = load_model(folder)
         expected = describe_folder(folder)["network"]
         if expected != {"dict": {"model_digest": digest(model.state_dict())}}:
             raise ModelFileError(
@@ -83,11 +82,11 @@ class SavedModelFolder(Saved):
 
     @classmethod
     def _of_run(cls, folder: Path) -> Self:
-        model = load_model(folder).model
+        model = load_model(folder)
         settings = dataclasses.asdict(model.config)
         seed, steps = 0, 0
         if (folder / "config.yaml").is_file():  # not of a model alone, or from the Hub
-            training = Run.open(folder).training
+            training = Run.open(folder).config.training
             settings |= dataclasses.asdict(training)
             seed, steps = training.seed, training.iterations
         known = cls().get_params()  # type: ignore[attr-defined]  # scikit-learn's

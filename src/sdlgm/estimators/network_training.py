@@ -1,8 +1,7 @@
-"""One short loop that fits a network, whatever its loss; augmentation of images."""
+"""Training of networks of counts and labels by the epoch; augmentation of images."""
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +11,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sdlgm.errors import TrainingError
+from sdlgm.estimators.interruption import as_keyboard_interrupt
 from sdlgm.nn.convolutional import split_columns
 from sdlgm.objectives.counts import Head
 from sdlgm.random import generator
+from sdlgm.training.callbacks import (
+    CheckEveryStep,
+    Display,
+    LogLines,
+    Validation,
+    describe_not_finite,
+)
+from sdlgm.training.loop import Callback, run_loop
+from sdlgm.training.optimiser import Schedule, make_adam
 from sdlgm.training.order import Order
+from sdlgm.training.state import LoopState
 
-__all__ = ["Augmentation", "Schedule", "apply", "optimise", "train_counter"]
+__all__ = ["Augmentation", "TrainingSettings", "apply", "optimise", "train_counter"]
 
 BLOCK = 500
 """Samples that are evaluated at a time."""
@@ -25,10 +35,10 @@ BLOCK = 500
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of training images that leave the counts as they are."""
+    """Random changes of training images that do not change the counts."""
 
     columns: int = 1
-    """Parts of an image that are changed independently of each other."""
+    """Number of parts of an image that change independently."""
     shift: float = 0.0
     """Largest shift in pixels, in both directions."""
     rotation: float = 0.0
@@ -37,7 +47,7 @@ class Augmentation:
     """Put the parts into a random order."""
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Change images ``(n, h, w)``; what is shifted in is 0."""
+        """Change images ``(n, h, w)``; pixels from outside are 0."""
         parts = split_columns(images, self.columns)
         number, columns, height, width = parts.shape
         if self.shuffle:
@@ -47,8 +57,7 @@ class Augmentation:
             noise = 2 * torch.rand(3, number * columns, generator=generator) - 1
             angle = noise[0] * math.radians(self.rotation)
             cos, sin = angle.cos(), angle.sin()
-            # Grid coordinates go from -1 to 1 over either side, so that a rotation has to know
-            # their ratio.
+            # Grid coordinates run from -1 to 1 along both sides, so a rotation needs their ratio.
             down, right = (2 * self.shift * noise[1:].T / torch.tensor([height, width])).T
             across = torch.stack([cos, -sin * height / width, right], -1)
             along = torch.stack([sin * width / height, cos, down], -1)
@@ -59,8 +68,8 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """How long and how fast a network is trained."""
+class TrainingSettings:
+    """How a network is trained."""
 
     epochs: int
     batch_size: int
@@ -68,8 +77,50 @@ class Schedule:
     """Highest rate of AdamW: it rises over the first 5 % of the steps and falls as a cosine."""
     weight_decay: float
     patience: int | None
-    """Epochs without a better validation likelihood after which training ends."""
+    """Stop after this many epochs without a better validation loss."""
     seed: int
+
+
+class NetworkTask:
+    """Gradient steps of a network, for :func:`~sdlgm.training.loop.run_loop`.
+
+    Parameters
+    ----------
+    network
+        The network to fit.
+    loss
+        Maps the step ``0, 1, ...`` to the loss of its batch, a scalar.
+    steps, settings
+        Number of steps, and how to take them.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: Callable[[int], Tensor],
+        steps: int,
+        settings: TrainingSettings,
+    ) -> None:
+        self.loss, rate = loss, settings.learning_rate
+        self.schedule = Schedule(rate, steps, "cosine", warmup=0.05)
+        self.optimizer: torch.optim.Optimizer = make_adam(network, rate, settings.weight_decay)
+
+    def step(self, step: int) -> Tensor:
+        """Take gradient step ``0, 1, ...``; return the loss, ``(1,)``."""
+        loss = self.loss(step)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.view(1)
+
+    def check(self, start: int, terms: list[Tensor]) -> None:
+        """Raise ``TrainingError`` if a loss is not finite."""
+        what = describe_not_finite(("loss",), start, terms)
+        if what is not None:
+            raise TrainingError(
+                f"{what} Lower learning_rate (now {self.schedule.highest:g}), or look for extreme "
+                "values in X."
+            )
 
 
 def train_counter(
@@ -78,7 +129,7 @@ def train_counter(
     inputs: Tensor,
     counts: Tensor,
     weights: Tensor,
-    schedule: Schedule,
+    settings: TrainingSettings,
     *,
     augmentation: Augmentation | None = None,
     validation: tuple[Tensor, Tensor, Tensor] | None = None,
@@ -94,26 +145,28 @@ def train_counter(
         The likelihood of counts.
     inputs, counts, weights
         Training samples ``(n, ...)``, counts ``(n, K)`` and weights ``(n,)`` of a mean of 1.
-    schedule, augmentation
-        How to train, and how to change images on the way.
+    settings, augmentation
+        How to train, and how to change images before each step.
     validation
-        Samples, counts and weights on which the likelihood is followed; the network of the best
-        epoch is kept.
+        Samples, counts and weights on which to evaluate the likelihood after each epoch; the best
+        weights are kept.
     on_epoch
-        Called with the number of epochs done and the last loss, for a progress display.
+        Called with the number of epochs done and the latest loss, for a progress display.
 
     Raises
     ------
     TrainingError
         If the loss is not finite; the message names the step.
+    KeyboardInterrupt
+        After Ctrl-C, once the current step is complete.
     """
-    order = Order(len(inputs), schedule.batch_size, schedule.seed)
+    order = Order(len(inputs), settings.batch_size, settings.seed)
 
     def loss(step: int) -> Tensor:
         index = order.batch(step)
         x = inputs[index].to(torch.float32)
         if augmentation is not None:
-            x = augmentation(x, generator(schedule.seed, "augmentation", step))
+            x = augmentation(x, generator(settings.seed, "augmentation", step))
         return -(head.log_prob(network(x), counts[index].to(x)) * weights[index]).mean()
 
     def validate() -> float:
@@ -125,7 +178,7 @@ def train_counter(
         network,
         loss,
         order.batches_per_epoch,
-        schedule,
+        settings,
         validate=None if validation is None else validate,
         on_epoch=on_epoch,
     )
@@ -135,7 +188,7 @@ def optimise(
     network: nn.Module,
     loss: Callable[[int], Tensor],
     batches_per_epoch: int,
-    schedule: Schedule,
+    settings: TrainingSettings,
     *,
     validate: Callable[[], float] | None = None,
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
@@ -145,72 +198,57 @@ def optimise(
     Parameters
     ----------
     network
-        What is fitted; in evaluation mode afterwards.
+        The network to fit, in evaluation mode afterwards.
     loss
         Maps the step ``0, 1, ...`` to the loss of its batch, a scalar.
-    batches_per_epoch, schedule
-        How long and how fast.
+    batches_per_epoch, settings
+        How long and how fast to train.
     validate
-        The loss of held-out samples, asked for after each epoch; the weights of the best are kept.
+        Returns the loss of held-out samples, after each epoch; the best weights are kept.
     on_epoch
-        Called with the number of epochs done and the last loss, for a progress display.
+        Called with the number of epochs done and the latest loss, for a progress display.
 
     Raises
     ------
     TrainingError
         If the loss is not finite; the message names the step.
+    KeyboardInterrupt
+        After Ctrl-C, once the current step is complete.
     """
-    steps = schedule.epochs * batches_per_epoch
-    adam = torch.optim.AdamW(
-        network.parameters(),
-        lr=schedule.learning_rate,
-        weight_decay=schedule.weight_decay,
-        fused=True,
-    )
     history: list[dict[str, float]] = []
-    best, best_weights, best_epoch = math.inf, None, 0
-    for epoch in range(schedule.epochs):
-        network.train()
-        sum_of_losses = 0.0
-        for step in range(epoch * batches_per_epoch, (epoch + 1) * batches_per_epoch):
-            adam.param_groups[0]["lr"] = schedule.learning_rate * _rate(step, steps)
-            value = loss(step)
-            if not math.isfinite(value.item()):
-                raise TrainingError(
-                    f"The loss is {value.item()} at step {step}. Lower learning_rate (now "
-                    f"{schedule.learning_rate:g}), or look for extreme values in X."
-                )
-            adam.zero_grad()
-            value.backward()
-            adam.step()
-            sum_of_losses += value.item()
-        line = {"epoch": epoch + 1, "loss": sum_of_losses / batches_per_epoch}
-        history.append(line)
-        if validate is not None:
-            network.eval()
-            line["validation_loss"] = validate()
-            if line["validation_loss"] < best:
-                best, best_epoch = line["validation_loss"], epoch
-                best_weights = copy.deepcopy(network.state_dict())
-        on_epoch(epoch + 1, line.get("validation_loss", line["loss"]))
-        if schedule.patience is not None and epoch - best_epoch >= schedule.patience:
-            break
-    if best_weights is not None:
-        network.load_state_dict(best_weights)
+
+    def line(losses: list[Tensor], state: LoopState) -> dict[str, float]:
+        total = 0.0
+        for value in losses:
+            total += value.item()
+        return {"epoch": state.step // batches_per_epoch, "loss": total / batches_per_epoch}
+
+    def report(state: LoopState, value: float) -> None:
+        history[-1]["validation_loss"] = value
+
+    def show(epoch: int, last: dict[str, float]) -> None:
+        on_epoch(epoch, last.get("validation_loss", last["loss"]))
+
+    callbacks: list[Callback] = [
+        CheckEveryStep(),
+        LogLines(history.append, line, every=batches_per_epoch),
+    ]
+    if validate is not None:
+        patience = settings.patience
+        callbacks.append(
+            Validation(network, validate, report, every=batches_per_epoch, patience=patience)
+        )
+    callbacks.append(Display(show, lambda: history[-1], every=batches_per_epoch))
+    steps = settings.epochs * batches_per_epoch
+    network.train()
+    with as_keyboard_interrupt():
+        run_loop(NetworkTask(network, loss, steps, settings), LoopState(steps), callbacks)
     network.eval()
     return history
 
 
 @torch.no_grad()
 def apply(network: nn.Module, inputs: Tensor) -> Tensor:
-    """Outputs for all samples, block by block, in evaluation mode."""
+    """Return the outputs for all samples, block by block, in evaluation mode."""
     network.eval()
     return torch.cat([network(block.to(torch.float32)) for block in inputs.split(BLOCK)])
-
-
-def _rate(step: int, steps: int) -> float:
-    """Share of the highest rate at a step."""
-    warm = max(1, round(0.05 * steps))
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))

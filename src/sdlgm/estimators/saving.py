@@ -179,7 +179,7 @@ def describe_folder(folder: Path) -> dict[str, Any]:
     if not (folder / "estimator.json").is_file():
         hint = "Save one: estimator.save(folder)."
         if (folder / "config.json").is_file():
-            hint = "It holds a model without one: SDLGMTransformer.load, or sdlgm.load_model."
+            hint = "It holds a model without one: SDLGMTransformer.load, or sdlgm.load."
         raise ModelFileError(f"{folder} holds no saved estimator (no estimator.json). {hint}")
     return read_description(folder / "estimator.json", "sdlgm-estimator", FORMAT_VERSION)
 

@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_array
 from torch import Tensor
 
-from sdlgm.config import Choice, LikelihoodName, ModelConfig, TrainingConfig, from_dict
+from sdlgm.config import CodeMethod, LikelihoodName, ModelConfig, TrainingConfig, from_dict
 from sdlgm.data import Samples
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.estimators.model_folder import SavedModelFolder
@@ -35,7 +35,7 @@ from sdlgm.estimators.weighted_rows import (
     new_model,
     update_model,
 )
-from sdlgm.inference.codes import check_choice, choose_codes
+from sdlgm.inference.codes import check_code, choose_codes
 from sdlgm.models import SDLGM
 from sdlgm.progress import progress_bar
 from sdlgm.random import generator
@@ -162,7 +162,7 @@ class SDLGMTransformer(
         learning_rate: float = 3e-3,
         kl_warmup: float = 0.4,
         gradient_clip: float | None = None,
-        code: Choice = "mode",
+        code: CodeMethod = "mode",
         max_active: int | None = None,
         sparse_output: bool = False,
         random_state: int | np.random.RandomState | None = None,
@@ -216,7 +216,7 @@ class SDLGMTransformer(
         shape, training = self._model_config(), self._training_config(seed)
         data = self._weighted(X, sample_weight, reset=True)
         model = new_model(shape, data, seed)
-        check_choice(model, self.code, max_active=self.max_active)
+        check_code(model, self.code, max_active=self.max_active)
         with progress_bar("fitting", self.iterations, self.progress) as update:
             history = fit_model(model, data, training, update)
         return self._keep(model, data, seed, history, training.iterations)
@@ -251,8 +251,8 @@ class SDLGMTransformer(
         shape = self._model_config() if first else self.model_.config
         data = self._weighted(X, sample_weight, reset=first)
         model = new_model(shape, data, seed) if first else copy.deepcopy(self.model_)
-        model.check_rows(data.rows, "X")
-        check_choice(model, self.code, max_active=self.max_active)
+        model.check_rows(data.rows)
+        check_code(model, self.code, max_active=self.max_active)
         steps = -(-len(data.rows) // training.batch_size)
         with progress_bar("fitting", steps, self.progress) as update:
             step, adam, line = update_model(
@@ -388,7 +388,7 @@ class SDLGMTransformer(
     def _rows(self, X: Any) -> Samples:  # noqa: N803
         table = validate_rows(self, X, reset=False)
         rows = make_rows(table, self.model_.config.likelihood)
-        self.model_.check_rows(rows, "X")
+        self.model_.check_rows(rows)
         return rows
 
     def _codes(self, model: SDLGM, rows: Samples) -> Iterator[Tensor]:

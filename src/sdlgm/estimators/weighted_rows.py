@@ -1,4 +1,4 @@
-"""From checked rows to a trained model, and its numbers for rows."""
+"""Weighted rows for the transformer: checking, training a model on them, evaluating it."""
 
 from __future__ import annotations
 
@@ -15,31 +15,34 @@ from torch import Tensor
 
 from sdlgm.config import LikelihoodName, ModelConfig, TrainingConfig
 from sdlgm.data import Rows, Samples, SparseRows
-from sdlgm.errors import DataError
+from sdlgm.estimators.interruption import as_keyboard_interrupt
 from sdlgm.models import SDLGM
 from sdlgm.nn import check_data, data_statistics, rows_at_once
 from sdlgm.objectives.bounds import negative_elbo
 from sdlgm.random import generator
-from sdlgm.training.loop import Interrupted, train
+from sdlgm.training import train
+from sdlgm.training.callbacks import Display, LogLines
+from sdlgm.training.loop import run_loop
+from sdlgm.training.model_training import ModelTask
 from sdlgm.training.order import WeightedOrder
+from sdlgm.training.state import LoopState
 from sdlgm.training.step import Trainer
-from sdlgm.training.window import Window
 
 __all__ = ["BLOCK", "WeightedRows", "elbo", "fit_model", "make_rows", "new_model", "update_model"]
 
 BLOCK = 1000
-"""Rows that are encoded or decoded at a time."""
+"""Number of rows that are encoded or decoded at a time."""
 
 
 class WeightedRows(NamedTuple):
-    """What is trained on."""
+    """Training rows with weights."""
 
     rows: Samples
     weights: NDArray[np.float64]
-    """Of each row, shape ``(n,)``, 0 or more."""
+    """Weight of each row, shape ``(n,)``, 0 or more."""
 
     def order(self, batch_size: int, seed: int) -> WeightedOrder:
-        """Return batches by weight, the rows sorted by a projection of their values."""
+        """Return batches drawn by weight, with a random projection of the rows as sort keys."""
         direction = torch.randn(
             self.rows.n_inputs, dtype=torch.float64, generator=generator(0, "row keys")
         )
@@ -49,11 +52,11 @@ class WeightedRows(NamedTuple):
 
 
 Show = Callable[[int, dict[str, float]], None]
-"""Takes the number of steps and the latest numbers, for a progress display."""
+"""Shows the progress: takes the number of steps taken and the latest numbers."""
 
 
 def make_rows(table: Any, likelihood: LikelihoodName) -> Samples:
-    """Return checked rows, an array or CSR of float32, as the training takes them.
+    """Return rows for training from a checked table, an array or CSR of float32.
 
     Raises
     ------
@@ -63,24 +66,16 @@ def make_rows(table: Any, likelihood: LikelihoodName) -> Samples:
     bits = likelihood == "bernoulli"
     rows: Samples
     if sp.issparse(table):
-        rows = SparseRows(table, dynamic=bits)
-    else:  # torch wants memory that it could write to
-        rows = Rows(torch.from_numpy(np.require(table, requirements=["C", "W"])), dynamic=bits)
-    if not bits:
-        check_data(likelihood, rows.values, "X")
-        return rows
-    low, high = float(rows.values.min()), float(rows.values.max())
-    if low < 0 or high > 1:
-        raise DataError(
-            f"X (values from {low:g} to {high:g}): a Bernoulli likelihood needs bits, or "
-            "probabilities of bits, from 0 to 1. Rescale X, for example with MinMaxScaler, or use "
-            "likelihood='gaussian'."
-        )
+        rows = SparseRows(table, dynamic=bits, name="X")
+    else:  # torch needs writable memory
+        values = torch.from_numpy(np.require(table, requirements=["C", "W"]))
+        rows = Rows(values, dynamic=bits, name="X")
+    check_data(likelihood, rows)
     return rows
 
 
 def new_model(config: ModelConfig, data: WeightedRows, seed: int) -> SDLGM:
-    """Return a model with random weights, centred on the rows."""
+    """Return a model with random weights that centres and scales its inputs as the rows need."""
     weights = torch.from_numpy(data.weights)
     statistics = data_statistics(data.rows.grey(), weights=weights)
     return SDLGM(config, statistics, generator(seed, "weights"))
@@ -96,13 +91,11 @@ def fit_model(
     TrainingError
         If a term of the objective is not finite.
     KeyboardInterrupt
-        After Ctrl-C, so that it also ends a search that fits many estimators.
+        After Ctrl-C, once the current step is complete.
     """
     order = data.order(config.batch_size, config.seed)
-    try:
+    with as_keyboard_interrupt():
         result = train(model, data.rows, config, order=order, on_step=show)
-    except Interrupted as stop:
-        raise KeyboardInterrupt(f"{stop} Nothing is kept.") from None
     model.cpu()
     return [_reproducible(line) for line in result.history]
 
@@ -115,18 +108,18 @@ def update_model(
     adam: dict[str, Any] | None,
     show: Show,
 ) -> tuple[int, dict[str, Any], dict[str, Any]]:
-    """Train a model in place for one pass: as many steps as there are batches, rounded up.
+    """Train a model in place for one epoch: one step a batch, the last batch counted in full.
 
     Parameters
     ----------
     model, data, config
-        What is trained, on what, and how.
+        The model, the training data and the settings.
     start
         Number of steps taken before.
     adam
-        State of the optimiser after these; ``None`` at its first use.
+        State of the optimiser after these steps; ``None`` before the first.
     show
-        Display of progress.
+        Takes the progress.
 
     Returns
     -------
@@ -137,25 +130,26 @@ def update_model(
     ------
     TrainingError
         If a term of the objective is not finite.
+    KeyboardInterrupt
+        After Ctrl-C, once the current step is complete.
     """
-    trainer, window = Trainer(model, config), Window(start)
+    trainer = Trainer(model, config)
     if adam is not None:
-        trainer.adam.load_state_dict(copy.deepcopy(adam))  # which would change it in place
-    order = data.order(config.batch_size, config.seed)
-    stop = start + math.ceil(len(data.rows) / config.batch_size)
+        trainer.adam.load_state_dict(copy.deepcopy(adam))  # loading shares the tensors
+    task = ModelTask(trainer, data.rows, data.order(config.batch_size, config.seed))
+    state = LoopState(start + math.ceil(len(data.rows) / config.batch_size), start)
+    lines: list[dict[str, Any]] = []
     model.train()
-    for step in range(start, stop):
-        x = data.rows.batch(order.batch(step), generator(config.seed, "bits", step))
-        window.add(trainer.step(x, step))
-        show(step - start + 1, {})
-    window.check(model)
-    line = _reproducible(window.line(model, config, stop, 0.0))
+    with as_keyboard_interrupt():
+        run_loop(
+            task, state, [LogLines(lines.append, task.line, every=None), Display(show, start=start)]
+        )
     model.cpu().eval()
-    return stop, trainer.adam.state_dict(), line
+    return state.step, trainer.adam.state_dict(), _reproducible(lines[-1])
 
 
 def elbo(model: SDLGM, rows: Samples, seed: int) -> NDArray[np.float64]:
-    """Evidence lower bound of each row, nats, of one hard code a row: ``(n,)``."""
+    """Return the evidence lower bound of each row (nats), by one sampled code each: ``(n,)``."""
     bits, noise = generator(seed, "evaluation bits"), generator(seed, "evaluation codes")
     bounds = [
         -negative_elbo(model, x, generator=noise).total.double() for x in rows.batches(BLOCK, bits)
@@ -164,10 +158,10 @@ def elbo(model: SDLGM, rows: Samples, seed: int) -> NDArray[np.float64]:
 
 
 def in_blocks(values: Any) -> Iterator[Tensor]:
-    """Hand out checked rows, an array or CSR, in dense blocks."""
+    """Yield checked rows, an array or CSR, in dense blocks."""
     yield from make_rows(values, "gaussian").grey().split(BLOCK)
 
 
 def _reproducible(line: dict[str, Any]) -> dict[str, Any]:
-    """Leave out how long it took, so that equal fits have equal histories."""
+    """Drop the wall time, so that equal fits have equal histories."""
     return {name: value for name, value in line.items() if name != "seconds"}

@@ -1,4 +1,4 @@
-"""A fitted classifier as a graph: from raw rows to probabilities and labels."""
+"""The graph of a fitted classifier: from raw rows to probabilities and labels."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ __all__ = ["classifier_graph", "export_classifier"]
 def export_classifier(classifier: SDLGMClassifier, path: Path | str) -> Path:
     """Write a fitted classifier to one ONNX file, atomically; return its path.
 
-    Input ``x`` ``(n, D)``, float32, raw: the scaling of inputs is in the graph, with the training
-    values that ranks are taken among. Outputs ``probabilities`` ``(n, K)``, float32, the mean over
-    the members, and ``labels`` ``(n, K)``, int64, 0 and 1, by threshold, floor and cap.
+    The input is ``x``: raw rows ``(n, D)``, float32. The graph scales them and holds the training
+    values that rank scaling needs. The outputs are ``probabilities`` ``(n, K)``, float32, the mean
+    over the members, and ``labels`` ``(n, K)``, int64, 0 or 1, by ``threshold``, ``min_labels`` and
+    ``max_labels``.
 
     Raises
     ------
@@ -49,7 +50,7 @@ def classifier_graph(classifier: SDLGMClassifier) -> onnx.ModelProto:
     graph = Graph("classifier")
     x = graph.input("x", np.float32, classifier.n_features_in_)
     x = _scaled(graph, x, network.scaling)
-    # One matrix for all members, that of a batch of matrices: (1, n, inputs).
+    # All members read the same rows: (1, n, inputs).
     hidden = add_ensemble(graph, graph("Unsqueeze", x, graph.integers(0)), model.encoder, "encoder")
     features = add_ensemble_linear(graph, hidden, model.feature_head, "feature_head")
     gates = add_ensemble_linear(graph, hidden, model.gate_head, "gate_head")
@@ -88,7 +89,7 @@ def _scaled(graph: Graph, x: Value, scaling: Inputs) -> Value:
         scale = graph.constant(np.asarray(scaling.scale, np.float32), "input_scale")
         return graph("Div", graph("Sub", x, shift), scale)
     rows = scaling.sorted.shape[0]
-    # Twice the mean rank is one of 0..2n: all that follows from a rank is looked up.
+    # Twice the mean rank is an integer from 0 to 2n, so everything after it is a table look-up.
     rank = _double_ranks(graph, x, np.asarray(scaling.sorted, np.float32))
     ranks = np.arange(2 * rows + 1)[:, None] / (2 * rows)
     if not scaling.bins:
@@ -107,9 +108,9 @@ def _scaled(graph: Graph, x: Value, scaling: Inputs) -> Value:
 
 
 def _double_ranks(graph: Graph, x: Value, values: Any) -> Value:
-    """Add, feature by feature, the numbers of training values below x and up to x.
+    """Add, for each feature, the numbers of training values below x and up to x.
 
-    By bisection, in steps of falling powers of two, of all features at once: ``O(D log n)`` a row.
+    A bisection in steps of falling powers of two over all features at once: ``O(D log n)`` per row.
     """
     rows, features = values.shape
     table = graph.constant(values.T.ravel(), "sorted_inputs")
@@ -137,7 +138,7 @@ def _labels(graph: Graph, proba: Value, classifier: SDLGMClassifier) -> Value:
     number = graph("ReduceSum", graph.cast(above, np.int64), graph.integers(1), keepdims=1)
 
     def best(scores: Value, kept: int, wanted: Value) -> Value:
-        """Mark the first ``wanted`` of the ``kept`` best: of equal ones the lower column."""
+        """Mark the ``wanted`` highest scores, at most ``kept``; ties go to the lower column."""
         _, places = graph.several("TopK", 2, scores, graph.integers(kept), axis=-1)
         order = graph.constant(np.arange(kept, dtype=np.int64)[None])
         marks = graph.cast(graph("Less", order, wanted), np.int64)

@@ -1,4 +1,4 @@
-"""Codes as operators: the law of the slots, its mode, a draw, and rows of indices and counts."""
+"""The graph of a posterior: its mode, a draw, and codes as rows of indices and counts."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import numpy as np
 from sdlgm.export.graph import Graph, Value
 from sdlgm.export.networks import add_log_sigmoid
 
-__all__ = ["CodeLaw", "add_presence"]
+__all__ = ["CodeGraph", "add_presence"]
 
 
 @dataclass(frozen=True)
-class CodeLaw:
-    """A posterior in a graph: that of :func:`~sdlgm.distributions.grouped_gated_multinomial`."""
+class CodeGraph:
+    """The posterior :func:`~sdlgm.distributions.grouped_gated_multinomial` as a graph."""
 
     graph: Graph
-    """Where it is."""
+    """The graph to add operators to."""
     x: Value
-    """An input, whose first dimension is the number n of samples."""
+    """An input; its first dimension is the number n of samples."""
     features: int
     """Number K of features."""
     budget: int
-    """Number L0 of slots."""
+    """Hard budget L0."""
     groups: int
     """Number G of groups, each of ``K / G`` features and ``L0 / G`` slots."""
     gate_logits: Value | None
-    """Shape ``(n, G)``; ``None`` where all gates are open."""
+    """Shape ``(n, G)``; ``None`` if all gates are open."""
     feature_logits: Value | None
-    """Shape ``(n, K)``; ``None`` where a group has one feature."""
+    """Shape ``(n, K)``; ``None`` if each group has one feature."""
 
     @property
     def width(self) -> int:
@@ -72,9 +72,9 @@ class CodeLaw:
     def _mode(self, taken: Value) -> Value:
         """Return the outcomes of all slots of a most probable code: ``(n, G, L0/G)``.
 
-        Slots go one by one to the largest gain ``p_k / j`` of a j-th slot for outcome k (torch's
-        ``mode``). The gains of an outcome fall, so that these are simply the largest of all gains;
-        and of the outcomes only as many as there are slots can get one.
+        As in ``GatedMultinomial.mode``, each slot goes to the outcome k with the largest gain
+        ``p_k / j``, where it is the j-th slot of k. The gains of an outcome decrease, so these are
+        the largest of all gains, and at most as many outcomes as slots can get one.
         """
         graph = self.graph
         probs = taken
@@ -86,7 +86,7 @@ class CodeLaw:
         kept = min(self.slots, self.width + (self.gate_logits is not None))
         values, places = graph.several("TopK", 2, probs, graph.integers(kept), axis=-1)
         share = graph.constant(np.arange(1, self.slots + 1, dtype=np.float64))
-        # In float64, as torch: equal gains stay equal, and the lower place comes first.
+        # In float64, as in torch: equal gains stay equal, and the lower index comes first.
         gains = graph(
             "Div", graph("Unsqueeze", graph.cast(values, np.float64), _last(graph)), share
         )
@@ -98,8 +98,8 @@ class CodeLaw:
     def _sample(self, features: Value, log_open: Value | None) -> Value:
         """Return the outcomes of all slots of a draw: ``(n, G, L0/G)``.
 
-        The same steps as ``GatedMultinomial.sample``, in float64: one uniform number a slot decides
-        whether its gate is open and, by inversion, which feature it holds.
+        As in ``GatedMultinomial.sample``, in float64: one uniform number per slot decides whether
+        the gate is open and, by inversion, which feature the slot holds.
         """
         graph = self.graph
         place = graph.input("uniforms", np.float64, self.budget)
@@ -125,7 +125,7 @@ class CodeLaw:
         first = np.arange(self.groups, dtype=np.int64)[:, None] * self.width
         taken = graph("Less", outcomes, graph.constant(np.int64(self.width)))
         feature = graph("Add", outcomes, graph.constant(first))
-        if self.slots == 1:  # in ascending order already, each at most once
+        if self.slots == 1:  # already ascending, each feature at most once
             feature = graph.reshape(feature, -1, budget)
             number = graph.reshape(graph.cast(taken, np.int64), -1, budget)
         else:
@@ -140,7 +140,7 @@ class CodeLaw:
             feature = graph.constant(np.arange(self.features, dtype=np.int64)[None])
         present = graph("Greater", number, graph.constant(np.int64(0)))
         there = graph.cast(present, np.int64)
-        # The place of each feature that is there; all others meet in a last column and add 0.
+        # The place of each present feature; absent ones go to an extra last column and add 0.
         place = graph("CumSum", there, graph.constant(np.int64(1)), exclusive=1)
         place = graph("Where", present, place, graph.constant(np.int64(budget)))
         empty = graph.filled(self.x, (budget + 1,), np.int64(0))
@@ -155,7 +155,7 @@ class CodeLaw:
 def add_presence(graph: Graph, taken: Value, slots: int) -> Value:
     r"""Add :math:`1 - (1 - \lambda\pi_k)^{L_0}` of ``taken`` :math:`= \lambda\pi_k`, in float64.
 
-    ``taken`` is capped as in ``GatedMultinomial.absence_log_probs``.
+    ``taken`` is clamped as in ``GatedMultinomial.absence_log_probs``.
     """
     cap = graph.constant(np.float32(1 - np.finfo(np.float32).eps))
     taken = graph.cast(graph("Min", taken, cap), np.float64)

@@ -1,4 +1,4 @@
-"""A graph of ONNX operators under construction, and its file."""
+"""Build graphs of ONNX operators; read and write ONNX files."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 __all__ = ["OPSET", "Graph", "read_model", "require_onnx", "write_model"]
 
 OPSET = 20
-"""Version of ONNX's operators that graphs are written in (the first with Gelu)."""
+"""Version of the ONNX operators (the first with Gelu)."""
 IR_VERSION = 9
-"""Version of the file format, that of the opset."""
+"""Version of the file format that goes with the opset."""
 BATCH = "n"
-"""Name of the dimension of samples, which is dynamic."""
+"""Name of the dynamic dimension of samples."""
 
 Value = str
 """Name of a value in a graph."""
 
 
 class Graph:
-    """Operators in the order of their call, the constants they read, inputs and outputs.
+    """A graph under construction: operators in the order of the calls, constants, inputs, outputs.
 
     Calling the graph adds an operator: ``graph("Add", a, b)`` returns the name of its result. All
-    constants are kept in the graph, and none of their names is a path.
+    constants are stored in the graph itself.
 
     Examples
     --------
@@ -56,11 +56,11 @@ class Graph:
         self._outputs: list[Any] = []
 
     def __call__(self, op: str, *inputs: Value, **attributes: Any) -> Value:
-        """Add an operator of one result; return the result's name."""
+        """Add an operator with one result; return the name of the result."""
         return self.several(op, 1, *inputs, **attributes)[0]
 
     def several(self, op: str, results: int, *inputs: Value, **attributes: Any) -> list[Value]:
-        """Add an operator of several results; return their names."""
+        """Add an operator with several results; return their names."""
         from onnx import helper
 
         number = len(self._nodes)
@@ -71,7 +71,7 @@ class Graph:
         return names
 
     def constant(self, value: Tensor | NDArray[Any] | np.generic, name: str | None = None) -> Value:
-        """Keep an array, by the type it has; return its name."""
+        """Store an array in its own type; return its name."""
         from onnx import numpy_helper
 
         array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
@@ -80,7 +80,7 @@ class Graph:
         return name
 
     def integers(self, *values: int) -> Value:
-        """Keep a vector of integers: a shape, or axes."""
+        """Store a vector of integers, such as a shape or axes; return its name."""
         return self.constant(np.array(values, np.int64))
 
     def input(self, name: str, dtype: type[np.generic], *shape: int | str) -> Value:
@@ -89,22 +89,22 @@ class Graph:
         return name
 
     def output(self, name: str, value: Value, dtype: type[np.generic], *shape: int) -> None:
-        """Declare that a value is an output of shape ``(n, *shape)``."""
+        """Declare a value as an output of shape ``(n, *shape)``."""
         self._nodes.append(_identity(value, name))
         self._outputs.append(_declare(name, dtype, shape))
 
     def cast(self, value: Value, dtype: type[np.generic]) -> Value:
-        """Add a change of type."""
+        """Add a cast to another type."""
         from onnx import helper
 
         return self("Cast", value, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def reshape(self, value: Value, *shape: int) -> Value:
-        """Add a change of shape, in which one length may be -1."""
+        """Add a reshape; one length may be -1."""
         return self("Reshape", value, self.integers(*shape))
 
     def filled(self, like: Value, shape: Sequence[int], fill: np.generic) -> Value:
-        """Add an array ``(n, *shape)`` of one value, for as many samples as ``like`` has."""
+        """Add an array ``(n, *shape)`` of one value, where n is the length of ``like``."""
         from onnx import numpy_helper
 
         whole = self("Concat", self("Shape", like, start=0, end=1), self.integers(*shape), axis=0)
@@ -112,7 +112,7 @@ class Graph:
         return self("ConstantOfShape", whole, value=value)
 
     def model(self, about: Mapping[str, Any]) -> onnx.ModelProto:
-        """Return the checked model, with what is said about it as its metadata."""
+        """Return the checked model with ``about`` as its metadata."""
         import onnx
         from onnx import helper
 
@@ -148,7 +148,7 @@ def read_model(path: Path | str) -> onnx.ModelProto:
     Raises
     ------
     SDLGMError
-        If it is missing, or no ONNX model.
+        If the file is missing or not an ONNX model.
     """
     require_onnx("Reading an ONNX file")
     import onnx
@@ -159,7 +159,7 @@ def read_model(path: Path | str) -> onnx.ModelProto:
     except FileNotFoundError:
         raise SDLGMError(f"{path} does not exist.") from None
     except DecodeError as error:
-        raise SDLGMError(f"{path} is no ONNX model, or is damaged ({error}).") from None
+        raise SDLGMError(f"{path} is not an ONNX model, or is damaged ({error}).") from None
 
 
 def require_onnx(what: str, package: str = "onnx") -> None:

@@ -1,4 +1,4 @@
-"""Networks as operators: dense layers, normalisations and activations of ``sdlgm.nn``."""
+"""Add the layers of ``sdlgm.nn`` to a graph: dense layers, normalisations and activations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["add_ensemble", "add_ensemble_linear", "add_linear", "add_log_sigmoid
 def add_linear(
     graph: Graph, x: Value, layer: nn.Linear, name: str, shift: Tensor | None = None
 ) -> Value:
-    """Add ``layer(x - shift)``, of x ``(n, inputs)``; the shift goes into the bias."""
+    """Add ``layer(x - shift)`` for x ``(n, inputs)``; the bias absorbs the shift."""
     weight, bias = layer.weight.detach(), layer.bias.detach()
     if shift is not None:
         bias = (bias.double() - weight.double() @ shift.double()).float()
@@ -33,12 +33,12 @@ def add_linear(
 def add_sequential(
     graph: Graph, x: Value, layers: nn.Sequential, name: str, shift: Tensor | None = None
 ) -> Value:
-    """Add the layers of :func:`sdlgm.nn.mlp`, of x ``(n, inputs)`` less a shift.
+    """Add the layers of :func:`sdlgm.nn.mlp` for x ``(n, inputs)`` minus a shift.
 
     Raises
     ------
     SDLGMError
-        If a layer is of a kind that has no translation.
+        If there is no ONNX operator for a layer.
     """
     if shift is not None and not isinstance(layers[0], nn.Linear):
         x, shift = graph("Sub", x, graph.constant(shift, f"{name}.shift")), None
@@ -56,7 +56,7 @@ def add_sequential(
 
 
 def add_ensemble(graph: Graph, x: Value, network: EnsembleMLP, name: str) -> Value:
-    """Add the hidden layers of several members, of x ``(members, n, inputs)``."""
+    """Add the hidden layers of an ensemble for x ``(members, n, inputs)``."""
     for place, layer in enumerate(network.layers):
         where = f"{name}.layers.{place}"
         x = add_ensemble_linear(graph, x, layer, where)
@@ -68,7 +68,7 @@ def add_ensemble(graph: Graph, x: Value, network: EnsembleMLP, name: str) -> Val
 
 
 def add_ensemble_linear(graph: Graph, x: Value, layer: nn.Module, name: str) -> Value:
-    """Add a layer of several members, of x ``(members, n, inputs)`` or ``(1, n, inputs)``."""
+    """Add a layer of an ensemble for x ``(members, n, inputs)`` or ``(1, n, inputs)``."""
     layer = _checked(layer)
     product = graph("MatMul", x, graph.constant(layer.weight, f"{name}.weight"))
     return graph("Add", product, graph.constant(layer.bias, f"{name}.bias"))
@@ -81,7 +81,7 @@ def _checked(layer: nn.Module) -> EnsembleLinear:
 
 
 def add_log_sigmoid(graph: Graph, x: Value, *, of_minus: bool = False) -> Value:
-    """Add ``log(sigmoid(x))``, or that of ``-x``, without loss at either end."""
+    """Add ``log(sigmoid(x))`` or ``log(sigmoid(-x))``, accurate for large and small x."""
     return graph("Neg", graph("Softplus", x if of_minus else graph("Neg", x)))
 
 
@@ -108,7 +108,7 @@ def _activation(graph: Graph, x: Value, layer: nn.Module) -> Value:
 
 def _untranslated(layer: nn.Module) -> SDLGMError:
     known = ", ".join(kind.__name__ for kind in (nn.Linear, nn.LayerNorm, *_ACTIVATIONS))
-    return SDLGMError(f"No ONNX operator is known for the layer {layer}; those that are: {known}.")
+    return SDLGMError(f"No ONNX operator is known for the layer {layer}. Known layers: {known}.")
 
 
 _ACTIVATIONS: dict[type[nn.Module], Callable[[Graph, Value], Value]] = {

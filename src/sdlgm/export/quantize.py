@@ -1,4 +1,4 @@
-"""Weights of 8 bits: a quarter of the size."""
+"""Quantise a graph to 8-bit weights, a quarter of the size."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["quantize"]
 def quantize(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a model whose dense layers compute with 8-bit integers (dynamic quantisation).
 
-    Each column of a weight is scaled on its own, to 7 bits: sums of products then fit the 16 bits
-    in which processors without VNNI instructions add them up. What a layer reads is scaled anew
-    for each batch, by its smallest and largest value: no calibration data are needed, and a row's
-    outcome depends a little on the rows beside it. All else is computed as before.
+    Each column of a weight matrix is scaled separately, to 7 bits: sums of products then fit the 16
+    bits in which processors without VNNI instructions add them. The inputs of a layer are scaled
+    for each batch by their smallest and largest value. This needs no calibration data, but a row's
+    result depends slightly on the other rows of its batch. Other operators do not change.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def quantize(model: onnx.ModelProto) -> onnx.ModelProto:
     about = {entry.key: entry.value for entry in model.metadata_props}
     ready = onnx.ModelProto()
     ready.CopyFrom(model)
-    # Its shapes are known already; without this mark onnxruntime advises to have them inferred.
+    # The shapes are known; without this mark onnxruntime warns that they should be inferred.
     onnx.helper.set_model_props(ready, {"onnx.quant.pre_process": "onnxruntime.quant"})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"

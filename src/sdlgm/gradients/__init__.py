@@ -1,6 +1,11 @@
-"""How a gradient passes a discrete draw: one file an estimator, one registry, one signature."""
+"""Gradient estimators for discrete codes: one file each, one registry, one signature.
 
-from sdlgm.gradients.control_variates import Baseline
+An estimator draws codes from a posterior, evaluates a loss at them, and returns a surrogate whose
+gradient estimates that of the expected loss (:class:`Estimator`). :func:`get_estimator` finds one
+by name; ``docs/gradients.md`` compares them.
+"""
+
+from sdlgm.gradients.control_variates import ControlVariate
 from sdlgm.gradients.darn import darn
 from sdlgm.gradients.gumbel_softmax import gumbel_softmax
 from sdlgm.gradients.muprop import muprop
@@ -25,9 +30,9 @@ from sdlgm.gradients.straight_through import straight_through
 from sdlgm.gradients.vimco import vimco
 
 __all__ = [
-    "Baseline",
     "Bound",
     "Code",
+    "ControlVariate",
     "Estimate",
     "Estimator",
     "Loss",

@@ -1,4 +1,4 @@
-"""An estimator against the exact gradient by enumeration: for our tests, our table, and yours."""
+"""Compare an estimator with the exact gradient, computed by enumeration."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ __all__ = [
 ]
 
 MAX_TUPLES = 100_000
-"""Largest number of tuples of codes that :func:`exact_importance_gradient` lists."""
+"""Largest number of tuples of codes that :func:`exact_importance_gradient` enumerates."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """A setting of the one distribution that is small enough to list its codes."""
+    """A family of distributions small enough to enumerate all codes."""
 
     features: int
     """Number of features ``K``."""
@@ -46,7 +46,7 @@ class Family:
     groups: int
     """Number of groups ``G``."""
     open_gates: bool = False
-    """Whether all gates are open for ever."""
+    """Whether all gates are always open."""
 
 
 FAMILIES = {
@@ -56,27 +56,27 @@ FAMILIES = {
     "categorical": Family(8, 2, 2, open_gates=True),
     "bernoulli": Family(4, 4, 4),
 }
-"""The settings that every registered estimator is checked on."""
+"""The families on which every registered estimator is tested."""
 
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """Draws of an estimator beside the exact gradient."""
+    """Statistics of an estimator's draws compared with the exact gradient."""
 
     max_z: float
-    """Largest ``|mean - exact|`` of a coordinate in standard errors; 0 where nothing varies."""
+    """Largest ``|mean - exact|`` of a coordinate in standard errors; 0 if no coordinate varies."""
     relative_bias: float
-    """Norm of ``mean - exact`` over that of the exact gradient (sampling noise included)."""
+    """Norm of ``mean - exact`` relative to the exact gradient; includes sampling noise."""
     relative_std: float
-    """Root of the trace of one draw's covariance over the norm of the exact gradient."""
+    """Square root of the trace of a draw's covariance, relative to the norm of the gradient."""
     cosine: float
-    """Cosine of the mean and the exact gradient."""
+    """Cosine between the mean and the exact gradient."""
     decoder_calls: float
-    """Codes decoded a draw."""
+    """Codes decoded per draw."""
 
 
 def random_posterior(family: Family, generator: torch.Generator) -> Grouped:
-    """Return a posterior of a family with standard normal logits (float64), no batch dimension."""
+    """Return a posterior with standard normal logits (float64) and no batch dimension."""
     gates = torch.randn(family.groups, generator=generator, dtype=torch.float64)
     if family.open_gates:
         gates = torch.full_like(gates, math.inf)
@@ -85,48 +85,58 @@ def random_posterior(family: Family, generator: torch.Generator) -> Grouped:
 
 
 def uniform_prior(posterior: Code) -> Code:
-    """Return a code of a posterior's shape: even features, and gates even or open as there."""
+    """Return a prior with the posterior's shape: uniform features, gates at 1/2 or always open."""
     base = ungrouped(posterior)
     gates = torch.where(base.gate_logits.isposinf(), base.gate_logits, 0.0)
     return _like(posterior, gates.detach(), torch.zeros_like(base.feature_logits))
 
 
 def curved_loss(features: int, generator: torch.Generator) -> Loss:
-    """Return a smooth loss with all orders, such as a decoder gives: two random layers, tanh."""
+    """Return a smooth loss with derivatives of all orders: two random layers with a tanh."""
     first = torch.randn(features, 8, generator=generator, dtype=torch.float64) * 0.5
     second = torch.randn(8, generator=generator, dtype=torch.float64)
     return lambda z: torch.tanh(z @ first + 0.3) @ second
 
 
 def log_ratio_loss(loss: Loss, posterior: Code, prior: Code) -> Loss:
-    r"""Return :math:`f(z) + \log q(z) - \log p(z)`: the loss that importance weighting needs."""
+    r"""Return the loss :math:`f(z) + \log q(z) - \log p(z)` of importance-weighted bounds."""
     return lambda z: loss(z) + posterior.log_prob(z) - prior.log_prob(z)
 
 
 def exact_gradient(posterior: Code, loss: Loss) -> Tensor:
-    r"""Gradient of :math:`\mathbb{E}_{q(z)} f(z)` by listing all codes.
+    r"""Compute the gradient of :math:`\mathbb{E}_{q(z)} f(z)` by enumerating all codes.
 
     Parameters
     ----------
     posterior
-        Without batch dimensions; its logits are taken as numbers.
+        A posterior without batch dimensions.
     loss
         The loss :math:`f`; it must not depend on the posterior.
 
     Returns
     -------
     Tensor
-        With respect to the gates' logits, then the features', shape ``(G + K,)``.
+        Gradient with respect to the gate logits, then the feature logits, shape ``(G + K,)``.
+
+    Examples
+    --------
+    For one slot that is open with probability 1/2, :math:`\partial \mathbb{E} L` is 1/4:
+
+    >>> q = GatedMultinomial(1, torch.tensor(0.0), torch.zeros(2))
+    >>> exact_gradient(q, lambda z: z.sum(-1))
+    tensor([0.2500, 0.0000, 0.0000])
     """
     posterior, leaves = _copies(posterior, ())
-    codes = _possible(posterior)
-    return _flat((posterior.log_prob(codes).exp() * loss(codes)).sum(), leaves, ())
+    codes = _possible_codes(posterior)
+    return _flat_gradient((posterior.log_prob(codes).exp() * loss(codes)).sum(), leaves, ())
 
 
 def exact_importance_gradient(posterior: Code, loss: Loss, prior: Code, samples: int) -> Tensor:
-    r"""Gradient of :math:`\mathbb{E}[-\log \frac1M \sum_m e^{-f(z_m)} p(z_m) / q(z_m)]`.
+    r"""Compute the gradient of the importance-weighted bound by enumeration.
 
-    By listing all ``samples``-tuples of codes; arguments and result are as for
+    .. math:: \mathbb{E}\Big[-\log \frac1M \sum_{m=1}^M e^{-f(z_m)} \frac{p(z_m)}{q(z_m)}\Big]
+
+    Enumerates all tuples of ``M = samples`` codes. Arguments and result are those of
     :func:`exact_gradient`.
 
     Raises
@@ -135,18 +145,18 @@ def exact_importance_gradient(posterior: Code, loss: Loss, prior: Code, samples:
         If there are more than ``MAX_TUPLES`` tuples.
     """
     posterior, leaves = _copies(posterior, ())
-    codes = _possible(posterior)
+    codes = _possible_codes(posterior)
     if len(codes) ** samples > MAX_TUPLES:
         raise ValueError(
             f"{len(codes)} codes have {len(codes) ** samples:,} tuples of {samples}, more than the "
-            f"{MAX_TUPLES:,} that are listed; take fewer samples or a smaller code."
+            f"limit of {MAX_TUPLES:,}. Use fewer samples or fewer features."
         )
     numbers = torch.arange(len(codes))
     index = torch.cartesian_prod(*[numbers] * samples).view(-1, samples)
     log_probs = posterior.log_prob(codes)
     losses = log_ratio_loss(loss, posterior, prior)(codes)
     bounds = math.log(samples) - torch.logsumexp(-losses[index], dim=-1)
-    return _flat((log_probs[index].sum(-1).exp() * bounds).sum(), leaves, ())
+    return _flat_gradient((log_probs[index].sum(-1).exp() * bounds).sum(), leaves, ())
 
 
 def gradient_draws(
@@ -158,7 +168,7 @@ def gradient_draws(
     prior: Code | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Draw an estimator's gradient many times, by a batch of copies of the posterior.
+    """Draw the gradient of an estimator many times, in one batch of copies of the posterior.
 
     Parameters
     ----------
@@ -167,12 +177,11 @@ def gradient_draws(
     posterior, loss
         As for :func:`exact_gradient`.
     draws
-        How many.
+        Number of draws.
     prior
-        For an estimator of the importance-weighted bound, whose loss is made from it by
-        :func:`log_ratio_loss`; others need none.
+        Needed only by estimators of the importance-weighted bound; see :func:`log_ratio_loss`.
     generator
-        Source of randomness.
+        Source of randomness; ``None`` uses torch's global generator.
 
     Returns
     -------
@@ -184,14 +193,15 @@ def gradient_draws(
     wide, leaves = _copies(posterior, (draws,))
     if multi_sample(estimator):
         if prior is None:
-            raise ConfigError("An estimator of the importance-weighted bound needs a prior here.")
+            raise ConfigError("An estimator of the importance-weighted bound needs a prior.")
         loss = log_ratio_loss(loss, wide, prior)
     surrogate = estimator(wide, loss, generator=generator).surrogate
     if surrogate.shape != (draws,):
         raise ValueError(
-            f"A surrogate has a number a sample, here {draws}; got shape {tuple(surrogate.shape)}."
+            f"The surrogate must have one number per sample, shape ({draws},), got "
+            f"{tuple(surrogate.shape)}."
         )
-    return _flat(surrogate.sum(), leaves, (draws,))
+    return _flat_gradient(surrogate.sum(), leaves, (draws,))
 
 
 def check_gradient(
@@ -205,8 +215,29 @@ def check_gradient(
 ) -> GradientCheck:
     """Compare draws of an estimator with the exact gradient of its objective.
 
-    That is the mean loss, or for an estimator of the importance-weighted bound the bound under
-    :func:`uniform_prior` (with the option ``samples``, default 2, to keep the tuples few).
+    The objective is the expected loss. For an estimator of the importance-weighted bound it is the
+    bound under :func:`uniform_prior` with ``samples`` codes (default here: 2).
+
+    Parameters
+    ----------
+    estimator
+        Name of a registered estimator.
+    posterior, loss
+        As for :func:`exact_gradient`.
+    draws
+        Number of draws.
+    generator
+        Source of randomness; ``None`` uses torch's global generator.
+    **options
+        Options of the estimator.
+
+    Examples
+    --------
+    >>> q = GatedMultinomial(2, torch.tensor(0.0), torch.zeros(3))
+    >>> source = torch.Generator().manual_seed(0)
+    >>> found = check_gradient("reinmax", q, lambda z: z[..., 0] ** 2, 1000, generator=source)
+    >>> found.max_z < 4, found.decoder_calls
+    (True, 1.0)
     """
     calls = _Calls(loss)
     if multi_sample(estimator):
@@ -221,7 +252,7 @@ def check_gradient(
 
 
 def compare(draws: Tensor, truth: Tensor, decoder_calls: float = math.nan) -> GradientCheck:
-    """Compare draws of a gradient, shape ``(n, d)``, with the exact one, shape ``(d,)``."""
+    """Compare draws of a gradient, shape ``(n, d)``, with the exact gradient, shape ``(d,)``."""
     mean, spread = draws.mean(0), draws.std(0)
     gap, error = mean - truth, spread / math.sqrt(len(draws))
     varies = error > 1e-12 * truth.norm()
@@ -236,7 +267,7 @@ def compare(draws: Tensor, truth: Tensor, decoder_calls: float = math.nan) -> Gr
 
 
 class _Calls:
-    """A loss that counts the codes it is given."""
+    """A loss that counts the codes it is called with."""
 
     def __init__(self, loss: Callable[[Tensor], Tensor]) -> None:
         self.loss, self.codes = loss, 0
@@ -247,15 +278,15 @@ class _Calls:
 
 
 def _copies(posterior: Code, shape: tuple[int, ...]) -> tuple[Code, tuple[Tensor, Tensor]]:
-    """Return a batch of copies of a posterior, and the logits that it is a function of."""
+    """Return a batch of copies of a posterior, and its logits as leaves."""
     if posterior.batch_shape:
         raise ValueError(
-            "Gradients are checked on a posterior without batch dimensions, this one has "
+            "Checking gradients needs a posterior without batch dimensions, this one has "
             f"{tuple(posterior.batch_shape)}."
         )
     base = ungrouped(posterior)
     gates, features = (
-        logits.detach().expand(*shape, *logits.shape).clone().requires_grad_()
+        logits.detach().expand((*shape, *logits.shape)).clone().requires_grad_()
         for logits in (base.gate_logits, base.feature_logits)
     )
     return _like(posterior, gates, features), (gates, features)
@@ -266,12 +297,12 @@ def _like(posterior: Code, gates: Tensor, features: Tensor) -> Code:
     return Grouped(base) if isinstance(posterior, Grouped) else base
 
 
-def _possible(posterior: Code) -> Tensor:
-    """List the codes that can be drawn: with gates that are always open, not all of them."""
+def _possible_codes(posterior: Code) -> Tensor:
+    """List the codes of positive probability: always open gates exclude some."""
     codes = posterior.enumerate_support()
     return codes[~posterior.log_prob(codes).isneginf()]
 
 
-def _flat(value: Tensor, leaves: tuple[Tensor, Tensor], batch: tuple[int, ...]) -> Tensor:
+def _flat_gradient(value: Tensor, leaves: tuple[Tensor, Tensor], batch: tuple[int, ...]) -> Tensor:
     gradients = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
     return torch.cat([g.reshape(*batch, -1) for g in gradients], dim=-1)

@@ -1,4 +1,4 @@
-"""What a score-function estimator subtracts: a learned prediction of the loss."""
+"""Control variates: a learned prediction of the loss that score-function estimators subtract."""
 
 from __future__ import annotations
 
@@ -11,51 +11,52 @@ from sdlgm.errors import ConfigError
 from sdlgm.gradients._surrogate import ungrouped
 from sdlgm.gradients.registry import Code
 
-__all__ = ["Baseline", "Centred", "centre"]
+__all__ = ["Centred", "ControlVariate", "centre"]
 
 
 class Centred(NamedTuple):
-    """A learning signal from which a baseline was subtracted."""
+    """A learning signal from which a control variate was subtracted."""
 
     signal: Tensor
-    """The signal minus its baseline (nats), detached, of the signal's shape."""
+    """Signal minus control variate (nats), detached, with the shape of the signal."""
     weight: Tensor
-    """What the estimate is multiplied by, shape ``()`` or that of a sample: 1, or less under
-    variance normalisation."""
+    """Factor of the estimate, shape ``()`` or that of a sample: 1, or less under variance
+    normalisation."""
     error: Tensor
-    """The baseline's own loss, shape ``(*batch,)``; zero where there is nothing to learn."""
+    """Loss of the control variate itself, shape ``(*batch,)``; zero if nothing is learned."""
 
 
-class Baseline(nn.Module):
-    r"""Input-dependent baseline in the manner of NVIL.
+class ControlVariate(nn.Module):
+    r"""Input-dependent control variate of NVIL: a running mean plus a small network.
 
     .. math:: b(x) = c + s\, C_\psi(q(z \mid x)), \qquad s = \max(1, \sqrt v)
 
-    with running mean :math:`c` and variance :math:`v` of the signal that is left, and a small
-    network :math:`C_\psi` of the *detached* parameters of the posterior, whose last layer starts
-    at 0. Its squared error, in units of :math:`s^2`, is part of an estimator's surrogate: hand
-    ``parameters()`` to the optimizer of the model. (A clipping of the gradient's norm sees both.)
+    Here :math:`c` and :math:`v` are the running mean and variance of the remaining signal, and
+    :math:`C_\psi` is a network of the *detached* parameters of the posterior whose last layer
+    starts at 0. Its squared error, in units of :math:`s^2`, is part of the surrogate of an
+    estimator: pass ``parameters()`` to the optimiser of the model. Clipping the gradient norm
+    affects both.
 
-    :math:`b` does not depend on the drawn code, so that it changes the variance of a
-    score-function estimator and not its mean. To that end a batch is centred on statistics from
-    *before* it, and the first one, which has none, on those of its other samples. The statistics
-    are buffers; they move in training mode only.
+    :math:`b` does not depend on the drawn code, so it changes the variance of a score-function
+    estimator but not its mean. To ensure this, a batch is centred with statistics from *before*
+    it, and the first batch with those of its other samples. The statistics are buffers and are
+    updated in training mode only.
 
     Parameters
     ----------
     features, groups
         ``K`` and ``G`` of the posteriors.
     generator
-        Source of the initial weights. Default: one seeded with 0.
+        Source of the initial weights; ``None`` uses a generator seeded with 0.
     hidden
-        Width of the network's one hidden layer (tanh).
+        Width of the hidden layer (tanh).
     decay
-        Of the running statistics, in [0, 1).
-    normalise
-        Also divide the estimate by :math:`s` (NVIL's variance normalisation). It is then
-        proportional to an unbiased one, with a factor that falls as the loss gets noisier. With a
-        KL in closed form beside it, which is not divided, that amounts to another weight of the
-        KL, namely :math:`s`; so it is off by default.
+        Decay of the running statistics, in [0, 1).
+    normalise_variance
+        Also divide the estimate by :math:`s` (variance normalisation of NVIL). The estimate is then
+        proportional to an unbiased one, with a factor that falls as the loss gets noisier. A KL in
+        closed form is not divided, so this effectively multiplies the weight of the KL by
+        :math:`s`; it is off by default.
 
     Raises
     ------
@@ -65,7 +66,18 @@ class Baseline(nn.Module):
     References
     ----------
     Mnih, Gregor, "Neural Variational Inference and Learning in Belief Networks", ICML 2014,
-    section 2.3 and its algorithm 1.
+    section 2.3 and algorithm 1.
+
+    Examples
+    --------
+    >>> from sdlgm.distributions import GatedMultinomial
+    >>> from sdlgm.gradients import score_function
+    >>> q = GatedMultinomial(2, torch.zeros(8), torch.zeros(8, 3, requires_grad=True))
+    >>> control_variate = ControlVariate(features=3)
+    >>> estimate = score_function(q, lambda z: z.sum(-1), control_variate=control_variate)
+    >>> estimate.surrogate.mean().backward()
+    >>> control_variate.batches
+    tensor(1)
     """
 
     mean: Tensor
@@ -80,16 +92,16 @@ class Baseline(nn.Module):
         generator: torch.Generator | None = None,
         hidden: int = 100,
         decay: float = 0.9,
-        normalise: bool = False,
+        normalise_variance: bool = False,
     ) -> None:
         super().__init__()
         for name, number in (("features", features), ("groups", groups), ("hidden", hidden)):
             if number < 1:
-                raise ConfigError(f"{name} of a baseline must be at least 1, got {number}.")
+                raise ConfigError(f"{name} of a control variate must be at least 1, got {number}.")
         if not 0 <= decay < 1:
-            raise ConfigError(f"decay of a baseline must lie in [0, 1), got {decay}.")
+            raise ConfigError(f"decay of a control variate must lie in [0, 1), got {decay}.")
         self.features, self.groups, self.decay = features, groups, decay
-        self.normalise = normalise
+        self.normalise_variance = normalise_variance
         self.hidden = nn.Linear(features + groups, hidden)
         self.output = nn.Linear(hidden, 1)
         generator = generator or torch.Generator().manual_seed(0)
@@ -103,21 +115,21 @@ class Baseline(nn.Module):
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
 
     def forward(self, posterior: Code, signal: Tensor) -> Centred:
-        """Centre a signal of shape ``(*batch,)``, or ``(*batch, G)``: a number a group.
+        """Centre a signal of shape ``(*batch,)``, or ``(*batch, G)`` with one number per group.
 
-        All groups of a sample get the same baseline.
+        All groups of a sample share one control variate.
         """
         signal = signal.detach()
         grouped = signal.dim() > len(posterior.batch_shape)
-        own = posterior.batch_shape[0] if posterior.batch_shape else 1
-        mean, variance = self._statistics(signal, own)
+        samples = posterior.batch_shape[0] if posterior.batch_shape else 1
+        mean, variance = self._statistics(signal, samples)
         scale = variance.sqrt().clamp_min(1.0)
         predicted = self._predict(posterior).to(signal)
         left = signal - scale * (predicted.unsqueeze(-1) if grouped else predicted)
         error = 0.5 * ((left - mean) / scale).square()
         if self.training:
             self._update(left.detach(), mean)
-        weight = 1 / scale if self.normalise else torch.ones_like(scale)
+        weight = 1 / scale if self.normalise_variance else torch.ones_like(scale)
         return Centred((left - mean).detach(), weight, error.mean(-1) if grouped else error)
 
     def _predict(self, posterior: Code) -> Tensor:
@@ -129,19 +141,19 @@ class Baseline(nn.Module):
             gates = gates.unsqueeze(-1)
         if (features.shape[-1], gates.shape[-1]) != (self.features, self.groups):
             raise ValueError(
-                f"This baseline is of K = {self.features} features in {self.groups} groups, the "
-                f"posterior has {features.shape[-1]} in {gates.shape[-1]}."
+                f"This control variate expects K = {self.features} features in {self.groups} "
+                f"groups, but the posterior has {features.shape[-1]} in {gates.shape[-1]}."
             )
-        gates = torch.where(gates.isinf(), 0.0, gates)  # open for ever: nothing to tell
+        gates = torch.where(gates.isinf(), 0.0, gates)  # always open: carries no information
         inputs = torch.cat([gates, features], dim=-1).to(self.hidden.weight)
         return self.output(torch.tanh(self.hidden(inputs))).squeeze(-1)
 
     def _statistics(self, signal: Tensor, samples: int) -> tuple[Tensor, Tensor]:
-        """Mean and variance to use for a batch: none of them depends on a sample's own draw."""
+        """Mean and variance for a batch; neither depends on the draw of the sample itself."""
         if self.batches > 0 or samples < 2:
-            # Copies, for the buffers move before the caller is done.
+            # Copies, because the buffers are updated before the caller has used them.
             return self.mean.to(signal, copy=True), self.variance.to(signal, copy=True)
-        # The first batch has none from before: take those of the other samples.
+        # The first batch has no earlier statistics: use those of its other samples.
         rows = signal.reshape(samples, -1)
         others = rows.numel() - rows.shape[1]
         gap = rows - rows.mean()
@@ -159,9 +171,19 @@ class Baseline(nn.Module):
         self.batches += 1
 
 
-def centre(baseline: Baseline | None, posterior: Code, signal: Tensor) -> Centred:
-    """Centre a signal on a baseline, or leave it as it is."""
-    if baseline is None:
+def centre(control_variate: ControlVariate | None, posterior: Code, signal: Tensor) -> Centred:
+    """Subtract a control variate from a signal; ``None`` leaves the signal unchanged.
+
+    Examples
+    --------
+    >>> from sdlgm.distributions import GatedMultinomial
+    >>> q = GatedMultinomial(2, torch.zeros(2), torch.zeros(2, 3))
+    >>> centre(None, q, torch.tensor([1.0, 3.0])).signal
+    tensor([1., 3.])
+    >>> centre(ControlVariate(features=3), q, torch.tensor([1.0, 3.0])).signal
+    tensor([-2.,  2.])
+    """
+    if control_variate is None:
         zero = torch.zeros(posterior.batch_shape, dtype=signal.dtype, device=signal.device)
         return Centred(signal.detach(), zero.new_ones(()), zero)
-    return baseline(posterior, signal)
+    return control_variate(posterior, signal)

@@ -1,4 +1,4 @@
-"""Gumbel-Softmax: the paper's estimator, which decodes relaxed codes."""
+"""Gumbel-Softmax: the estimator of the paper, which decodes relaxed codes."""
 
 from __future__ import annotations
 
@@ -20,16 +20,41 @@ def gumbel_softmax(
     feature_temperature: Tensor | float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Estimate:
-    r"""Two-step Gumbel-Softmax (Xu et al. 2021, eqs. 8, 10, 12).
+    r"""Estimate the gradient by the two-step Gumbel-Softmax of the paper (eqs. 8, 10, 12).
 
-    The loss is taken at a **relaxed** code: its value is no discrete loss, and an objective built
-    on it no bound. Temperatures that are tensors receive a gradient.
+    The loss is evaluated at a **relaxed** code: its value is not a discrete loss, and an objective
+    built on it is not a bound.
 
-    - Bias: grows with the temperature. - Variance: falls with it. - Cost: one decoder call, and
-      O(L0 K) time and memory for the latent.
+    - Bias: grows with the temperature.
+    - Variance: falls as the temperature grows.
+    - Cost: one decoder call; O(L0 K) time and memory for the latent.
 
-    References: Jang, Gu, Poole, "Categorical Reparameterization with Gumbel-Softmax", ICLR 2017;
-    Maddison, Mnih, Teh, "The Concrete Distribution", ICLR 2017.
+    Parameters
+    ----------
+    posterior
+        Distribution of the codes.
+    loss
+        Maps codes to losses (nats); see :data:`~sdlgm.gradients.Loss`.
+    gate_temperature, feature_temperature
+        Temperatures of the relaxation; tensors receive a gradient.
+    generator
+        Source of randomness; ``None`` uses torch's global generator.
+
+    References
+    ----------
+    Xu, Onoro Rubio, Serra, Niepert, "Learning Sparsity of Representations with Discrete Latent
+    Variables", IJCNN 2021; Jang, Gu, Poole, "Categorical Reparameterization with Gumbel-Softmax",
+    ICLR 2017; Maddison, Mnih, Teh, "The Concrete Distribution", ICLR 2017.
+
+    Examples
+    --------
+    >>> from sdlgm.distributions import GatedMultinomial
+    >>> logits = torch.zeros(8, 3, requires_grad=True)
+    >>> q = GatedMultinomial(2, torch.zeros(8), logits)
+    >>> estimate = gumbel_softmax(q, lambda z: z[..., 0])
+    >>> estimate.surrogate.mean().backward()
+    >>> estimate.codes.shape, logits.grad.shape
+    (torch.Size([8, 3]), torch.Size([8, 3]))
     """
     relaxed = posterior.relax(gate_temperature, feature_temperature).rsample(generator=generator)
     value = evaluate(loss, relaxed)

@@ -1,4 +1,4 @@
-"""What a gradient estimator is, and the list of those there are."""
+"""The interface of gradient estimators, and their registry."""
 
 from __future__ import annotations
 
@@ -32,41 +32,41 @@ Code = GatedMultinomial | Grouped
 Loss = Callable[[Tensor], Tensor]
 """Maps codes of shape ``(*sample, *batch, K)`` to losses (nats) of shape ``(*sample, *batch)``.
 
-The loss of a code depends on that code alone, not on others of the batch. Estimators that draw
-several codes decode them in one call, with one ``sample`` dimension in front; the others with none.
+The loss of a code must depend on this code alone, not on others in the batch. Estimators that draw
+several codes pass them in one call with a leading ``sample`` dimension; the others have none.
 """
 
 Bound = Literal["elbo", "importance"]
-"""What an estimator's gradient is that of: the mean loss, or the bound of several codes."""
+"""The objective of an estimator: the expected loss, or the importance-weighted bound."""
 
 
 class Estimate(NamedTuple):
-    """One draw of a gradient estimator."""
+    """The result of one call of a gradient estimator."""
 
     surrogate: Tensor
-    """Shape ``(*batch,)``; its gradient is the estimate. Its value means nothing by itself."""
+    """Shape ``(*batch,)``; its gradient is the estimate. Its value has no meaning of its own."""
     loss: Tensor
-    """The loss at the drawn codes (nats), detached, shape ``(*batch,)``: the mean over the codes,
-    or their importance-weighted bound, for an estimator that draws several."""
+    """Loss at the drawn codes (nats), detached, shape ``(*batch,)``. With several codes per sample:
+    their mean loss, or their importance-weighted bound."""
     codes: Tensor
-    """The codes that were decoded (of several, the first), detached, shape ``(*batch, K)``."""
+    """Decoded codes (the first of several), detached, shape ``(*batch, K)``."""
 
 
 class Estimator(Protocol):
     r"""Estimates the gradient of :math:`\mathbb{E}_{q(z)}[f(z)]` for a loss ``f`` of a code ``z``.
 
-    An estimator calls ``loss`` on codes that it draws from ``posterior`` and returns a surrogate
-    whose gradient, with respect to the posterior's logits *and* to whatever parameters ``loss``
-    has, is the estimate. All randomness comes from ``generator`` (``None``: torch's global one);
-    an estimator keeps nothing from call to call but what the caller gives it (a ``baseline``).
-    The KL of the objective has a closed form and is none of its business, but for estimators of
-    the importance-weighted bound (:func:`multi_sample`), whose loss holds the whole log-ratio.
+    An estimator evaluates ``loss`` at codes drawn from ``posterior`` and returns a surrogate. The
+    gradient of the surrogate, with respect to the logits of the posterior *and* the parameters of
+    ``loss``, is the estimate. All randomness comes from ``generator`` (``None`` uses torch's global
+    one). An estimator has no state except a ``control_variate`` that the caller passes. The KL of
+    the objective has a closed form and is added by the caller; only the loss of estimators of the
+    importance-weighted bound (:func:`multi_sample`) holds the whole log-ratio.
     """
 
     def __call__(
         self, posterior: Code, loss: Loss, *, generator: torch.Generator | None = None
     ) -> Estimate:
-        """Draw codes, decode them, and return the surrogate."""
+        """Draw codes, evaluate the loss, and return the surrogate."""
         ...
 
 
@@ -81,20 +81,31 @@ def register(function: F) -> F: ...
 @overload
 def register(*, bound: Bound) -> Callable[[F], F]: ...
 def register(function: F | None = None, *, bound: Bound = "elbo") -> F | Callable[[F], F]:
-    """Enter an estimator under its function's name (a decorator).
+    """Register an estimator under the name of its function (a decorator).
 
     Parameters
     ----------
     function
-        The estimator; its keyword-only arguments but ``generator`` are its options.
+        The estimator; its keyword-only arguments other than ``generator`` are its options.
     bound
-        ``"importance"`` marks an estimator of the gradient of the bound of several codes.
+        ``"importance"`` marks an estimator of the importance-weighted bound of several codes.
+
+    Raises
+    ------
+    ValueError
+        If the name is already registered.
+
+    Examples
+    --------
+    ``docs/gradients.md`` registers an estimator and checks it against the exact gradient.
     """
 
     def enter(function: F) -> F:
         name = function.__name__
         if name in _REGISTRY:
-            raise ValueError(f"An estimator named {name!r} is registered already.")
+            raise ValueError(
+                f"An estimator named {name!r} is already registered; rename the function."
+            )
         _REGISTRY[name] = function
         _BOUNDS[name] = bound
         return function
@@ -103,18 +114,29 @@ def register(function: F | None = None, *, bound: Bound = "elbo") -> F | Callabl
 
 
 def estimators() -> tuple[str, ...]:
-    """Names of all registered estimators, sorted."""
+    """Names of all registered estimators, sorted.
+
+    Examples
+    --------
+    >>> estimators()[:3]
+    ('darn', 'gumbel_softmax', 'muprop')
+    """
     return tuple(sorted(_REGISTRY))
 
 
-@functools.cache  # it is asked at each step
+@functools.cache  # called at each training step
 def options(name: str) -> frozenset[str]:
-    """Names of the options that an estimator takes besides its ``generator``.
+    """Names of the options that an estimator takes besides ``generator``.
 
     Raises
     ------
     ConfigError
         If no estimator has this name.
+
+    Examples
+    --------
+    >>> options("vimco"), options("reinmax")
+    (frozenset({'samples'}), frozenset())
     """
     parameters = inspect.signature(_find(name)).parameters.values()
     own = {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
@@ -122,10 +144,15 @@ def options(name: str) -> frozenset[str]:
 
 
 def multi_sample(estimator: str | Estimator) -> bool:
-    """Tell whether an estimator, or the one of a name, is of the importance-weighted bound.
+    """Return whether an estimator (or its name) estimates the importance-weighted bound.
 
     The loss of such an estimator must hold the whole log-ratio, reconstruction + log q(z) -
-    log p(z), and no KL is added. A function that is not registered is none.
+    log p(z), and no KL is added. False for functions that are not registered.
+
+    Examples
+    --------
+    >>> multi_sample("vimco"), multi_sample("reinforce_loo")
+    (True, False)
     """
     if isinstance(estimator, str):
         _find(estimator)
@@ -136,13 +163,20 @@ def multi_sample(estimator: str | Estimator) -> bool:
 
 
 def get_estimator(name: str, **own: object) -> Estimator:
-    """Look an estimator up and bind its own options (such as temperatures).
+    """Look up an estimator and bind its options, such as temperatures.
 
     Raises
     ------
     ConfigError
         If no estimator has this name, or it does not take one of the options; the message lists
-        those there are.
+        the valid ones.
+
+    Examples
+    --------
+    >>> estimator = get_estimator("reinforce_loo", samples=8)
+    >>> get_estimator("reinmax", samples=8)
+    Traceback (most recent call last):
+    sdlgm.errors.ConfigError: The estimator 'reinmax' has no option 'samples'; it takes none.
     """
     known = options(name)
     for option in own:
@@ -154,5 +188,5 @@ def get_estimator(name: str, **own: object) -> Estimator:
 
 def _find(name: str) -> Callable[..., Estimate]:
     if name not in _REGISTRY:
-        raise ConfigError(f"No estimator is named {name!r}; there are: {', '.join(estimators())}.")
+        raise ConfigError(f"There is no estimator {name!r}. Estimators: {', '.join(estimators())}.")
     return _REGISTRY[name]

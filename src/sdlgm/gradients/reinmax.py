@@ -1,4 +1,4 @@
-"""ReinMax for counts: second-order accurate, in O(K) whatever the budget."""
+"""ReinMax for counts: second-order accurate, in O(K) for any budget."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sdlgm.distributions._chunks import in_parts
+from sdlgm.distributions._chunks import in_chunks
 from sdlgm.gradients._surrogate import evaluate, split, ungrouped
 from sdlgm.gradients.registry import Code, Estimate, Loss, register
 
@@ -18,20 +18,42 @@ __all__ = ["reinmax"]
 
 @register
 def reinmax(posterior: Code, loss: Loss, *, generator: torch.Generator | None = None) -> Estimate:
-    r"""ReinMax (Liu et al. 2023), summed over the slots of a code in closed form.
+    r"""Estimate the gradient by ReinMax, summed over the slots of a code in closed form.
 
-    With :math:`p` the K + 1 outcomes of a slot (the last: closed), :math:`n` the sampled K + 1
-    counts and :math:`g` the gradient of the loss with respect to the counts (0 for closed), the
-    gradient with respect to the logits of the outcomes is
+    With the probabilities :math:`p` of the K + 1 outcomes of a slot (the last is "closed"), the
+    sampled counts :math:`n` of these outcomes, and the gradient :math:`g` of the loss with respect
+    to the counts (0 for closed), the gradient with respect to the logits of the outcomes is
 
     .. math:: \tfrac12 \big[ (L_0 p + n)\, g - n\, (p^\top g) - p\, (n^\top g) \big].
 
-    - Bias: none for losses that are polynomials of degree at most two in each slot; third order
-      in general. - Variance: that of a pathwise estimate. - Cost: one decoder call, and O(K) for
-      the latent: no ``L0 x K`` tensor.
+    - Bias: none for losses that are polynomials of degree at most two in each slot; third order in
+      general.
+    - Variance: that of a pathwise estimate.
+    - Cost: one decoder call; O(K) for the latent, with no ``L0 x K`` tensor.
 
-    Reference: Liu et al., "Bridging Discrete and Backpropagation: Straight-Through and Beyond",
-    NeurIPS 2023 (at temperature 1).
+    Parameters
+    ----------
+    posterior
+        Distribution of the codes.
+    loss
+        Maps codes to losses (nats); see :data:`~sdlgm.gradients.Loss`.
+    generator
+        Source of randomness; ``None`` uses torch's global generator.
+
+    References
+    ----------
+    Liu, Dong, Liu, Yu, Gao, "Bridging Discrete and Backpropagation: Straight-Through and Beyond",
+    NeurIPS 2023 (here at temperature 1).
+
+    Examples
+    --------
+    >>> from sdlgm.distributions import GatedMultinomial
+    >>> logits = torch.zeros(8, 3, requires_grad=True)
+    >>> q = GatedMultinomial(2, torch.zeros(8), logits)
+    >>> estimate = reinmax(q, lambda z: z[..., 0])
+    >>> estimate.surrogate.mean().backward()
+    >>> estimate.codes.shape, logits.grad.shape
+    (torch.Size([8, 3]), torch.Size([8, 3]))
     """
     base = ungrouped(posterior)
     drawn = posterior.sample(generator=generator)
@@ -48,11 +70,11 @@ def reinmax(posterior: Code, loss: Loss, *, generator: torch.Generator | None = 
 
 
 class _CountReinMax(torch.autograd.Function):
-    """The identity on the counts whose backward pass is the formula above.
+    """Identity on the counts whose backward pass is the formula of :func:`reinmax`.
 
-    The chain rule from the outcomes' log-probabilities to the two sets of logits is folded in:
-    with ``u`` the gradient of the K open outcomes and ``s`` their sum (the closed one gets -s),
-    the gate's logit gets ``s`` and the features' ``u - pi * s``.
+    It includes the chain rule from the log-probabilities of the outcomes to the two sets of logits:
+    if the K open outcomes have gradient ``u`` with sum ``s`` (closed has ``-s``), the logit of the
+    gate gets ``s`` and the logits of the features get ``u - pi * s``.
     """
 
     @staticmethod
@@ -75,12 +97,12 @@ class _CountReinMax(torch.autograd.Function):
         counts, open_prob, features = ctx.saved_tensors
         half = (0.5 * ctx.total_count * open_prob).unsqueeze(-1)
         outcome, gate = torch.empty_like(counts), torch.empty_like(half)
-        work = partial(_pull, ctx.total_count)
-        in_parts(work, grads[0], counts, features, half, outcome, gate)
+        write = partial(_write_gradients, ctx.total_count)
+        in_chunks(write, grads[0], counts, features, half, outcome, gate)
         return gate.squeeze(-1), outcome, *(None,) * 4
 
 
-def _pull(
+def _write_gradients(
     total_count: int,
     grad: Tensor,
     counts: Tensor,
@@ -89,9 +111,9 @@ def _pull(
     outcome: Tensor,
     gate: Tensor,
 ) -> None:
-    """Write the gradients of the logits of features and gates into the last two tables.
+    """Write the gradients of the feature and gate logits into ``outcome`` and ``gate``.
 
-    ``half`` is ``L0 / 2`` times the probability of an open gate.
+    ``half`` holds ``L0 / 2`` times the probability of an open gate.
     """
     probs = half * features  # L0 / 2 times p
     p_dot_g = (probs * grad).sum(-1, keepdim=True)

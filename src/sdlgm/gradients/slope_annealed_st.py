@@ -1,4 +1,4 @@
-"""Slope-annealed straight-through: the gradient of the mean of sharpened logits."""
+"""Slope-annealed straight-through: the gradient of the mean under sharpened logits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def slope_annealed_st(
     slope: Tensor | float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Estimate:
-    r"""Straight-through with a slope that rises in training (Chung et al. 2017).
+    r"""Estimate the gradient straight-through, with a slope that rises during training.
 
     .. math::
 
@@ -29,17 +29,44 @@ def slope_annealed_st(
         \bar n_a &= L_0\, \mathrm{sigmoid}(a\, \mathrm{logit}\, \lambda)\,
             \mathrm{softmax}(a \log \pi)
 
-    with the draw :math:`n` from the posterior itself, whatever the slope :math:`a`: only the
-    backward pass is sharpened, towards the derivative of the most probable outcome's step. At
-    ``a = 1`` this is ``straight_through``; the caller raises ``a`` (Chung et al.: linearly).
+    The draw :math:`n` comes from the posterior itself at any slope :math:`a`; only the backward
+    pass is sharpened, towards the derivative of the most probable outcome. At ``a = 1`` this is
+    ``straight_through``; the caller raises ``a`` (Chung et al.: linearly).
 
-    - Bias: that of straight-through at ``a = 1``; at larger slopes the gradient of outcomes far
-      from a tie vanishes, and that of near ties is blown up. - Variance: that of a pathwise
-      estimate. - Cost: one decoder call, and O(K) for the latent.
+    - Bias: that of straight-through at ``a = 1``. At larger slopes the gradients of outcomes far
+      from a tie vanish, and those near a tie are exaggerated.
+    - Variance: that of a pathwise estimate.
+    - Cost: one decoder call; O(K) for the latent.
 
-    Raises ``ConfigError`` if the slope is not positive.
+    Parameters
+    ----------
+    posterior
+        Distribution of the codes.
+    loss
+        Maps codes to losses (nats); see :data:`~sdlgm.gradients.Loss`.
+    slope
+        Slope :math:`a > 0`.
+    generator
+        Source of randomness; ``None`` uses torch's global generator.
 
-    Reference: Chung, Ahn, Bengio, "Hierarchical Multiscale Recurrent Neural Networks", ICLR 2017.
+    Raises
+    ------
+    ConfigError
+        If the slope is not positive.
+
+    References
+    ----------
+    Chung, Ahn, Bengio, "Hierarchical Multiscale Recurrent Neural Networks", ICLR 2017.
+
+    Examples
+    --------
+    >>> from sdlgm.distributions import GatedMultinomial
+    >>> logits = torch.zeros(8, 3, requires_grad=True)
+    >>> q = GatedMultinomial(2, torch.zeros(8), logits)
+    >>> estimate = slope_annealed_st(q, lambda z: z[..., 0])
+    >>> estimate.surrogate.mean().backward()
+    >>> estimate.codes.shape, logits.grad.shape
+    (torch.Size([8, 3]), torch.Size([8, 3]))
     """
     if not bool(torch.as_tensor(slope > 0).all()):
         raise ConfigError(f"slope must be positive (it starts at 1 and rises), got {slope}.")

@@ -1,4 +1,4 @@
-"""Straight-through Gumbel-Softmax: real codes forward, their relaxation backward."""
+"""Straight-through Gumbel-Softmax: real codes in forward, their relaxation in backward."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def st_gumbel_softmax(
     feature_temperature: Tensor | float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Estimate:
-    r"""Straight-through Gumbel-Softmax (Jang et al. 2017), slot by slot.
+    r"""Estimate the gradient by straight-through Gumbel-Softmax, slot by slot.
 
     .. math::
 
@@ -28,16 +28,39 @@ def st_gumbel_softmax(
         n = \sum_{\ell=1}^{L_0} [\omega_\ell > \tfrac12]\, \mathrm{onehot}(\arg\max z_\ell), \qquad
         \tilde z = \sum_{\ell=1}^{L_0} \omega_\ell z_\ell
 
-    with the relaxed gates and slots of the paper's eqs. 8, 10 and 12. By the Gumbel-max trick
-    :math:`n` is a draw from the posterior, at any temperature: the loss is one of real codes.
-    Temperatures that are tensors receive a gradient.
+    with the relaxed gates and slots of eqs. 8, 10 and 12 of the paper. By the Gumbel-max trick
+    :math:`n` is a draw from the posterior at any temperature, so the loss is evaluated at real
+    codes.
 
-    - Bias: of the loss's curvature between :math:`n` and :math:`\tilde z`, and of the relaxation:
-      none vanishes with the temperature alone. - Variance: rises as the temperature falls.
-    - Cost: one decoder call, and O(L0 K) time and memory for the latent.
+    - Bias: from the curvature of the loss between :math:`n` and :math:`\tilde z`, and from the
+      relaxation; it does not vanish with the temperature.
+    - Variance: rises as the temperature falls.
+    - Cost: one decoder call; O(L0 K) time and memory for the latent.
 
-    Reference: Jang, Gu, Poole, "Categorical Reparameterization with Gumbel-Softmax", ICLR 2017,
-    section 2.2.
+    Parameters
+    ----------
+    posterior
+        Distribution of the codes.
+    loss
+        Maps codes to losses (nats); see :data:`~sdlgm.gradients.Loss`.
+    gate_temperature, feature_temperature
+        Temperatures of the relaxation; tensors receive a gradient.
+    generator
+        Source of randomness; ``None`` uses torch's global generator.
+
+    References
+    ----------
+    Jang, Gu, Poole, "Categorical Reparameterization with Gumbel-Softmax", ICLR 2017, section 2.2.
+
+    Examples
+    --------
+    >>> from sdlgm.distributions import GatedMultinomial
+    >>> logits = torch.zeros(8, 3, requires_grad=True)
+    >>> q = GatedMultinomial(2, torch.zeros(8), logits)
+    >>> estimate = st_gumbel_softmax(q, lambda z: z[..., 0])
+    >>> estimate.surrogate.mean().backward()
+    >>> estimate.codes.shape, logits.grad.shape
+    (torch.Size([8, 3]), torch.Size([8, 3]))
     """
     relaxed = ungrouped(posterior).relax(gate_temperature, feature_temperature)
     gates, slots = relaxed.rsample_slots(generator=generator)

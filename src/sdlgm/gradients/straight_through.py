@@ -1,4 +1,4 @@
-"""Straight-through: the gradient of the mean at the sampled code."""
+"""Straight-through: the gradient of the mean, evaluated at the sampled code."""
 
 from __future__ import annotations
 
@@ -14,16 +14,37 @@ __all__ = ["straight_through"]
 def straight_through(
     posterior: Code, loss: Loss, *, generator: torch.Generator | None = None
 ) -> Estimate:
-    r"""Straight-through (Bengio et al. 2013): forward the draw, backward the mean.
+    r"""Estimate the gradient straight-through: the draw in forward, the mean in backward.
 
     .. math:: z = n + \bar n - \mathrm{stop}(\bar n), \qquad \bar n = L_0 \lambda \pi
 
     - Bias: none for losses that are linear in the counts; second order in general.
     - Variance: that of a pathwise estimate.
-    - Cost: one decoder call, and O(K) for the latent.
+    - Cost: one decoder call; O(K) for the latent.
 
-    Reference: Bengio, Leonard, Courville, "Estimating or Propagating Gradients Through Stochastic
-    Neurons for Conditional Computation", arXiv 1308.3432.
+    Parameters
+    ----------
+    posterior
+        Distribution of the codes.
+    loss
+        Maps codes to losses (nats); see :data:`~sdlgm.gradients.Loss`.
+    generator
+        Source of randomness; ``None`` uses torch's global generator.
+
+    References
+    ----------
+    Bengio, Leonard, Courville, "Estimating or Propagating Gradients Through Stochastic Neurons for
+    Conditional Computation", arXiv 1308.3432, 2013.
+
+    Examples
+    --------
+    >>> from sdlgm.distributions import GatedMultinomial
+    >>> logits = torch.zeros(8, 3, requires_grad=True)
+    >>> q = GatedMultinomial(2, torch.zeros(8), logits)
+    >>> estimate = straight_through(q, lambda z: z[..., 0])
+    >>> estimate.surrogate.mean().backward()
+    >>> estimate.codes.shape, logits.grad.shape
+    (torch.Size([8, 3]), torch.Size([8, 3]))
     """
     drawn = posterior.sample(generator=generator)
     value = evaluate(loss, carrying(drawn, posterior.mean))

@@ -1,4 +1,4 @@
-"""Models and estimators in folders and on the Hugging Face Hub."""
+"""Load and share models and estimators: folders and the Hugging Face Hub."""
 
 from sdlgm.hub.card import Card
 from sdlgm.hub.sharing import load, push_to_hub

@@ -1,4 +1,4 @@
-"""The model card: what a model is, how to load it, and its numbers with what they are."""
+"""The model card: what a model is, how to load it, and its numbers with their meaning."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from sdlgm.errors import ConfigError, HubError
 __all__ = ["Card", "hub_client"]
 
 _BOUNDS = {
-    "negative_elbo": "a bound: minus the ELBO, from discrete codes and the exact KL",
-    "nll_bound": "a bound: importance-weighted, from discrete codes",
-    "relaxed_objective": "**no bound**: the objective of the paper, from relaxed samples",
+    "negative_elbo": "a bound: minus the ELBO, with discrete codes and the exact KL",
+    "nll_bound": "a bound: importance-weighted, with discrete codes",
+    "relaxed_objective": "**not a bound**: the paper's objective, with relaxed samples",
 }
 _ON_LOADING = """\
-`pip install "sdlgm[hub]"`. Loading checks names, shapes, types and a hash over all content, and \
-executes nothing."""
+`pip install "sdlgm[hub]"`. Loading checks names, shapes, types and a hash of the content; nothing \
+is executed."""
 _ON_BOUNDS = """\
-`negative_elbo` and `nll_bound` are bounds from above on minus the log-likelihood of a sample; \
-what stands here are estimates of them on the rows named, from finitely many codes. \
-`relaxed_objective` bounds nothing: a relaxed sample carries more information than the discrete \
-code it stands for. Codes that this model stores are always discrete."""
+`negative_elbo` and `nll_bound` are upper bounds on minus the log-likelihood of a sample; the \
+values are estimates on the rows named, from finitely many codes. `relaxed_objective` is not a \
+bound: a relaxed sample carries more information than the discrete code it replaces. The codes \
+that this model stores are always discrete."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a model card tells.
+    """Content of a model card.
 
     Raises
     ------
     ConfigError
-        If a metric is no finite number.
+        If a metric is not a finite number.
     """
 
     kind: str
@@ -43,7 +43,7 @@ class Card:
     what: str
     """One sentence on what it does."""
     loading: str
-    """Lines of Python that load it; ``{repo_id}`` stands for its name on the Hub."""
+    """Lines of Python that load it, with ``{repo_id}`` for its name on the Hub."""
     sha256: str
     """Hash of the saved model."""
     facts: Mapping[str, object] = field(default_factory=dict)
@@ -51,11 +51,11 @@ class Card:
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Measured numbers."""
     units: str | None = None
-    """Units of the metrics, and which way is better."""
+    """Units of the metrics, and whether lower or higher is better."""
     measured_on: str | None = None
-    """Data, split, seeds of the metrics."""
+    """Data, split and seeds of the metrics."""
     source: str = "given by whoever pushed the model; sdlgm did not measure them"
-    """Who measured."""
+    """Who measured the metrics."""
     task: str | None = None
     """The Hub's name of the task (``pipeline_tag``)."""
     license: str | None = None
@@ -63,7 +63,7 @@ class Card:
 
     def __post_init__(self) -> None:
         for name, value in self.metrics.items():
-            number: object = value  # whatever was given
+            number: object = value  # may be of any type
             if isinstance(number, bool) or not isinstance(number, Real) or not isfinite(number):
                 raise ConfigError(f"metrics[{name!r}] must be a finite number, got {value!r}.")
 
@@ -73,7 +73,7 @@ class Card:
         Raises
         ------
         HubError
-            If huggingface_hub, which writes the header, is not installed.
+            If huggingface_hub, which formats the header, is not installed.
         """
         parts = [
             f"# {repo_id}",
@@ -108,7 +108,7 @@ class Card:
         results = [
             hub.EvalResult(
                 task_type=self.task or "other",
-                dataset_type="unknown",  # the Hub's names; ours are those of loaders and files
+                dataset_type="unknown",  # the Hub has its own names of data sets
                 dataset_name=self.measured_on or "not given",
                 metric_type=name,
                 metric_value=float(value),
@@ -147,7 +147,7 @@ def _show(value: object) -> str:
         return f"{value:.6g}"
     if isinstance(value, list | tuple):
         return ", ".join(map(_show, value)) or "none"
-    # What is not ours to word must not break the table.
+    # Arbitrary text must not break the table.
     return str(value).replace("|", "\\|").replace("\n", " ")
 
 

@@ -13,7 +13,7 @@ from sdlgm.estimators import SDLGMClassifier, SDLGMCounter, SDLGMTransformer
 from sdlgm.estimators.loading import load as load_estimator
 from sdlgm.hub.card import Card
 from sdlgm.hub.transfer import download, upload
-from sdlgm.models import SDLGM, load_model, save_model
+from sdlgm.models import SDLGM, load_model, model_sha256, save_model
 from sdlgm.training import Run
 
 __all__ = ["load", "push_to_hub"]
@@ -30,22 +30,22 @@ codes = model.encode(x)  # counts (n, K) of samples (n, D)
 decoded = model.decode(codes)  # (n, D)"""
 _ESTIMATORS: dict[str, tuple[str, str, str]] = {
     "SDLGMClassifier": (
-        "It predicts sets of labels of at least one and at most a budget of labels.",
+        "It predicts sets of labels, with at most a fixed number of labels for each sample.",
         "tabular-classification",
         "predicted = model.predict(X)",
     ),
     "SDLGMCounter": (
-        "It predicts how many of each class a sample holds, never more than a budget in all.",
+        "It predicts how many objects of each class a sample holds, at most a budget in total.",
         "tabular-regression",
         "predicted = model.predict(X)",
     ),
     "SDLGMTransformer": (
-        "It turns rows into sparse counts of features under a hard budget, and back.",
+        "It encodes rows as sparse counts of features under a hard budget, and decodes them.",
         "feature-extraction",
         "codes = model.transform(X)",
     ),
 }
-"""For each class: what it does, the Hub's name of its task, and a line of Python that uses it."""
+"""For each class: what it does, the Hub's name for the task, and a line of Python to use it."""
 
 
 def load(
@@ -78,7 +78,7 @@ def load(
     folder = download(source, revision=revision, token=token)
     if (folder / "estimator.json").is_file():
         return load_estimator(folder)
-    return load_model(folder).model
+    return load_model(folder)
 
 
 def push_to_hub(
@@ -98,19 +98,19 @@ def push_to_hub(
     Parameters
     ----------
     source
-        What is pushed, or the folder that holds it. It is loaded first, so that nothing damaged is
-        pushed. The card of a run holds the numbers that were measured when its training ended.
+        What to push, or its folder. A folder is loaded first, so nothing damaged is pushed. The
+        card of a run has the numbers that were measured after training.
     repo_id, private, revision, token
         See :func:`~sdlgm.hub.upload`.
     metrics, units, measured_on, license
-        Numbers for the card, see :class:`~sdlgm.hub.Card`. Not for a run, which has its own.
+        Content of the card, see :class:`~sdlgm.hub.Card`. A run has its own metrics.
 
     Raises
     ------
     HubError
         If the Hub cannot be reached or refuses.
     ModelFileError
-        If the files are missing or damaged, or the metrics of a run are those of another model.
+        If files are missing or damaged, or the metrics of a run belong to another model.
     ConfigError
         If a metric is not a finite number, or metrics are given for a run.
     EstimatorNotFittedError
@@ -122,14 +122,19 @@ def push_to_hub(
         "measured_on": measured_on,
         "license": license,
     }
-    target = {"repo_id": repo_id, "private": private, "revision": revision, "token": token}
+    target: dict[str, Any] = {
+        "repo_id": repo_id,
+        "private": private,
+        "revision": revision,
+        "token": token,
+    }
     if isinstance(source, Path | str):
         source = Run.open(source) if (Path(source) / "config.yaml").is_file() else load(source)
     if isinstance(source, Run):
         if metrics or units or measured_on:
             raise ConfigError(
-                "A run brings its own metrics: leave out metrics, units and measured_on, or push "
-                "its model alone."
+                "A run has its own metrics: leave out metrics, units and measured_on, or push "
+                "run.model."
             )
         names = ["model.safetensors", "config.json", "metrics.json"]
         return upload(source.folder, names, _card_of_run(source, license), **target)
@@ -150,7 +155,7 @@ def _card_of_model(
         kind="SDLGM",
         what=(
             f"It encodes a sample of {model.n_inputs} numbers as counts of K = {config.features} "
-            f"features under a hard budget: at most L0 = {config.budget} in all."
+            f"features under a hard budget: at most L0 = {config.budget} in total."
         ),
         loading=_LOADING.format(use=_MODEL_USE),
         sha256=sha256,
@@ -176,26 +181,26 @@ def _card_of_estimator(estimator: Estimator, sha256: str, **given: Any) -> Card:
 
 
 def _card_of_run(run: Run, license: str | None) -> Card:  # noqa: A002
-    measured, saved = run.metrics, run.saved
-    if measured.get("model_sha256") != saved.sha256:
+    measured, sha256 = run.metrics, model_sha256(run.model)
+    if measured.get("model_sha256") != sha256:
         raise ModelFileError(
-            f"{run.folder / 'metrics.json'} was measured on another model than the one beside "
-            "it. Restore both from a copy."
+            f"{run.folder / 'metrics.json'} was measured on another model than the one in the "
+            "folder. Restore both from a copy."
         )
     numbers = ("negative_elbo", "nll_bound", "relaxed_objective", "active_features_mean",
                "active_features_max")  # fmt: skip
     facts = ("iterations", "kept_iteration", "objective", "seed")
     return _card_of_model(
-        saved.model,
-        saved.sha256,
+        run.model,
+        sha256,
         facts={name: measured[name] for name in facts},
         metrics={name: measured[name] for name in numbers},
         units=f"the first three in {measured['units']}; active features per code",
         measured_on=(
             f"{measured['data']}, {measured['split']} split ({measured['n_samples']} rows, "
-            f"binarisation {measured['binarisation']}), one code a sample, nll_bound of "
+            f"binarisation {measured['binarisation']}), one code per sample, nll_bound of "
             f"{measured['importance_samples']} codes, seed {measured['evaluation_seed']}"
         ),
         license=license,
-        source="measured by sdlgm when training ended",
+        source="measured by sdlgm after training",
     )

@@ -1,4 +1,4 @@
-"""Files to the Hugging Face Hub and back: safetensors, JSON and the model card, nothing else."""
+"""Upload to and download from the Hugging Face Hub: safetensors, JSON and the model card only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILES = (
     "metrics.json",
     "model.safetensors",
 )
-"""All that is ever uploaded or downloaded, besides the card ``README.md``."""
+"""The only files that are uploaded or downloaded, besides the card ``README.md``."""
 
 
 def upload(
@@ -32,24 +32,24 @@ def upload(
     revision: str | None = None,
     token: str | None = None,
 ) -> str:
-    """Upload files of a folder, and a card, in one commit; return the commit's address.
+    """Upload files of a folder and a card in one commit; return the address of the commit.
 
-    A model that was there before is replaced as a whole. The folder is left as it is.
+    A model that is already in the repository is replaced completely.
 
     Parameters
     ----------
     folder, names
-        Which files, of those in ``FILES``.
+        The folder and the names of its files to upload, of those in ``FILES``.
     card
-        What ``README.md`` tells.
+        Content of ``README.md``.
     repo_id
-        ``"user/name"`` on the Hub; it is made if there is none.
+        ``"user/name"`` on the Hub; created if it does not exist.
     private
-        Whether a new repository is private. Default: the Hub's.
+        Whether a new repository is private. Default: the Hub's default.
     revision
-        Branch to commit to, made if there is none. Default: the main one.
+        Branch to commit to; created if it does not exist. Default: the main branch.
     token
-        Access token. Default: that of ``hf auth login`` or of the variable ``HF_TOKEN``.
+        Access token. Default: from ``hf auth login`` or the variable ``HF_TOKEN``.
 
     Raises
     ------
@@ -72,10 +72,10 @@ def upload(
                 folder_path=staged,
                 revision=revision,
                 allow_patterns=[*FILES, "README.md"],
-                delete_patterns=list(FILES),  # of another kind of model that was there before
+                delete_patterns=list(FILES),  # left by another kind of model
                 commit_message=f"{card.kind} of sdlgm",
             )
-        except Exception as error:  # whatever the package's HTTP client of the day raises
+        except Exception as error:  # the errors depend on the package's HTTP client
             raise HubError(
                 f"{repo_id!r} could not be pushed to the Hugging Face Hub ({_first_line(error)}). "
                 "Check the name, the network and your login: hf auth login."
@@ -84,30 +84,30 @@ def upload(
 
 
 def download(source: Path | str, *, revision: str | None = None, token: str | None = None) -> Path:
-    """Return the folder of a model: one on this machine as it is, else a copy from the Hub.
+    """Return the folder of a model: a local folder, or a copy from the Hub.
 
     Parameters
     ----------
     source
-        A folder, which needs neither network nor extra; else ``"user/name"`` on the Hub.
+        A folder, which needs neither the network nor the extra ``hub``; otherwise ``"user/name"``
+        on the Hub.
     revision
-        Branch, tag or commit on the Hub. Only a commit's hash names the same files for ever.
+        Branch, tag or commit on the Hub. Only a commit hash always names the same files.
     token
-        Access token, as of :func:`upload`.
+        Access token, as for :func:`upload`.
 
     Raises
     ------
     ConfigError
-        If a revision of a folder is asked for.
+        If ``revision`` is given for a folder.
     HubError
-        If there is no such folder, and huggingface_hub is missing or the Hub cannot be reached or
+        If there is no such folder and huggingface_hub is missing, the Hub cannot be reached, or it
         has no such model.
     """
     if Path(source).is_dir():
         if revision is not None:
             raise ConfigError(
-                f"{source} is a folder on this machine, which has no revision {revision!r}. Leave "
-                "revision out."
+                f"{source} is a folder, which has no revision {revision!r}. Leave revision out."
             )
         return Path(source)
     hub = hub_client()
@@ -119,11 +119,11 @@ def download(source: Path | str, *, revision: str | None = None, token: str | No
             allow_patterns=[*FILES, "README.md"],
             library_name="sdlgm",
         )
-    except Exception as error:  # whatever the package's HTTP client of the day raises
+    except Exception as error:  # the errors depend on the package's HTTP client
         raise HubError(
-            f"{str(source)!r} is no folder here, and could not be had from the Hugging Face Hub "
-            f"at revision {revision or 'main'!r} ({_first_line(error)}). Check the name, the "
-            "revision and the network; a private model needs hf auth login."
+            f"{str(source)!r} is not a folder here and could not be downloaded from the Hugging "
+            f"Face Hub at revision {revision or 'main'!r} ({_first_line(error)}). Check the name, "
+            "the revision and the network; a private model needs hf auth login."
         ) from error
     return Path(folder)
 

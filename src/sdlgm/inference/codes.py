@@ -1,4 +1,4 @@
-"""One code a sample: how it is chosen from the posterior, for storage or as features."""
+"""Choose one code for each sample from its posterior, for storage or as features."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sdlgm.config import Choice
+from sdlgm.config import CodeMethod
 from sdlgm.data import Samples
 from sdlgm.distributions import Grouped
 from sdlgm.errors import ConfigError
@@ -18,20 +18,20 @@ from sdlgm.random import generator as make_generator
 if TYPE_CHECKING:
     from sdlgm.models import SDLGM
 
-__all__ = ["BATCH", "Choice", "check_choice", "choose_codes", "encode_batches", "limit_active"]
+__all__ = ["BATCH", "check_code", "choose_codes", "encode_batches", "limit_active"]
 
 BATCH = 1000
-"""Rows that are encoded at a time."""
+"""Number of rows to encode at a time."""
 
 CODES_AT_ONCE = 2_000
-"""Codes that are decoded at a time: as many as a processor's cache can hold."""
+"""Number of codes to decode at a time: about what fits in a processor's cache."""
 
 
 @torch.no_grad()
 def choose_codes(
     model: SDLGM,
     x: Tensor,
-    choice: Choice = "mode",
+    code: CodeMethod = "mode",
     *,
     generator: torch.Generator | None = None,
     candidates: int = 16,
@@ -40,20 +40,21 @@ def choose_codes(
     r"""Choose one code for each sample.
 
     ========== ==================================================== ======== ================
-    choice     code                                                 random   decoder calls
+    code       chosen code                                          random   decoder calls
     ========== ==================================================== ======== ================
-    "sample"   a draw from :math:`q(z \mid x)`, as in training      yes      0
-    "mode"     a most probable one, :math:`\arg\max q(z \mid x)`    no       0
+    "mode"     a most probable code, :math:`\arg\max q(z \mid x)`   no       0
     "mean"     the expected counts, rounded by largest remainders   no       0
+    "sample"   a draw from :math:`q(z \mid x)`, as in training      yes      0
     "best"     the candidate with the least :math:`-\log p(x, z)`   yes      ``candidates``
     ========== ==================================================== ======== ================
 
     The candidates of "best" are the mode, the rounded mean and ``candidates - 2`` draws; ties go
-    to the earlier one. What is compared is the length (nats) of sample and code together,
+    to the earlier candidate. Candidates are compared by the description length (in nats) of sample
+    and code together,
 
     .. math:: -\log p(x, z) = -\log p(x \mid z) - \log p(z) \ge -\log p(x)
 
-    so that a code that reconstructs better must be worth what it costs.
+    so a better reconstruction must be worth the length of its code.
 
     Parameters
     ----------
@@ -61,17 +62,17 @@ def choose_codes(
         Gives posterior, prior and decoder.
     x
         Samples, shape ``(n, D)``.
-    choice
-        Which code, see above.
+    code
+        How to choose, see above.
     generator
         Source of the draws of "sample" and "best"; ``None`` is torch's global one, as for any
         torch distribution. Its seed and the split of the rows into batches determine the codes.
-        A row's "mode" and "mean" depend on nothing but the row.
+        "mode" and "mean" depend on the row alone.
     candidates
-        Number of codes a sample that "best" compares, at least 2.
+        Number of codes per sample that "best" compares, at least 2.
     max_active
         Largest number of features present, see :func:`limit_active`. "best" limits each candidate
-        before it compares.
+        before comparing.
 
     Returns
     -------
@@ -81,16 +82,16 @@ def choose_codes(
     Raises
     ------
     ConfigError
-        As :func:`check_choice`.
+        As :func:`check_code`.
     """
-    check_choice(model, choice, candidates=candidates, max_active=max_active)
+    check_code(model, code, candidates=candidates, max_active=max_active)
     posterior = model.posterior(x)
-    if choice == "best":
+    if code == "best":
         return _best(model, x, posterior, candidates, max_active, generator)
-    if choice == "sample":
+    if code == "sample":
         codes = posterior.sample(generator=generator)
     else:
-        codes = posterior.mode if choice == "mode" else posterior.rounded_mean
+        codes = posterior.mode if code == "mode" else posterior.rounded_mean
     return limit_active(codes, posterior, max_active)
 
 
@@ -98,7 +99,7 @@ def choose_codes(
 def encode_batches(
     model: SDLGM,
     rows: Samples,
-    choice: Choice = "mode",
+    code: CodeMethod = "mode",
     *,
     candidates: int = 16,
     max_active: int | None = None,
@@ -107,28 +108,31 @@ def encode_batches(
 ) -> Iterator[Tensor]:
     """Yield batches of codes, shape ``(b, K)``, of all rows in order: see ``SDLGM.encode``."""
     model.check_rows(rows)
-    check_choice(model, choice, candidates=candidates, max_active=max_active)
+    check_code(model, code, candidates=candidates, max_active=max_active)
     bits, noise = (make_generator(seed, f"evaluation {what}") for what in ("bits", "codes"))
     for x in rows.batches(batch_size, bits):
         yield choose_codes(
-            model, x, choice, generator=noise, candidates=candidates, max_active=max_active
+            model, x, code, generator=noise, candidates=candidates, max_active=max_active
         )
 
 
-def check_choice(
-    model: SDLGM, choice: Choice, *, candidates: int = 16, max_active: int | None = None
+def check_code(
+    model: SDLGM, code: CodeMethod, *, candidates: int = 16, max_active: int | None = None
 ) -> None:
-    """Raise :class:`ConfigError` unless :func:`choose_codes` can do what is asked of it.
+    """Check the options of :func:`choose_codes`.
 
-    That is, if ``choice`` is unknown, ``candidates`` is below 2 or ``max_active`` below 1, or if
-    features are to be dropped whose slots a model with open gates cannot close.
+    Raises
+    ------
+    ConfigError
+        If ``code`` is unknown, ``candidates`` is below 2 or ``max_active`` below 1, or if
+        ``max_active`` would close slots of a model whose gates are always open.
     """
-    if choice not in typing.get_args(Choice):
-        known = ", ".join(map(repr, typing.get_args(Choice)))
-        raise ConfigError(f"The choice of a code is one of {known}, got {choice!r}.")
-    if choice == "best" and candidates < 2:
+    if code not in typing.get_args(CodeMethod):
+        known = ", ".join(map(repr, typing.get_args(CodeMethod)))
+        raise ConfigError(f"code must be one of {known}, got {code!r}.")
+    if code == "best" and candidates < 2:
         raise ConfigError(
-            f"candidates must be at least 2, the mode and the rounded mean, got {candidates}."
+            f"candidates must be at least 2 (the mode and the rounded mean), got {candidates}."
         )
     if max_active is None:
         return
@@ -142,19 +146,19 @@ def check_choice(
 
 
 def limit_active(codes: Tensor, posterior: Grouped, max_active: int | None) -> Tensor:
-    """Keep at most ``max_active`` features of each code, and close the slots of the others.
+    """Keep at most ``max_active`` features of each code and close the slots of the others.
 
-    Those stay that the posterior most probably has present, ``posterior.presence_probs`` (ties:
-    the lower index), with their counts.
+    The features with the largest ``posterior.presence_probs`` stay, with their counts; ties go to
+    the lower index.
 
     Parameters
     ----------
     codes
         Shape ``(*sample, *batch, K)``.
     posterior
-        Of batch shape ``(*batch,)``.
+        The posterior of the codes, batch shape ``(*batch,)``.
     max_active
-        ``None`` keeps all.
+        Largest number of features; ``None`` keeps all.
     """
     if max_active is None or max_active >= codes.shape[-1]:
         return codes
@@ -171,11 +175,11 @@ def _best(
     max_active: int | None,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """Return the candidate of least ``-log p(x, z)`` of each row."""
+    """Return for each row the candidate with the least ``-log p(x, z)``."""
     prior = model.prior()
     best = limit_active(posterior.mode, posterior, max_active)
     lowest = best.new_full(best.shape[:-1], torch.inf)
-    for proposed in _propose(posterior, candidates, generator):
+    for proposed in _candidates(posterior, candidates, generator):
         codes = limit_active(proposed, posterior, max_active)
         length = -model.data_distribution(codes).log_prob(x) - prior.log_prob(codes)
         length, winner = length.min(0)
@@ -185,10 +189,10 @@ def _best(
     return best
 
 
-def _propose(
+def _candidates(
     posterior: Grouped, candidates: int, generator: torch.Generator | None
 ) -> Iterator[Tensor]:
-    """Yield candidates, shape ``(m, n, K)``: the mode, the rounded mean, and draws."""
+    """Yield candidates, shape ``(m, n, K)``: the mode, the rounded mean and draws."""
     yield torch.stack([posterior.mode, posterior.rounded_mean])
     chunk = max(1, CODES_AT_ONCE // max(1, posterior.batch_shape.numel()))
     for start in range(2, candidates, chunk):

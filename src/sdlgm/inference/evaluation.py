@@ -1,4 +1,4 @@
-"""Held-out numbers of a model, side by side and by their names."""
+"""Evaluate the bounds of a model on held-out rows."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ __all__ = ["Evaluation", "evaluate"]
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Means over rows, in nats per sample, lower is better; only the first two are bounds."""
+    """Means over rows in nats per sample, lower is better. Only the first two are bounds."""
 
     negative_elbo: float
-    """Minus the evidence lower bound: hard codes, exact KL (one code a sample)."""
+    """Minus the evidence lower bound: discrete codes, exact KL, one code per sample."""
     nll_bound: float
-    """Importance-weighted bound of hard codes."""
+    """Importance-weighted bound with discrete codes."""
     importance_samples: int
-    """Number M of codes a sample in ``nll_bound``."""
+    """Number M of codes per sample in ``nll_bound``."""
     relaxed_objective: float
-    """The paper's number, at relaxed samples and the model's temperatures. Not a bound."""
+    """The paper's objective: relaxed samples at the model's temperatures. Not a bound."""
     reconstruction: float
-    """Part of ``negative_elbo``: minus the log-likelihood at the code."""
+    """Part of ``negative_elbo``: minus the log-likelihood given the code."""
     kl_gates: float
-    """Part of ``negative_elbo``: divergence of the gates from the prior."""
+    """Part of ``negative_elbo``: KL divergence of the gates from the prior."""
     kl_features: float
-    """Part of ``negative_elbo``: divergence of the features from the prior."""
+    """Part of ``negative_elbo``: KL divergence of the features from the prior."""
     active_features_mean: float
     """Mean number of features present in a code."""
     active_features_max: int
     """Largest number of features present in a code."""
     budget: int
-    """Hard limit L0 of that number."""
+    """Hard limit L0 on the number of features present."""
     n_samples: int
     """Number of rows."""
     refine_steps: int = 0
-    """Steps by which each row's posterior was refined before the bounds and codes were taken."""
+    """Number of refinement steps of each row's posterior before the bounds were taken."""
 
 
 def evaluate(
@@ -65,18 +65,19 @@ def evaluate(
 
     Parameters
     ----------
-    model, rows
-        What is evaluated, on what. Dynamic rows have their bits drawn once, from ``seed``.
+    model
+        The model to evaluate.
+    rows
+        The data. The bits of dynamic rows are drawn once, from ``seed``.
     importance_samples
-        Number M of codes a sample in ``nll_bound``.
+        Number M of codes per sample in ``nll_bound``.
     refine_steps
-        Steps of :func:`~sdlgm.inference.refine_posterior` on each row before its bounds are taken,
-        at codes that are drawn anew. 0: the bounds are of the encoder's own posterior. The relaxed
-        objective is of the encoder's in any case.
+        Steps of :func:`~sdlgm.inference.refine_posterior` on each row. The bounds then use the
+        refined posterior, with new codes; the relaxed objective always uses the encoder's.
     seed
         Source of bits and codes.
     batch_size
-        Rows at a time; no influence but on speed and on which random numbers meet which row.
+        Number of rows at a time. It affects the speed, and which random numbers each row gets.
     progress
         Called with the number of rows done after each batch.
 
@@ -115,7 +116,7 @@ def evaluate(
         model.train(training)
     means = (sums / done).tolist()
     if not all(map(math.isfinite, means)):
-        raise TrainingError("The model gives numbers that are not finite on these rows.")
+        raise TrainingError("The model's bounds on these rows are not finite.")
     reconstruction, kl_gates, kl_features, relaxed_mean, bound_mean, active_mean = means
     return Evaluation(
         negative_elbo=reconstruction + kl_gates + kl_features,

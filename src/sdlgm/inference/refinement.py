@@ -1,4 +1,4 @@
-"""Posteriors that are fitted to one sample each, from where the encoder puts them."""
+"""Refine the posterior of each sample, starting at the encoder's."""
 
 from __future__ import annotations
 
@@ -26,17 +26,16 @@ def refine_posterior(
     rate: float = 0.1,
     generator: torch.Generator | None = None,
 ) -> Grouped:
-    r"""Fit the posterior of each sample by gradient steps on its own negative ELBO.
+    r"""Refine the posterior of each sample by gradient descent on its own negative ELBO.
 
-    From the logits that the encoder gives, ``steps`` steps of Adam, each sample for itself, on
+    Starting at the encoder's logits, run ``steps`` steps of Adam for each sample on
 
     .. math:: -\mathbb{E}_{q(z)} \log p(x \mid z) + \mathrm{KL}(q(z) \| p(z))
 
-    with ReinMax gradients of ``draws`` codes a step and a rate that falls linearly to zero. The
-    model stays as it is. What comes out is a posterior of the same family, so that every bound that
-    is taken at it, with codes drawn anew, is a bound; what it makes up for is that one network
-    serves all samples (the amortisation gap: Cremer et al., ICML 2018; the method: Kim et al.,
-    "Semi-amortized variational autoencoders", ICML 2018, whose training we leave alone).
+    with ReinMax gradients of ``draws`` codes per step and a learning rate that falls linearly to
+    zero. The model does not change. The result is a posterior of the same family, so bounds that
+    use it with newly drawn codes remain bounds. Refinement reduces the amortisation gap, the cost
+    of serving all samples with one network (Cremer et al., ICML 2018).
 
     Parameters
     ----------
@@ -45,24 +44,28 @@ def refine_posterior(
     x
         Samples, shape ``(n, D)``.
     steps
-        Number of steps; 0 returns the encoder's posterior. A step decodes ``draws`` codes a sample
-        and goes back through the decoder.
+        Number of steps; 0 returns the encoder's posterior. A step decodes ``draws`` codes per
+        sample and backpropagates through the decoder.
     draws
-        Codes a sample and step, at least 1.
+        Codes per sample and step, at least 1.
     rate
-        Rate of the first step, in units of logits.
+        Learning rate of the first step, in units of logits.
     generator
         Source of the codes; ``None`` is torch's global one, as for any torch distribution.
 
     Returns
     -------
     Grouped
-        Of batch shape ``(n,)``, detached.
+        Posteriors of batch shape ``(n,)``, detached.
 
     Raises
     ------
     ConfigError
         If ``steps`` is negative, ``draws`` below 1 or ``rate`` not positive.
+
+    References
+    ----------
+    Kim et al., "Semi-amortized variational autoencoders", ICML 2018 (without their training).
     """
     check_refinement(steps, draws, rate)
     with torch.no_grad():
@@ -71,7 +74,7 @@ def refine_posterior(
         return start
     base = start.base
     gates, features = base.gate_logits.clone(), base.feature_logits.flatten(-2).clone()
-    # Gates that are always open stay so, and a group of one feature has nothing to choose.
+    # Gates that are always open stay open; a group of one feature has no feature to choose.
     free = ((gates, model.config.gates == "learned"), (features, model.chooses))
     leaves = [logits.requires_grad_() for logits, moves in free if moves]
     if not leaves:
@@ -92,7 +95,7 @@ def refine_posterior(
             drawn = posterior.expand((draws, *posterior.batch_shape))
             surrogate = reinmax(drawn, loss, generator=generator).surrogate.mean(0)
             total = (surrogate + kl_terms(posterior, prior).total).sum()
-        # Of the logits alone: the model's parameters get no gradient.
+        # Only the logits get a gradient, the model's parameters none.
         for leaf, slope in zip(leaves, torch.autograd.grad(total, leaves), strict=True):
             leaf.grad = slope
         adam.step()
@@ -100,10 +103,10 @@ def refine_posterior(
 
 
 def check_refinement(steps: int, draws: int = 1, rate: float = 1.0) -> None:
-    """Raise :class:`ConfigError` unless :func:`refine_posterior` can do what is asked of it."""
+    """Raise :class:`ConfigError` unless the options suit :func:`refine_posterior`."""
     if steps < 0:
-        raise ConfigError(f"The number of refining steps must not be negative, got {steps}.")
+        raise ConfigError(f"The number of refinement steps must not be negative, got {steps}.")
     if draws < 1 or not rate > 0:
         raise ConfigError(
-            f"Refining needs at least 1 draw and a positive rate, got {draws} and {rate}."
+            f"Refinement needs at least 1 draw and a positive rate, got {draws} and {rate}."
         )

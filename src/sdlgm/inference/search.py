@@ -1,4 +1,4 @@
-"""Better codes than the posterior's: a search, slot by slot, for the shortest description."""
+"""Search for the code with the shortest description, slot by slot."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sdlgm.inference.linear import is_quadratic, search_quadratic
 if TYPE_CHECKING:
     from sdlgm.models import SDLGM
 
-__all__ = ["refine_codes", "refit_prior"]
+__all__ = ["search_codes"]
 
 CODES_AT_ONCE = 20_000
-"""Codes that are decoded at a time."""
+"""Number of codes to decode at a time."""
 
 
 @torch.no_grad()
-def refine_codes(
+def search_codes(
     model: SDLGM,
     x: Tensor,
     codes: Tensor,
@@ -27,15 +27,14 @@ def refine_codes(
     weight: Tensor | float = 1.0,
     sweeps: int = 3,
 ) -> Tensor:
-    r"""Improve codes by coordinate descent on the length of sample and code together.
+    r"""Improve codes by coordinate descent on the description length of sample and code.
 
     .. math:: J(z) = -w \log p(x \mid z) - \log p(z)
 
-    The slots are visited in turn, and each is closed or given the feature of its group that makes
-    ``J`` least, the others being kept; a sweep visits all. ``J`` never rises. A weight other than 1
-    moves along the curve of rate against distortion. A sweep decodes ``L0 (K / G + 1)`` codes a
-    sample; for a linear decoder of real numbers with one slot a group it decodes none, and is far
-    quicker.
+    A sweep visits all slots in turn. It closes a slot, or gives it a feature of its group, so that
+    ``J`` is least with the other slots fixed; ``J`` never rises. A weight other than 1 trades
+    rate against distortion. A sweep decodes ``L0 (K / G + 1)`` codes per sample. With a linear
+    decoder, a Gaussian likelihood and one slot per group it decodes none and is much faster.
 
     Parameters
     ----------
@@ -44,11 +43,11 @@ def refine_codes(
     x
         Samples, shape ``(n, D)``.
     codes
-        Where the search starts, shape ``(n, K)``; they keep to the budget.
+        Where the search starts, shape ``(n, K)``; within the budget.
     weight
-        Of the reconstruction, positive: a number or shape ``(n,)``.
+        Weight ``w`` of the reconstruction, positive: a number or shape ``(n,)``.
     sweeps
-        Largest number of sweeps; a sweep that changes nothing is the last.
+        Largest number of sweeps. The search stops after a sweep without a change.
 
     Returns
     -------
@@ -80,7 +79,7 @@ def refine_codes(
 def _search(
     model: SDLGM, x: Tensor, slots: Tensor, weight: Tensor, sweeps: int, closes: bool
 ) -> Tensor:
-    """Descend for one block of samples; ``slots`` has shape ``(n, L0)``."""
+    """Search the codes of one block of samples; ``slots`` has shape ``(n, L0)``."""
     size = model.config.features // model.groups
     prior = model.prior()
     options = torch.arange(size + closes)
@@ -101,11 +100,11 @@ def _search(
 
 
 def _slots(codes: Tensor, groups: int, budget: int) -> Tensor:
-    """Write counts ``(n, K)`` as slots ``(n, L0)``: a feature of the slot's group, or K/G: none."""
+    """Return counts ``(n, K)`` as slots ``(n, L0)``: a feature of the group, or K/G if closed."""
     counts = codes.long().unflatten(-1, (groups, -1))  # (n, G, K/G)
     ends = counts.cumsum(-1).unsqueeze(-2)
     place = torch.arange(budget // groups).unsqueeze(-1)
-    return (ends <= place).sum(-1).flatten(-2)  # how many features are over before this place
+    return (ends <= place).sum(-1).flatten(-2)  # features whose counts end before this slot
 
 
 def _counts(slots: Tensor, groups: int, size: int) -> Tensor:
@@ -114,19 +113,3 @@ def _counts(slots: Tensor, groups: int, size: int) -> Tensor:
     counts = torch.zeros(*inside.shape[:-1], size + 1)
     counts.scatter_add_(-1, inside, torch.ones(inside.shape))
     return counts[..., :-1].flatten(-2)
-
-
-@torch.no_grad()
-def refit_prior(model: SDLGM, codes: Tensor) -> None:
-    """Set the prior of a model, in place, to the frequencies in codes of shape ``(n, K)``.
-
-    One closed and one slot of each feature are added to what was counted, so that nothing becomes
-    impossible. Open gates stay open.
-    """
-    counts = codes.double().sum(0).unflatten(-1, (model.groups, -1)) + 1
-    slots = len(codes) * model.config.budget // model.groups
-    opened = counts.sum(-1)
-    closed = slots - (opened - counts.shape[-1]) + 1
-    if model.config.gates == "learned":
-        model.prior_gate_logits.copy_((opened / closed).log())
-    model.prior_feature_logits.copy_((counts / opened.unsqueeze(-1)).log().flatten())

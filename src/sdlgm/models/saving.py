@@ -1,50 +1,37 @@
-"""A model on disk: ``model.safetensors`` and ``config.json``, checked and free of pickle."""
+"""Save and load models: ``model.safetensors`` and ``config.json``, checked and free of pickle."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sdlgm.config import ModelConfig, from_dict, to_dict
 from sdlgm.errors import ModelFileError
+from sdlgm.migration import migrate_model
 from sdlgm.models.sdlgm import SDLGM
 from sdlgm.nn import DataStatistics
-from sdlgm.storage import read_described, read_description, write_described
+from sdlgm.storage import described_digest, read_described, read_description, write_described
 
-__all__ = ["FORMAT_VERSION", "SavedModel", "check_tensors", "load_model", "save_model"]
+__all__ = ["FORMAT_VERSION", "check_tensors", "load_model", "model_sha256", "save_model"]
 
-FORMAT_VERSION = 1
-"""Version of the format on disk; files of a newer one are refused."""
-
-
-@dataclasses.dataclass(frozen=True)
-class SavedModel:
-    """A model from disk and the hash of its content."""
-
-    model: SDLGM
-    sha256: str
+FORMAT_VERSION = 2
+"""Version of the format on disk. Older versions are migrated, newer ones refused."""
 
 
 def save_model(folder: Path | str, model: SDLGM) -> str:
-    """Write a model into a folder, each file atomically; return its hash."""
-    description = {
-        "format": "sdlgm-model",
-        "format_version": FORMAT_VERSION,
-        "class": type(model).__name__,
-        "n_inputs": model.n_inputs,
-        "levels": model.levels,
-        "config": to_dict(model.config),
-    }
+    """Write a model into a folder, each file atomically; return the hash of its content."""
     folder = Path(folder)
-    return write_described(
-        folder / "model.safetensors", folder / "config.json", model.state_dict(), description
+    sha = write_described(
+        folder / "model.safetensors", folder / "config.json", model.state_dict(), _describe(model)
     )
+    model.saved_as = (sha, sha)
+    return sha
 
 
-def load_model(folder: Path | str) -> SavedModel:
+def load_model(folder: Path | str) -> SDLGM:
     """Read a model from a folder onto the CPU, in evaluation mode; nothing is executed.
 
     Raises
@@ -56,20 +43,34 @@ def load_model(folder: Path | str) -> SavedModel:
     if not (folder / "config.json").is_file():
         hint = f"Train one: sdlgm fit DATA --out {folder}"
         if (folder / "checkpoint.safetensors").is_file():
-            hint = f"Its training can go on: sdlgm resume {folder}"
+            hint = f"Its training is not finished: sdlgm resume {folder}"
         if (folder / "estimator.json").is_file():
-            hint = "It holds an estimator: sdlgm.estimators.load."
+            hint = "It holds an estimator: load it with sdlgm.load."
         raise ModelFileError(f"{folder} holds no finished model. {hint}")
-    described = read_description(folder / "config.json", "sdlgm-model", FORMAT_VERSION)
-    if described.get("class") != SDLGM.__name__:
-        raise ModelFileError(f"{folder} holds a {described.get('class')!r}, not an SDLGM.")
-    tensors, sha = read_described(folder / "model.safetensors", folder / "config.json", described)
-    inputs, levels = described["n_inputs"], described["levels"]
+    about = read_description(folder / "config.json", "sdlgm-model", FORMAT_VERSION)
+    if about.get("class") != SDLGM.__name__:
+        raise ModelFileError(f"{folder} holds a {about.get('class')!r}, not an SDLGM.")
+    tensors, sha = read_described(folder / "model.safetensors", folder / "config.json", about)
+    about = migrate_model(about)
+    inputs, levels = about["n_inputs"], about["levels"]
     blank = DataStatistics(torch.full((inputs,), 0.5), torch.ones(inputs), levels)
-    model = SDLGM(from_dict(ModelConfig, described["config"]), blank)
+    model = SDLGM(from_dict(ModelConfig, about["config"]), blank)
     check_tensors(tensors, model.state_dict(), str(folder / "model.safetensors"))
     model.load_state_dict(tensors)
-    return SavedModel(model.eval(), sha)
+    model.saved_as = (sha, _content_sha256(model))
+    return model.eval()
+
+
+def model_sha256(model: SDLGM) -> str:
+    """Return the hash that ties files of codes to a model.
+
+    For a model that is unchanged since it was loaded or saved, this is the hash of its files, in
+    whatever format they are, so that codes made by an older version stay decodable. For any other
+    model it is the hash that :func:`save_model` would return now.
+    """
+    content = _content_sha256(model)
+    of_files, content_then = model.saved_as or (content, content)
+    return of_files if content == content_then else content
 
 
 def check_tensors(found: dict[str, Tensor], expected: dict[str, Tensor], where: str) -> None:
@@ -85,3 +86,18 @@ def check_tensors(found: dict[str, Tensor], expected: dict[str, Tensor], where: 
                 f"{where}: {name} is {found[name].dtype} {tuple(found[name].shape)}, not "
                 f"{tensor.dtype} {tuple(tensor.shape)}."
             )
+
+
+def _describe(model: SDLGM) -> dict[str, Any]:
+    return {
+        "format": "sdlgm-model",
+        "format_version": FORMAT_VERSION,
+        "class": type(model).__name__,
+        "n_inputs": model.n_inputs,
+        "levels": model.levels,
+        "config": to_dict(model.config),
+    }
+
+
+def _content_sha256(model: SDLGM) -> str:
+    return described_digest(model.state_dict(), _describe(model))

@@ -9,9 +9,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch import distributions as td
 
-from sdlgm.config import Choice as CodeName
-from sdlgm.config import ModelConfig
-from sdlgm.data import Rows, Samples, SparseRows
+from sdlgm.config import CodeMethod, ModelConfig
+from sdlgm.data import Rows, Samples, SparseRows, Summary
 from sdlgm.distributions import Grouped, grouped_gated_multinomial
 from sdlgm.errors import DataError
 from sdlgm.inference.codes import BATCH, encode_batches
@@ -41,12 +40,19 @@ class SDLGM(nn.Module):
     config
         The shape of the model.
     statistics
-        Summary of the training data: the encoder's input is centred on it, and the decoder starts
-        at its mean.
+        Summary of the training data: it centres the encoder's input, and the decoder starts at
+        its mean.
     generator
         Source of the initial weights. Default: one seeded with 0.
+
+    Attributes
+    ----------
+    saved_as
+        Hash of the files that the model was last saved to or loaded from, and hash of its content
+        then; ``None`` if there are no files. See :func:`~sdlgm.models.model_sha256`.
     """
 
+    saved_as: tuple[str, str] | None = None
     input_shift: Tensor
     input_scale: Tensor
 
@@ -64,7 +70,7 @@ class SDLGM(nn.Module):
         self.groups = int(config.groups or config.budget)
         encoder_hidden = tuple(config.encoder_hidden or ())
 
-        # Bits are centred only: their deviation would blow up pixels that are hardly ever on.
+        # Bits are not scaled: that would inflate pixels that are hardly ever on.
         bits = config.likelihood == "bernoulli"
         scale = torch.ones_like(statistics.scale) if bits else statistics.scale
         self.register_buffer("input_shift", statistics.mean.clone())
@@ -82,7 +88,7 @@ class SDLGM(nn.Module):
 
         start = math.log(config.prior_gate) - math.log1p(-config.prior_gate)
         encoder_width = (self.n_inputs, *encoder_hidden)[-1]
-        # A group of one feature has nothing to choose: its gate says all (Bernoulli latents).
+        # The gate alone decides a group of one feature (Bernoulli latents).
         self.chooses = config.features > self.groups
         if self.chooses or (config.gates == "learned" and config.shared_trunk):
             self.encoder = hidden(self.n_inputs, encoder_hidden)
@@ -161,7 +167,7 @@ class SDLGM(nn.Module):
     def encode(
         self,
         x: ArrayLike | Tensor | Samples,
-        code: CodeName = "mode",
+        code: CodeMethod = "mode",
         *,
         candidates: int = 16,
         max_active: int | None = None,
@@ -175,19 +181,19 @@ class SDLGM(nn.Module):
         x
             All rows, shape ``(n, D)``: an array, a tensor, or rows of :mod:`sdlgm.data`.
         code, candidates, max_active
-            How a code is chosen from the posterior: see :func:`~sdlgm.inference.choose_codes`.
+            How to choose a code from the posterior: see :func:`~sdlgm.inference.choose_codes`.
         seed
-            Source of the draws of ``"sample"`` and ``"best"``, and of bits that are drawn from grey
-            values. One seed and one batch size give the same codes on one machine.
+            Source of the draws of ``"sample"`` and ``"best"``, and of bits drawn from grey values.
+            The same seed and batch size give the same codes on the same machine.
         batch_size
-            Rows that are encoded at a time.
+            Number of rows to encode at a time.
 
         Raises
         ------
         DataError
             If the rows do not have the model's width or do not suit its likelihood.
         ConfigError
-            If the choice of a code is unknown or cannot be met.
+            If ``code`` is unknown or an option does not suit it.
         """
         if not isinstance(x, Rows | SparseRows):
             x = Rows(torch.as_tensor(x, dtype=torch.float32))
@@ -204,20 +210,37 @@ class SDLGM(nn.Module):
         parts = [self.data_distribution(part).mean for part in codes.split(batch_size)]
         return torch.cat(parts)
 
-    def check_rows(self, rows: Samples, what: str = "the data") -> None:
-        """Raise :class:`DataError` unless rows have the model's width and suit its likelihood."""
-        rows.check(what)
+    def check_rows(self, rows: Samples, what: str | None = None) -> None:
+        """Check that rows suit the model, from the summary of their values.
+
+        Parameters
+        ----------
+        rows
+            The rows.
+        what
+            What to call them in messages. Default: their name.
+
+        Raises
+        ------
+        DataError
+            If rows do not have the model's width, or values do not suit its likelihood.
+        """
         if rows.n_inputs != self.n_inputs:
             raise DataError(
-                f"{what} has {rows.n_inputs} columns, but the model was trained on {self.n_inputs}."
+                f"{what or rows.name} has {rows.n_inputs} columns, but the model was trained on "
+                f"{self.n_inputs}."
             )
-        if not rows.dynamic:
-            check_data(self.config.likelihood, rows.values, what)
-        if self.config.likelihood == "categorical" and float(rows.values.max()) >= self.levels:
-            raise DataError(
-                f"{what} holds level {float(rows.values.max()):g}, but the model knows 0 to "
-                f"{self.levels - 1}, those of its training data."
-            )
+        check_data(self.config.likelihood, rows, what)
+        if self.config.likelihood == "categorical" and not rows.dynamic:
+            rows.require(self._unknown_level, what)
+
+    def _unknown_level(self, values: Summary) -> str | None:
+        if values.high < self.levels:
+            return None
+        return (
+            f"it holds level {values.high:g}, but the model knows 0 to {self.levels - 1}, the "
+            "levels of its training data"
+        )
 
     @torch.no_grad()
     def sample(self, number: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -236,9 +259,9 @@ class SDLGM(nn.Module):
 
 
 def _single(values: Tensor) -> Tensor:
-    """Return values of at least single precision.
+    """Return values in single precision or better.
 
-    What networks compute in half of it is normalised, counted and summed in single precision: over
-    many features or slots half of it goes wrong (257 is no bfloat16).
+    Normalising, counting and summing over many features or slots would be wrong in half precision
+    (bfloat16 cannot represent 257).
     """
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values

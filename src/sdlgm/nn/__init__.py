@@ -1,4 +1,4 @@
-"""Encoders, decoders and likelihoods: the parts that models are made of."""
+"""Building blocks of the models: networks, likelihoods and statistics of the data."""
 
 from sdlgm.nn.ensemble import EnsembleLinear, EnsembleMLP, drop
 from sdlgm.nn.likelihoods import (

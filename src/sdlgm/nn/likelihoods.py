@@ -1,29 +1,40 @@
-"""Likelihoods: from the decoder's raw outputs to a distribution of the data."""
+"""Likelihoods map the decoder's raw outputs to a distribution of the data."""
 
 from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch import distributions as td
 from torch.nn import functional as F
 
-from sdlgm.errors import ConfigError, DataError
+from sdlgm.errors import ConfigError
 from sdlgm.nn.statistics import DataStatistics
 
-__all__ = ["Bernoulli", "Categorical", "Gaussian", "Likelihood", "Poisson", "likelihood"]
+if TYPE_CHECKING:
+    from sdlgm.data import Samples, Summary
+
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "Gaussian",
+    "Likelihood",
+    "Poisson",
+    "check_data",
+    "likelihood",
+]
 
 
 class Likelihood(nn.Module, abc.ABC):
-    """Makes a distribution of samples ``x`` of shape ``(*, D)`` from a decoder's raw outputs.
+    """Distribution of samples ``x`` of shape ``(*, D)``, given a decoder's raw outputs.
 
     Parameters
     ----------
     statistics
-        Summary of the training data, on which raw outputs of zero are centred.
+        Statistics of the training data.
     """
 
     def __init__(self, statistics: DataStatistics) -> None:
@@ -32,12 +43,12 @@ class Likelihood(nn.Module, abc.ABC):
 
     @property
     def n_outputs(self) -> int:
-        """Number of raw outputs that the decoder must give."""
+        """Number of raw outputs of the decoder."""
         return self.n_inputs
 
     @abc.abstractmethod
     def initial_bias(self, statistics: DataStatistics) -> Tensor:
-        """Return raw outputs, shape ``(n_outputs,)``, at which the mean is the data's mean."""
+        """Return the raw outputs, shape ``(n_outputs,)``, that give the mean of the data."""
 
     @abc.abstractmethod
     def forward(self, raw: Tensor) -> td.Distribution:
@@ -45,19 +56,19 @@ class Likelihood(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def sample(self, raw: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw ``x``, shape ``(*, D)``, from a generator, which torch's distributions cannot do."""
+        """Draw ``x``, shape ``(*, D)``. Unlike torch's distributions, this takes a generator."""
 
     @staticmethod
     @abc.abstractmethod
-    def check(x: Tensor) -> str | None:
-        """Say what is wrong with data for this likelihood, or ``None``."""
+    def check(values: Summary) -> str | None:
+        """Return why this likelihood cannot explain such values, or ``None`` if it can."""
 
 
 class Bernoulli(Likelihood):
     r"""Bits: :math:`x_d \sim \mathrm{Bernoulli}(\mathrm{sigmoid}(r_d))` (paper, eq. 3)."""
 
     def initial_bias(self, statistics: DataStatistics) -> Tensor:
-        """Log-odds of the mean, kept within those of one count in a few thousand."""
+        """Log-odds of the mean, which is clamped to 0.001 to 0.999."""
         return torch.logit(statistics.mean.clamp(1e-3, 1 - 1e-3))
 
     def forward(self, raw: Tensor) -> td.Distribution:
@@ -69,9 +80,9 @@ class Bernoulli(Likelihood):
         return torch.bernoulli(raw.sigmoid(), generator=generator)
 
     @staticmethod
-    def check(x: Tensor) -> str | None:
-        """Only 0 and 1."""
-        if bool(((x == 0) | (x == 1)).all()):
+    def check(values: Summary) -> str | None:
+        """Accept 0 and 1."""
+        if values.whole and values.low >= 0 and values.high <= 1:
             return None
         return (
             "a Bernoulli likelihood needs data of 0 and 1; for grey values in [0, 1] choose a "
@@ -82,9 +93,9 @@ class Bernoulli(Likelihood):
 class Gaussian(Likelihood):
     r"""Real numbers: :math:`x_d \sim \mathcal{N}(m_d + s_d r_d,\ (s_d \sigma_d)^2)`.
 
-    ``m`` and ``s`` are the training data's means and deviations, so that a change of units changes
-    nothing but the density's; the relative scale :math:`\sigma = \mathrm{softplus}(\rho) + 10^{-3}`
-    is learned, one a dimension.
+    ``m`` and ``s`` are the means and standard deviations of the training data, so that rescaled
+    data give the same model with a rescaled density. The relative scale
+    :math:`\sigma = \mathrm{softplus}(\rho) + 10^{-3}` of each dimension is learned.
     """
 
     shift: Tensor
@@ -97,7 +108,7 @@ class Gaussian(Likelihood):
         self.rho = nn.Parameter(torch.full((self.n_inputs,), math.log(math.e - 1)))
 
     def initial_bias(self, statistics: DataStatistics) -> Tensor:
-        """Zero: the data's mean."""
+        """Zeros, which give the mean of the data."""
         return torch.zeros(self.n_outputs)
 
     def forward(self, raw: Tensor) -> td.Distribution:
@@ -112,8 +123,8 @@ class Gaussian(Likelihood):
         return torch.normal(location, scale.expand_as(location), generator=generator)
 
     @staticmethod
-    def check(x: Tensor) -> str | None:
-        """Any finite number."""
+    def check(values: Summary) -> str | None:
+        """Accept any finite number."""
         return None
 
     def _moments(self, raw: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,9 +151,9 @@ class Poisson(Likelihood):
         return torch.poisson(self._rate(raw), generator=generator)
 
     @staticmethod
-    def check(x: Tensor) -> str | None:
-        """Only 0, 1, 2, ..."""
-        if bool(((x >= 0) & (x == x.round())).all()):
+    def check(values: Summary) -> str | None:
+        """Accept 0, 1, 2, ..."""
+        if values.whole and values.low >= 0:
             return None
         return "a Poisson likelihood needs non-negative integers"
 
@@ -154,8 +165,8 @@ class Poisson(Likelihood):
 class Categorical(Likelihood):
     r"""Levels ``0..C-1``: :math:`x_d \sim \mathrm{Categorical}(\mathrm{softmax}(r_{d,:}))`.
 
-    ``C`` is one more than the largest level in the training data. The encoder reads levels as
-    numbers, which suits ordered ones such as pixel intensities.
+    ``C`` is one more than the largest level in the training data. The encoder takes levels as
+    numbers, which suits ordered levels such as pixel intensities.
     """
 
     def __init__(self, statistics: DataStatistics) -> None:
@@ -168,7 +179,7 @@ class Categorical(Likelihood):
         return self.n_inputs * self.levels
 
     def initial_bias(self, statistics: DataStatistics) -> Tensor:
-        """Log of a discretised normal law of the data's mean and deviation, a dimension."""
+        """Log of a discretised normal distribution with the data's mean and deviation."""
         level = torch.arange(self.levels)
         distance = (level - statistics.mean.unsqueeze(-1)) / statistics.scale.unsqueeze(-1)
         return F.log_softmax(-0.5 * distance**2, dim=-1).clamp_min(-8.0).flatten()
@@ -185,15 +196,15 @@ class Categorical(Likelihood):
         return drawn.view(probs.shape[:-1]).to(raw.dtype)
 
     @staticmethod
-    def check(x: Tensor) -> str | None:
-        """Only 0, 1, 2, ..., at most 65,535."""
-        if bool(((x >= 0) & (x == x.round())).all()) and float(x.max()) <= 65_535:
+    def check(values: Summary) -> str | None:
+        """Accept 0, 1, 2, ..., 65,535."""
+        if values.whole and values.low >= 0 and values.high <= 65_535:
             return None
         return "a categorical likelihood needs integers from 0 to 65,535"
 
 
 class _Bits(td.Independent):  # type: ignore[type-arg]
-    """Independent bits, to the same numbers, that change the sign of sums and not of summands."""
+    """Independent bits. Same result as torch's, but ``log_prob`` negates once, after summation."""
 
     base_dist: td.Bernoulli
 
@@ -203,7 +214,7 @@ class _Bits(td.Independent):  # type: ignore[type-arg]
 
 
 class _Levels(td.Categorical):
-    """A Categorical over ordered levels, which have a mean."""
+    """A categorical distribution over ordered levels, which has a mean."""
 
     @property
     def mean(self) -> Tensor:
@@ -211,7 +222,7 @@ class _Levels(td.Categorical):
         return self.probs @ level
 
 
-_LIKELIHOODS: dict[str, Callable[[DataStatistics], Likelihood]] = {
+_LIKELIHOODS: dict[str, type[Likelihood]] = {
     "bernoulli": Bernoulli,
     "gaussian": Gaussian,
     "poisson": Poisson,
@@ -220,15 +231,27 @@ _LIKELIHOODS: dict[str, Callable[[DataStatistics], Likelihood]] = {
 
 
 def likelihood(name: str, statistics: DataStatistics) -> Likelihood:
-    """Make the likelihood of this name."""
+    """Make the likelihood of this name.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
     if name not in _LIKELIHOODS:
         raise ConfigError(f"No likelihood is named {name!r}; there are: {', '.join(_LIKELIHOODS)}.")
     return _LIKELIHOODS[name](statistics)
 
 
-def check_data(name: str, x: Tensor, what: str = "the data") -> None:
-    """Raise :class:`DataError` unless finite ``x``, shape ``(n, D)``, suit a likelihood."""
-    complaint = _LIKELIHOODS[name].check(x)  # type: ignore[attr-defined]
-    if complaint:
-        low, high = float(x.min()), float(x.max())
-        raise DataError(f"{what} (values from {low:g} to {high:g}): {complaint}.")
+def check_data(name: str, rows: Samples, what: str | None = None) -> None:
+    """Check that rows suit a likelihood, from the summary of their values.
+
+    Dynamic rows hand out bits, which suit every likelihood.
+
+    Raises
+    ------
+    DataError
+        If they do not, with the range of their values.
+    """
+    if not rows.dynamic:
+        rows.require(_LIKELIHOODS[name].check, what)

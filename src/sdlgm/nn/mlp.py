@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons whose weights come from a generator of ours."""
+"""Multi-layer perceptrons whose initial weights come from a given generator."""
 
 from __future__ import annotations
 
@@ -22,15 +22,31 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class Residual(nn.Sequential):
-    """Layers that add their input to what they make of it: ``x + layers(x)`` (He et al. 2016)."""
+    """Layers with a residual connection: ``x + layers(x)``.
+
+    References
+    ----------
+    He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016.
+
+    Examples
+    --------
+    >>> Residual(nn.Identity())(torch.ones(2))
+    tensor([2., 2.])
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the layers to ``x`` of shape ``(*, width)``; their outputs are as wide."""
+        """Map ``x`` of shape ``(*, width)`` to the same shape."""
         return x + super().forward(x)
 
 
 def linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    """Return a linear layer with torch's default initial law, drawn from ``generator``."""
+    """Create a linear layer with torch's default initialisation, drawn from ``generator``.
+
+    Examples
+    --------
+    >>> linear(3, 2, torch.Generator().manual_seed(0)).weight.shape
+    torch.Size([2, 3])
+    """
     layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
     bound = 1 / math.sqrt(inputs)
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
@@ -47,10 +63,31 @@ def mlp(
     generator: torch.Generator,
     residual: bool = False,
 ) -> nn.Sequential:
-    """Return hidden layers, each ``linear -> (normalisation) -> activation``.
+    """Create hidden layers, each ``linear -> (normalisation) -> activation``.
 
-    Maps ``(*, inputs)`` to ``(*, hidden[-1])``; the identity if ``hidden`` is empty. With
-    ``residual``, a layer as wide as its input adds that to its output (:class:`Residual`).
+    Maps ``(*, inputs)`` to ``(*, hidden[-1])``; the identity if ``hidden`` is empty.
+
+    Parameters
+    ----------
+    inputs
+        Number of inputs.
+    hidden
+        Widths of the layers.
+    activation
+        Name of the activation function.
+    normalisation
+        ``"layer"`` or ``"none"``.
+    generator
+        Source of the initial weights.
+    residual
+        Add the input of a layer to its output if both have the same width (:class:`Residual`).
+
+    Examples
+    --------
+    >>> source = torch.Generator().manual_seed(0)
+    >>> network = mlp(4, (8, 8), activation="gelu", normalisation="layer", generator=source)
+    >>> network(torch.ones(5, 4)).shape
+    torch.Size([5, 8])
     """
     layers: list[nn.Module] = []
     for width in hidden:

@@ -1,4 +1,4 @@
-"""Summary of the training data that networks are centred on."""
+"""Statistics of the training data, on which networks are centred."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 __all__ = ["DataStatistics", "Table", "data_statistics", "rows_at_once"]
 
 NUMBERS_AT_ONCE = 2**21
-"""Numbers of a table that are summarised at a time: 16 MB in float64, however wide the rows."""
+"""Numbers of a table that are summarised at a time: 16 MB in float64."""
 
 
 class DataStatistics(NamedTuple):
-    """Means, deviations and number of levels of the training data."""
+    """Means, standard deviations and number of levels of the training data."""
 
     mean: Tensor
     """Mean of each dimension, shape ``(D,)``."""
@@ -26,7 +26,7 @@ class DataStatistics(NamedTuple):
 
 
 class Table(Protocol):
-    """Rows that are handed out in dense blocks, as those of a tensor ``(n, D)`` are."""
+    """Anything that yields its rows in dense blocks, like a tensor ``(n, D)``."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -48,9 +48,14 @@ def data_statistics(
 ) -> DataStatistics:
     """Summarise rows ``x`` of shape ``(n, D)``, block by block in float64.
 
-    ``block`` is the number of rows at a time, by default :func:`rows_at_once`, so that sparse rows
-    are never dense all together. ``weights``, of shape ``(n,)``, are how much each row counts;
-    those of weight 0 are passed over.
+    Parameters
+    ----------
+    x
+        A tensor, or sparse rows, which are made dense a block at a time.
+    block
+        Rows at a time. Default: :func:`rows_at_once`.
+    weights
+        Weight of each row, shape ``(n,)``. Rows of weight 0 are ignored.
     """
     number, width = x.shape
     block = rows_at_once(width) if block is None else block

@@ -1,4 +1,4 @@
-"""What training minimises and what is reported: bounds, and likelihoods of labels and counts."""
+"""Objectives and bounds of the unsupervised model, and likelihoods of labels and counts."""
 
 from sdlgm.objectives.bounds import (
     ObjectiveTerms,

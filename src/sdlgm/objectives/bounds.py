@@ -1,10 +1,11 @@
-"""What is minimised and what is reported: nats per sample, lower is better.
+"""Training objectives and reported bounds, in nats per sample; lower is better.
 
-Three numbers, and only the last two are bounds:
+Only the last two of these are bounds:
 
-- ``relaxed_objective``: the paper's number, taken at relaxed samples. **Not a bound.**
-- ``negative_elbo``: hard codes and the exact KL; an upper bound of ``-log p(x)`` in expectation.
-- ``nll_bound``: the importance-weighted bound of ``M`` hard codes; a tighter one.
+- ``relaxed_objective``: the objective of the paper, evaluated at relaxed samples. **Not a bound.**
+- ``negative_elbo``: evaluated at discrete codes with the exact KL; in expectation an upper bound of
+  ``-log p(x)``.
+- ``nll_bound``: the importance-weighted bound of ``M`` discrete codes, which is tighter.
 """
 
 from __future__ import annotations
@@ -35,20 +36,20 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ObjectiveTerms:
-    """An objective and what it is made of (nats), each tensor of shape ``(*batch,)``."""
+    """The terms of an objective (nats), each of shape ``(*batch,)``."""
 
     reconstruction: Tensor
-    """Minus the log-likelihood of the data at the drawn code (eq. 11)."""
+    """Minus the log-likelihood of the data given the drawn code (eq. 11)."""
     kl_gates: Tensor
-    """Divergence of the gates from their prior (eq. 13)."""
+    """KL divergence of the gates from their prior (eq. 13)."""
     kl_features: Tensor
-    """Divergence of the features from their prior (eq. 14, or weighted by open gates)."""
+    """KL divergence of the features from their prior (eq. 14, or weighted by open gates)."""
     codes: Tensor
-    """The codes that were decoded, shape ``(*batch, K)``."""
+    """The decoded codes, shape ``(*batch, K)``."""
 
     @property
     def total(self) -> Tensor:
-        """The sum of the three terms (nats)."""
+        """Sum of the three terms (nats)."""
         return self.reconstruction + self.kl_gates + self.kl_features
 
 
@@ -62,27 +63,42 @@ def training_objective(
     slot_cost: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, ObjectiveTerms]:
-    r"""Return the surrogate to differentiate, a scalar, and the (detached) terms of the objective.
+    r"""Compute the surrogate to differentiate (a scalar), and the detached terms of the objective.
 
-    The gradient of the surrogate is that of the mean over the batch of ``reconstruction +
-    kl_weight * KL + slot_cost * E[L]``, the reconstruction's passed through the draw by
-    ``estimator``; ``L`` is the number of open slots, and its cost (nats a slot) no part of the
-    terms.
+    The gradient of the surrogate is that of the batch mean of ``reconstruction + kl_weight * KL +
+    slot_cost * E[L]``, where ``L`` is the number of open slots. ``estimator`` passes the gradient of
+    the reconstruction through the draw. The terms do not include the slot cost.
 
-    An estimator of the importance-weighted bound (``vimco``) is given ``reconstruction + kl_weight
-    * (log q(z) - log p(z))`` instead, and no KL is added: the gradient is that of
+    An estimator of the importance-weighted bound (``vimco``) receives ``reconstruction + kl_weight
+    * (log q(z) - log p(z))`` as its loss, and no KL is added. Its gradient is that of
 
     .. math:: -\log \frac1M \sum_{m=1}^M p(x \mid z_m)\, \big(p(z_m) / q(z_m \mid x)\big)^w
 
-    which is a bound at ``kl_weight`` :math:`w = 1` only. The terms are then those of the ELBO, as
-    for all others: the mean reconstruction of its codes, and the KL in closed form.
+    which is a bound only for ``kl_weight`` :math:`w = 1`. The terms are those of the ELBO in this
+    case too: the mean reconstruction of the codes, and the KL in closed form.
+
+    Parameters
+    ----------
+    model, x
+        Model and batch of data, shape ``(n, D)``.
+    estimator
+        Gradient estimator; see :func:`~sdlgm.gradients.get_estimator`.
+    kl
+        Form of the KL, ``"exact"`` or ``"paper"``.
+    kl_weight
+        Weight of the KL.
+    slot_cost
+        Penalty (nats) per expected open slot.
+    generator
+        Source of randomness; ``None`` uses torch's global generator.
 
     Raises
     ------
     ConfigError
-        If such an estimator is asked for the paper's form of the KL, which has no log-ratio.
+        If an estimator of the importance-weighted bound is combined with the paper's form of the
+        KL, which has no log-ratio.
     """
-    posterior, prior, loss = model(x), model.prior(), _reconstruction(model, x)
+    posterior, prior, loss = model(x), model.prior(), _Reconstruction(model, x)
     charge = slot_cost * posterior.mean_total.mean() if slot_cost else 0.0
     if not multi_sample(estimator):
         rows, terms = elbo_surrogate(
@@ -93,7 +109,7 @@ def training_objective(
         raise ConfigError(
             f"An estimator of the importance-weighted bound needs kl='exact', got {kl!r}."
         )
-    ratio = _weighted_log_ratio(loss, posterior, prior, kl_weight)
+    ratio = _WeightedLogRatio(loss, posterior, prior, kl_weight)
     estimate = estimator(posterior, ratio, generator=generator)
     terms = _terms(ratio.reconstruction, kl_terms(posterior, prior, kl), estimate.codes)
     return estimate.surrogate.mean() + charge, terms
@@ -109,10 +125,11 @@ def elbo_surrogate(
     kl_weight: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, ObjectiveTerms]:
-    """Return the surrogate of each sample ``(*batch,)``, and the (detached) terms.
+    """Compute the surrogate of each sample, shape ``(*batch,)``, and the detached terms.
 
     The gradient of the surrogate is that of ``loss + kl_weight * KL``, where ``loss`` maps codes to
-    minus the log-likelihood of the samples. Not for estimators of the importance-weighted bound.
+    minus the log-likelihood of the samples. Estimators of the importance-weighted bound are not
+    supported.
     """
     divergence = kl_terms(posterior, prior, kl)
     estimate = estimator(posterior, loss, generator=generator)
@@ -130,17 +147,17 @@ def negative_elbo(
     posterior: Grouped | None = None,
     generator: torch.Generator | None = None,
 ) -> ObjectiveTerms:
-    r"""Negative evidence lower bound of hard codes (minus eq. 6), nats per sample.
+    r"""Estimate the negative ELBO (minus eq. 6) with discrete codes, in nats per sample.
 
     .. math:: -\mathbb{E}_{q(z|x)} \log p(x \mid z) + \mathrm{KL}(q(z|x) \| p(z))
 
-    The expectation is estimated without bias by ``samples`` codes a sample; the KL is in closed
-    form. ``codes`` holds the last draw. ``posterior`` takes the place of the model's own, such as
-    one of :func:`~sdlgm.inference.refinement.refine_posterior`.
+    The expectation is estimated without bias from ``samples`` codes per sample; the KL is computed
+    in closed form. ``codes`` holds the last draw. ``posterior`` replaces that of the model, for
+    example by a refined one (:func:`~sdlgm.inference.refinement.refine_posterior`).
     """
     posterior = model(x) if posterior is None else posterior
     divergence = kl_terms(posterior, model.prior(), kl)
-    loss = _reconstruction(model, x)
+    loss = _Reconstruction(model, x)
     total = torch.zeros_like(divergence.gates)
     codes = torch.empty(0)
     for _ in range(samples):
@@ -153,9 +170,10 @@ def negative_elbo(
 def relaxed_objective(
     model: SDLGM, x: Tensor, *, generator: torch.Generator | None = None
 ) -> ObjectiveTerms:
-    """Compute the paper's objective (eqs. 11 - 14) at the model's temperatures: **not a bound**.
+    """Compute the relaxed objective of the paper (eqs. 11 - 14), which is **not a bound**.
 
-    Relaxed samples are decoded, while the KL is that of discrete codes (eqs. 13 + 14).
+    It decodes relaxed samples at the temperatures of the model, but uses the KL of discrete codes
+    (eqs. 13 and 14).
     """
     estimator = get_estimator("gumbel_softmax", **temperatures(model))
     return training_objective(model, x, estimator, kl="paper", generator=generator)[1]
@@ -171,20 +189,40 @@ def nll_bound(
     generator: torch.Generator | None = None,
     codes_at_once: int = 2_000,
 ) -> Tensor:
-    r"""Importance-weighted bound of ``-log p(x)`` by hard codes, nats, shape ``(*batch,)``.
+    r"""Compute the importance-weighted bound of ``-log p(x)`` (nats), shape ``(*batch,)``.
 
     .. math:: -\log \frac1M \sum_{m=1}^M \frac{p(x \mid z_m)\, p(z_m)}{q(z_m \mid x)},
         \qquad z_m \sim q(z \mid x)
 
-    with ``M = importance_samples``; an upper bound of ``-log p(x)`` in expectation that falls with
-    ``M`` (Burda et al., ICLR 2016). About ``codes_at_once`` codes are decoded at a time: as many as
-    a processor's cache can hold, which is faster than more. ``posterior`` as of
-    :func:`negative_elbo`.
+    with ``M = importance_samples`` discrete codes. In expectation it is an upper bound of ``-log
+    p(x)`` that falls with ``M``.
+
+    Parameters
+    ----------
+    model, x
+        Model and batch of data, shape ``(*batch, D)``.
+    importance_samples
+        Number of codes ``M`` per sample.
+    posterior
+        Replaces the posterior of the model, as for :func:`negative_elbo`.
+    generator
+        Source of randomness; ``None`` uses torch's global generator.
+    codes_at_once
+        Codes decoded at a time; the default fits the processor's cache.
+
+    Raises
+    ------
+    ValueError
+        If ``importance_samples`` is less than 1.
+
+    References
+    ----------
+    Burda, Grosse, Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016.
     """
     if importance_samples < 1:
         raise ValueError(f"importance_samples must be at least 1, got {importance_samples}.")
     posterior, prior = model(x) if posterior is None else posterior, model.prior()
-    loss = _reconstruction(model, x)
+    loss = _Reconstruction(model, x)
     chunk = max(1, codes_at_once // max(1, posterior.batch_shape.numel()))
     log_sum = torch.full_like(x[..., 0], -math.inf)
     for start in range(0, importance_samples, chunk):
@@ -196,14 +234,14 @@ def nll_bound(
 
 
 def temperatures(model: SDLGM) -> dict[str, Tensor]:
-    """Return the model's temperatures as options of ``gumbel_softmax``."""
+    """Return the temperatures of a model as options of ``gumbel_softmax``."""
     return {
         "gate_temperature": model.gate_temperature,
         "feature_temperature": model.feature_temperature,
     }
 
 
-class _reconstruction:  # noqa: N801 (a function with bound arguments)
+class _Reconstruction:
     """Maps codes to minus the log-likelihood (nats) of ``x`` under a model."""
 
     def __init__(self, model: SDLGM, x: Tensor) -> None:
@@ -213,15 +251,15 @@ class _reconstruction:  # noqa: N801 (a function with bound arguments)
         return -self.model.data_distribution(codes).log_prob(self.x)
 
 
-class _weighted_log_ratio:  # noqa: N801 (a function with bound arguments)
-    """Maps codes to reconstruction + weight * (log q(z) - log p(z)), for weighted bounds."""
+class _WeightedLogRatio:
+    """Maps codes to reconstruction + weight * (log q(z) - log p(z))."""
 
     def __init__(
-        self, loss: _reconstruction, posterior: Grouped, prior: Grouped, weight: float
+        self, loss: _Reconstruction, posterior: Grouped, prior: Grouped, weight: float
     ) -> None:
         self.loss, self.posterior, self.prior, self.weight = loss, posterior, prior, weight
         self.reconstruction = torch.zeros(posterior.batch_shape)
-        """Mean reconstruction of the codes of the last call."""
+        """Mean reconstruction over the codes of the last call."""
 
     def __call__(self, codes: Tensor) -> Tensor:
         value = self.loss(codes)
@@ -236,5 +274,11 @@ def _terms(reconstruction: Tensor, divergence: KLTerms, codes: Tensor) -> Object
 
 
 def active_features(codes: Tensor) -> Tensor:
-    """Number of features present in each code, shape ``(*batch,)`` (int64)."""
+    """Count the features present in each code, shape ``(*batch,)`` (int64).
+
+    Examples
+    --------
+    >>> active_features(torch.tensor([[2.0, 0.0, 1.0], [0.0, 0.0, 0.0]]))
+    tensor([2, 0])
+    """
     return (codes > 0).sum(-1)

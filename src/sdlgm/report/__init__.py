@@ -1,4 +1,4 @@
-"""Figures, and the HTML report of a run."""
+"""The HTML report of a run, and its figures."""
 
 from sdlgm.report.page import FeatureUse, feature_use, write_report
 from sdlgm.report.rendering import require_report

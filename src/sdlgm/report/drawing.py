@@ -1,4 +1,4 @@
-"""What all drawings share: colours, an empty figure, and figures as SVG, PNG and data URIs."""
+"""Colours, empty figures, and figures as SVG, PNG and data URIs."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ CLASSES = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
     "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
 )  # fmt: skip
-"""Ten colours that the colour-blind can tell apart (Petroff 2021, arXiv:2107.02270)."""
+"""Ten colours for colour-blind readers, too (Petroff 2021, arXiv:2107.02270)."""
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure, sizes in inches, of no window and no global state."""
+    """Return an empty figure, sizes in inches, without a window or global state."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def tidy(axis: Any) -> None:
-    """Leave of the frame what carries a scale."""
+    """Keep only the parts of the frame that carry a scale."""
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_color(SOFT)
     axis.tick_params(color=SOFT, labelcolor=INK, labelsize=8)
 
 
 def svg(figure: Figure) -> str:
-    """Return a figure as an SVG element, the same bytes each time."""
+    """Return a figure as an SVG element; equal figures give equal bytes."""
     import matplotlib as mpl
 
     buffer = io.StringIO()
@@ -56,11 +56,11 @@ def svg(figure: Figure) -> str:
 
 
 def png(figure: Figure, dpi: int = 160, colours: int | None = None) -> bytes:
-    """Return a figure as the content of a PNG file; few colours make it smaller."""
+    """Return a figure as the content of a PNG file; ``colours`` limits their number."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     if colours is not None:
-        from PIL import Image  # comes with matplotlib, which draws by it
+        from PIL import Image  # a dependency of matplotlib
 
         few = Image.open(buffer).convert("RGB").quantize(colours, dither=Image.Dither.NONE)
         buffer = io.BytesIO()
@@ -69,5 +69,5 @@ def png(figure: Figure, dpi: int = 160, colours: int | None = None) -> bytes:
 
 
 def data_uri(content: bytes) -> str:
-    """Spell the content of a PNG file so that an HTML page can hold it."""
+    """Return the content of a PNG file as a data URI for an HTML page."""
     return "data:image/png;base64," + base64.b64encode(content).decode()

@@ -1,4 +1,4 @@
-"""Pictures of a run, each a self-contained string of SVG or PNG for an HTML page."""
+"""Figures of a run, each a self-contained string of SVG or PNG for an HTML page."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ __all__ = ["budget_use", "curve", "reconstructions", "usage"]
 
 
 def reconstructions(original: Tensor, decoded: Tensor, shape: tuple[int, int] | None) -> str:
-    """Draw rows of data beside what their codes decode to: images, or else curves.
+    """Draw rows of data beside their reconstructions, as images or curves.
 
     Parameters
     ----------
     original, decoded
         Shape ``(n, D)``.
     shape
-        Height and width of an image, or ``None``.
+        Height and width of an image, or ``None`` for curves.
     """
     if shape is None:
         return _curves(original, decoded)
@@ -74,24 +74,28 @@ def _curves(original: Tensor, decoded: Tensor) -> str:
 
 
 def budget_use(codes: Tensor, prior: Grouped, start: Grouped) -> str:
-    """Draw how many slots the codes fill (``L``), against the law of the prior.
+    """Draw the distribution of the number ``L`` of open slots, in codes and under the prior.
 
     Parameters
     ----------
     codes
         Shape ``(n, K)``.
-    prior, start
-        The prior as it is and as it started: the Binomial of eq. 1 (``L ~ Binomial(L0, lambda0)``).
+    prior
+        The learned prior.
+    start
+        The prior before training: ``L ~ Binomial(L0, lambda0)`` (eq. 1).
     """
     totals = torch.arange(prior.total_count + 1)
     share = torch.bincount(codes.sum(-1).long(), minlength=len(totals)).double() / len(codes)
     figure = new_figure(7.5, 3)
     axis = figure.subplots()
     axis.bar(totals.numpy(), share.numpy(), color=SOFT, width=0.9, label="codes of the test rows")
-    law = start.total_log_prob(totals).exp()
-    axis.plot(totals, law, color=INK, linewidth=1, linestyle="--", label="Binomial prior (start)")
+    initial = start.total_log_prob(totals).exp()
+    axis.plot(
+        totals, initial, color=INK, linewidth=1, linestyle="--", label="Binomial prior (start)"
+    )
     learned = prior.total_log_prob(totals).exp()
-    if not torch.allclose(learned, law, atol=1e-4):
+    if not torch.allclose(learned, initial, atol=1e-4):
         axis.plot(totals, learned, color=WARM, linewidth=1.4, label="learned prior")
     axis.axvline(prior.total_count + 0.5, color=ACCENT, linewidth=2)
     axis.annotate(
@@ -106,7 +110,7 @@ def budget_use(codes: Tensor, prior: Grouped, start: Grouped) -> str:
 
 
 def usage(present: Tensor, groups: int) -> str:
-    """Draw the share of samples in which each feature is present, shape ``(K,)``; dead ones red."""
+    """Draw the share of samples with each feature, shape ``(K,)``; dead features in red."""
     features = np.arange(len(present))
     figure = new_figure(9, 2.6)
     axis = figure.subplots()
@@ -120,14 +124,14 @@ def usage(present: Tensor, groups: int) -> str:
             axis.axvline(edge - 0.5, color=SOFT, linewidth=0.4, zorder=0)
     axis.set_xlim(-1, len(present))
     axis.set_ylim(0, max(float(present.max()) * 1.05, 1e-3))
-    axis.set_xlabel(f"feature (thin lines part {groups} groups)" if groups > 1 else "feature")
+    axis.set_xlabel(f"feature (thin lines separate {groups} groups)" if groups > 1 else "feature")
     axis.set_ylabel("share of samples")
     tidy(axis)
     return svg(figure)
 
 
 def curve(log: Sequence[dict[str, Any]], objective: str) -> str:
-    """Draw the training objective and, where it was followed, the validation bound."""
+    """Draw the training objective and, if there is one, the validation bound."""
     figure = new_figure(7.5, 3)
     axis = figure.subplots()
     lines = [line for line in log if line["event"] == "train"]

@@ -1,4 +1,4 @@
-"""One self-contained HTML page that shows what a run learned."""
+"""Write one self-contained HTML page about a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sdlgm.training import Run
 __all__ = ["FeatureUse", "feature_use", "write_report"]
 
 SHOWN = 30
-"""Samples whose reconstructions are drawn."""
+"""Number of samples whose reconstructions are drawn."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class FeatureUse:
     """How often the features are used."""
 
     present: torch.Tensor
-    """Share of the samples in which each feature is present, shape ``(K,)``."""
+    """Share of samples in which each feature is present, shape ``(K,)``."""
 
     @property
     def dead(self) -> list[int]:
@@ -35,25 +35,25 @@ class FeatureUse:
 
 
 def feature_use(codes: torch.Tensor) -> FeatureUse:
-    """Count the use of each feature in codes of shape ``(n, K)``."""
+    """Measure the use of each feature in codes of shape ``(n, K)``."""
     return FeatureUse((codes > 0).double().mean(0))
 
 
 @torch.no_grad()
 def write_report(run: Run, out: Path | str | None = None) -> Path:
-    """Draw a finished run on one HTML page, written atomically; return its path.
+    """Write the HTML report of a finished run, atomically; return its path.
 
     Raises
     ------
     SDLGMError
         If the extra ``report`` (matplotlib, jinja2) is not installed.
     ModelFileError, DataError
-        If the run is not finished, or its data are not to be had.
+        If the run is not finished or its data cannot be loaded.
     """
     require_report("The report")
     from sdlgm.report import figures
 
-    model, rows, metrics = run.saved.model, run.dataset.test, run.metrics
+    model, rows, metrics = run.model, run.dataset.test, run.metrics
     codes = model.encode(rows)
     use = feature_use(codes)
     shown = torch.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).long()
@@ -66,19 +66,19 @@ def write_report(run: Run, out: Path | str | None = None) -> Path:
         metrics=metrics,
         dead=use.dead,
         alive=len(use.present) - len(use.dead),
-        settings=to_dict(run.data, run.model, run.training),
+        settings=to_dict(run.config.data, run.config.model, run.config.training),
         pictures={
             "reconstructions": figures.reconstructions(original, decoded, run.dataset.image_shape),
             "budget": figures.budget_use(codes, model.prior(), _starting_prior(run)),
             "usage": figures.usage(use.present, model.groups),
-            "curve": figures.curve(run.log, run.training.objective),
+            "curve": figures.curve(run.log, run.config.training.objective),
         },
     )
 
 
 def _starting_prior(run: Run) -> Grouped:
-    """Return the prior before training: L ~ Binomial(L0, lambda0), features alike."""
-    config, groups = run.model, run.saved.model.groups
+    """Return the prior before training: L ~ Binomial(L0, lambda0), all features equally likely."""
+    config, groups = run.config.model, run.model.groups
     odds = math.log(config.prior_gate / (1 - config.prior_gate))
     gates = torch.full((groups,), odds if config.gates == "learned" else math.inf)
     return grouped_gated_multinomial(config.budget, gates, torch.zeros(config.features))

@@ -1,4 +1,4 @@
-"""From a template to one self-contained HTML page."""
+"""Render a template as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ __all__ = ["render_page", "require_report"]
 
 
 def require_report(what: str) -> None:
-    """Raise :class:`SDLGMError` unless what pages and drawings need is installed.
+    """Raise :class:`SDLGMError` unless the packages for pages and drawings are installed.
 
-    ``what`` begins the message, such as ``"The page"``.
+    ``what`` starts the message, such as ``"The page"``.
     """
     try:
-        import jinja2  # noqa: F401 (asked for here, so that the message is ours)
+        import jinja2  # noqa: F401 (imported here for our own message)
         import matplotlib as mpl  # noqa: F401
     except ImportError as error:
         raise SDLGMError(f"{what} needs {error.name}: pip install 'sdlgm[report]'.") from None
 
 
 def render_page(path: Path | str, template: Path, **values: Any) -> Path:
-    """Fill a template file and write the page, atomically; return its path.
+    """Render a template and write the page atomically; return its path.
 
-    Templates may extend ``base.html.jinja`` beside this module.
+    Templates may extend ``base.html.jinja`` in the folder of this module.
     """
     import jinja2
 

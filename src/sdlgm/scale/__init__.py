@@ -1,10 +1,10 @@
-"""Encoding of Parquet data sets that are larger than memory, on one machine or many.
+"""Encode Parquet data sets larger than memory, on one machine or many.
 
-One pure core, :class:`Encoder`, maps a batch of Arrow rows to a batch of codes; what runs it over
-files (here, on Ray, on Spark) knows nothing of models.
+:class:`ArrowEncoder` maps a batch of Arrow rows to a batch of codes. The engines that run it over
+files (this process, Ray, Spark) know nothing about models.
 """
 
-from sdlgm.scale.arrow_encoder import Encoder
+from sdlgm.scale.arrow_encoder import ArrowEncoder
 from sdlgm.scale.dataset import Engine, Report, encode_dataset, is_dataset
 
-__all__ = ["Encoder", "Engine", "Report", "encode_dataset", "is_dataset"]
+__all__ = ["ArrowEncoder", "Engine", "Report", "encode_dataset", "is_dataset"]

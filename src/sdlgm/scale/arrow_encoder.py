@@ -1,4 +1,4 @@
-"""The core: a batch of Arrow rows in, a batch of codes out, the same whatever runs it."""
+"""Encode batches of Arrow rows, with the same codes on every engine."""
 
 from __future__ import annotations
 
@@ -14,53 +14,53 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdlgm.codec.parquet import SCHEMA, to_arrow
-from sdlgm.config import DataConfig
+from sdlgm.config import CodeMethod, DataConfig
 from sdlgm.data import Rows
 from sdlgm.errors import ConfigError, DataError
-from sdlgm.models import SavedModel
+from sdlgm.models import SDLGM
 from sdlgm.training import Run
 
-__all__ = ["BLOCK", "Encoder"]
+__all__ = ["BLOCK", "ArrowEncoder"]
 
 BLOCK = 1024
-"""Rows that pass through the networks at a time, always: a short block is filled up with zeros. The
-kernels of a matrix product depend on its shape, and so do the last bits of what they give."""
+"""Rows per pass through the networks. Shorter blocks are padded with zeros, because the kernel of a
+matrix product, and so the last bits of its result, depend on the shape."""
 
-CHOICES = ("mode",)
-"""Codes that are a function of the row alone. A draw is one of its place, too."""
+CODE_METHODS = ("mode",)
+"""Methods whose code depends on the row alone. Draws depend on the position in the batch."""
 
 N_ACTIVE = pa.field("n_active", pa.uint16(), nullable=False)
 
 Rowed = TypeVar("Rowed", pa.RecordBatch, pa.Table)
 
 
-class Encoder:
-    """Maps batches of rows to batches of codes; pure, picklable, and without state.
+class ArrowEncoder:
+    """Maps batches of rows to batches of codes; stateless and picklable.
 
-    The model is loaded when the first batch comes, once a process, so that an encoder travels to a
-    worker as a path and a few names.
+    Each process loads the model with its first batch, so an encoder is sent to a worker as a path
+    and a few names.
 
     Parameters
     ----------
     run
-        Folder of the run whose model encodes. Workers on other machines must see the same folder.
+        Folder of the run whose model encodes. Workers on other machines need the same path.
     columns
         The columns of the model's input in the order of its training data: numbers, or one column
-        of lists of numbers. Default: all columns but those of ``keep``, in the batch's order.
+        of lists of numbers. Default: all columns except ``keep``, in the batch's order.
     keep
-        Columns that are passed through as they are.
-    choice
-        Which code a row gets. Only ``"mode"``, a most probable one: what is drawn at random would
-        depend on how the rows are cut into batches.
+        Columns to pass through unchanged.
+    code
+        How to choose a code. Only ``"mode"`` is possible: draws would depend on how the rows are
+        split into batches.
 
     Raises
     ------
     ConfigError
-        If ``choice`` is another, a column is named twice, or ``keep`` names a column of the output.
+        If ``code`` is not ``"mode"``, a column is named twice, or ``keep`` names an output column.
 
     Examples
     --------
-    ``Encoder("runs/metrics", keep=["host"])(batch)`` has the columns ``host``, ``indices``,
+    ``ArrowEncoder("runs/metrics", keep=["host"])(batch)`` has the columns ``host``, ``indices``,
     ``counts`` and ``n_active``.
     """
 
@@ -70,33 +70,33 @@ class Encoder:
         *,
         columns: Sequence[str] | None = None,
         keep: Sequence[str] = (),
-        choice: str = "mode",
+        code: CodeMethod = "mode",
     ) -> None:
-        if choice not in CHOICES:
+        if code not in CODE_METHODS:
             raise ConfigError(
-                f"A data set is encoded with {' or '.join(map(repr, CHOICES))}, got {choice!r}: "
-                "codes that are drawn at random would depend on how its rows are cut into batches."
+                f"For a data set code must be {' or '.join(map(repr, CODE_METHODS))}, got "
+                f"{code!r}: draws would depend on how its rows are split into batches."
             )
         self.run = str(Path(run).absolute())
         self.columns = None if columns is None else tuple(columns)
-        self.keep, self.choice = tuple(keep), choice
+        self.keep, self.code = tuple(keep), code
         named = [*self.keep, *(self.columns or ())]
         taken = sorted(set(self.keep) & {*SCHEMA.names, N_ACTIVE.name})
         if len(set(named)) < len(named):
             raise ConfigError(f"A column is named twice: {', '.join(named)}.")
         if taken:
             raise ConfigError(
-                f"{', '.join(taken)} cannot be kept: the codes have columns of these names. "
+                f"{', '.join(taken)} cannot be kept: the output has its own columns of that name. "
                 "Rename them first."
             )
 
     @property
-    def saved(self) -> SavedModel:
-        """The model and its hash."""
+    def model(self) -> SDLGM:
+        """The model, loaded once in each process."""
         return _load(self.run)[0]
 
     def schema(self, given: pa.Schema) -> pa.Schema:
-        """Return the columns of the output for rows of a schema: what is kept, then the code."""
+        """Return the columns of the output: those of ``keep``, then the code."""
         missing = [name for name in self.keep if name not in given.names]
         if missing:
             raise DataError(
@@ -105,12 +105,12 @@ class Encoder:
         return pa.schema([*(given.field(name) for name in self.keep), *SCHEMA, N_ACTIVE])
 
     def inputs(self, given: pa.Schema) -> tuple[str, ...]:
-        """Return the names of the columns that are encoded, and check names, types and number.
+        """Return the names of the columns to encode; check their names, types and number.
 
         Raises
         ------
         DataError
-            If a column is missing or holds no numbers, or they are not as many as the model's.
+            If a column is missing or not numeric, or their number is not the model's.
         """
         names = self.columns or tuple(name for name in given.names if name not in self.keep)
         missing = [name for name in names if name not in given.names]
@@ -122,23 +122,25 @@ class Encoder:
         lists = [_is_list(kind) for kind in types]
         leaves = [kind.value_type if _is_list(kind) else kind for kind in types]
         wrong = [
-            f"{n} ({t})" for n, t, leaf in zip(names, types, leaves, strict=True) if _is_no(leaf)
+            f"{n} ({t})"
+            for n, t, leaf in zip(names, types, leaves, strict=True)
+            if _is_not_numeric(leaf)
         ]
         if wrong:
             raise DataError(
-                f"These columns hold no numbers: {_list(wrong)}. Name those to encode by columns, "
-                "or those to pass through by keep."
+                f"These columns hold no numbers: {_list(wrong)}. Name the columns to encode with "
+                "columns, or those to pass through with keep."
             )
         if any(lists) and len(names) > 1:
             raise DataError(
-                f"Several columns and lists among them: {_list(names)}. Encode either one column "
-                "of lists or columns of numbers; name them by columns."
+                f"There are several columns to encode, with lists among them: {_list(names)}. Name "
+                "either one column of lists or columns of numbers with columns."
             )
-        expected = self.saved.model.n_inputs
+        expected = self.model.n_inputs
         if not any(lists) and len(names) != expected:
             raise DataError(
                 f"There are {len(names)} columns to encode ({_list(names)}), but the model was "
-                f"trained on {expected}. Name its columns, or those to pass through by keep."
+                f"trained on {expected}. Name its columns with columns, or others with keep."
             )
         return names
 
@@ -150,7 +152,7 @@ class Encoder:
         return self.encode(batch)
 
     def encode_batches(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Encode batches one by one, naming rows by their place in the whole stream."""
+        """Encode batches one by one; messages count rows over the whole stream."""
         row = 0
         for batch in batches:
             yield self.encode(batch, row)
@@ -158,27 +160,27 @@ class Encoder:
 
     @torch.no_grad()
     def encode(self, batch: pa.RecordBatch, first_row: int = 0) -> pa.RecordBatch:
-        """Encode a batch whose first row is named ``first_row`` in messages.
+        """Encode a batch whose first row has the number ``first_row`` in messages.
 
         Raises
         ------
         DataError
-            If the columns are not the model's, or a value is missing, not finite, or none that the
-            model's likelihood knows; the message names row and column.
+            If the columns are not the model's, or a value is missing, not finite, or unsuitable for
+            the model's likelihood; the message names row and column.
         """
         schema, names = self.schema(batch.schema), self.inputs(batch.schema)
-        saved, data = _load(self.run)
+        model, data = _load(self.run)
         values = self._values(batch, names, first_row)
         if len(values):
             self._check(values, names, data, first_row)
-        codes = torch.cat([torch.empty(0, saved.model.config.features), *self._codes(values)])
+        codes = torch.cat([torch.empty(0, model.config.features), *self._codes(values)])
         code = to_arrow(codes)
         active = pa.array((codes > 0).sum(-1).numpy().astype(np.uint16))
         kept = [batch.column(name) for name in self.keep]
         return pa.RecordBatch.from_arrays([*kept, *code.columns, active], schema=schema)
 
     def _codes(self, values: NDArray[np.float32]) -> Iterator[Tensor]:
-        model = self.saved.model
+        model = self.model
         for start in range(0, len(values), BLOCK):
             part = values[start : start + BLOCK]
             block = torch.zeros(BLOCK, model.n_inputs)
@@ -189,7 +191,7 @@ class Encoder:
         self, batch: pa.RecordBatch, names: tuple[str, ...], first_row: int
     ) -> NDArray[np.float32]:
         """Return the input, shape ``(n, D)``."""
-        width = self.saved.model.n_inputs
+        width = self.model.n_inputs
         values = np.empty((len(batch), width), np.float32)
         for place, name in enumerate(names):
             column = batch.column(name)
@@ -222,19 +224,20 @@ class Encoder:
             raise DataError(_place(first_row + row, name, what))
         if data.binarisation == "threshold":
             np.copyto(values, values * 2 >= 1)
-        self.saved.model.check_rows(Rows(torch.from_numpy(values)), f"the batch at row {first_row}")
+        name = f"the batch at row {first_row}"
+        self.model.check_rows(Rows(torch.from_numpy(values), name=name))
 
 
 @functools.lru_cache(maxsize=1)
-def _load(folder: str) -> tuple[SavedModel, DataConfig]:
+def _load(folder: str) -> tuple[SDLGM, DataConfig]:
     run = Run.open(folder)
-    return run.saved, run.data
+    return run.model, run.config.data
 
 
 def _floats(column: pa.Array) -> NDArray[np.float32]:
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.uint8())
-    with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and refused
+    with np.errstate(over="ignore"):  # too large for float32: infinite, and refused later
         return column.to_numpy(zero_copy_only=False).astype(np.float32)
 
 
@@ -243,7 +246,7 @@ def _is_list(kind: pa.DataType) -> bool:
     return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
 
 
-def _is_no(kind: pa.DataType) -> bool:
+def _is_not_numeric(kind: pa.DataType) -> bool:
     types = pa.types
     return not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
 

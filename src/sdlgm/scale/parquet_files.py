@@ -1,4 +1,4 @@
-"""One Parquet file to one file of codes: the unit of work of every engine."""
+"""Encode one Parquet file into one file of codes, the unit of work of every engine."""
 
 from __future__ import annotations
 
@@ -13,60 +13,61 @@ import pyarrow.parquet as pq
 from sdlgm.codec import describe
 from sdlgm.codec.parquet import code_writer
 from sdlgm.errors import DataError
-from sdlgm.scale.arrow_encoder import BLOCK, Encoder
+from sdlgm.models import model_sha256
+from sdlgm.scale.arrow_encoder import BLOCK, ArrowEncoder
 
 __all__ = ["NOTE", "Task", "encode_file"]
 
 NOTE = "sdlgm.encoded_from"
-"""Key of an output's metadata that says what it was made from."""
+"""Metadata key of an output that records what it was made from."""
 
 BATCH_BYTES = 16 * 2**20
-"""Size of a batch of float32 input, about."""
+"""Approximate size of a batch of float32 input."""
 
 
 class Task(NamedTuple):
-    """A file to encode, where to, and its number of rows."""
+    """A file to encode, its output, and its number of rows."""
 
     source: str
     target: str
     rows: int
 
-    def note(self, encoder: Encoder) -> dict[str, Any]:
-        """Return all that the output is a function of."""
+    def note(self, encoder: ArrowEncoder) -> dict[str, Any]:
+        """Return everything that determines the output."""
         about = Path(self.source).stat()
         return {
             "size": about.st_size,
             "modified_ns": about.st_mtime_ns,
             "encoding": {
-                "model_sha256": encoder.saved.sha256,
+                "model_sha256": model_sha256(encoder.model),
                 "columns": list(encoder.columns or ()),
                 "keep": list(encoder.keep),
-                "choice": encoder.choice,
+                "code": encoder.code,
             },
         }
 
 
-def encode_file(encoder: Encoder, task: Task) -> Iterator[int]:
-    """Encode one file; yield the number of rows of each batch that is done.
+def encode_file(encoder: ArrowEncoder, task: Task) -> Iterator[int]:
+    """Encode one file; yield the number of rows of each finished batch.
 
-    The last number comes when the output is in its place.
+    The last number is yielded when the output is complete.
 
     Raises
     ------
     DataError
         If the file is damaged, changes meanwhile, or holds a value that cannot be encoded; the
-        message names file, row and column. There is no output then.
+        message names file, row and column. No output is left then.
     """
-    saved, note = encoder.saved, task.note(encoder)
-    size = max(1, BATCH_BYTES // (4 * saved.model.n_inputs * BLOCK)) * BLOCK
+    model, note = encoder.model, task.note(encoder)
+    size = max(1, BATCH_BYTES // (4 * model.n_inputs * BLOCK)) * BLOCK
     last = 0
     try:
-        # With a buffer, a row group is read page by page instead of whole.
+        # With a buffer, a row group is read page by page, not as a whole.
         with pq.ParquetFile(task.source, buffer_size=2**18) as file:
             schema = encoder.schema(file.schema_arrow)
             columns = [*encoder.inputs(file.schema_arrow), *encoder.keep]
             notes = {NOTE: json.dumps(note)}
-            with code_writer(task.target, describe(saved), schema, notes) as writer:
+            with code_writer(task.target, describe(model), schema, notes) as writer:
                 for batch in encoder.encode_batches(file.iter_batches(size, columns=columns)):
                     if last:
                         yield last
@@ -77,7 +78,7 @@ def encode_file(encoder: Encoder, task: Task) -> Iterator[int]:
         raise DataError(f"{task.source}: {error}") from None
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"{task.source}: cannot be read, or its codes not written: {error}"
+            f"{task.source} cannot be read, or its codes cannot be written: {error}"
         ) from None
     yield last
 
@@ -85,6 +86,6 @@ def encode_file(encoder: Encoder, task: Task) -> Iterator[int]:
 def _check_unchanged(task: Task, rows: int, same: bool) -> None:
     if not same or rows != task.rows:
         raise DataError(
-            f"It was changed while it was read (rows: {rows:,} instead of {task.rows:,}). Encode "
+            f"The file changed while it was read ({rows:,} rows instead of {task.rows:,}). Encode "
             "it again."
         )

@@ -1,4 +1,4 @@
-"""The same work on Ray Data: files are shared out among actors, each with a model of its own."""
+"""Encode files on Ray Data: each actor has its own model and takes some of the files."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sdlgm.errors import ConfigError, DataError
-from sdlgm.scale.arrow_encoder import Encoder
+from sdlgm.scale.arrow_encoder import ArrowEncoder
 from sdlgm.scale.parquet_files import Task, encode_file
 
 __all__ = ["encode_files"]
 
 OBJECT_STORE_BYTES = 100 * 2**20
-"""Of a Ray that is started here: only names and numbers of rows pass through it."""
+"""Size for a Ray started here; only names and numbers of rows pass through the store."""
 
 
 class _FileEncoder:
-    """An actor: loads the model once, then encodes the files that it is given."""
+    """An actor that loads the model once and encodes the files it gets."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: ArrowEncoder) -> None:
         self.encoder = encoder
-        encoder.saved  # noqa: B018 (loads the model before the first file comes)
+        encoder.model  # noqa: B018 (loads the model before the first file comes)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         task = Task(row["source"], row["target"], row["rows"])
@@ -32,11 +32,11 @@ class _FileEncoder:
             return {"rows": 0, "error": str(error)}
 
 
-def encode_files(encoder: Encoder, tasks: Sequence[Task]) -> Iterator[int]:
-    """Encode files on Ray; yield the number of rows of each file that is done.
+def encode_files(encoder: ArrowEncoder, tasks: Sequence[Task]) -> Iterator[int]:
+    """Encode files on Ray; yield the number of rows of each finished file.
 
-    A Ray that is there (``ray.init`` before, or ``RAY_ADDRESS``) is used, else one is started on
-    this machine: without dashboard, and reporting nothing.
+    A running Ray is used (after ``ray.init``, or at ``RAY_ADDRESS``). Otherwise one is started on
+    this machine, without dashboard and usage reports.
 
     Raises
     ------
@@ -46,15 +46,15 @@ def encode_files(encoder: Encoder, tasks: Sequence[Task]) -> Iterator[int]:
         As :func:`~sdlgm.scale.parquet_files.encode_file`.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Else workers run at the lowest priority, and on a busy machine hardly at all.
+    # By default workers have the lowest priority; on a busy machine they would hardly run.
     os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         import ray
         import ray.data
     except ImportError:
         raise ConfigError(
-            'The engine "ray" needs Ray: pip install "sdlgm[scale]". The engine "local" needs '
-            "nothing."
+            'The engine "ray" needs Ray: pip install "sdlgm[scale]". The engine "local" needs no '
+            "other package."
         ) from None
     ours = not ray.is_initialized()
     if ours:
@@ -62,7 +62,7 @@ def encode_files(encoder: Encoder, tasks: Sequence[Task]) -> Iterator[int]:
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
-        # An actor on every CPU leaves none to hand it its work, and the job hangs.
+        # Actors on all CPUs would leave none for the scheduler, and the job would hang.
         actors = max(1, min(len(tasks), int(ray.cluster_resources().get("CPU", 2)) - 1))
         rows = [task._asdict() for task in tasks]
         data = ray.data.from_items(rows, override_num_blocks=len(rows)).map(

@@ -1,4 +1,4 @@
-"""The same core on Spark: codes of a DataFrame, by ``mapInArrow``."""
+"""Encode a Spark DataFrame with ``mapInArrow``."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from sdlgm.scale.arrow_encoder import Encoder
+from sdlgm.scale.arrow_encoder import ArrowEncoder
 
 __all__ = ["encode_frame"]
 
 
-def encode_frame(frame: Any, encoder: Encoder) -> Any:
-    """Return the codes of a Spark DataFrame as one with the columns of ``encoder.schema``.
+def encode_frame(frame: Any, encoder: ArrowEncoder) -> Any:
+    """Return the codes of a Spark DataFrame as a DataFrame with the columns of ``encoder.schema``.
 
     Spark has no unsigned integers: ``indices`` and ``counts`` become arrays of int, ``n_active``
-    an int. The model is loaded once a Python worker, from the same folder on every machine.
+    becomes an int. Each Python worker loads the model once, from the same path on every machine.
     """
     from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 

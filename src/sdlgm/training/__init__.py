@@ -1,7 +1,8 @@
-"""The training loop, its order, log and checkpoints, and runs in a folder."""
+"""Training: the loop and its callbacks, checkpoints, logs, and runs in a folder."""
 
 from sdlgm.training.log import read_log
-from sdlgm.training.loop import Interrupted, Result, train
-from sdlgm.training.runs import Run, fit, resume
+from sdlgm.training.loop import Interrupted
+from sdlgm.training.model_training import Result, train
+from sdlgm.training.runs import Run, RunConfig, fit, resume
 
-__all__ = ["Interrupted", "Result", "Run", "fit", "read_log", "resume", "train"]
+__all__ = ["Interrupted", "Result", "Run", "RunConfig", "fit", "read_log", "resume", "train"]

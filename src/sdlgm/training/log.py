@@ -1,4 +1,4 @@
-"""The log of a training: one JSON object a line."""
+"""The log of a training: one JSON object per line."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ __all__ = ["Log", "read_log"]
 
 
 class Log:
-    """Appends lines to a file (or to memory alone), beginning after those of a step.
+    """Appends lines to a file, or only to memory.
 
-    Lines beyond ``keep_until``, left by a training that was killed after its last checkpoint, are
-    dropped, so that no step stands twice. A ``tracker`` is told each new line.
+    Parameters
+    ----------
+    path
+        The file; ``None`` keeps the lines in memory.
+    keep_until
+        Later steps are dropped from an existing file. A training that is killed leaves lines after
+        its last checkpoint; when it resumes, these steps are logged a second time.
+    tracker
+        Receives each new line, too.
     """
 
     def __init__(
@@ -46,7 +53,7 @@ class Log:
 
 
 def read_log(path: Path | str) -> list[dict[str, Any]]:
-    """Read a log; a last line that was cut short by a kill is passed over."""
+    """Read a log; skip lines that were cut short when the training was killed."""
     lines = []
     for text in Path(path).read_text(encoding="utf-8").splitlines():
         try:

@@ -1,230 +1,99 @@
-"""The training loop: short, on Lightning Fabric, and a function of the step."""
+"""The one training loop: it takes steps, calls what happens between them, and ends cleanly."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
-from sdlgm.config import TrainingConfig, to_dict
-from sdlgm.data import Rows, Samples
-from sdlgm.errors import ConfigError, DataError, TrainingError
+from sdlgm.errors import TrainingError
 from sdlgm.interrupts import handling
-from sdlgm.models import SDLGM
-from sdlgm.objectives.bounds import negative_elbo
-from sdlgm.random import generator
-from sdlgm.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
-from sdlgm.training.log import Log
-from sdlgm.training.order import Batches, Order
-from sdlgm.training.step import Trainer
-from sdlgm.training.tracking import check_tracker, tracking
-from sdlgm.training.window import Window
+from sdlgm.training.optimiser import Schedule, set_learning_rate
+from sdlgm.training.state import LoopState
 
-if TYPE_CHECKING:
-    from sdlgm.training.processes import Group
-
-__all__ = ["Interrupted", "Result", "train"]
-
-LOG_EVERY = 100
+__all__ = ["Callback", "Interrupted", "Task", "run_loop"]
 
 
 class Interrupted(TrainingError):  # noqa: N818 (not a fault)
-    """Training was stopped by the user; a checkpoint was written."""
+    """Training was stopped by the user, between two steps."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a training came to."""
+class Task(Protocol):
+    """What the loop trains. A step is a function of its number, so that a training can resume."""
 
-    step: int
-    """Number of gradient steps taken."""
-    best_step: int | None
-    """Step of the weights that were kept, under early stopping."""
-    seconds: float
-    """Wall time of the training, all sessions added up."""
-    history: list[dict[str, Any]] = field(default_factory=list)
-    """The lines of the log."""
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+
+    def step(self, step: int) -> Tensor:
+        """Take gradient step ``0, 1, ...``; return a new tensor of numbers to follow, ``(t,)``.
+
+        It may stay on the device, for the loop does not read it.
+        """
+        ...
+
+    def check(self, start: int, terms: list[Tensor]) -> None:
+        """Raise ``TrainingError`` if the terms of steps ``start, ...`` are not all finite."""
+        ...
 
 
-def train(
-    model: SDLGM,
-    rows: Samples,
-    config: TrainingConfig,
-    *,
-    order: Batches | None = None,
-    validation: Rows | None = None,
-    folder: Path | str | None = None,
-    resume: bool = False,
-    on_step: Callable[[int, dict[str, float]], None] | None = None,
-    group: Group | None = None,
-) -> Result:
-    """Train a model in place.
+class Callback:
+    """Something that happens between steps. A subclass overrides what it needs."""
 
-    Parameters
-    ----------
-    model, rows, config
-        What is trained, on what, and how.
-    order
-        Which rows a step visits. Default: a new permutation each epoch. Like the rows, it must be
-        given again to resume.
-    validation
-        Rows on which the discrete bound is followed every ``config.evaluate_every`` iterations.
-    folder
-        Where the log and the checkpoints go; ``None`` keeps neither.
-    resume
-        Continue from the checkpoint in ``folder``; on one machine's CPU the outcome is bit-equal
-        to that of a training that was never stopped.
-    on_step
-        Called with the number of steps taken and the latest numbers, for a progress display.
-    group
-        The processes that train with this one, each with the same arguments; only rank 0 writes.
-        :func:`~sdlgm.training.fit` starts them as ``config.devices`` says.
+    def receive(self, state: LoopState) -> None:
+        """See, or replace, the terms of a step before they are checked."""
+
+    def reads(self, state: LoopState) -> bool:
+        """Return whether ``after_step`` will read numbers; the loop then checks them first."""
+        return False
+
+    def after_step(self, state: LoopState) -> None:
+        """Act after a step."""
+
+    def finish(self, state: LoopState) -> None:
+        """Act at the end of a training that is complete."""
+
+
+def run_loop(task: Task, state: LoopState, callbacks: Sequence[Callback] = ()) -> None:
+    """Train from ``state.step`` to ``state.last_step``, or until a callback sets ``stopped``.
+
+    Callbacks are called in their order. Terms stay on the device until a callback reads numbers or
+    the last step is taken; then all new ones are checked at once.
 
     Raises
     ------
-    ConfigError
-        If ``config.devices`` is not the size of the group, or ``config.tracker`` is not installed
-        or has no folder to write into.
-    DataError
-        If the rows do not suit the model.
     TrainingError
-        If a term of the objective is not finite; the message names step and term.
+        If a number is not finite (from ``task.check``).
     Interrupted
-        After Ctrl-C or SIGTERM: the step under way is finished and a checkpoint written.
+        After Ctrl-C or SIGTERM, once the current step is complete and callbacks were called.
     """
-    model.check_rows(rows, "the training data")
-    if validation is not None:
-        model.check_rows(validation, "the validation data")
-    if config.patience is not None and validation is None:
-        raise DataError("Early stopping (patience) needs validation rows.")
-    if config.devices != (group.size if group else 1):
-        raise ConfigError(
-            f"devices = {config.devices}, but this is one process. sdlgm.fit (or sdlgm fit) starts "
-            "as many as are asked for."
-        )
-    folder = None if folder is None else Path(folder)
-    check_tracker(config.tracker, folder)
-    trainer = Trainer(model, config, group)
-    config, adam, objective = trainer.config, trainer.adam, trainer.objective
-    mark = _fingerprint(model, rows, validation, config)
-    progress = load_checkpoint(folder, objective, adam, mark) if folder and resume else Progress()
-    tracker_name = config.tracker
-    if group and group.rank:
-        folder, tracker_name = None, "none"  # the first process writes
-    if order is None:
-        order = Order(len(rows), config.batch_size, config.seed)
-        if order.batch_size % config.devices:
-            raise ConfigError(
-                f"devices = {config.devices} cannot share the {len(rows)} rows of the data evenly."
-            )
-    window = Window(progress.step)
-    started = time.monotonic() - progress.seconds
-
-    def checkpoint() -> None:
-        progress.seconds = time.monotonic() - started
-        if folder:
-            save_checkpoint(folder, objective, adam, progress, mark)
-
-    model.train()
-    settings = to_dict(model.config, config)
-    with (
-        tracking(tracker_name, folder, settings, progress.step) as tracker,
-        _signals() as interrupted,
-    ):
-        log = Log(folder / "log.jsonl" if folder else None, progress.step, tracker)
-        while progress.step < config.iterations and not progress.stopped:
-            step = progress.step
-            x = rows.batch(order.batch(step), generator(config.seed, "bits", step))
-            terms, stopping = trainer.step(x, step), bool(interrupted)
-            if group:  # all see the means of the whole batch, and stop at the same step
-                both = group.sum(torch.cat([terms.detach().cpu(), torch.tensor([1.0 * stopping])]))
-                terms, stopping = both[:-1] / group.size, bool(both[-1] > 0)
-            window.add(terms)
-            progress.step = step = step + 1
-
-            last = step == config.iterations
-            evaluating = validation is not None and (step % config.evaluate_every == 0 or last)
-            saving = step % config.checkpoint_every == 0 or stopping
-            if step % LOG_EVERY == 0 or last or evaluating or saving:
-                kept = folder if folder and (folder / FILE).is_file() else None
-                window.check(model, kept)
-            if step % LOG_EVERY == 0 or last:
-                log.write(window.line(model, config, step, time.monotonic() - started))
-                window = Window(step)
-            if evaluating:
-                value = math.nan
-                if not group or group.rank == 0:
-                    value = _validate(model, validation, config)  # type: ignore[arg-type]
-                if group:
-                    value = group.from_first(value)
-                log.write({"event": "validation", "step": step, "negative_elbo": value})
-                _track(progress, value, model, config)
-            if saving or last or progress.stopped:
-                checkpoint()
-            if on_step:
-                on_step(step, log.latest)
-            if stopping and not last and not progress.stopped:
-                raise Interrupted(
-                    f"Stopped at step {step} of {config.iterations}."
-                    + (f" Go on with: sdlgm resume {folder}" if folder else "")
-                )
-    if progress.best:
-        model.load_state_dict(progress.best)
-    model.eval()
-    best = progress.best_step if progress.best else None
-    return Result(progress.step, best, progress.seconds, log.lines)
-
-
-def _validate(model: SDLGM, rows: Rows, config: TrainingConfig) -> float:
-    """Mean negative ELBO of hard codes; the same bits and noise at each call."""
-    device = next(model.parameters()).device
-    noise = generator(config.seed, "validation", device=device)
-    bits = generator(config.seed, "validation bits")
-    model.eval()
-    total = sum(
-        float(negative_elbo(model, x.to(device), generator=noise).total.double().sum())
-        for x in rows.batches(500, bits)
-    )
-    model.train()
-    return total / len(rows)
-
-
-def _track(progress: Progress, value: float, model: SDLGM, config: TrainingConfig) -> None:
-    """Keep the best weights, and stop when they have not got better for long enough."""
-    if config.patience is None:
-        return
-    if progress.best_value is None or value < progress.best_value:
-        progress.best_value, progress.best_step, progress.misses = value, progress.step, 0
-        progress.best = {n: t.detach().cpu().clone() for n, t in model.state_dict().items()}
-    else:
-        progress.misses += 1
-        progress.stopped = progress.misses >= config.patience
-
-
-def _fingerprint(
-    model: SDLGM, rows: Samples, validation: Rows | None, config: TrainingConfig
-) -> str:
-    """Digest of all that a training is a function of."""
-    about = to_dict(model.config, config)
-    del about["tracker"]  # which has no influence
-    del about["devices"]  # which changes nothing but rounding
-    settings = [about, rows.dynamic, rows.sha256()]
-    settings.append(validation.sha256() if validation is not None else None)
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    unchecked: list[Tensor] = []
+    with _collected_signals() as signals:
+        while not state.done:
+            set_learning_rate(task.optimizer, task.schedule(state.step))
+            state.terms = task.step(state.step).detach()
+            state.step += 1
+            state.interrupted = bool(signals)
+            for callback in callbacks:
+                callback.receive(state)
+            unchecked.append(state.terms)
+            if state.at_last_step or any(callback.reads(state) for callback in callbacks):
+                task.check(state.step - len(unchecked), unchecked)
+                unchecked.clear()
+            for callback in callbacks:
+                callback.after_step(state)
+            if state.interrupted and not state.done:
+                raise Interrupted(f"Stopped at step {state.step} of {state.last_step}.")
+    for callback in callbacks:
+        callback.finish(state)
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM, so that a step is never cut in two; a second one is obeyed."""
+def _collected_signals() -> Iterator[list[int]]:
+    """Collect Ctrl-C and SIGTERM, so that no step is cut short; a second one interrupts at once."""
     seen: list[int] = []
 
     def handle(number: int, frame: Any) -> None:

@@ -1,4 +1,4 @@
-"""The order in which rows are visited, as a function of the step."""
+"""Which rows each step visits, as a function of the step."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["Batches", "Order", "WeightedOrder"]
 
 
 class Batches(Protocol):
-    """Says which rows a step visits."""
+    """The rows of each step."""
 
     def batch(self, step: int) -> Tensor:
-        """Return the indices of step ``0, 1, ...``, shape ``(batch_size,)``."""
+        """Return the row indices of step ``0, 1, ...``, shape ``(batch_size,)``."""
         ...
 
 
 class Order:
-    """Batches of a new permutation each epoch; every batch is full (a remainder waits its turn).
+    """Full batches of a new permutation each epoch; the remainder of an epoch is left out.
 
-    Nothing is carried from step to step, so that a resumed training visits the same rows.
+    A batch depends only on the seed and the step, so a resumed training visits the same rows.
     """
 
     def __init__(self, rows: int, batch_size: int, seed: int) -> None:
@@ -33,7 +33,7 @@ class Order:
         self._epoch, self._permutation = -1, torch.empty(0)
 
     def batch(self, step: int) -> Tensor:
-        """Return the indices of step ``0, 1, ...``, shape ``(batch_size,)``."""
+        """Return the row indices of step ``0, 1, ...``, shape ``(batch_size,)``."""
         epoch, place = divmod(step, self.batches_per_epoch)
         if epoch != self._epoch:
             source = generator(self.seed, "order", epoch)
@@ -42,25 +42,27 @@ class Order:
 
 
 class WeightedOrder:
-    r"""Batches drawn by the weights of rows, so that a weight of 2 is the same as two rows.
+    r"""Batches drawn by weight, so that a weight of 2 equals duplicating the row.
 
-    The rows are laid end to end on a line, each as long as its weight. A step cuts the line into
-    ``batch_size`` equal parts and takes the row at one point of each, uniform in its part: a
-    stratified sample. It holds :math:`b\, w_i / \sum_j w_j` copies of row :math:`i` on average,
-    and its number of copies is always less than two from that.
+    This is stratified sampling. The rows lie end to end on a line, each as long as its weight. A
+    step cuts the line into ``batch_size`` equal parts, draws a uniform point in each and takes the
+    row at that point. A batch of size :math:`b` holds :math:`b\, w_i / \sum_j w_j` copies of row
+    :math:`i` on average, and differs from that by less than two.
 
-    Along the line rows go by ``keys``. If these are functions of the rows' content, the batches of
-    a seed depend only on what rows there are and on the ratios of their weights, not on how the
-    rows are arranged or whether a row of weight 2 is written twice.
+    The rows are sorted by ``keys``. If the keys are functions of the rows' content, the batches of
+    a seed depend only on the content and on the ratios of the weights, not on the order of the rows
+    or on whether a row of weight 2 is written twice.
 
     Parameters
     ----------
     weights
         Weight of each row, 0 or more, shape ``(n,)``, float64. Rows of weight 0 are never visited.
     keys
-        Place of each row on the line, shape ``(n,)``.
-    batch_size, seed
-        Number of rows a step, which may be more than ``n``, and source of the points.
+        Sort key of each row, shape ``(n,)``.
+    batch_size
+        Number of rows in a step; may exceed ``n``.
+    seed
+        Seed of the random points.
     """
 
     def __init__(self, weights: Tensor, keys: Tensor, batch_size: int, seed: int) -> None:
@@ -70,7 +72,7 @@ class WeightedOrder:
         self._ends = weights[self._rows].cumsum(0)
 
     def batch(self, step: int) -> Tensor:
-        """Return the indices of step ``0, 1, ...``, shape ``(batch_size,)``."""
+        """Return the row indices of step ``0, 1, ...``, shape ``(batch_size,)``."""
         source = generator(self.seed, "order", step)
         place = torch.rand(self.batch_size, dtype=torch.float64, generator=source)
         place.add_(torch.arange(self.batch_size)).mul_(self._ends[-1] / self.batch_size)

@@ -1,9 +1,9 @@
-"""Several processes that train one model: how they are started, find each other, and end.
+"""Several processes that train one model: how they start, connect and end.
 
-Fabric's DDP averages the gradients. Its launchers are not used: they run ``sys.argv`` again, which
-in a notebook or a test is another program, or pickle the caller's objects. What a run needs stands
-in its folder; so the other processes are started on the folder, by a command of our own, and
-callbacks, signals and progress stay in the process of the caller.
+Fabric's DDP averages the gradients. We do not use its launchers: they run ``sys.argv`` again, which
+is another program in a notebook or a test, or pickle the caller's objects. The folder of a run
+holds everything that a training needs. The other processes are therefore started on this folder by
+our own command; callbacks, signals and progress stay in the caller's process.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from torch import distributed as dist
 
 from sdlgm.errors import TrainingError
 
-__all__ = ["Group", "helpers", "join"]
+__all__ = ["Group", "connected", "process_group"]
 
 JOIN_SECONDS = 300
-"""How long the processes wait for each other at the start: they all load the data."""
+"""How long the processes wait for each other at the start, where each loads the data."""
 
 
 class Group(ClusterEnvironment):
-    """Process ``rank`` of ``size`` on one machine, connected; rank 0 is the caller's.
+    """Process ``rank`` of ``size`` connected processes on one machine; rank 0 is the caller's.
 
-    To Fabric it is an environment whose processes were started by others.
+    For Fabric it is an environment whose processes were started externally.
     """
 
     def __init__(self, rank: int, size: int) -> None:
@@ -42,12 +42,12 @@ class Group(ClusterEnvironment):
         self.rank, self.size = rank, size
 
     def share(self, batch: Tensor) -> Tensor:
-        """Return the rows of a batch that are this process's."""
+        """Return this process's rows of a batch."""
         rows = len(batch) // self.size
         return batch[self.rank * rows : (self.rank + 1) * rows]
 
     def sum(self, values: Tensor) -> Tensor:
-        """Add up tensors over the processes."""
+        """Return the sum of a tensor over the processes."""
         try:
             dist.all_reduce(values)
         except RuntimeError as error:
@@ -63,26 +63,26 @@ class Group(ClusterEnvironment):
             raise _lost(error) from None
         return held.item()
 
-    # --- what Fabric asks ---------------------------------------------------------------------
+    # --- interface of Fabric ---------------------------------------------------------------------
 
     @property
     def creates_processes_externally(self) -> bool:
-        """Yes: Fabric starts none."""
+        """True: Fabric starts no process."""
         return True
 
     @property
     def main_address(self) -> str:
-        """Unused: the processes are connected already."""
+        """Unused, since the processes are already connected."""
         return "127.0.0.1"
 
     @property
     def main_port(self) -> int:
-        """Unused: the processes are connected already."""
+        """Unused, since the processes are already connected."""
         return 0
 
     @staticmethod
     def detect() -> bool:
-        """Never found, only given."""
+        """False: an environment of this kind is passed explicitly."""
         return False
 
     def world_size(self) -> int:
@@ -90,34 +90,34 @@ class Group(ClusterEnvironment):
         return self.size
 
     def set_world_size(self, size: int) -> None:
-        """Do nothing: it is known."""
+        """Do nothing, since it is known."""
 
     def global_rank(self) -> int:
         """Return this process's number."""
         return self.rank
 
     def set_global_rank(self, rank: int) -> None:
-        """Do nothing: it is known."""
+        """Do nothing, since it is known."""
 
     def local_rank(self) -> int:
         """Return this process's number on its machine."""
         return self.rank
 
     def node_rank(self) -> int:
-        """Return 0: there is one machine."""
+        """Return 0, since there is one machine."""
         return 0
 
 
 @contextlib.contextmanager
-def helpers(run: Path, size: int, resumed: bool) -> Iterator[Group]:
-    """Start ``size - 1`` processes on a run's folder, and connect to them while the block runs.
+def process_group(run: Path, size: int, resumed: bool) -> Iterator[Group]:
+    """Start ``size - 1`` processes on a run's folder and connect to them.
 
-    When the block ends, or fails, so do they.
+    They end with the block, also if it fails.
 
     Raises
     ------
     TrainingError
-        If one of them ends before all are connected; with what it had to say.
+        If one of them ends before all are connected; the message quotes its last error.
     """
     with tempfile.TemporaryDirectory(prefix="sdlgm-") as meeting:
         command = [sys.executable, "-m", "sdlgm.training.worker", str(run.absolute()), meeting]
@@ -127,14 +127,14 @@ def helpers(run: Path, size: int, resumed: bool) -> Iterator[Group]:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=(Path(meeting) / f"stderr{rank}").open("wb"),
-                start_new_session=True,  # Ctrl-C is for the first process, which tells the others
+                start_new_session=True,  # only the first process receives Ctrl-C
             )
             for rank in range(1, size)
         ]
         threads = torch.get_num_threads()
         try:
             _await(started, Path(meeting))
-            with join(Path(meeting), 0, size) as group:
+            with connected(Path(meeting), 0, size) as group:
                 yield group
         except BaseException:
             for process in started:
@@ -147,14 +147,14 @@ def helpers(run: Path, size: int, resumed: bool) -> Iterator[Group]:
 
 
 @contextlib.contextmanager
-def join(meeting: Path, rank: int, size: int) -> Iterator[Group]:
-    """Connect this process to the others, which meet by a file, while the block runs."""
+def connected(meeting: Path, rank: int, size: int) -> Iterator[Group]:
+    """Connect this process to the others while the block runs; they find each other by a file."""
     (meeting / f"here{rank}").touch()
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
     torch.set_num_threads(max(1, torch.get_num_threads() // size))
     store = dist.FileStore(str(meeting / "store"), size)  # type: ignore[attr-defined]
-    # Rank 0 measures the bound while the others wait, however long that takes; if a process dies,
-    # its connections close, and the others know at once.
+    # The timeout is long because the others wait while rank 0 evaluates the bound. If a process
+    # dies, its connections close and the others notice at once.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(
         backend, store=store, rank=rank, world_size=size, timeout=timedelta(days=1)
@@ -181,6 +181,6 @@ def _await(started: list[subprocess.Popen[bytes]], meeting: Path) -> None:
 
 def _lost(error: RuntimeError) -> TrainingError:
     return TrainingError(
-        f"Another process of the training has ended ({str(error).splitlines()[0]}). Go on from the "
-        "last checkpoint with: sdlgm resume RUN"
+        f"Another process of the training has ended ({str(error).splitlines()[0]}). Continue "
+        "from the last checkpoint with: sdlgm resume RUN"
     )

@@ -1,4 +1,4 @@
-"""A run: one training in one folder, from data to a model with its held-out numbers."""
+"""Runs: a training in a folder, from the data to the trained model and its test metrics."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ from sdlgm.data import Dataset, Rows, load_data, resolve_binarisation
 from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.gradients import get_estimator
 from sdlgm.inference.evaluation import Evaluation, evaluate
-from sdlgm.models import SDLGM, SavedModel, load_model, save_model
+from sdlgm.migration import migrate_run
+from sdlgm.models import SDLGM, load_model, save_model
 from sdlgm.nn import check_data, data_statistics
 from sdlgm.progress import progress_bar
 from sdlgm.random import generator
 from sdlgm.storage import atomic_path, read_json, write_json
 from sdlgm.training.checkpoint import FILE as CHECKPOINT
 from sdlgm.training.log import read_log
-from sdlgm.training.loop import Interrupted, train
+from sdlgm.training.loop import Interrupted
+from sdlgm.training.model_training import train
 from sdlgm.training.step import check_shared
 from sdlgm.training.tracking import check_tracker
 from sdlgm.version import __version__
@@ -40,7 +42,54 @@ from sdlgm.version import __version__
 if TYPE_CHECKING:
     from sdlgm.training.processes import Group
 
-__all__ = ["Run", "fit", "help_train", "resume"]
+__all__ = ["Run", "RunConfig", "fit", "resume", "train_in_group"]
+
+FORMAT_VERSION = 2
+"""Version of ``config.yaml``. Older versions are migrated, newer ones refused."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """All settings of a run."""
+
+    data: DataConfig
+    """What is learned from."""
+    model: ModelConfig
+    """The shape of the model."""
+    training: TrainingConfig
+    """How it is trained."""
+
+    @classmethod
+    def from_yaml(cls, path: Path | str) -> RunConfig:
+        """Read the settings of a run from its ``config.yaml``.
+
+        Raises
+        ------
+        ConfigError
+            If the file is not YAML, has an unknown key or a wrong value, or is of a newer format.
+        """
+        try:
+            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path} is not YAML: {error}") from None
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path} must map keys to values.")
+        version = values.get("format_version", 1)
+        if type(version) is not int or version > FORMAT_VERSION:
+            raise ConfigError(
+                f"{path} is of format version {version!r}; this version of sdlgm reads up to "
+                f"{FORMAT_VERSION}. Update sdlgm."
+            )
+        values = migrate_run(values)
+        del values["format_version"]
+        return cls(*_split(values))
+
+    def to_yaml(self, path: Path | str) -> None:
+        """Write the settings atomically, one key a line."""
+        values = to_dict(self.data, self.model, self.training)
+        text = yaml.safe_dump({"format_version": FORMAT_VERSION, **values}, sort_keys=False)
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,19 +99,17 @@ class Run:
     Parameters
     ----------
     folder
-        Where it lies.
-    data, model, training
-        The settings it was started with.
+        The folder.
+    config
+        The settings that the run was started with.
     """
 
     folder: Path
-    data: DataConfig
-    model: ModelConfig
-    training: TrainingConfig
+    config: RunConfig
 
     @classmethod
     def open(cls, folder: Path | str) -> Run:
-        """Open a run by its folder.
+        """Open the run in a folder.
 
         Raises
         ------
@@ -78,40 +125,41 @@ class Run:
                 f"{folder} holds no run: there is no {path.name}. Start one: "
                 f"sdlgm fit DATA --out {folder}"
             )
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{path} is no YAML: {error}") from None
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path} must map keys to values.")
-        return cls(folder, *_split(values))
+        return cls(folder, RunConfig.from_yaml(path))
 
     @functools.cached_property
-    def saved(self) -> SavedModel:
-        """The trained model and its hash."""
+    def model(self) -> SDLGM:
+        """The trained model.
+
+        Raises
+        ------
+        ModelFileError
+            If the run is not finished, or a file of the model is damaged.
+        """
         return load_model(self.folder)
 
     @functools.cached_property
     def dataset(self) -> Dataset:
-        """The data it was trained on."""
-        return load_data(self.data, self.model.likelihood)
+        """The data that the model was trained on."""
+        return load_data(self.config.data, self.config.model.likelihood)
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        """The lines of its log."""
+        """The lines of ``log.jsonl``."""
         path = self.folder / "log.jsonl"
         return read_log(path) if path.is_file() else []
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """The held-out numbers measured when training ended, with what they were measured on."""
+        """The held-out numbers measured after training, with what they were measured on."""
         return read_json(self.folder / "metrics.json")
 
     def load_rows(self, data: str | None = None) -> Dataset:
-        """Load other data (default: its own), binarised as its own."""
-        if data is None or data == self.data.data:
+        """Load other data, binarised as the run's own. Default: the run's own data."""
+        config = self.config
+        if data is None or data == config.data.data:
             return self.dataset
-        return load_data(dataclasses.replace(self.data, data=data), self.model.likelihood)
+        return load_data(dataclasses.replace(config.data, data=data), config.model.likelihood)
 
 
 def fit(
@@ -124,61 +172,63 @@ def fit(
     importance_samples: int = 100,
     progress: bool = True,
 ) -> Run:
-    """Train a model on data and leave a run in the folder ``out``.
+    """Train a model and write a run to the folder ``out``.
 
     Parameters
     ----------
     data
-        What is learned from; a name or path stands for its default configuration.
+        The data: a configuration, or the name or path of a data set.
     model, training
-        Shape of the model, and how it is trained. Default: the recommended settings.
+        Settings of the model and of its training. Default: the recommended ones.
     out
         Folder of the run.
     overwrite
-        Whether a run that is there may be replaced.
+        Whether to replace an existing run.
     importance_samples
-        Number M of codes a sample in the ``nll_bound`` measured at the end.
+        Number M of codes per sample in the ``nll_bound`` of the final evaluation.
     progress
         Whether to show progress bars on standard error.
 
     Raises
     ------
     ConfigError
-        If ``out`` holds a run already.
-    sdlgm.errors.DataError, sdlgm.training.Interrupted, sdlgm.errors.TrainingError
-        As from loading and training.
+        If ``out`` already holds a run, or a setting does not fit.
+    DataError
+        If the data do not suit the model.
+    TrainingError
+        If a term of the objective is not finite.
+    Interrupted
+        After Ctrl-C or SIGTERM, once a checkpoint is written.
     """
     data = DataConfig(data) if isinstance(data, str) else data
     model = model or ModelConfig()
     training = resolve_training(training or TrainingConfig(), model.likelihood)
     kind = resolve_binarisation(data, model.likelihood)
     data = dataclasses.replace(data, binarisation=kind)
-    run = Run(Path(out), data, model, training)
+    run = Run(Path(out), RunConfig(data, model, training))
     if (run.folder / "config.yaml").exists() and not overwrite:
         raise ConfigError(
-            f"{run.folder} holds a run already. Go on with it (sdlgm resume {run.folder}), replace "
+            f"{run.folder} holds a run already. Continue it (sdlgm resume {run.folder}), replace "
             "it (--overwrite), or choose another folder."
         )
     check_tracker(training.tracker, run.folder)
-    get_estimator(str(training.estimator))  # fail on names and data before anything is replaced
+    get_estimator(str(training.estimator))  # fail on names and data before replacing anything
     if training.devices > 1:
         check_shared(training)
     prepared = _prepare(run)
     for name in ("metrics.json", "config.json", "model.safetensors", CHECKPOINT, "log.jsonl"):
         (run.folder / name).unlink(missing_ok=True)
-    with atomic_path(run.folder / "config.yaml") as temporary:
-        text = yaml.safe_dump(to_dict(data, model, training), sort_keys=False)
-        temporary.write_text(text, encoding="utf-8")
+    run.config.to_yaml(run.folder / "config.yaml")
     return _complete(run, prepared, False, importance_samples, progress)
 
 
 def resume(folder: Path | str, *, importance_samples: int = 100, progress: bool = True) -> Run:
-    """Go on with a run that was stopped, from its last checkpoint (or its beginning).
+    """Continue a run that was stopped, from its last checkpoint, or else from its beginning.
 
     Raises
     ------
     ConfigError
-        If it has ended already.
+        If the run is complete.
     """
     run = Run.open(folder)
     if (run.folder / "metrics.json").exists():
@@ -188,7 +238,7 @@ def resume(folder: Path | str, *, importance_samples: int = 100, progress: bool 
 
 
 class _Prepared(NamedTuple):
-    """What a training starts from."""
+    """What a training starts with."""
 
     model: SDLGM
     rows: Rows
@@ -196,26 +246,25 @@ class _Prepared(NamedTuple):
 
 
 def _prepare(run: Run) -> _Prepared:
-    """Load and check the data, and make the model; nothing is written."""
-    dataset, seed = run.dataset, run.training.seed
+    """Load and check the data and make the model, without writing anything."""
+    dataset, config = run.dataset, run.config
     rows, validation = dataset.train, None
-    if run.training.validation_fraction:
-        rows, validation = rows.split(run.training.validation_fraction, seed)
-    rows.check(f"{dataset.name} (training rows)")
-    if not rows.dynamic:
-        check_data(run.model.likelihood, rows.values, f"{dataset.name} (training rows)")
-    model = SDLGM(run.model, data_statistics(rows.grey()), generator(seed, "weights"))
-    for part, what in ((validation, "validation"), (dataset.test, "test")):
+    check_data(config.model.likelihood, rows)
+    if config.training.validation_fraction:
+        rows, validation = rows.split(config.training.validation_fraction, config.training.seed)
+    weights = generator(config.training.seed, "weights")
+    model = SDLGM(config.model, data_statistics(rows.grey()), weights)
+    for part, what in ((validation, f"{dataset.name} (validation rows)"), (dataset.test, None)):
         if part is not None:
-            model.check_rows(part, f"{dataset.name} ({what} rows)")
+            model.check_rows(part, what)
     return _Prepared(model, rows, validation)
 
 
 def _complete(
     run: Run, prepared: _Prepared, resumed: bool, importance_samples: int, progress: bool
 ) -> Run:
-    """Train (on), save, measure."""
-    settings, dataset, model = run.training, run.dataset, prepared.model
+    """Train or resume, save the model, evaluate it."""
+    settings, dataset, model = run.config.training, run.dataset, prepared.model
     with (
         _connected(run, resumed) as group,
         progress_bar("training", settings.iterations, progress) as update,
@@ -241,7 +290,7 @@ def _complete(
             "units": "nats per sample, lower is better; relaxed_objective is not a bound",
             "data": dataset.name,
             "split": "test",
-            "binarisation": run.data.binarisation,
+            "binarisation": run.config.data.binarisation,
             "objective": settings.objective,
             "iterations": result.step,
             "kept_iteration": result.best_step or result.step,
@@ -260,22 +309,22 @@ def _complete(
 
 
 def _connected(run: Run, resumed: bool) -> contextlib.AbstractContextManager[Group | None]:
-    """Start and connect the other processes of a training, if it has any."""
-    if run.training.devices == 1:
+    """Start the other processes of a training, if there are any, and connect to them."""
+    if run.config.training.devices == 1:
         return contextlib.nullcontext()
-    from sdlgm.training.processes import helpers
+    from sdlgm.training.processes import process_group
 
-    return helpers(run.folder, run.training.devices, resumed)
+    return process_group(run.folder, run.config.training.devices, resumed)
 
 
-def help_train(run: Run, group: Group, resumed: bool) -> None:
-    """Train with the other processes of a group, without writing anything."""
+def train_in_group(run: Run, group: Group, resumed: bool) -> None:
+    """Train along with the first process of a group, without writing anything."""
     prepared = _prepare(run)
     with contextlib.suppress(Interrupted):
         train(
             prepared.model,
             prepared.rows,
-            run.training,
+            run.config.training,
             validation=prepared.validation,
             folder=run.folder,
             resume=resumed,
@@ -294,7 +343,7 @@ def _measure(model: SDLGM, dataset: Dataset, importance_samples: int, progress: 
 
 
 def _split(values: Mapping[str, Any]) -> tuple[DataConfig, ModelConfig, TrainingConfig]:
-    """Sort the keys of a flat mapping into the three configurations, none left over."""
+    """Split a flat mapping into the three configurations; an unknown key is an error."""
     parts: list[dict[str, Any]] = [{}, {}, {}]
     kinds = (DataConfig, ModelConfig, TrainingConfig)
     for name, value in values.items():

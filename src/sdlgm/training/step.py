@@ -1,4 +1,4 @@
-"""A step of the training: what it minimises, the schedules that it follows, what it does."""
+"""One gradient step of a model: the objective, its schedules, and the optimiser."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from sdlgm.config import TrainingConfig, resolve_training
 from sdlgm.errors import ConfigError
-from sdlgm.gradients import Baseline, get_estimator, options
+from sdlgm.gradients import ControlVariate, get_estimator, options
 from sdlgm.models import SDLGM
 from sdlgm.objectives.bounds import temperatures, training_objective
 from sdlgm.random import ShareGenerator, generator
+from sdlgm.training.optimiser import Schedule, make_adam
 
 if TYPE_CHECKING:
     from sdlgm.training.processes import Group
@@ -24,52 +25,52 @@ __all__ = [
     "Trainer",
     "check_shared",
     "kl_weight",
-    "learning_rate",
+    "rate_schedule",
     "temperature",
 ]
 
 TERMS = ("reconstruction", "kl_gates", "kl_features")
-"""Parts of the objective that are logged."""
+"""Terms of the objective that are logged."""
 
 
 def kl_weight(config: TrainingConfig, step: int) -> float:
-    """Weight of the KL at a step: rises linearly from 0 to 1 over the warm-up, then stays."""
+    """Return the weight of the KL at a step: it rises linearly from 0 to 1, then stays at 1."""
     warmup = (config.kl_warmup or 0.0) * config.iterations
     return min(1.0, step / warmup) if warmup else 1.0
 
 
-def learning_rate(config: TrainingConfig, step: int) -> float:
-    """Rate at a step."""
-    rate = float(config.learning_rate or 0.0)
-    if config.schedule == "constant":
-        return rate
-    return rate * 0.5 * (1 + math.cos(math.pi * step / config.iterations))
+def rate_schedule(config: TrainingConfig) -> Schedule:
+    """Return the learning rates of a training."""
+    return Schedule(float(config.learning_rate or 0.0), config.iterations, config.schedule)
 
 
 def temperature(start: float, decay: float, step: int) -> float:
-    """Anneal a temperature from its start towards 0.5 (Jang et al. 2017, section 4)."""
+    """Return a temperature at a step, annealed towards 0.5 (Jang et al. 2017, section 4)."""
     return max(min(0.5, start), start * math.exp(-decay * step))
 
 
 class Objective(nn.Module):
-    """The training objective as one module, so that Fabric can wrap model and loss together.
+    """The training objective as a module, so that Fabric can wrap model and loss together.
 
-    It also owns what an estimator needs beside the model: schedules, and a baseline.
+    It also owns what a gradient estimator needs besides the model: schedules and a control variate.
     """
 
     def __init__(self, model: SDLGM, config: TrainingConfig) -> None:
         super().__init__()
         self.model, self.config = model, config
         self.takes = options(str(config.estimator))
-        if "baseline" in self.takes:
+        if "control_variate" in self.takes:
+            # The purpose of the generator keeps its former name, so that results stay the same.
             source = generator(config.seed, "baseline")
-            self.baseline = Baseline(model.config.features, model.groups, generator=source)
+            self.control_variate = ControlVariate(
+                model.config.features, model.groups, generator=source
+            )
         learned = config.temperature == "learned"
         for parameter in (model.log_gate_temperature, model.log_feature_temperature):
             parameter.requires_grad_(learned)
 
     def forward(self, x: Tensor, step: int, noise: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the surrogate of a batch, and the means of ``TERMS`` and of active features."""
+        """Return the surrogate loss of a batch, and the means of ``TERMS`` and active features."""
         surrogate, terms = training_objective(
             self.model,
             x,
@@ -84,7 +85,7 @@ class Objective(nn.Module):
         return surrogate, torch.cat([means, active.view(1)])
 
     def _options(self, step: int) -> dict[str, object]:
-        """Options of the estimator at a step."""
+        """Return the options of the gradient estimator at a step."""
         if self.config.temperature == "annealed":
             self._anneal(step)
         known: dict[str, object] = {
@@ -92,11 +93,13 @@ class Objective(nn.Module):
             "slope": 1 / self.model.gate_temperature.detach(),
         }
         found = {name: value for name, value in known.items() if name in self.takes}
-        return {**found, "baseline": self.baseline} if "baseline" in self.takes else found
+        if "control_variate" in self.takes:
+            found["control_variate"] = self.control_variate
+        return found
 
     @torch.no_grad()
     def _anneal(self, step: int) -> None:
-        """Set the model's temperatures, so that they are logged and saved with it."""
+        """Set the temperatures in the model, which is logged and saved with them."""
         decay, shape = self.config.temperature_decay, self.model.config
         gate = temperature(shape.gate_temperature, decay, step)
         feature = temperature(shape.feature_temperature, decay, step)
@@ -105,19 +108,21 @@ class Objective(nn.Module):
 
 
 class Trainer:
-    """A model, its objective and its optimiser on their device, and what one step does.
+    """A model, its objective and its optimiser on a device; takes gradient steps.
 
     Parameters
     ----------
-    model, config
-        What is trained, in place, and how.
+    model
+        The model to train in place.
+    config
+        The settings of the training.
     group
-        The processes that share every batch; ``None``: there is this one alone.
+        The processes that share every batch; ``None`` for a single process.
 
     Raises
     ------
     ConfigError
-        If the estimator is none that several processes can share.
+        If several processes cannot share a batch under the gradient estimator.
     """
 
     def __init__(self, model: SDLGM, config: TrainingConfig, group: Group | None = None) -> None:
@@ -130,7 +135,7 @@ class Trainer:
             accelerator=config.accelerator,
             devices=config.devices,
             precision=config.precision,  # type: ignore[arg-type]
-            # Temperatures have no gradient unless they are used.
+            # Temperatures that the objective does not use have no gradient.
             strategy=DDPStrategy(find_unused_parameters=True) if group else "auto",
             plugins=[group] if group else None,
         )
@@ -139,25 +144,31 @@ class Trainer:
             self.fabric.launch()
         self.objective = Objective(model, config)
         self.objective.to(self.fabric.device)
-        self.adam = _adam(self.objective, config, fused=self.fabric.device.type in ("cpu", "cuda"))
+        self.adam = make_adam(
+            self.objective,
+            float(config.learning_rate or 0.0),
+            config.weight_decay or 0.0,
+            decayed="matrices",
+        )
         self._wrapped: nn.Module = self.objective
         self._optimizer: Any = self.adam
-        if group or config.precision != "32-true":  # else the wrappers do nothing
-            # Fabric's optimiser holds groups of its own, which do not follow a restored state:
-            # rates are set in ours.
+        if group or config.precision != "32-true":  # otherwise the wrappers do nothing
+            # Fabric's optimiser has its own parameter groups, which do not follow a restored state.
+            # The loop therefore sets the learning rate in ours.
             self._wrapped, self._optimizer = self.fabric.setup(self.objective, self.adam)
 
     def step(self, x: Tensor, step: int) -> Tensor:
-        """Take gradient step number ``step`` on a batch; return its terms (see ``TERMS``)."""
+        """Take gradient step ``step`` on a batch; return ``TERMS`` and active features, ``(4,)``.
+
+        The learning rate is that of ``adam``, which the loop sets.
+        """
         config, device = self.config, self.fabric.device
         noise = generator(config.seed, "noise", step, device)
         if self.group:
             x = self.group.share(x)
             noise = ShareGenerator.of(noise, self.group.rank, self.group.size)
-        for group in self.adam.param_groups:
-            group["lr"] = learning_rate(config, step)
         self.adam.zero_grad()
-        # Waits for nothing: neither for this copy nor, further on, for a number of the device.
+        # Nothing below waits for the device: neither this copy nor a number read by the host.
         surrogate, terms = self._wrapped(x.to(device, non_blocking=True), step, noise)
         self.fabric.backward(surrogate)
         if config.gradient_clip is not None:
@@ -165,31 +176,20 @@ class Trainer:
                 self._wrapped,
                 self._optimizer,
                 max_norm=config.gradient_clip,
-                error_if_nonfinite=False,  # which would wait; the loop looks at the terms
+                error_if_nonfinite=False,  # would wait for the device; the loop checks terms
             )
         self._optimizer.step()
         return terms
 
 
-def _adam(objective: Objective, config: TrainingConfig, *, fused: bool) -> torch.optim.Adam:
-    """Return Adam, or AdamW that lets the matrices of the layers decay."""
-    if not config.weight_decay:
-        return torch.optim.Adam(objective.parameters(), lr=config.learning_rate, fused=fused)
-    matrices = [tensor for tensor in objective.parameters() if tensor.ndim > 1]
-    rest = [tensor for tensor in objective.parameters() if tensor.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": rest, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)
-
-
 def check_shared(config: TrainingConfig) -> None:
     """Raise ``ConfigError`` unless several processes can share a batch under this estimator."""
     takes = options(str(config.estimator))
-    if {"baseline", "gate_temperature"} & takes:
-        what = "learns from the whole batch" if "baseline" in takes else "draws relaxed noise"
+    if {"control_variate", "gate_temperature"} & takes:
+        what = (
+            "learns from the whole batch" if "control_variate" in takes else "draws relaxed noise"
+        )
         raise ConfigError(
-            f"devices = {config.devices} do not train with the estimator {config.estimator!r}: it "
+            f"devices = {config.devices} cannot train with the estimator {config.estimator!r}: it "
             f"{what}, which processes do not share. Use devices = 1, or reinmax."
         )

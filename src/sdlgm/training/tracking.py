@@ -1,7 +1,7 @@
-"""Trackers: the lines of a training's log in TensorBoard or MLflow, too.
+"""Trackers: the lines of a training's log in TensorBoard or MLflow.
 
-A tracker sees what is written to ``log.jsonl`` and nothing else, and draws no random numbers, so
-that a training is the same with any tracker or none.
+A tracker receives exactly what is written to ``log.jsonl`` and draws no random numbers, so it does
+not influence the training.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ TENSORBOARD, MLFLOW, MLFLOW_RUN = "tensorboard", "mlflow", "mlflow.json"
 
 
 class Tracker(Protocol):
-    """Takes the lines of a log."""
+    """Receives the lines of a log."""
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Take a line: an ``event``, a ``step`` and numbers."""
+        """Record a line: an ``event``, a ``step`` and numbers."""
 
     def close(self, *, finished: bool) -> None:
-        """End the tracking of a training that has come to its end, or was stopped."""
+        """End the tracking; ``finished`` says whether the training is complete."""
 
 
 def check_tracker(name: TrackerName, folder: Path | None) -> None:
-    """Raise :class:`ConfigError` unless a tracker is installed and has a folder to write into."""
+    """Raise :class:`ConfigError` unless a tracker is installed and has a folder to write to."""
     if name == "none":
         return
     if importlib.util.find_spec(name) is None:
@@ -45,7 +45,7 @@ def check_tracker(name: TrackerName, folder: Path | None) -> None:
         )
     if folder is None:
         raise ConfigError(
-            f"tracker = {name!r} needs a training with a folder, else tracker = 'none'."
+            f"tracker = {name!r} needs a training with a folder. Set folder, or tracker = 'none'."
         )
 
 
@@ -53,10 +53,10 @@ def check_tracker(name: TrackerName, folder: Path | None) -> None:
 def tracking(
     name: TrackerName, folder: Path | None, settings: Mapping[str, Any], keep_until: int
 ) -> Iterator[Tracker | None]:
-    """Track a training that has come to step ``keep_until``; what a killed one wrote later goes.
+    """Track a training that starts or resumes at step ``keep_until``.
 
-    A training at its beginning takes away the event files that an earlier one left in ``folder``,
-    and is a new run to MLflow, which keeps the earlier one.
+    If it resumes, what was recorded for later steps is dropped. If it starts, the event files of
+    an earlier training in ``folder`` are deleted. MLflow keeps the earlier run and starts another.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def tracking(
 
 
 class _Guarded:
-    """Lets a tracker fail once, with a warning, and the training go on."""
+    """Turns the failure of a tracker into a warning; the training continues without it."""
 
     def __init__(self, tracker: Tracker) -> None:
         self.tracker: Tracker | None = tracker
@@ -104,7 +104,7 @@ class _Guarded:
         except Exception as error:
             self.tracker = None
             warnings.warn(
-                f"Tracking has ended ({error}). The training goes on; log.jsonl holds all lines.",
+                f"Tracking has ended ({error}). Training continues; log.jsonl holds all lines.",
                 RuntimeWarning,
                 stacklevel=4,
             )
@@ -119,12 +119,12 @@ def _scalars(line: Mapping[str, Any]) -> dict[str, float]:
 
 
 class _TensorBoard:
-    """Event files in ``RUN/tensorboard``: ``tensorboard --logdir RUN``."""
+    """Writes event files to ``RUN/tensorboard``, for ``tensorboard --logdir RUN``."""
 
     def __init__(self, folder: Path, keep_until: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # Readers drop what a killed training wrote from this step on.
+        # Readers ignore what a killed training wrote from this step on.
         self._writer = SummaryWriter(str(folder / TENSORBOARD), purge_step=keep_until + 1)
 
     def write(self, line: Mapping[str, Any]) -> None:
@@ -137,10 +137,10 @@ class _TensorBoard:
 
 
 class _MLflow:
-    """A run of the experiment ``sdlgm`` at ``MLFLOW_TRACKING_URI``, or in ``RUN/mlflow``.
+    """Writes a run of the experiment ``sdlgm`` at ``MLFLOW_TRACKING_URI``, or to ``RUN/mlflow``.
 
-    Its id stands in ``RUN/mlflow.json``, where a resumed training finds it. MLflow forgets no
-    metric, so that steps which it holds already are not written again; they are the same numbers.
+    ``RUN/mlflow.json`` holds its id for a resumed training. MLflow cannot drop metrics, so steps
+    that it already holds are not written a second time; their numbers are the same.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
@@ -165,7 +165,7 @@ class _MLflow:
             params = [Param(name, str(value)) for name, value in settings.items()]
             self._client.log_batch(self._run_id, params=params)
         except (MlflowException, OSError) as error:
-            raise ConfigError(f"MLflow cannot be used: {error}") from None
+            raise ConfigError(f"MLflow is not usable: {error}") from None
         write_json(folder / MLFLOW_RUN, {"run_id": self._run_id})
 
     def write(self, line: Mapping[str, Any]) -> None:
@@ -179,12 +179,12 @@ class _MLflow:
 
 
 def _client(folder: Path) -> Any:
-    """Return a client of the user's MLflow, or of a file store in the run's folder."""
+    """Return a client of the user's MLflow server, or of a file store in the run's folder."""
     from mlflow import MlflowClient
 
     if os.environ.get("MLFLOW_TRACKING_URI"):
         return MlflowClient()
-    # MLflow wants to be told that its file store, the only local one without SQL, is meant.
+    # MLflow asks for consent to its file store, the only local one without SQL.
     before = os.environ.get("MLFLOW_ALLOW_FILE_STORE")
     os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
     try:

@@ -1,4 +1,4 @@
-"""A process that helps another to train: ``python -m sdlgm.training.worker`` (not for people)."""
+"""A process that trains along with another: ``python -m sdlgm.training.worker`` (internal)."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import threading
 import time
 from pathlib import Path
 
-from sdlgm.training.processes import join
-from sdlgm.training.runs import Run, help_train
+from sdlgm.training.processes import connected
+from sdlgm.training.runs import Run, train_in_group
 
 __all__ = ["main"]
 
 
 def main(run: str, meeting: str, rank: str, size: str, resumed: str, parent: str) -> None:
-    """Join the training of a run; what it writes, the first process writes."""
+    """Join the training of a run; only the first process writes."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the first process decides when to stop
     threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     opened = Run.open(run)
     opened.dataset  # noqa: B018 (loads the data before the others wait)
-    with join(Path(meeting), int(rank), int(size)) as group:
-        help_train(opened, group, resumed == "1")
+    with connected(Path(meeting), int(rank), int(size)) as group:
+        train_in_group(opened, group, resumed == "1")
 
 
 def _end_with(parent: int) -> None:
-    """End this process when the first one is gone, however it ended and whatever is waited for."""
+    """End this process when the first one has ended, even while this one is waiting for it."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

@@ -1,4 +1,4 @@
-"""The two parts of a model as graphs: from samples to codes, and from codes to samples."""
+"""The graphs of a model: an encoder from samples to codes, a decoder from codes to samples."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 from sdlgm.config import Binarisation
 from sdlgm.errors import ConfigError
-from sdlgm.export.code_graph import CodeLaw
+from sdlgm.export.code_graph import CodeGraph
 from sdlgm.export.graph import Graph, Value
 from sdlgm.export.networks import add_linear, add_sequential
-from sdlgm.models import SDLGM, SavedModel
+from sdlgm.models import SDLGM, model_sha256
 from sdlgm.nn import Bernoulli, Categorical, Gaussian, Poisson
 
 if TYPE_CHECKING:
@@ -21,31 +21,33 @@ if TYPE_CHECKING:
 __all__ = ["Code", "Part", "decoder_graph", "encoder_graph"]
 
 Part = Literal["encoder", "decoder", "classifier"]
-"""Which half of a model, or a classifier as a whole."""
+"""What to export: one half of a model, or a whole classifier."""
 Code = Literal["mode", "sample"]
-"""``"mode"``: a most probable code; ``"sample"``: a draw, from uniform numbers as an input."""
+"""``"mode"``: a most probable code; ``"sample"``: a draw, with uniform numbers as an input."""
 
 
 def encoder_graph(
-    saved: SavedModel,
+    model: SDLGM,
     code: Code = "mode",
     *,
     binarisation: Binarisation = "none",
-    white: float = 1.0,
+    maximum_grey_value: float = 1.0,
 ) -> onnx.ModelProto:
     """Return the encoder ``x -> indices, counts, n_active, presence``.
 
     Parameters
     ----------
-    saved
-        The model and its hash.
+    model
+        The model.
     code
-        How a code is chosen from the posterior.
-    binarisation, white
-        How the rows ``x`` become what the model was trained on. ``"none"``: they are that.
-        ``"dynamic"`` and ``"fixed"``: grey values from 0 to ``white``, each the probability of a
-        bit, which the network reads in its place; rows of bits are 0 and ``white``.
-        ``"threshold"``: grey values that are cut at one half.
+        How to choose a code from the posterior.
+    binarisation
+        How the graph turns its input rows into inputs of the network. ``"none"``: not at all.
+        ``"dynamic"`` and ``"fixed"``: rows are grey values; divided by ``maximum_grey_value``, they
+        are the probabilities of bits, which the network reads in place of the bits.
+        ``"threshold"``: grey values become 1 from half of ``maximum_grey_value`` on, else 0.
+    maximum_grey_value
+        Largest possible grey value.
 
     Raises
     ------
@@ -56,16 +58,17 @@ def encoder_graph(
     """
     if code not in get_args(Code):
         raise ConfigError(f"code must be one of {', '.join(get_args(Code))}, got {code!r}.")
-    model, config = saved.model, saved.model.config
+    config = model.config
     graph = Graph("encoder")
     x = raw = graph.input("x", np.float32, model.n_inputs)
     if binarisation == "threshold":
-        half = graph.constant(np.float32(white / 2), "half")
+        half = graph.constant(np.float32(maximum_grey_value / 2), "half")
         x = graph.cast(graph("GreaterOrEqual", x, half), np.float32)
-    elif binarisation != "none" and white != 1:
-        x = graph("Div", x, graph.constant(np.float32(white), "white"))
-    # Bits stay bits, which 8-bit numbers hold exactly: they are centred in the first layer's bias.
-    # Real numbers, of any size, are centred before anything else.
+    elif binarisation != "none" and maximum_grey_value != 1:
+        largest = graph.constant(np.float32(maximum_grey_value), "maximum_grey_value")
+        x = graph("Div", x, largest)
+    # Bits are centred in the first layer's bias: uncentred, 8-bit numbers represent them exactly.
+    # Real numbers can have any size, so they are centred first.
     shift = None
     if config.likelihood == "bernoulli":
         shift = model.input_shift
@@ -73,17 +76,21 @@ def encoder_graph(
         x = graph("Sub", x, graph.constant(model.input_shift, "input_shift"))
         x = graph("Div", x, graph.constant(model.input_scale, "input_scale"))
     logits = _posterior(graph, model, x, shift)
-    CodeLaw(graph, raw, config.features, config.budget, model.groups, *logits).add_outputs(code)
-    about = {"code": code, "binarisation": binarisation, "white": f"{white:g}"}
-    return graph.model({**describe(saved, "encoder"), **about})
+    CodeGraph(graph, raw, config.features, config.budget, model.groups, *logits).add_outputs(code)
+    about = {
+        "code": code,
+        "binarisation": binarisation,
+        "maximum_grey_value": f"{maximum_grey_value:g}",
+    }
+    return graph.model({**describe(model, "encoder"), **about})
 
 
-def decoder_graph(saved: SavedModel) -> onnx.ModelProto:
+def decoder_graph(model: SDLGM) -> onnx.ModelProto:
     """Return the decoder ``indices, counts -> x``, the mean of ``p(x | z)``.
 
-    The two inputs are those that the encoder gives, of any one width; indices below 0 are left out.
+    The two inputs are outputs of the encoder, or narrower; negative indices are ignored.
     """
-    model, config = saved.model, saved.model.config
+    config = model.config
     graph = Graph("decoder")
     indices = graph.input("indices", np.int64, "width")
     counts = graph.input("counts", np.int64, "width")
@@ -100,27 +107,27 @@ def decoder_graph(saved: SavedModel) -> onnx.ModelProto:
     hidden = add_sequential(graph, codes, model.decoder, "decoder")
     out = add_linear(graph, hidden, model.output_head, "output_head")
     graph.output("x", _mean(graph, model, out), np.float32, model.n_inputs)
-    return graph.model(describe(saved, "decoder"))
+    return graph.model(describe(model, "decoder"))
 
 
-def describe(saved: SavedModel, part: Part) -> dict[str, Any]:
-    """Return what a graph says of the model it comes from."""
-    config = saved.model.config
+def describe(model: SDLGM, part: Part) -> dict[str, Any]:
+    """Return the metadata of a graph."""
+    config = model.config
     return {
         "part": part,
-        "model_sha256": saved.sha256,
+        "model_sha256": model_sha256(model),
         "K": config.features,
         "L0": config.budget,
-        "groups": saved.model.groups,
+        "groups": model.groups,
         "likelihood": config.likelihood,
-        "inputs": saved.model.n_inputs,
+        "inputs": model.n_inputs,
     }
 
 
 def _posterior(
     graph: Graph, model: SDLGM, x: Value, shift: Any
 ) -> tuple[Value | None, Value | None]:
-    """Add logits of gates ``(n, G)`` and features ``(n, K)``, as ``SDLGM.forward``."""
+    """Add the logits of gates ``(n, G)`` and features ``(n, K)``, as ``SDLGM.forward`` does."""
     trunk, trunk_shift = x, shift
     if hasattr(model, "encoder") and len(model.encoder):
         trunk, trunk_shift = add_sequential(graph, x, model.encoder, "encoder", shift), None
@@ -143,7 +150,7 @@ def _posterior(
 
 
 def _mean(graph: Graph, model: SDLGM, raw: Value) -> Value:
-    """Add the mean of the likelihood of raw outputs."""
+    """Add the mean of the likelihood, given the decoder's raw outputs."""
     match model.likelihood:
         case Bernoulli():
             return graph("Sigmoid", raw)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -14,6 +15,8 @@ import yaml
 
 from sdlgm.cli import main
 from sdlgm.codec import drawn_rows, read_codes
+from sdlgm.config import DataConfig, ModelConfig, TrainingConfig
+from sdlgm.models import model_sha256
 from sdlgm.training import Run
 
 KEYS = {
@@ -49,18 +52,17 @@ def test_evaluate_prints_a_table_for_people(run: Run, capfd: pytest.CaptureFixtu
     assert "refine_steps" in capfd.readouterr().out
 
 
-def test_a_preset_replaces_defaults_and_what_is_said_wins(in_tmp: Path) -> None:
+def test_a_preset_sets_defaults_and_options_override_them(in_tmp: Path) -> None:
     assert call(f"fit digits --out made --weight-decay 0.25 {FIT} --preset best") == 0
-    model, training = Run.open("made").model, Run.open("made").training
-    assert model.residual
-    assert model.shared_trunk
-    assert (model.encoder_hidden, training.iterations, training.weight_decay) == ((8,), 20, 0.25)
-    assert call(f"fit digits --out usual {FIT}") == 0
-    assert Run.open("usual").model.joint_gates
-    assert call(f"fit digits --out bare {FIT} --preset plain") == 0
-    assert not Run.open("bare").model.joint_gates
-    assert call(f"fit digits --out paper {FIT} --objective paper") == 0
-    assert Run.open("paper").model == Run.open("bare").model
+    config = Run.open("made").config
+    assert config.model.residual
+    assert config.model.encoder_hidden == (8,)
+    assert (config.training.iterations, config.training.weight_decay) == (20, 0.25)
+    assert config.training.slot_cost == 0.03
+    assert call(f"fit digits --out plain {FIT} --preset plain") == 0
+    assert not Run.open("plain").config.model.joint_gates
+    assert call(f"fit digits --out paper {FIT} --preset paper") == 0
+    assert Run.open("paper").config.training.objective == "paper"
     with pytest.raises(SystemExit):
         call("fit digits --out other --preset beast")
 
@@ -68,48 +70,51 @@ def test_a_preset_replaces_defaults_and_what_is_said_wins(in_tmp: Path) -> None:
 def test_from_data_to_codes_and_back(
     run: Run, in_tmp: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(f"encode {run.folder} digits codes.parquet --split test") == 0
-    assert call(f"decode {run.folder} codes.parquet out.npy") == 0
+    assert call(f"encode {run.folder} digits --out codes.parquet --split test") == 0
+    assert call(f"decode {run.folder} codes.parquet --out out.npy") == 0
     assert np.load("out.npy").shape == (len(run.dataset.test), 64)
-    assert call(f"encode {run.folder} digits all.parquet --code mode") == 0
-    assert call(f"encode {run.folder} digits all.parquet --code best --max-active 2") == 0
-    assert call(f"decode {run.folder} all.parquet out.csv") == 0
+    assert call(f"encode {run.folder} digits --out all.parquet --code mode") == 0
+    assert call(f"encode {run.folder} digits --out all.parquet --code best --max-active 2") == 0
+    assert call(f"decode {run.folder} all.parquet --out out.csv") == 0
     assert len(Path("out.csv").read_text().splitlines()) == 1 + 1797
     assert next(read_codes("all.parquet")[1]).count_nonzero(-1).max() == 2
     assert call(f"report {run.folder} --out page.html") == 0
     assert Path("page.html").stat().st_size > 10_000
     assert capfd.readouterr().out == ""
     assert call(f"info {run.folder}") == 0
-    assert run.saved.sha256[:12] in capfd.readouterr().out
+    assert model_sha256(run.model)[:12] in capfd.readouterr().out
 
 
 def test_the_compact_format_and_its_salvage(
     run: Run, in_tmp: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(f"encode {run.folder} digits codes.parquet") == 0
-    assert call(f"encode {run.folder} digits codes --format sdz") == 0
+    assert call(f"encode {run.folder} digits --out codes.parquet") == 0
+    assert call(f"encode {run.folder} digits --out codes --format sdz") == 0
     assert Path("codes").stat().st_size < Path("codes.parquet").stat().st_size
     for name in ("codes", "codes.parquet"):
-        assert call(f"decode {run.folder} {name} {name}.npy") == 0
+        assert call(f"decode {run.folder} {name} --out {name}.npy") == 0
     assert np.array_equal(np.load("codes.npy"), np.load("codes.parquet.npy"))
     content = bytearray(Path("codes").read_bytes())
     content[len(content) // 2] ^= 1
     Path("codes").write_bytes(content)
     capfd.readouterr()
-    assert call(f"decode {run.folder} codes out.npy") == 1
+    assert call(f"decode {run.folder} codes --out out.npy") == 1
     assert "codes is damaged: block 0 (rows 0 to 1,796" in capfd.readouterr().err
     assert not Path("out.npy").exists()
-    assert call(f"decode {run.folder} codes out.npy --salvage") == 0
-    assert "block 0 (rows 0 to 1,796, counted from 0) is damaged; NaN" in capfd.readouterr().err
+    assert call(f"decode {run.folder} codes --out out.npy --salvage") == 0
+    assert (
+        "block 0 (rows 0 to 1,796, counted from 0) is damaged; its rows are NaN"
+        in capfd.readouterr().err
+    )
     assert np.isnan(np.load("out.npy")).all()
-    assert call(f"encode {run.folder} digits c.sdz --format parquet") == 1
+    assert call(f"encode {run.folder} digits --out c.sdz --format parquet") == 1
     assert "ends in .sdz, but the format asked for is parquet" in capfd.readouterr().err
 
 
 def test_lossless_there_and_back(run: Run, in_tmp: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert call(f"compress {run.folder} digits x.sdl --split test") == 0
+    assert call(f"compress {run.folder} digits --out x.sdl --split test") == 0
     assert f"{len(run.dataset.test)} rows" in capfd.readouterr().err
-    assert call(f"decompress {run.folder} x.sdl out.npy") == 0
+    assert call(f"decompress {run.folder} x.sdl --out out.npy") == 0
     assert np.array_equal(np.load("out.npy"), drawn_rows(run.dataset.test).numpy())
 
 
@@ -133,15 +138,15 @@ def test_fit_on_a_table(in_tmp: Path, capfd: pytest.CaptureFixture[str]) -> None
     ("text", "message"),
     [
         ("fit mnsit --out r", "No data set is named 'mnsit'. Did you mean 'mnist'?"),
-        ("fit digits", "Say what out is"),
-        ("fit --out r", "Say what data is"),
+        ("fit digits", "Name the out"),
+        ("fit --out r", "Name the data"),
         ("fit digits --out r --groups 7", "groups = 7 does not divide both"),
         ("fit digits --out r --objective paper --estimator reinmax", "fixes estimator"),
         ("fit digits --out r --estimator nope", "No estimator is named 'nope'"),
         ("fit none.csv --out r", "none.csv does not exist"),
         ("evaluate r", "r holds no run"),
         ("resume r", "sdlgm fit DATA --out r"),
-        ("decode r c.parquet o.npy", "holds no run"),
+        ("decode r c.parquet --out o.npy", "holds no finished model"),
     ],
 )
 def test_errors_are_one_line_and_leave_nothing(
@@ -169,14 +174,14 @@ def test_wrong_widths_codes_and_models(
     run: Run, in_tmp: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     np.save("narrow.npy", np.ones((5, 3)))
-    assert call(f"encode {run.folder} narrow.npy c.parquet") == 1
+    assert call(f"encode {run.folder} narrow.npy --out c.parquet") == 1
     assert "has 3 columns, but the model was trained on 64" in capfd.readouterr().err
-    assert call(f"encode {run.folder} digits c.parquet") == 0
+    assert call(f"encode {run.folder} digits --out c.parquet") == 0
     content = bytearray(Path("c.parquet").read_bytes())
     content[60] ^= 255
     Path("c.parquet").write_bytes(content)
     capfd.readouterr()
-    assert call(f"decode {run.folder} c.parquet out.npy") == 1
+    assert call(f"decode {run.folder} c.parquet --out out.npy") == 1
     assert "is damaged" in capfd.readouterr().err
     assert not Path("out.npy").exists()
     shutil.copytree(run.folder, "copy")
@@ -209,6 +214,56 @@ def test_help_has_examples(command: str, capfd: pytest.CaptureFixture[str]) -> N
     assert "example" in out
     assert "sdlgm" in out
     assert "_" not in "".join(word for word in out.split() if word.startswith("--"))
+
+
+def test_the_help_of_fit_fits_a_screen_and_help_all_shows_every_setting(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        call("fit --help")
+    short = capfd.readouterr().out
+    assert len(short.splitlines()) <= 45
+    with pytest.raises(SystemExit):
+        call("fit --help-all")
+    long = capfd.readouterr().out
+    for config in (DataConfig, ModelConfig, TrainingConfig):
+        for field in dataclasses.fields(config):
+            name = field.name if field.name == "data" else "--" + field.name.replace("_", "-")
+            assert name in long
+
+
+def test_every_command_that_writes_takes_out(capfd: pytest.CaptureFixture[str]) -> None:
+    for command in ("fit", "encode", "decode", "compress", "decompress", "export", "report"):
+        with pytest.raises(SystemExit):
+            call(f"{command} --help")
+        assert "--out" in capfd.readouterr().out
+
+
+def test_abbreviated_options_are_refused(in_tmp: Path) -> None:
+    with pytest.raises(SystemExit):
+        call("fit digits --out r --like gaussian")
+
+
+def test_an_unexpected_error_is_reported_as_a_bug_without_a_traceback(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Run, "open", lambda folder: 1 / 0)
+    assert call("info", run.folder) == 1
+    err = capfd.readouterr().err
+    assert "This is a bug in sdlgm: ZeroDivisionError" in err
+    assert "Traceback" not in err
+    monkeypatch.setenv("SDLGM_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        call("info", run.folder)
+
+
+def test_a_closed_pipe_is_not_an_error_message(run: Run) -> None:
+    program = [sys.executable, "-m", "sdlgm", "info", str(run.folder)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
 
 
 def test_wrong_options_are_usage_errors(capfd: pytest.CaptureFixture[str]) -> None:

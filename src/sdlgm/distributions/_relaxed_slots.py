@@ -1,4 +1,8 @@
-"""Relaxed slots, drawn and added up a part at a time."""
+"""Draw relaxed slots and combine them, chunk by chunk.
+
+A relaxed code combines ``L0`` slots of ``K`` numbers each. Neither pass holds more than a chunk of
+them beyond what is saved for backward.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +18,21 @@ from sdlgm.distributions._gumbel import MinusGumbel
 
 __all__ = ["mix_slots", "slots_absence"]
 
-AT_ONCE = 400_000
-"""Numbers of slots that are drawn and mixed at a time: two arrays of them are 3 MB in float32."""
+CHUNK_SIZE = 400_000
+"""Numbers drawn and mixed at a time: two such arrays take 3 MB in float32."""
 
-KEPT = 2**26
-"""Most numbers of slots that are kept for the way back: 256 MB in float32.
+MAX_SAVED = 2**26
+"""Largest number of slot entries saved for backward: 256 MB in float32.
 
-Above it the slots are drawn once more, from the generator's state of before: in next to no memory,
-but at the price of their noise, its two logarithms and the softmax, half as much time again.
+Larger draws are recomputed in backward from the saved RNG state: little memory, but about 50 %
+slower.
 """
 
 
 def mix_slots(
     gates: Tensor, logits: Tensor, temperature: Tensor, generator: torch.Generator | None
 ) -> Tensor:
-    r"""Draw relaxed slots (eq. 10) and add them up, weighted by their gates (eq. 12).
+    r"""Draw relaxed slots (eq. 10) and sum them, weighted by their gates (eq. 12).
 
     Parameters
     ----------
@@ -39,14 +43,14 @@ def mix_slots(
     temperature
         :math:`\tau`, shape ``(n, 1)``.
     generator
-        Source of the noise.
+        Source of randomness; ``None`` uses torch's global generator.
 
     Returns
     -------
     Tensor
-        Shape ``(n, K)``, with first derivatives only.
+        Shape ``(n, K)``; differentiable once.
     """
-    with torch.autocast(logits.device.type, enabled=False):  # which would multiply in half of it
+    with torch.autocast(logits.device.type, enabled=False):  # it would use half precision
         code: Tensor = _MixedSlots.apply(gates, logits, temperature, generator)
     return code
 
@@ -54,9 +58,10 @@ def mix_slots(
 def slots_absence(
     gates: Tensor, logits: Tensor, temperature: Tensor, generator: torch.Generator | None
 ) -> Tensor:
-    r"""Draw relaxed slots and multiply the chances :math:`1 - \omega_\ell s_{\ell,k}` up, as logs.
+    r"""Draw relaxed slots and sum :math:`\log(1 - \omega_\ell s_{\ell,k})` over the slots.
 
-    Parameters and result as of :func:`mix_slots`. Each chance is at least the type's epsilon.
+    Parameters and result are those of :func:`mix_slots`. Each factor is clamped from below at the
+    dtype's machine epsilon.
     """
     with torch.autocast(logits.device.type, enabled=False):
         absent: Tensor = _AbsentSlots.apply(gates, logits, temperature, generator)
@@ -64,7 +69,7 @@ def slots_absence(
 
 
 class _MixedSlots(torch.autograd.Function):
-    r"""Eqs. 10 and 12 in one: softmax each slot and add the slots up, weighted by their gates.
+    r"""Eqs. 10 and 12: a softmax per slot, and the sum of the slots weighted by their gates.
 
     With :math:`u = (\log\pi + \xi) / \tau`, slots :math:`s_\ell = \mathrm{softmax}(u_\ell)`, the
     code :math:`z = \sum_\ell \omega_\ell s_\ell` and the gradient :math:`g` with respect to it,
@@ -77,8 +82,8 @@ class _MixedSlots(torch.autograd.Function):
         \partial\tau &= -\tfrac1\tau\, g^\top \textstyle\sum_\ell \omega_\ell
             \big[ s_\ell u_\ell - (s_\ell^\top u_\ell)\, s_\ell \big]
 
-    so that the backward pass is two products with the slots and never makes a gradient of their
-    ``L0 x K`` numbers. Both passes go through rows and slots in parts that stay in the processor's
+    The backward pass is therefore two products with the slots; it never builds the gradient of
+    their ``L0 x K`` numbers. Both passes process chunks of rows and slots that fit the processor's
     cache.
     """
 
@@ -90,10 +95,10 @@ class _MixedSlots(torch.autograd.Function):
         temperature: Tensor,
         generator: torch.Generator | None,
     ) -> Tensor:
-        draws = _Draws(gates, logits, temperature, generator, keep=any(ctx.needs_input_grad))
+        draws = _Draws(gates, logits, temperature, generator, save=any(ctx.needs_input_grad))
         code = torch.zeros_like(logits)
         slope = torch.zeros_like(logits) if ctx.needs_input_grad[2] else None
-        for rows, place, scaled, chosen in draws.parts():
+        for rows, place, scaled, chosen in draws.draw():
             weights = gates[rows, None, place]
             if slope is None:
                 code[rows] += torch.bmm(weights, chosen).squeeze(-2)
@@ -105,7 +110,7 @@ class _MixedSlots(torch.autograd.Function):
             slope[rows] += mixed[:, 1].sub_(torch.bmm(weights, weighted).squeeze(-2))
         if slope is not None:
             slope *= draws.rate
-        ctx.save_for_backward(*draws.save(ctx), gates, code, slope)
+        ctx.save_for_backward(*draws.store(ctx), gates, code, slope)
         return code
 
     @staticmethod
@@ -113,21 +118,22 @@ class _MixedSlots(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         draws, (gates, code, slope) = _Draws.restore(ctx)
         (grad,) = grads
-        pulled, features = torch.empty_like(gates), grad * code
-        for rows, place, chosen in draws.again():
-            # Rows times the transposed slots: a good deal faster than slots times columns.
-            pull = torch.bmm(grad[rows].unsqueeze(-2), chosen.mT)
-            pulled[rows, place] = pull.squeeze(-2)
-            weights = pull.mul_(gates[rows, None, place])
-            features[rows] -= torch.bmm(weights, chosen).squeeze(-2)
-        heat = None if slope is None else (grad * slope).sum(-1, keepdim=True)
-        return pulled, features.mul_(draws.rate), heat, None
+        gate_grad, feature_grad = torch.empty_like(gates), grad * code
+        for rows, place, chosen in draws.recall():
+            # Rows times transposed slots are much faster than slots times columns.
+            slot_grad = torch.bmm(grad[rows].unsqueeze(-2), chosen.mT)
+            gate_grad[rows, place] = slot_grad.squeeze(-2)
+            weights = slot_grad.mul_(gates[rows, None, place])
+            feature_grad[rows] -= torch.bmm(weights, chosen).squeeze(-2)
+        temperature_grad = None if slope is None else (grad * slope).sum(-1, keepdim=True)
+        return gate_grad, feature_grad.mul_(draws.rate), temperature_grad, None
 
 
 class _AbsentSlots(torch.autograd.Function):
-    r"""Logs of absence and their gradients, from the slots alone.
+    r"""Log-probabilities of absence under relaxed slots, and their gradients.
 
-    With :math:`d_{\ell,k} = -g_k / (1 - \omega_\ell s_{\ell,k})`, 0 where that was cut off,
+    With :math:`d_{\ell,k} = -g_k / (1 - \omega_\ell s_{\ell,k})`, set to 0 where the factor was
+    clamped,
 
     .. math::
 
@@ -136,8 +142,8 @@ class _AbsentSlots(torch.autograd.Function):
         \partial\log\pi &= \tfrac1\tau \textstyle\sum_\ell \partial u_\ell, \qquad
         \partial\tau = -\tfrac1\tau \sum_\ell \partial u_\ell^\top \log s_\ell
 
-    the last because :math:`u_\ell` and :math:`\log s_\ell` differ by a constant a slot, and
-    :math:`\partial u_\ell` adds up to 0.
+    The last line holds because :math:`u_\ell` and :math:`\log s_\ell` differ by a constant per
+    slot, and the entries of :math:`\partial u_\ell` sum to 0.
     """
 
     @staticmethod
@@ -148,13 +154,13 @@ class _AbsentSlots(torch.autograd.Function):
         temperature: Tensor,
         generator: torch.Generator | None,
     ) -> Tensor:
-        draws = _Draws(gates, logits, temperature, generator, keep=any(ctx.needs_input_grad))
+        draws = _Draws(gates, logits, temperature, generator, save=any(ctx.needs_input_grad))
         absent = torch.zeros_like(logits)
-        for rows, place, scaled, chosen in draws.parts():
+        for rows, place, scaled, chosen in draws.draw():
             present = torch.mul(gates[rows, place, None], chosen, out=scaled)
             present.clamp_(max=1 - torch.finfo(present.dtype).eps)
             absent[rows] += present.neg_().log1p_().sum(-2)
-        ctx.save_for_backward(*draws.save(ctx), gates)
+        ctx.save_for_backward(*draws.store(ctx), gates)
         return absent
 
     @staticmethod
@@ -162,28 +168,31 @@ class _AbsentSlots(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         draws, (gates,) = _Draws.restore(ctx)
         (grad,) = grads
-        pulled, features = torch.empty_like(gates), torch.zeros_like(grad)
-        heat = torch.zeros_like(draws.rate) if ctx.needs_input_grad[2] else None
+        gate_grad, feature_grad = torch.empty_like(gates), torch.zeros_like(grad)
+        temperature_grad = torch.zeros_like(draws.rate) if ctx.needs_input_grad[2] else None
         most = 1 - torch.finfo(grad.dtype).eps
-        for rows, place, chosen in draws.again():
+        for rows, place, chosen in draws.recall():
             weights = gates[rows, place, None]
-            left = weights * chosen
-            cut = left > most
-            # d, then the gradient of u, each in the place of the last.
-            slope = torch.div(grad[rows, None], left.sub_(1), out=left).masked_fill_(cut, 0.0)
-            pull = torch.linalg.vecdot(slope, chosen).unsqueeze(-1)
-            pulled[rows, place] = pull.squeeze(-1)
-            slope.sub_(pull).mul_(chosen).mul_(weights)
-            features[rows] += slope.sum(-2)
-            if heat is not None:  # what is 0 has no slope
+            present = weights * chosen
+            clamped = present > most
+            # First d, then the gradient of u, in one buffer.
+            slope = torch.div(grad[rows, None], present.sub_(1), out=present)
+            slope.masked_fill_(clamped, 0.0)
+            slot_grad = torch.linalg.vecdot(slope, chosen).unsqueeze(-1)
+            gate_grad[rows, place] = slot_grad.squeeze(-1)
+            slope.sub_(slot_grad).mul_(chosen).mul_(weights)
+            feature_grad[rows] += slope.sum(-2)
+            if temperature_grad is not None:  # entries of 0 have a slope of 0: avoid 0 * -inf
                 logs = chosen.clamp_min(torch.finfo(chosen.dtype).tiny).log_()
-                heat[rows] -= (slope.mul_(logs)).sum((-2, -1)).unsqueeze(-1)
-        features *= draws.rate
-        return pulled, features, None if heat is None else heat.mul_(draws.rate), None
+                temperature_grad[rows] -= (slope.mul_(logs)).sum((-2, -1)).unsqueeze(-1)
+        feature_grad *= draws.rate
+        if temperature_grad is not None:
+            temperature_grad.mul_(draws.rate)
+        return gate_grad, feature_grad, temperature_grad, None
 
 
 class _Draws:
-    """The slots of some rows: drawn part by part, and had again on the way back."""
+    """The slots of some rows: drawn chunk by chunk, then recalled (or recomputed) in backward."""
 
     def __init__(
         self,
@@ -192,39 +201,39 @@ class _Draws:
         temperature: Tensor,
         generator: torch.Generator | None,
         *,
-        keep: bool,
+        save: bool,
     ) -> None:
         self.rate = 1 / temperature
         self.location = (logits * self.rate).unsqueeze(-2)
         self.shape = (*gates.shape, logits.shape[-1])
         self.slots: Tensor | None = None
         self.state: Tensor | None = None
-        if keep and math.prod(self.shape) <= KEPT:
+        if save and math.prod(self.shape) <= MAX_SAVED:
             self.slots = logits.new_empty(self.shape)
-        elif keep:
-            generator = _own(generator, logits.device)
+        elif save:
+            generator = _or_new(generator, logits.device)
             self.state = generator.get_state()
         self.generator = generator
 
-    def save(self, ctx: Any) -> tuple[Tensor | None, ...]:
-        """Leave what is no part of the graph with a context; return the tensors to be saved."""
+    def store(self, ctx: Any) -> tuple[Tensor | None, ...]:
+        """Store the shape and the RNG state in a context; return the tensors to save."""
         ctx.shape, ctx.state = self.shape, self.state
         return self.rate, self.location, self.slots
 
     @classmethod
     def restore(cls, ctx: Any) -> tuple[_Draws, tuple[Tensor, ...]]:
-        """Return the draws of a context, and what else it saved."""
+        """Return the draws of a context, and the other tensors it saved."""
         draws = cls.__new__(cls)
         draws.rate, draws.location, draws.slots, *others = ctx.saved_tensors
         draws.shape, draws.state = ctx.shape, ctx.state
         return draws, tuple(others)
 
-    def parts(self) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
-        """Draw: rows, which of their slots, ``u`` of these in a buffer, and its softmax."""
+    def draw(self) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
+        """Draw chunks: rows, slots, ``u`` of these slots in a buffer, and its softmax."""
         yield from self._draw(self.generator, self.slots)
 
-    def again(self) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Hand out rows, slots and the softmax that were drawn: kept, or drawn once more."""
+    def recall(self) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Yield the same rows, slots and softmax: saved, or drawn from the saved RNG state."""
         if self.slots is not None:
             for rows, place in _places(self.shape):
                 yield rows, place, self.slots[rows, place]
@@ -254,23 +263,23 @@ class _Draws:
 
 
 def _places(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
-    """Cut rows and slots into parts of much the same size, of one row or of whole ones."""
+    """Split rows and slots into chunks of similar size: parts of one row, or whole rows."""
     number, slots, features = shape
-    rows = _step(number, AT_ONCE // (slots * features))
-    place = _step(slots, AT_ONCE // features)
+    rows = _step(number, CHUNK_SIZE // (slots * features))
+    place = _step(slots, CHUNK_SIZE // features)
     for start in range(0, number, rows):
         for first in range(0, slots, place):
             yield slice(start, min(start + rows, number)), slice(first, min(first + place, slots))
 
 
 def _step(length: int, most: int) -> int:
-    """Return the size of equal parts of a length, none of them larger than ``most`` or 1."""
+    """Return the size of nearly equal parts of ``length``, none larger than ``max(most, 1)``."""
     parts = -(-length // max(1, most))
     return -(-length // max(1, parts))
 
 
-def _own(generator: torch.Generator | None, device: torch.device) -> torch.Generator:
-    """Return the generator, or for ``None`` one that is seeded from torch's global one."""
+def _or_new(generator: torch.Generator | None, device: torch.device) -> torch.Generator:
+    """Return ``generator``, or for ``None`` a new one seeded by torch's global generator."""
     if generator is not None:
         return generator
     return torch.Generator(device).manual_seed(int(torch.randint(2**62, ())))

@@ -1,0 +1,247 @@
+"""The commands that turn data into files and files into data: codes and lossless files."""
+
+from __future__ import annotations
+
+import typing
+
+from jsonargparse import Namespace
+
+from sdlgm.cli.output import say
+from sdlgm.cli.parser import Command, Parser, add_split
+from sdlgm.config import CodeMethod
+from sdlgm.errors import SDLGMError
+
+__all__ = ["COMPRESS", "DECODE", "DECOMPRESS", "ENCODE"]
+
+
+def _encode_parser() -> Parser:
+    parser = Parser(
+        "encode RUN DATA --out CODES [options]",
+        description="Encode data: each row becomes the indices and counts of its active features, "
+        "never more than the budget. If DATA is a folder or a pattern of Parquet files, or CODES a "
+        "folder, each file is encoded in bounded memory into a file of the same name under CODES; "
+        "after a stop, the same command skips the files that are done.",
+        epilog="""examples:
+  sdlgm encode runs/digits mnist-5k --split test --out codes.parquet
+  sdlgm encode runs/digits mnist-5k --split test --out codes.sdz
+  sdlgm encode runs/digits mnist-5k --code best --max-active 10 --out codes.parquet
+  sdlgm encode runs/metrics lake/ --keep host time --engine ray --out codes/
+  sdlgm encode runs/metrics 'lake/2026-*/*.parquet' --out codes/""",
+    )
+    parser.add_argument("run", help="Folder of the run.")
+    parser.add_argument(
+        "data",
+        help="A built-in data set, a .csv, .parquet or .npy file, or a folder or (quoted) pattern "
+        "of Parquet files.",
+    )
+    parser.add_argument(
+        "--out",
+        required=True,
+        help="File of codes to write, .parquet or .sdz; a folder for a folder or pattern.",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("parquet", "sdz"),
+        default=None,
+        help="parquet: lists of indices and counts, for any other program. sdz: entropy-coded "
+        "blocks with checksums, a few bytes per code. Default: the suffix of CODES; a folder is "
+        "always parquet.",
+    )
+    add_split(parser, "all")
+    parser.add_argument(
+        "--code",
+        choices=typing.get_args(CodeMethod),
+        default="mode",
+        help="Take the most probable code, round the expected counts, draw from the posterior, or "
+        "take the best of several candidates by the length of sample and code together. A folder "
+        "takes mode only.",
+    )
+    parser.add_argument("--candidates", type=int, default=16, help="Codes that best compares.")
+    parser.add_argument(
+        "--max_active",
+        type=int,
+        default=None,
+        help="Largest number of active features; the most probable ones are kept. Default: the "
+        "budget.",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="Seed of drawn bits and codes.")
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default=None,
+        help="For folders: this process (local, the default), or Ray with one actor per CPU but "
+        "one. The files are the same.",
+    )
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        default=None,
+        help="For folders: the model's columns in the order of its training data, or one column "
+        "of lists. Default: all columns except those of --keep.",
+    )
+    parser.add_argument(
+        "--keep", nargs="+", default=None, help="For folders: columns to copy to the output."
+    )
+    return parser
+
+
+def _encode(options: Namespace) -> None:
+    from sdlgm.codec import encode_file
+    from sdlgm.progress import progress_bar
+    from sdlgm.scale import is_dataset
+    from sdlgm.training import Run
+
+    if is_dataset(options.data, options.out):
+        _encode_folder(options)
+        return
+    for name in ("engine", "columns", "keep"):
+        if options[name] is not None:
+            raise SDLGMError(
+                f"--{name} is for folders of Parquet files: DATA or CODES must be a folder."
+            )
+    run = Run.open(options.run)
+    rows = run.load_rows(options.data).rows(options.split)
+    with progress_bar("encoding", len(rows)) as update:
+        number = encode_file(
+            run.model,
+            rows,
+            options.out,
+            code=options.code,
+            candidates=options.candidates,
+            max_active=options.max_active,
+            seed=options.seed,
+            file_format=options.format,
+            progress=lambda done: update(done, {}),
+        )
+    budget = run.config.model.budget
+    say(f"{options.out}: {number:,} codes with at most {budget} active features each.")
+
+
+def _encode_folder(options: Namespace) -> None:
+    from sdlgm.scale import encode_dataset
+
+    if options.split != "all":
+        raise SDLGMError(f"A folder has no splits: --split {options.split} is for single files.")
+    if options.seed:
+        raise SDLGMError(
+            f"Nothing is drawn for a folder: --seed {options.seed} is for single files."
+        )
+    if options.format == "sdz" or options.max_active is not None:
+        given = "--format sdz" if options.format == "sdz" else f"--max-active {options.max_active}"
+        raise SDLGMError(
+            f"A folder becomes Parquet files of most probable codes: {given} is for single files."
+        )
+    report = encode_dataset(
+        options.run,
+        options.data,
+        options.out,
+        engine=options.engine or "local",
+        columns=options.columns,
+        keep=options.keep or (),
+        code=options.code,
+    )
+    before = report.files - report.encoded_files
+    say(
+        f"{options.out}: {report.rows:,} rows in {report.files:,} files"
+        + (f", {before:,} of them encoded before" if before else "")
+        + f"; {report.encoded_rows:,} rows in {report.seconds:.1f} s."
+    )
+
+
+def _decode_parser() -> Parser:
+    parser = Parser(
+        "decode RUN CODES --out FILE [options]",
+        description="Decode codes to the mean of the data that they stand for.",
+        epilog="""examples:
+  sdlgm decode runs/digits codes.parquet --out decoded.npy
+  sdlgm decode runs/digits broken.sdz --out decoded.npy --salvage""",
+    )
+    parser.add_argument("run", help="Folder of the run, or of the model, that encoded them.")
+    parser.add_argument("codes", help="File of codes, .parquet or .sdz.")
+    parser.add_argument("--out", required=True, help="File to write: .npy, .csv or .parquet.")
+    parser.add_argument(
+        "--salvage",
+        action="store_true",
+        help="Decode the sound blocks of a damaged .sdz file. The rows of the others are NaN and "
+        "are listed.",
+    )
+    return parser
+
+
+def _decode(options: Namespace) -> None:
+    from sdlgm.codec import Damage, decode_file
+    from sdlgm.data import write_rows
+    from sdlgm.models import load_model
+
+    lost: list[Damage] = []
+    on_damage = lost.append if options.salvage else None
+    decoded = decode_file(load_model(options.run), options.codes, on_damage=on_damage)
+    write_rows(options.out, decoded)
+    for damage in lost:
+        say(f"{options.codes}: {damage} is damaged; its rows are NaN.")
+    say(f"{options.out}: {len(decoded):,} rows of {decoded.shape[1]} columns.")
+
+
+def _compress_parser() -> Parser:
+    parser = Parser(
+        "compress RUN DATA --out FILE [options]",
+        description="Compress bits or integers without loss, to about the model's negative ELBO. "
+        "If the run binarises grey values, the drawn bits are compressed.",
+        epilog="example:\n  sdlgm compress runs/digits mnist-5k --split test --out digits.sdl",
+    )
+    parser.add_argument("run", help="Folder of the run.")
+    parser.add_argument("data", help="A built-in data set, or a .csv, .parquet or .npy file.")
+    parser.add_argument("--out", required=True, help="File to write (.sdl).")
+    add_split(parser, "all")
+    parser.add_argument("--seed", type=int, default=0, help="Seed of drawn bits.")
+    return parser
+
+
+def _compress(options: Namespace) -> None:
+    from sdlgm.codec import compress_file
+    from sdlgm.progress import progress_bar
+    from sdlgm.training import Run
+
+    run = Run.open(options.run)
+    rows = run.load_rows(options.data).rows(options.split)
+    with progress_bar("compressing", len(rows)) as update:
+        found = compress_file(
+            run.model,
+            rows,
+            options.out,
+            seed=options.seed,
+            progress=lambda done: update(done, {}),
+        )
+    say(
+        f"{options.out}: {found.rows:,} rows, {found.file_bits // 8:,} bytes, "
+        f"{found.file_bits / found.rows:.2f} bits per row ({found.initial_bits} initial bits in "
+        "all)."
+    )
+
+
+def _decompress_parser() -> Parser:
+    parser = Parser(
+        "decompress RUN FILE --out DATA",
+        description="Restore compressed data exactly.",
+        epilog="example:\n  sdlgm decompress runs/digits digits.sdl --out digits.npy",
+    )
+    parser.add_argument("run", help="Folder of the run, or of the model, that compressed them.")
+    parser.add_argument("file", help="File of compressed data (.sdl).")
+    parser.add_argument("--out", required=True, help="File to write: .npy, .csv or .parquet.")
+    return parser
+
+
+def _decompress(options: Namespace) -> None:
+    from sdlgm.codec import decompress_file
+    from sdlgm.data import write_rows
+    from sdlgm.models import load_model
+
+    values = decompress_file(load_model(options.run), options.file)
+    write_rows(options.out, values)
+    say(f"{options.out}: {len(values):,} rows of {values.shape[1]} columns.")
+
+
+ENCODE = Command(_encode_parser, _encode, "Turn data into codes.")
+DECODE = Command(_decode_parser, _decode, "Turn codes into data.")
+COMPRESS = Command(_compress_parser, _compress, "Compress data without loss.")
+DECOMPRESS = Command(_decompress_parser, _decompress, "Restore compressed data.")

@@ -1,0 +1,172 @@
+"""The commands that look at a run or write parts of it: evaluate, report, info and export."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+from jsonargparse import Namespace
+
+from sdlgm.cli.output import say, show_metrics
+from sdlgm.cli.parser import Command, Parser, add_split
+
+__all__ = ["EVALUATE", "EXPORT", "INFO", "REPORT"]
+
+
+def _evaluate_parser() -> Parser:
+    parser = Parser(
+        "evaluate RUN [options]",
+        description="Measure the bounds of a trained model on data: nats per sample, lower is "
+        "better. relaxed_objective is the paper's number and not a bound.",
+        epilog="""examples:
+  sdlgm evaluate runs/digits
+  sdlgm evaluate runs/digits --importance-samples 1000 --json > metrics.json
+  sdlgm evaluate runs/digits --refine-steps 40
+  sdlgm evaluate runs/metrics --data new.parquet --split all""",
+    )
+    parser.add_argument("run", help="Folder of the run.")
+    parser.add_argument("--data", default=None, help="Other data than the run's own.")
+    add_split(parser, "test")
+    parser.add_argument(
+        "--importance_samples", type=int, default=100, help="Codes per sample in the nll_bound."
+    )
+    parser.add_argument(
+        "--refine_steps",
+        type=int,
+        default=0,
+        help="Gradient steps that fit each sample's posterior, from the encoder's output, before "
+        "the bounds are measured.",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="Seed of drawn bits and codes.")
+    parser.add_argument(
+        "--json", action="store_true", help="Print one JSON object and nothing else."
+    )
+    return parser
+
+
+def _evaluate(options: Namespace) -> None:
+    from sdlgm.inference import evaluate
+    from sdlgm.progress import progress_bar
+    from sdlgm.training import Run
+
+    run = Run.open(options.run)
+    model, dataset = run.model, run.load_rows(options.data)
+    rows = dataset.rows(options.split)
+    with progress_bar("evaluating", len(rows)) as update:
+        measured = evaluate(
+            model,
+            rows,
+            importance_samples=options.importance_samples,
+            refine_steps=options.refine_steps,
+            seed=options.seed,
+            progress=lambda done: update(done, {}),
+        )
+    metrics = dataclasses.asdict(measured)
+    if options.json:
+        print(json.dumps(metrics, indent=2))
+    else:
+        show_metrics(metrics, f"{run.folder} on {dataset.name} ({options.split})")
+
+
+def _report_parser() -> Parser:
+    parser = Parser(
+        "report RUN [options]",
+        description="Write report.html, one self-contained page of pictures and numbers.",
+        epilog="example:\n  sdlgm report runs/digits",
+    )
+    parser.add_argument("run", help="Folder of the run.")
+    parser.add_argument(
+        "--out", type=str, default=None, help="File to write. Default: RUN/report.html."
+    )
+    return parser
+
+
+def _report(options: Namespace) -> None:
+    from sdlgm.report import write_report
+    from sdlgm.training import Run
+
+    say(f"{write_report(Run.open(options.run), options.out)} is ready; open it in a browser.")
+
+
+def _info_parser() -> Parser:
+    parser = Parser(
+        "info RUN",
+        description="Describe a run: its data, shape, state and metrics.",
+        epilog="example:\n  sdlgm info runs/digits",
+    )
+    parser.add_argument("run", help="Folder of the run.")
+    return parser
+
+
+def _info(options: Namespace) -> None:
+    from sdlgm.models import model_sha256
+    from sdlgm.training import Run
+
+    run = Run.open(options.run)
+    data, model, training = run.config.data, run.config.model, run.config.training
+    print(f"run        {run.folder}")
+    print(f"data       {data.data}, binarisation {data.binarisation}")
+    print(f"code       K = {model.features}, budget L0 = {model.budget}, {model.groups} groups")
+    print(
+        f"objective  {training.objective}, {training.estimator}, {training.iterations} iterations"
+    )
+    if not (run.folder / "metrics.json").exists():
+        done = max((line["step"] for line in run.log), default=0)
+        print(f"state      stopped after about {done} iterations; sdlgm resume {run.folder}")
+        return
+    weights = sum(p.numel() for p in run.model.parameters())
+    print(f"state      complete, {weights:,} weights, hash {model_sha256(run.model)[:12]}")
+    show_metrics(run.metrics, "held-out metrics")
+
+
+def _export_parser() -> Parser:
+    parser = Parser(
+        "export RUN --out FILE [options]",
+        description="Write the encoder or the decoder of a run, or a saved classifier, as one ONNX "
+        "file, for machines without torch. Needs the extra onnx.",
+        epilog="""examples:
+  sdlgm export runs/digits --out encoder.onnx
+  sdlgm export runs/digits --out encoder-int8.onnx --quantize int8
+  sdlgm export runs/digits --out sampler.onnx --code sample
+  sdlgm export runs/digits --out decoder.onnx --part decoder
+  sdlgm export tags --out tags.onnx --part classifier    # of SDLGMClassifier.save("tags")""",
+    )
+    parser.add_argument("run", help="Folder of the run, or of a saved estimator.")
+    parser.add_argument("--format", choices=("onnx",), default="onnx", help="Format of the file.")
+    parser.add_argument("--out", required=True, help="File to write.")
+    parser.add_argument(
+        "--part",
+        choices=("encoder", "decoder", "classifier"),
+        default="encoder",
+        help="Half of a model, or a whole saved classifier.",
+    )
+    parser.add_argument(
+        "--code",
+        choices=("mode", "sample"),
+        default="mode",
+        help="For the encoder: take the most probable code, or draw one from uniform numbers that "
+        "are a second input.",
+    )
+    parser.add_argument(
+        "--quantize", choices=("int8",), default=None, help="8-bit weights. Default: 32 bits."
+    )
+    return parser
+
+
+def _export(options: Namespace) -> None:
+    from sdlgm.export import export_run
+
+    path = export_run(
+        options.run,
+        options.out,
+        part=options.part,
+        code=options.code,
+        quantize=options.quantize,
+    )
+    say(f"{path}: {options.part}, {path.stat().st_size:,} bytes.")
+
+
+EVALUATE = Command(_evaluate_parser, _evaluate, "Measure the bounds of a model.")
+REPORT = Command(_report_parser, _report, "Draw a run on one HTML page.")
+INFO = Command(_info_parser, _info, "Describe a run.")
+EXPORT = Command(_export_parser, _export, "Write a part of a model as ONNX.")

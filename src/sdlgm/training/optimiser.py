@@ -1,0 +1,82 @@
+"""Adam and its learning rate, for every training in this package."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+from torch.optim import Adam, AdamW, Optimizer
+
+__all__ = ["Schedule", "make_adam", "set_learning_rate"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate of each step.
+
+    Examples
+    --------
+    >>> [Schedule(1.0, 4, "cosine", warmup=0.5)(step) for step in range(4)]
+    [0.5, 1.0, 1.0, 0.5]
+    """
+
+    highest: float
+    """The highest rate."""
+    steps: int
+    """Number of steps of the whole training."""
+    course: Literal["constant", "cosine"] = "cosine"
+    """Whether the rate stays constant after the warm-up, or falls to 0 along a half cosine."""
+    warmup: float = 0.0
+    """Share of the steps over which the rate first rises linearly."""
+
+    def __call__(self, step: int) -> float:
+        """Return the rate of step ``0, 1, ...``."""
+        warm = max(1, round(self.warmup * self.steps)) if self.warmup else 0
+        if step < warm:
+            return self.highest * ((step + 1) / warm)
+        if self.course == "constant":
+            return self.highest
+        done = math.pi * (step - warm) / max(1, self.steps - warm)
+        return self.highest * (0.5 * (1 + math.cos(done)))
+
+
+def make_adam(
+    module: nn.Module,
+    learning_rate: float,
+    weight_decay: float = 0.0,
+    *,
+    decayed: Literal["all", "matrices"] = "all",
+) -> Adam:
+    """Return Adam for the parameters of a module, or AdamW if there is a weight decay.
+
+    Parameters
+    ----------
+    module
+        The module, on its final device.
+    learning_rate, weight_decay
+        The rate to start with and the decay, which is multiplied by the rate.
+    decayed
+        Which parameters decay: all, or only those of two and more dimensions (not biases,
+        normalisations and the prior).
+    """
+    parameters = list(module.parameters())
+    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
+    if not weight_decay:
+        return Adam(parameters, lr=learning_rate, fused=fused)
+    if decayed == "all":
+        return AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused)
+    matrices = [parameter for parameter in parameters if parameter.ndim > 1]
+    rest = [parameter for parameter in parameters if parameter.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": rest, "weight_decay": 0.0},
+    ]
+    return AdamW(groups, lr=learning_rate, fused=fused)
+
+
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
+    """Set the rate of all parameters."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate

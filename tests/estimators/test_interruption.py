@@ -1,0 +1,68 @@
+"""Ctrl-C during a fit: the current step is completed, and the estimator is not fitted."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from sdlgm.errors import TrainingError
+from sdlgm.estimators import SDLGMClassifier, SDLGMCounter
+from sdlgm.estimators.network_training import NetworkTask
+
+X = np.random.default_rng(0).normal(size=(60, 4))
+Y = (X[:, :3] > 0).astype(int)
+SETTINGS: dict[str, Any] = {"epochs": 3, "batch_size": 20, "progress": False, "hidden": (8,)}
+ESTIMATORS = {
+    "counter": lambda: SDLGMCounter(random_state=0, **SETTINGS),
+    "classifier": lambda: SDLGMClassifier(random_state=0, members=5, **SETTINGS),
+}
+
+
+def stop_at(step: int, number: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Send a signal in the middle of a step; return the list of completed steps."""
+    take, completed = NetworkTask.step, []
+
+    def interrupted(self: NetworkTask, at: int) -> Any:
+        if at == step:
+            signal.raise_signal(number)
+        term = take(self, at)
+        completed.append(at)
+        return term
+
+    monkeypatch.setattr(NetworkTask, "step", interrupted)
+    return completed
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("fitted_before", [False, True])
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_an_interrupted_fit_leaves_the_estimator_unfitted(
+    kind: str, fitted_before: bool, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ESTIMATORS[kind]()
+    if fitted_before:
+        model.fit(X, Y)
+    with monkeypatch.context() as patch:
+        completed = stop_at(2, number, patch)
+        with pytest.raises(KeyboardInterrupt, match=r"Stopped at step 3 of \d+. Nothing is kept"):
+            model.fit(X, Y)
+    assert completed == [0, 1, 2]
+    with pytest.raises(NotFittedError):
+        check_is_fitted(model)
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        model.predict(X)
+    assert model.fit(X, Y).predict(X).shape == Y.shape
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_a_fit_that_fails_leaves_the_estimator_unfitted(kind: str) -> None:
+    model = ESTIMATORS[kind]().fit(X, Y)
+    with pytest.raises(TrainingError):
+        model.set_params(learning_rate=1e30, epochs=20).fit(X, Y)
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        model.predict(X)

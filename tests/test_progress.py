@@ -1,0 +1,57 @@
+"""Progress where standard error is not a terminal."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+PROGRAM = """
+import sdlgm.progress
+
+sdlgm.progress.SECONDS_BETWEEN_LINES = {seconds}
+with sdlgm.progress.progress_bar("training", 10_000) as update:
+    update(3_200, {{"objective": 102.314, "kl": 7}})
+    input()
+    update(9_999, {{}})
+    update(10_000, {{}})
+"""
+
+
+def start(seconds: float) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(seconds=seconds)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_lines_appear_while_the_task_runs() -> None:
+    with start(seconds=0) as process:
+        assert process.stderr is not None
+        # The program waits for its input, so this line was not held back in a buffer.
+        line = process.stderr.readline()
+        out, rest = process.communicate("\n", timeout=60)
+    assert line == "training 3,200/10,000 (32 %) 0:00:00, objective 102.31, kl 7.00\n"
+    assert [text.split(" 0:")[0] for text in rest.splitlines()] == [
+        "training 9,999/10,000 (99 %)",
+        "training 10,000/10,000 (100 %)",
+    ]
+    assert (out, process.returncode) == ("", 0)
+
+
+def test_a_short_task_prints_its_last_state_alone() -> None:
+    with start(seconds=100) as process:
+        out, errors = process.communicate("\n", timeout=60)
+    assert [text.split(" 0:")[0] for text in errors.splitlines()] == [
+        "training 10,000/10,000 (100 %)"
+    ]
+    assert (out, process.returncode) == ("", 0)
+
+
+def test_a_task_that_fails_prints_how_far_it_came() -> None:
+    with start(seconds=100) as process:
+        _, errors = process.communicate("", timeout=60)  # no input: EOFError
+    assert errors.startswith("training 3,200/10,000 (32 %) 0:")
+    assert process.returncode == 1
