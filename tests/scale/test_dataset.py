@@ -198,17 +198,17 @@ def test_a_file_that_changes_while_it_is_read_has_no_output(
 def test_the_command_takes_folders(
     scale_run: Run, lake: Path, in_tmp: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    call = ["encode", str(scale_run.folder), str(lake), "codes"]
+    call = ["encode", str(scale_run.folder), str(lake), "--out", "codes"]
     assert main([*call, "--keep", "host", "time"]) == 0
     check(scale_run, lake, Path("codes"))
     assert "7,500 rows in 3 files" in capfd.readouterr().err
     for more, message in (
-        (["--code", "sample"], "drawn at random"),
+        (["--code", "sample"], "draws would depend"),
         (["--split", "test"], "has no splits"),
         (["--seed", "3"], "Nothing is drawn"),
     ):
         assert main([*call, "--keep", "host", "time", *more]) == 1
         assert message in capfd.readouterr().err
-    one = ["encode", str(scale_run.folder), str(lake / "a.parquet"), "codes.parquet"]
+    one = ["encode", str(scale_run.folder), str(lake / "a.parquet"), "--out", "codes.parquet"]
     assert main([*one, "--engine", "ray"]) == 1
-    assert "OUT" in capfd.readouterr().err
+    assert "must be a folder" in capfd.readouterr().err
