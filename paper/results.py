@@ -84,7 +84,7 @@ class ResultCache:
     def finished(
         self, methods: Iterable[str], settings: Callable[[str, int], Mapping[str, Any]]
     ) -> Finished:
-        """Return everything that is stored for these methods, whatever was requested this time.
+        """Return all stored numbers of these methods, including those not requested this time.
 
         Parameters
         ----------

@@ -17,7 +17,7 @@ __all__ = ["Column", "Picture", "Strip", "draw_codes", "draw_strips", "write_fig
 
 Array = NDArray[np.float64]
 GREY = "#51677a"
-CELL, WORDS = 0.8, 2.9
+IMAGE_WIDTH, TEXT_WIDTH = 0.8, 2.9
 """Widths in inches of an image of a strip, and of the text beside it."""
 
 
@@ -72,9 +72,9 @@ def draw_strips(strips: Sequence[Strip]) -> bytes:
 
     colours = [LinearSegmentedColormap.from_list("", ["white", colour]) for colour in (INK, ACCENT)]
     number, height = len(strips[0].images), len(strips)
-    figure = new_figure(WORDS + CELL * number, CELL * height)
+    figure = new_figure(TEXT_WIDTH + IMAGE_WIDTH * number, IMAGE_WIDTH * height)
     figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
-    widths = [WORDS / CELL, *[1.0] * number]
+    widths = [TEXT_WIDTH / IMAGE_WIDTH, *[1.0] * number]
     axes = figure.subplots(height, number + 1, squeeze=False, gridspec_kw={"width_ratios": widths})
     for axis in axes.flat:
         axis.axis("off")

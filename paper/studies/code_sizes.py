@@ -1,7 +1,7 @@
 """Compare bits per code of a run's test data: ``.sdz`` files, their limit, and other formats.
 
     python -m paper.studies.code_sizes runs/mnist                 # writes docs/results/code_sizes.*
-    python -m paper.studies.code_sizes runs/mnist --out /tmp/sizes
+    python -m paper.studies.code_sizes runs/mnist --out runs/sizes
 
 Codes are drawn with seed 0 (``sample``) or are the most probable ones (``mode``). The compressed
 images are the bits that were encoded. All files are read back and compared; only the sizes of the

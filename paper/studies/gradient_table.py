@@ -1,7 +1,7 @@
 """Compare every gradient estimator with the exact gradient by enumeration.
 
     python -m paper.studies.gradient_table                       # writes docs/results/gradients.*
-    python -m paper.studies.gradient_table --draws 2000 --seed 1 --out /tmp/gradients
+    python -m paper.studies.gradient_table --draws 2000 --seed 1 --out runs/gradients
 
 Takes about a minute on one core. For each family of codes, there are five random posteriors
 (standard normal logits) with five random losses (two layers, tanh), the same for all estimators.

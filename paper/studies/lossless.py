@@ -1,7 +1,7 @@
 """Compare bits per image of lossless compression with the bound and with other compressors.
 
     python -m paper.studies.lossless runs/mnist                  # writes docs/results/lossless.*
-    python -m paper.studies.lossless runs/mnist --out /tmp/lossless
+    python -m paper.studies.lossless runs/mnist --out runs/lossless
 
 Takes about two minutes. The images are the run's test images, binarised once with seed 0. All
 compressed data are decompressed and compared.

@@ -181,7 +181,7 @@ def _ranking_measured(
 
 
 def _finished(cache: ResultCache, size: Profile) -> Iterator[Measurement]:
-    """Yield all finished measurements of a profile, whatever was requested this time.
+    """Yield all finished measurements of a profile, including those not requested this time.
 
     For a data set with several splits, only the seeds that are finished on all of them.
     """

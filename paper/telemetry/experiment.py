@@ -91,7 +91,7 @@ def reproduce(
 
 @dataclasses.dataclass(frozen=True)
 class _Parts:
-    """The stored parts of the experiment; a line is said for each."""
+    """Returns the parts of the experiment, stored or computed, and reports a line for each."""
 
     cache: ResultCache
     size: Profile
