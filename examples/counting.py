@@ -8,7 +8,7 @@ test_images, test_counts = digit_columns(200, split="test", seed=0, source="mnis
 print(f"images: {images.shape}, counts of the digits 0 to 9: {counts.shape}")
 
 # A convolutional network for each column; the counts of the columns are added.
-counter = SDLGMCounter("columns", epochs=6, random_state=0, progress=False)
+counter = SDLGMCounter("columns", epochs=6, random_state=0)
 counter.fit(images, counts)
 
 predicted = counter.predict(test_images)

@@ -8,7 +8,7 @@ from sdlgm.codec import encode_file
 
 with TemporaryDirectory() as folder:
     # At most 8 of 64 features per image.
-    config, training = sdlgm.preset("quick", features=64, budget=8, iterations=1500)
+    config, training = sdlgm.preset("quick", likelihood="bernoulli", iterations=1500)
     run = sdlgm.fit("digits", config, training, out=Path(folder) / "run", progress=False)
     test = run.dataset.test
 

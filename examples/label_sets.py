@@ -11,7 +11,7 @@ X, Y = make_multilabel_classification(
 )
 X_train, X_test, Y_train, Y_test = train_test_split(X, Y, test_size=0.25, random_state=0)
 
-classifier = SDLGMClassifier(members=5, epochs=30, random_state=0, progress=False)
+classifier = SDLGMClassifier(members=5, epochs=30, random_state=0)
 classifier.fit(X_train, Y_train)
 
 predicted = classifier.predict(X_test)

@@ -11,7 +11,7 @@ X, y = load_digits(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
 
 # At most 8 of 64 components per image. A code is a row of small counts.
-transformer = SDLGMTransformer(64, 8, random_state=0, progress=False)
+transformer = SDLGMTransformer(n_components=64, budget=8, random_state=0)
 codes = transformer.fit_transform(X_train)
 print(f"codes: {codes.shape}, {(codes > 0).sum(1).mean():.1f} nonzero counts per image")
 
