@@ -46,7 +46,9 @@ def main() -> None:
         for part in range(5):
             held = fold == part
             model = SDLGMClassifier(
-                progress=False, random_state=5 * partition + part, **dict(args.settings)
+                progress=False,
+                random_state=5 * partition + part,
+                **{"min_labels": 1, **dict(args.settings)},
             ).fit(X[~held], Y[~held])
             proba[held], chosen[held] = model.predict_proba(X[held]), model.predict(X[held])
             number[held] = model.predict_counts(X[held])

@@ -154,7 +154,7 @@ def _frequent(size: Size) -> list[Decision]:
 
 def _linear(loss: Any) -> Callable[[Mapping[str, Any], Profile, int], Any]:
     def make(settings: Mapping[str, Any], profile: Profile, seed: int) -> Any:
-        return LinearLabels(loss, l2=settings["l2"], max_iter=profile.scaled(100))
+        return LinearLabels(loss, l2=settings["l2"], min_labels=1, max_iter=profile.scaled(100))
 
     return make
 
@@ -163,7 +163,7 @@ def _forest(kind: Any, **fixed: Any) -> Callable[[Mapping[str, Any], Profile, in
     def make(settings: Mapping[str, Any], profile: Profile, seed: int) -> Any:
         chosen = {"n_estimators": 300, **fixed, **settings}
         chosen["n_estimators"] = profile.scaled(chosen["n_estimators"])
-        return ForestLabels(kind, random_state=seed, **chosen)
+        return ForestLabels(kind, min_labels=1, random_state=seed, **chosen)
 
     return make
 
@@ -174,7 +174,8 @@ def _network(settings: Mapping[str, Any], profile: Profile, seed: int) -> Any:
 
     chosen = {**settings}
     quantiles = chosen.pop("inputs") == "quantile"
-    network = MLPLabels(random_state=seed, **{**chosen, "epochs": profile.scaled(chosen["epochs"])})
+    chosen["epochs"] = profile.scaled(chosen["epochs"])
+    network = MLPLabels(min_labels=1, random_state=seed, **chosen)
     if not quantiles:
         return network
     ranks = QuantileTransformer(

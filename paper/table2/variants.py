@@ -72,7 +72,7 @@ def _maker(variant: Variant, fixed: Mapping[str, Any]) -> Callable[..., SDLGMCla
     def make(settings: Mapping[str, Any], profile: Profile, seed: int) -> SDLGMClassifier:
         chosen = {**fixed, **settings}
         chosen["epochs"] = profile.scaled(chosen["epochs"])
-        return SDLGMClassifier(variant, random_state=seed, **chosen)
+        return SDLGMClassifier(variant, min_labels=1, random_state=seed, **chosen)
 
     return make
 
@@ -135,6 +135,7 @@ def _with_trees(settings: Mapping[str, Any], profile: Profile, seed: int) -> _Wi
         "extra",
         n_estimators=profile.scaled(300),
         min_samples_leaf=settings["min_samples_leaf"],
+        min_labels=1,
         random_state=seed,
     )
     return _WithTrees(network, trees)

@@ -9,6 +9,7 @@ __all__ = [
     "HubError",
     "ModelFileError",
     "SDLGMError",
+    "SDLGMWarning",
     "TrainingError",
 ]
 
@@ -39,3 +40,7 @@ class HubError(SDLGMError, RuntimeError):
 
 class TrainingError(SDLGMError, RuntimeError):
     """Training cannot continue."""
+
+
+class SDLGMWarning(UserWarning):
+    """Something that works, but is probably not what was meant; the message names the cure."""

@@ -174,7 +174,7 @@ def test_constants_predict_the_most_frequent_labels(data) -> None:
     ("model", "message"),
     [
         (LinearLabels("hinge"), "loss must be one of 'logistic', 'softmax', 'sparsemax'"),
-        (LinearLabels(l2=-1), "l2 must be positive and finite, got -1"),
+        (LinearLabels(l2=-1), "l2 must be 0 or more and finite, got -1"),
         (ForestLabels("deep"), "kind must be 'random' or 'extra'"),
         (MLPLabels(members=0), "members must be a positive integer"),
         (ConstantLabels(5), "from 1 to the number of labels, 4"),

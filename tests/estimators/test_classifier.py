@@ -170,7 +170,7 @@ def test_predicted_sets_keep_their_minimum_and_maximum_size(fitted, floor, cap, 
     x = 5 * np.random.default_rng(seed).normal(size=(30, 6))
     model = clone(fitted)
     model.__dict__.update(fitted.__dict__)
-    model.min_labels, model.max_labels_ = floor, cap
+    model.min_labels_, model.max_labels_ = floor, cap
     model.threshold_ = np.array(threshold) if isinstance(threshold, list) else threshold
     numbers = model.predict(x).sum(1)
     assert floor <= numbers.min()
@@ -288,8 +288,8 @@ def test_it_follows_the_conventions_of_scikit_learn(fitted):
         (np.ones((4, 2)), sp.csr_array(np.diag([1, 1, 3, 1])), r"first \(3\) at \[2, 2\]"),
         (np.ones((4, 2)), np.eye(3), "4 samples and Y has 3"),
         (np.ones((4, 2)), np.zeros((4, 3)), "nothing to learn"),
-        (np.ones((4, 2)), np.array([0.5, 1, 2, 3]), "continuous.*MultiLabelBinarizer"),
-        (np.ones((4, 2)), [["a", "b"]] * 4, "values of type"),
+        (np.ones((4, 2)), np.array([0.5, 1, 2, 3]), "continuous.*a list or set of names"),
+        (np.ones((4, 2)), np.array([["a", "b"]] * 4), "values of type.*a list or set of names"),
         (np.ones((4, 2, 2)), np.eye(4), r"rows \(n, features\)"),
     ],
 )

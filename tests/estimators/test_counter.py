@@ -291,7 +291,7 @@ def test_bad_counts_are_refused(y: list[list[float]], message: str) -> None:
         (np.zeros(4), r"rows \(n, features\) or images \(n, height, width\), got shape \(4,\)"),
         (np.zeros((2, 3, 4, 5)), r"got shape \(2, 3, 4, 5\)"),
         (np.array([[1.0, np.nan], [0, 0]]), r"not finite, the first \(nan\) at \[0, 1\]"),
-        (np.array([["a"], ["b"]]), "X must hold numbers"),
+        (np.array([["a"], ["b"]]), "X has text in an array, the first 'a'"),
     ],
 )
 def test_bad_inputs_are_refused(x: np.ndarray, message: str) -> None:

@@ -209,7 +209,7 @@ def test_a_single_row_is_predicted_as_in_a_batch(name: str, data: Any) -> None:
     ("x", "message"),
     [
         ([[1.0, np.nan]] * 4, r"first \(nan\) at \[0, 1\]: NaN and inf"),
-        (pd.DataFrame({"a": ["x"] * 4}), "could not convert string to float: 'x'"),
+        (pd.DataFrame({"a": ["x"] * 4}), "X has text in column 'a', the first 'x'.*OneHotEncoder"),
         ([[1.0], [1.0, 2.0]], "inhomogeneous"),
         (np.full((4, 2), 1e200), r"first \(inf\)"),
         (torch.ones(4, 2).to_sparse(), "Sparse tensors are not accepted"),

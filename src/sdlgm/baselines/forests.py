@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sdlgm.baselines.labels import LabelBaseline
 from sdlgm.errors import ConfigError
 from sdlgm.estimators.counter import BaseCounter
+from sdlgm.estimators.parameters import check_integer
 from sdlgm.estimators.validation import validate_seed
 
 __all__ = ["ForestCounter", "ForestLabels"]
@@ -100,7 +101,7 @@ class ForestLabels(LabelBaseline):
         min_samples_leaf: int = 1,
         per_label: bool = False,
         threshold: Any = 0.5,
-        min_labels: int = 1,
+        min_labels: int | None = None,
         max_labels: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         n_jobs: int = 1,
@@ -136,8 +137,10 @@ def _make_forest(estimator: ForestCounter | ForestLabels, seed: int) -> Any:
     from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
     kinds = {"random": RandomForestRegressor, "extra": ExtraTreesRegressor}
-    if estimator.kind not in kinds:
+    if not isinstance(estimator.kind, str) or estimator.kind not in kinds:
         raise ConfigError(f"kind must be 'random' or 'extra', got {estimator.kind!r}.")
+    for name in ("n_estimators", "min_samples_leaf"):
+        check_integer(name, getattr(estimator, name))
     return kinds[estimator.kind](
         n_estimators=estimator.n_estimators,
         max_features=estimator.max_features,

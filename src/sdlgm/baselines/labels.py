@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.estimators.classifier import BaseLabelClassifier
-from sdlgm.estimators.parameters import check_integer, is_integer
+from sdlgm.estimators.parameters import check_integer, check_number, check_widths, is_integer, plain
+from sdlgm.estimators.targets import read_labels
 from sdlgm.estimators.thresholds import apply_counts, apply_threshold
 from sdlgm.estimators.validation import (
-    check_labels,
     validate_rows,
     validate_seed,
     validate_weights,
@@ -33,11 +33,12 @@ class LabelBaseline(BaseLabelClassifier):
         ``(K,)``.
     min_labels, max_labels
         Smallest and largest number of labels of a row, see
-        :func:`~sdlgm.estimators.thresholds.apply_threshold`.
+        :func:`~sdlgm.estimators.thresholds.apply_threshold`. ``min_labels=None``: the fewest labels
+        of a training row.
     """
 
     threshold: Any = 0.5
-    min_labels: int = 1
+    min_labels: int | None = None
     max_labels: int | None = None
 
     @abstractmethod
@@ -57,7 +58,8 @@ class LabelBaseline(BaseLabelClassifier):
         X
             Finite numbers ``(n, D)``, dense or CSR.
         y
-            0 or 1, ``(n, K)``, dense or CSR. Predictions have the same format.
+            0 or 1, ``(n, K)``, dense, CSR or a frame; or a list or set of names for each row.
+            Predictions are CSR if y is, otherwise dense.
         sample_weight
             Weight of each row, 0 or more, shape ``(n,)``.
 
@@ -67,15 +69,18 @@ class LabelBaseline(BaseLabelClassifier):
             If X, y or the weights are not as described.
         """
         rows = validate_rows(self, X, reset=True, dtype=np.float64)
-        labels = check_labels(y, rows.shape[0]).astype(np.int64)
+        table, names = read_labels(y, rows.shape[0])
+        labels = table.astype(np.int64)
         if not labels.nnz:
             raise DataError("No sample in Y has any label: there is nothing to learn.")
-        weight = None
+        weight, numbers = None, np.diff(labels.indptr)
         if sample_weight is not None:
             weight = validate_weights(sample_weight, rows.shape[0])
+            numbers = numbers[weight > 0]
             weight = weight / weight.mean()
-        self._set_labels(labels, y)
-        self.classes_ = np.arange(self.n_labels_)
+        check_integer("min_labels", self.min_labels, low=0, optional=True)
+        self._set_labels(labels, y, names)
+        self._set_min_labels(self.min_labels, numbers)
         self._fit(rows, self._as_fitted(labels), weight)
         return self
 
@@ -92,7 +97,7 @@ class LabelBaseline(BaseLabelClassifier):
     def predict(self, X: Any) -> Any:  # noqa: N803
         """Predict labels: 0 or 1, ``(n, K)``, CSR if the training labels were sparse."""
         chosen = apply_threshold(
-            self.predict_proba(X), self._level(), self.min_labels, self.max_labels
+            self.predict_proba(X), self._level(), self.min_labels_, self.max_labels
         )
         return self._as_fitted(chosen)
 
@@ -164,7 +169,7 @@ class MLPLabels(LabelBaseline):
         learning_rate: float = 1e-3,
         members: int = 3,
         threshold: Any = 0.5,
-        min_labels: int = 1,
+        min_labels: int | None = None,
         max_labels: int | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -185,13 +190,17 @@ class MLPLabels(LabelBaseline):
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.neural_network import MLPClassifier
 
-        check_integer("members", self.members)
+        for name in ("members", "epochs", "batch_size"):
+            check_integer(name, getattr(self, name))
+        check_widths("hidden", self.hidden)
+        check_number("alpha", self.alpha)
+        check_number("learning_rate", self.learning_rate, "positive")
         self.seed_ = validate_seed(self.random_state)
         weighted = {} if sample_weight is None else {"sample_weight": sample_weight}
         self.networks_ = []
         for member in range(self.members):
             network = MLPClassifier(
-                self.hidden,
+                plain(tuple(self.hidden)),
                 alpha=self.alpha,
                 max_iter=self.epochs,
                 batch_size=min(self.batch_size, X.shape[0]),

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from sdlgm.baselines.labels import LabelBaseline
 from sdlgm.errors import ConfigError, DataError
+from sdlgm.estimators.parameters import check_integer, check_number
 
 __all__ = [
     "LinearLabels",
@@ -46,7 +47,8 @@ class LinearLabels(LabelBaseline):
         A label is predicted if its ``predict_proba`` is above it. Default: 0.5 for ``logistic``,
         ``1 / K`` for ``softmax``, 0 for ``sparsemax``.
     min_labels, max_labels
-        Smallest and largest number of labels of a row.
+        Smallest and largest number of labels of a row. ``min_labels=None``: the fewest labels of a
+        training row.
     max_iter
         Largest number of iterations of L-BFGS; the published experiments use 100.
     """
@@ -58,7 +60,7 @@ class LinearLabels(LabelBaseline):
         l2: float = 1e-3,
         scale: float = 1.0,
         threshold: Any = None,
-        min_labels: int = 1,
+        min_labels: int | None = None,
         max_labels: int | None = None,
         max_iter: int = 100,
     ) -> None:
@@ -76,10 +78,9 @@ class LinearLabels(LabelBaseline):
                 f"loss must be one of {', '.join(map(repr, get_args(LinearLoss)))}, got "
                 f"{self.loss!r}."
             )
-        for name in ("l2", "scale", "max_iter"):
-            value = getattr(self, name)
-            if not (0 < value < np.inf or (name == "l2" and value == 0)):
-                raise ConfigError(f"{name} must be positive and finite, got {value!r}.")
+        check_number("l2", self.l2)
+        check_number("scale", self.scale, "positive")
+        check_integer("max_iter", self.max_iter)
         target = np.asarray(Y.todense() if self.sparse_labels_ else Y, np.float64)
         if self.loss != "logistic":
             target = target / np.maximum(target.sum(1, keepdims=True), 1)

@@ -29,13 +29,16 @@ from sdlgm.estimators.parameters import (
     check_choice,
     check_integer,
     check_number,
+    check_widths,
     class_sample_weight,
     is_integer,
+    is_real,
     label_weights,
     plain,
 )
 from sdlgm.estimators.saving import Saved
 from sdlgm.estimators.scaling import Inputs, InputScaling
+from sdlgm.estimators.targets import check_targets, is_sets, read_labels
 from sdlgm.estimators.thresholds import (
     ThresholdRule,
     choose_held_out,
@@ -47,8 +50,6 @@ from sdlgm.estimators.thresholds import (
 from sdlgm.estimators.validation import (
     EstimatorNotFittedError,
     Table,
-    check_labels,
-    check_targets,
     validate_rows,
     validate_seed,
     validate_weights,
@@ -79,6 +80,12 @@ class BaseLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Number K of labels."""
     sparse_labels_: bool
     """Whether the training labels were sparse; predictions are sparse if they were."""
+    classes_: NDArray[Any]
+    """The labels: their names, or the numbers of their columns."""
+    target_names_in_: NDArray[Any]
+    """Names of the labels; only there if y was a frame, or sets of names."""
+    min_labels_: int
+    """Smallest number of labels of a predicted set."""
 
     def __sklearn_tags__(self) -> Tags:
         """Declare that y is a table of labels, and that X may be sparse."""
@@ -94,10 +101,24 @@ class BaseLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict(self, X: Any) -> Any:  # noqa: N803 (scikit-learn's name)
         """Predict labels: 0 or 1, ``(n, K)``, CSR if the training labels were sparse."""
 
+    def predict_sets(self, X: Any) -> list[set[Any]]:  # noqa: N803
+        """Predict the set of labels of each row, by their names (``classes_``)."""
+        predicted = self.predict(X)
+        names = self.classes_.tolist()
+        if predicted.ndim == 1:
+            return [{name} for name in predicted.tolist()]
+        table = sp.csr_array(predicted)
+        parts = np.split(table.indices, table.indptr[1:-1])
+        return [{names[place] for place in part.tolist()} for part in parts]
+
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
-        """Return the share of rows whose set of labels is exactly right (subset accuracy)."""
+        """Return the share of rows whose set of labels is exactly right (subset accuracy).
+
+        If ``y`` of ``fit`` had names and this ``y`` is a frame, its columns are found by name, in
+        any order.
+        """
         predicted = sp.csr_array(self.predict(X))
-        labels = check_labels(y, predicted.shape[0])
+        labels = self._read_labels(y, predicted.shape[0])
         if predicted.shape != labels.shape:
             raise DataError(
                 f"Y has {labels.shape[1]} labels, but the classifier was fitted on "
@@ -106,10 +127,23 @@ class BaseLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         right = np.asarray((predicted != labels).sum(1)).ravel() == 0
         return float(np.average(right, weights=validate_weights(sample_weight, len(right))))
 
-    def _set_labels(self, labels: Any, given: Any) -> None:
+    def _read_labels(self, y: Any, samples: int) -> sp.csr_array:
+        """Return labels like those of ``fit`` as a table, columns in the same order."""
+        names = getattr(self, "target_names_in_", None)
+        return read_labels(y, samples, self.classes_ if is_sets(y) else names).table
+
+    def _set_labels(self, labels: Any, given: Any, names: NDArray[Any] | None) -> None:
         """Set the fitted attributes of checked labels, and of y as it was given."""
         self.n_labels_ = labels.shape[1]
         self.sparse_labels_ = bool(sp.issparse(given))
+        self.classes_ = np.arange(self.n_labels_) if names is None else names
+        self.__dict__.pop("target_names_in_", None)
+        if names is not None:
+            self.target_names_in_ = names
+
+    def _set_min_labels(self, min_labels: int | None, numbers: NDArray[np.int64]) -> None:
+        """Set the fitted attribute: by default the fewest labels of a training row."""
+        self.min_labels_ = int(numbers.min() if min_labels is None else min_labels)
 
     def _as_fitted(self, chosen: Any) -> Any:
         """Return a table in the format of the training labels: CSR or dense."""
@@ -165,16 +199,17 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         presence probabilities: for 3 labels in 3 slots they are at most 0.70 each, in 12 slots
         0.99. ``None``: four times ``max_labels``.
     max_labels, min_labels
-        Largest and smallest size of predicted sets. ``max_labels=None``: the most labels of a
-        training sample.
+        Largest and smallest size of predicted sets. ``None``: the most and the fewest labels of a
+        training sample, so that every set has a label only if every training sample has one.
     threshold
         Probability above which a label is predicted: a number, or a rule that chooses it on
         held-out rows: ``"micro"``, ``"macro"``, ``"per_label"`` or ``"smoothed"``, see
         :func:`~sdlgm.estimators.thresholds.choose_threshold`.
     class_weight
         Weight of each label in the likelihood: ``None``, ``"balanced"`` (by the inverse of its
-        frequency), one number for each label or a dictionary by ``classes_``. If y holds one class
-        for each sample: weight of the samples of each class.
+        frequency), one number for each label, or a dictionary. Its keys are labels as in
+        ``classes_``, or their places if labels are text; labels without a key weigh 1. If y holds
+        one class for each sample: weight of the samples of each class.
     inputs, bins
         Scaling of the inputs: ``"standard"`` (z-scores; a sparse X is not centred), ``"quantile"``
         (normal quantiles of ranks, for heavy-tailed features), ``"bins"`` (``bins`` piecewise
@@ -251,7 +286,7 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         temperature: float = 3.0,
         budget: int | None = None,
         max_labels: int | None = None,
-        min_labels: int = 1,
+        min_labels: int | None = None,
         threshold: float | ThresholdRule = "micro",
         class_weight: Literal["balanced"] | ArrayLike | None = None,
         inputs: InputScaling = "standard",
@@ -324,8 +359,9 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         X
             Rows ``(n, D)``, dense or sparse (made dense one batch at a time).
         y
-            Labels ``(n, K)`` of 0 and 1, dense or sparse (made dense one batch at a time), or one
-            class for each sample: numbers or strings ``(n,)``.
+            Labels ``(n, K)`` of 0 and 1, dense, sparse (made dense one batch at a time) or a
+            frame; a list or set of names for each sample, such as ``[["a", "b"], [], ["b"]]``; or
+            one class for each sample: numbers or strings ``(n,)``.
         sample_weight
             Weight of each row in the loss. Only their ratios matter; a weight of 0 equals leaving
             the row out.
@@ -346,14 +382,17 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         rows = validate_rows(self, X, reset=True)
         weight = validate_weights(sample_weight, rows.shape[0])
         targets = check_targets(y, rows.shape[0])
-        self.classes_, self.multilabel_ = targets.classes, targets.multilabel
+        self.multilabel_ = targets.multilabel
         kept = weight > 0
         self.max_labels_ = targets.most_labels(self.max_labels, kept)
         labels = targets.table
         if not kept.all():
             rows, labels, weight = rows[kept], labels[kept], weight[kept]
-        self._set_labels(labels, y)
-        if not self._min_labels <= min(self.max_labels_, self.n_labels_):
+        self._set_labels(labels, y, targets.names)
+        self.classes_ = targets.classes
+        fewest = self.min_labels if self.multilabel_ else 1
+        self._set_min_labels(fewest, targets.numbers(kept))
+        if not self.min_labels_ <= min(self.max_labels_, self.n_labels_):
             raise ConfigError(
                 f"min_labels = {self.min_labels} exceeds the most labels a sample may have: "
                 f"max_labels = {self.max_labels_} of {self.n_labels_} labels."
@@ -362,7 +401,9 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         if self.multilabel_:
             weight_of_labels = label_weights(self.class_weight, labels, self.classes_)
         elif self.class_weight is not None:
-            weight = weight * class_sample_weight(self.class_weight, self.classes_[labels.indices])
+            weight = weight * class_sample_weight(
+                self.class_weight, self.classes_, self.classes_[labels.indices]
+            )
         members = self._make_members(rows.shape[0])
         training = LabelTraining(
             rows,
@@ -389,7 +430,7 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
             self.threshold_: float | NDArray[np.float64] = 0.0
         elif isinstance(self.threshold, str):
             self.threshold_ = choose_held_out(
-                self.network_, training, self.threshold, int(self.min_labels), self.max_labels_
+                self.network_, training, self.threshold, self.min_labels_, self.max_labels_
             )
         else:
             self.threshold_ = float(self.threshold)
@@ -442,7 +483,7 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         If y held one class for each sample: classes, shape ``(n,)``.
         """
         parts = [
-            predict_sets(proba, self.threshold_, self._min_labels, self.max_labels_)
+            predict_sets(proba, self.threshold_, self.min_labels_, self.max_labels_)
             for proba in self._proba_blocks(X)
         ]
         table = sp.csr_array(sp.vstack(parts))
@@ -483,7 +524,7 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         ``max_labels_`` and averaged over the members.
         """
         self._check_fitted()
-        low, high = self._min_labels, min(self.max_labels_, self.n_labels_)
+        low, high = self.min_labels_, min(self.max_labels_, self.n_labels_)
         parts = [count_probabilities(absent, low, high).mean(0) for _, absent in self._absences(X)]
         return np.pad(torch.cat(parts).numpy(), ((0, 0), (0, self.max_labels_ - high)))
 
@@ -519,10 +560,6 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
             else:
                 yield class_probabilities(absent)
 
-    @property
-    def _min_labels(self) -> int:
-        return int(self.min_labels) if self.multilabel_ else 1
-
     # --- saving -------------------------------------------------------------------------------
 
     def _describe_network(self) -> tuple[dict[str, Any], nn.Module]:
@@ -530,6 +567,8 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
 
     def _restore_network(self, values: dict[str, Any]) -> nn.Module:
         self.network_ = LabelNetwork.restore(values, self.n_features_in_)
+        if not hasattr(self, "min_labels_"):  # in files of 0.1, whose parameter was never None
+            self.min_labels_ = int(self.min_labels or 0) if self.multilabel_ else 1
         return self.network_.model
 
 
@@ -560,8 +599,10 @@ def _check_parameters(values: dict[str, Any]) -> None:
         check_integer(name, values[name])
     for name in ("budget", "max_labels", "patience"):
         check_integer(name, values[name], optional=True)
-    for name in ("min_labels", "latent_features", "latent_budget", "folds"):
+    check_integer("min_labels", values["min_labels"], low=0, optional=True)
+    for name in ("latent_features", "latent_budget", "folds"):
         check_integer(name, values[name], low=0)
+    check_widths("hidden", values["hidden"])
     for name, wanted in _NUMBERS.items():
         check_number(name, values[name], wanted)
     if values["variant"] == "conditional" and not values["latent_features"]:
@@ -578,8 +619,8 @@ def _check_threshold(threshold: Any) -> None:
                 f"threshold must be a number or one of {', '.join(map(repr, rules))}, got "
                 f"{threshold!r}."
             )
-    elif isinstance(threshold, bool) or not 0 <= threshold <= 1:
-        raise ConfigError(f"threshold must lie from 0 to 1, got {threshold!r}.")
+    elif not is_real(threshold) or not 0 <= threshold <= 1:
+        raise ConfigError(f"threshold must lie from 0 to 1 or name a rule, got {threshold!r}.")
 
 
 def _check_folds(folds: int, threshold: Any, patience: int | None) -> None:

@@ -14,15 +14,21 @@ from torch import Tensor, nn
 
 from sdlgm.distributions.poisson_multinomial import MAX_SLOTS
 from sdlgm.environment import neutral
-from sdlgm.errors import ConfigError
+from sdlgm.errors import ConfigError, DataError
 from sdlgm.estimators.augmentation import Augmentation, augmented_copies
 from sdlgm.estimators.interruption import unfitted_unless_done
 from sdlgm.estimators.network_training import TrainingSettings, apply, train_counter
-from sdlgm.estimators.parameters import check_choice, check_integer, check_number, plain
+from sdlgm.estimators.parameters import (
+    check_choice,
+    check_integer,
+    check_number,
+    check_widths,
+    plain,
+)
 from sdlgm.estimators.saving import Saved
+from sdlgm.estimators.targets import check_counts
 from sdlgm.estimators.validation import (
     EstimatorNotFittedError,
-    check_counts,
     check_same_shape,
     pad_rows,
     validate_samples,
@@ -97,9 +103,18 @@ class BaseCounter(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         return np.rint(self.predict_mean(X)).astype(np.int64)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
-        """Return the share of samples for which :meth:`predict` gets all K counts right."""
+        """Return the share of samples for which :meth:`predict` gets all K counts right.
+
+        If ``y`` of ``fit`` and this ``y`` are frames, columns are found by name, in any order.
+        """
         predicted = self.predict(X)
-        counts, _ = check_counts(y, len(predicted), None)
+        names = getattr(self, "target_names_in_", None)
+        counts, _ = check_counts(y, len(predicted), None, names)
+        if counts.shape != predicted.shape:
+            raise DataError(
+                f"y has {counts.shape[1]} columns, but the counter was fitted on counts of "
+                f"{predicted.shape[1]} classes."
+            )
         weights = validate_weights(sample_weight, len(predicted))
         return float(np.average((predicted == counts.numpy()).all(1), weights=weights))
 
@@ -117,7 +132,10 @@ class BaseCounter(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         check_integer("budget", budget, optional=True)
         inputs = validate_samples(self, X, reset=True)
         weights = validate_weights(sample_weight, len(inputs))
-        counts, _ = check_counts(y, len(inputs), budget)
+        counts, names = check_counts(y, len(inputs), budget)
+        self.__dict__.pop("target_names_in_", None)
+        if names is not None:
+            self.target_names_in_ = names
         kept = torch.from_numpy(weights > 0)
         inputs, counts = inputs[kept], counts[kept]
         weights = weights[weights > 0]
@@ -343,8 +361,12 @@ class SDLGMCounter(Saved, BaseCounter):
 
     def _check_parameters(self) -> None:
         check_choice("encoder", self.encoder, tuple(ENCODER_DEFAULTS))
-        if self.tied not in (None, True, False):
+        if not (self.tied is None or isinstance(self.tied, bool | np.bool_)):
             raise ConfigError(f"tied must be True, False or None, got {self.tied!r}.")
+        check_widths("hidden", self.hidden)
+        check_widths("channels", self.channels)
+        check_integer("budget", self.budget, optional=True)
+        check_integer("patience", self.patience, optional=True)
         for name in ("epochs", "batch_size"):
             check_integer(name, self._setting(name))
         for name in ("image_columns", "test_orders"):

@@ -14,13 +14,16 @@ from sklearn.utils.class_weight import compute_sample_weight
 from torch import Tensor
 
 from sdlgm.errors import ConfigError
+from sdlgm.estimators.frames import shown
 
 __all__ = [
     "check_choice",
     "check_integer",
     "check_number",
+    "check_widths",
     "class_sample_weight",
     "is_integer",
+    "is_real",
     "label_weights",
     "plain",
 ]
@@ -29,6 +32,11 @@ __all__ = [
 def is_integer(value: Any) -> bool:
     """Return whether a value is an integer of Python or numpy, and not a bool."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def is_real(value: Any) -> bool:
+    """Return whether a value is a number of Python or numpy, and not a bool."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def check_integer(name: str, value: Any, low: int = 1, *, optional: bool = False) -> None:
@@ -47,8 +55,7 @@ def check_integer(name: str, value: Any, low: int = 1, *, optional: bool = False
 
 def check_number(name: str, value: Any, wanted: str = "0 or more") -> None:
     """Raise :class:`ConfigError` unless a number is ``0 or more``, ``positive`` or ``a share``."""
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    fits = real and 0 <= value < (1 if wanted == "a share" else np.inf)
+    fits = is_real(value) and 0 <= value < (1 if wanted == "a share" else np.inf)
     if not fits or (wanted == "positive" and value == 0):
         rule = "lie in [0, 1)" if wanted == "a share" else f"be {wanted} and finite"
         raise ConfigError(f"{name} must {rule}, got {value!r}.")
@@ -56,8 +63,16 @@ def check_number(name: str, value: Any, wanted: str = "0 or more") -> None:
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     """Raise :class:`ConfigError` unless a value is one of the choices."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ConfigError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
+
+
+def check_widths(name: str, value: Any) -> None:
+    """Raise :class:`ConfigError` unless a value is a tuple or list of positive integers."""
+    if not isinstance(value, tuple | list) or not all(is_integer(v) and v > 0 for v in value):
+        raise ConfigError(
+            f"{name} must be a tuple of positive integers, such as (128,), got {value!r}."
+        )
 
 
 def plain(value: Any) -> Any:
@@ -72,57 +87,87 @@ def plain(value: Any) -> Any:
     return value
 
 
-def class_sample_weight(class_weight: Any, y: NDArray[Any]) -> NDArray[np.float64]:
+def class_sample_weight(
+    class_weight: Any, classes: NDArray[Any], y: NDArray[Any]
+) -> NDArray[np.float64]:
     """Return the weight of samples of one class each, shape ``(n,)``, as scikit-learn does.
 
     Raises
     ------
     ConfigError
-        If it is not ``None``, ``"balanced"``, a dictionary or one number for each class.
+        See :func:`label_weights`; weights may be 0.
     """
-    if not (class_weight is None or isinstance(class_weight, str | dict)):
-        classes, given = np.unique(y), np.ravel(class_weight)
-        if len(given) != len(classes):
-            raise ConfigError(
-                f"class_weight must hold one number for each of the {len(classes)} classes, got "
-                f"{class_weight!r}."
-            )
-        class_weight = dict(zip(classes.tolist(), given.tolist(), strict=True))
-    try:
+    if class_weight is None or isinstance(class_weight, str):
+        _check_balanced(class_weight)
         return compute_sample_weight(class_weight, y)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    weights = _weights(class_weight, classes, "classes")
+    return weights[np.searchsorted(classes, y)]
 
 
 def label_weights(class_weight: Any, labels: sp.csr_array, classes: NDArray[Any]) -> Tensor | None:
     """Return the weight of each label, shape ``(K,)``, or ``None`` for equal weights.
 
-    ``"balanced"`` weights a label by the inverse of its frequency, with a mean of 1.
+    ``"balanced"`` weights a label by the inverse of its frequency, with a mean of 1. The keys of a
+    dictionary are names of labels, or their places if names are text; other labels weigh 1.
 
     Raises
     ------
     ConfigError
-        If it is not ``None``, ``"balanced"``, a dictionary or K positive numbers.
+        If it is not ``None``, ``"balanced"``, a dictionary or K positive numbers, or if a key is no
+        label.
     """
     if class_weight is None:
         return None
     samples, number = labels.shape
     if isinstance(class_weight, str):
-        if class_weight != "balanced":
-            raise ConfigError(
-                "class_weight must be None, 'balanced' or one number for each label, got "
-                f"{class_weight!r}."
-            )
+        _check_balanced(class_weight)
         frequency = np.bincount(labels.indices, minlength=number).clip(1)
         weights = samples / frequency
         weights = weights / weights.mean()
-    elif isinstance(class_weight, dict):
-        weights = np.array([class_weight.get(name, 1.0) for name in classes.tolist()], np.float64)
     else:
-        weights = np.asarray(class_weight, np.float64)
-    if weights.shape != (number,) or not (np.isfinite(weights) & (weights > 0)).all():
+        weights = _weights(class_weight, classes, "labels")
+    if not (weights > 0).all():
         raise ConfigError(
             f"class_weight must hold a positive number for each of the {number} labels, got "
             f"{class_weight!r}."
         )
     return torch.from_numpy(weights.astype(np.float32))
+
+
+def _check_balanced(class_weight: str | None) -> None:
+    if class_weight not in (None, "balanced"):
+        raise ConfigError(
+            "class_weight must be None, 'balanced', a dictionary or one number for each label, got "
+            f"{class_weight!r}."
+        )
+
+
+def _weights(class_weight: Any, classes: NDArray[Any], what: str) -> NDArray[np.float64]:
+    """Return the weight of each class from a dictionary or a list."""
+    names = classes.tolist()
+    if isinstance(class_weight, dict):
+        places = {name: place for place, name in enumerate(names)}
+        if all(isinstance(name, str) for name in names):
+            places |= {place: place for place in range(len(names))}
+        given: list[Any] = [1.0] * len(names)
+        for key, weight in class_weight.items():
+            if isinstance(key, bool | np.bool_) is not isinstance(names[0], bool) or (
+                key not in places
+            ):
+                raise ConfigError(
+                    f"class_weight has the key {key!r}, which is none of the {len(names)} {what} "
+                    f"{shown(names)}."
+                )
+            given[places[key]] = weight
+    else:
+        given = np.ravel(class_weight).tolist()
+        if len(given) != len(names):
+            raise ConfigError(
+                f"class_weight must hold one number for each of the {len(names)} {what}, got "
+                f"{class_weight!r}."
+            )
+    if not all(is_real(weight) and 0 <= weight < np.inf for weight in given):
+        raise ConfigError(
+            f"class_weight must hold finite numbers of 0 or more, got {class_weight!r}."
+        )
+    return np.array(given, np.float64)

@@ -331,8 +331,8 @@ def _table(description: Mapping[str, Any], name: str, where: str) -> dict[str, A
 def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """Convert a value to JSON types; its arrays of numbers go into ``tensors``.
 
-    Numbers, strings, ``None``, lists, tuples, dictionaries with string keys, and arrays of numbers
-    or strings can be packed. A type that JSON lacks becomes an object with one key that names the
+    Numbers, strings, ``None``, lists, tuples, dictionaries with keys of strings and integers, and
+    arrays of numbers or strings can be packed. A type that JSON lacks becomes an object with one key that names the
     type: ``{"tuple": [...]}``, ``{"array": [name, type, shape]}`` and so on.
 
     Parameters
@@ -362,6 +362,10 @@ def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         return {"tuple": items} if isinstance(value, tuple) else items
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {"dict": {k: pack(v, f"{name}.{k}", tensors) for k, v in value.items()}}
+    if isinstance(value, dict) and all(isinstance(key, str | int | np.integer) for key in value):
+        keys = [str(key) if isinstance(key, str) else int(key) for key in value]
+        parts = [pack(part, f"{name}.{k}", tensors) for k, part in zip(keys, value.values())]
+        return {"pairs": [list(pair) for pair in zip(keys, parts, strict=True)]}
     if isinstance(value, np.ndarray):
         return _pack_array(value, name, tensors)
     raise _unknown(value, name)
@@ -409,6 +413,8 @@ def unpack(packed: Any, tensors: dict[str, Tensor]) -> Any:
             return tuple(unpack(item, tensors) for item in items)
         case {"dict": dict(items), **rest} if not rest:
             return {key: unpack(item, tensors) for key, item in items.items()}
+        case {"pairs": list(pairs), **rest} if not rest and all(map(_is_pair, pairs)):
+            return {key: unpack(item, tensors) for key, item in pairs}
         case {"float": str(word), **rest} if not rest and word in _SPECIAL:
             return _SPECIAL[word]
         case {"scalar": [str(kind), number], **rest} if not rest:
@@ -421,6 +427,10 @@ def unpack(packed: Any, tensors: dict[str, Tensor]) -> Any:
     raise ModelFileError(
         f"The file holds {str(packed)[:80]!r}, which is not a value that sdlgm saves."
     )
+
+
+def _is_pair(pair: Any) -> bool:
+    return isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str | int)
 
 
 def _dtype(kind: str, packed: Any) -> np.dtype[Any]:

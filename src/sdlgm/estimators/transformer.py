@@ -48,6 +48,7 @@ from sdlgm.estimators.weighted_rows import (
     update_model,
 )
 from sdlgm.inference.codes import check_code, choose_codes
+from sdlgm.inference.usage import warn_of_unused
 from sdlgm.models import SDLGM
 from sdlgm.progress import progress_bar
 from sdlgm.random import generator
@@ -288,7 +289,10 @@ class SDLGMTransformer(
         check_code(model, self.code, max_active=self.max_active)
         with progress_bar("fitting", training.iterations, self.progress) as update:
             history = fit_model(model, data, training, update)
-        return self._keep(model, data, seed, history, training.iterations)
+        self._keep(model, data, seed, history, training.iterations)
+        most = min(config.features, config.budget * int(np.count_nonzero(weights)))
+        warn_of_unused(int(np.count_nonzero(self.feature_usage_)), most, "epochs", "n_components")
+        return self
 
     @neutral()
     def partial_fit(

@@ -83,7 +83,7 @@ def classifier_graph(classifier: SDLGMClassifier) -> onnx.ModelProto:
             "inputs": classifier.n_features_in_,
             "members": config.members,
             "variant": classifier.variant,
-            "min_labels": classifier.min_labels,
+            "min_labels": classifier.min_labels_,
             "max_labels": classifier.max_labels_,
         }
     )
@@ -138,7 +138,7 @@ def _double_ranks(graph: Graph, x: Value, values: Any) -> Value:
 
 def _labels(graph: Graph, proba: Value, classifier: SDLGMClassifier) -> Value:
     """Add the decision of :func:`~sdlgm.estimators.thresholds.apply_threshold`."""
-    low, labels = int(classifier.min_labels), classifier.n_labels_
+    low, labels = classifier.min_labels_, classifier.n_labels_
     cap = min(int(classifier.max_labels_), labels)
     never = graph.constant(np.float64(-1))
     above = graph("Greater", proba, graph.constant(np.asarray(classifier.threshold_, np.float64)))

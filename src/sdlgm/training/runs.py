@@ -25,7 +25,9 @@ from sdlgm.data import Dataset, Rows, load_data, resolve_binarisation
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.gradients import get_estimator
+from sdlgm.inference.codes import encode_batches
 from sdlgm.inference.evaluation import Evaluation, evaluate
+from sdlgm.inference.usage import FEW, count_used, warn_of_unused
 from sdlgm.migration import migrate_run
 from sdlgm.models import SDLGM, load_model, save_model
 from sdlgm.nn import check_data, data_statistics
@@ -308,7 +310,14 @@ def _complete(
         },
     )
     (run.folder / CHECKPOINT).unlink(missing_ok=True)
+    _warn_of_unused(model, prepared.rows)
     return run
+
+
+def _warn_of_unused(model: SDLGM, rows: Rows) -> None:
+    most = min(model.config.features, model.config.budget * len(rows))
+    used = count_used(encode_batches(model, rows), FEW * most)
+    warn_of_unused(used, most, "iterations", "features")
 
 
 def _connected(run: Run, resumed: bool) -> contextlib.AbstractContextManager[Group | None]:

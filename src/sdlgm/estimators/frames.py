@@ -1,0 +1,139 @@
+"""Frames of pandas, polars and pyarrow: the names of their columns, and columns of no numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdlgm.errors import DataError
+
+__all__ = ["check_columns", "column_name", "column_names", "in_order", "is_frame", "shown"]
+
+SHOWN = 10
+"""Number of names that a message lists."""
+
+
+def is_frame(table: Any) -> bool:
+    """Return whether a table has columns with names."""
+    return hasattr(table, "columns")
+
+
+def column_names(table: Any, what: str) -> NDArray[Any] | None:
+    """Return the names of a frame's columns, all text or all integers; ``None`` without names.
+
+    Parameters
+    ----------
+    table
+        Anything.
+    what
+        What to call it in messages.
+
+    Raises
+    ------
+    DataError
+        If two columns have the same name.
+    """
+    if not is_frame(table):
+        return None
+    # The columns of a pyarrow table are arrays.
+    names = list(getattr(table, "column_names", table.columns))
+    if not all(isinstance(name, int | np.integer) and not isinstance(name, bool) for name in names):
+        names = [str(name) for name in names]
+    repeated = [name for name, number in Counter(names).items() if number > 1]
+    if repeated:
+        raise DataError(f"{what} has several columns named {repeated[0]!r}. Rename all but one.")
+    return np.array(names)
+
+
+def column_name(names: NDArray[Any] | None, place: int) -> str:
+    """Describe a column by its number and, if it has one, its name."""
+    return f"column {place}" if names is None else f"column {names.tolist()[place]!r}"
+
+
+def shown(names: Any) -> str:
+    """List names, at most ``SHOWN`` of them."""
+    items = [repr(name) for name in (names.tolist() if hasattr(names, "tolist") else names)]
+    rest = len(items) - SHOWN
+    return ", ".join(items[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def in_order(given: NDArray[Any], fitted: NDArray[Any], what: str) -> NDArray[np.int64]:
+    """Return the places of the fitted columns among the given ones.
+
+    Raises
+    ------
+    DataError
+        If a column is missing or unknown; the message lists them.
+    """
+    places = {name: place for place, name in enumerate(given.tolist())}
+    missing = [name for name in fitted.tolist() if name not in places]
+    unknown = sorted(places.keys() - fitted.tolist(), key=str)
+    if missing or unknown:
+        parts = [f"lacks {shown(missing)}"] if missing else []
+        parts += [f"has the unknown {shown(unknown)}"] if unknown else []
+        raise DataError(
+            f"{what} {' and '.join(parts)}. The estimator was fitted on the columns "
+            f"{shown(fitted)}; their order does not matter."
+        )
+    return np.array([places[name] for name in fitted.tolist()], np.int64)
+
+
+def check_columns(table: Any, what: str) -> None:
+    """Raise :class:`DataError` for the first column of a frame that does not hold numbers.
+
+    Text, dates and times have no meaning as numbers until somebody chooses one: the message says
+    how.
+    """
+    if not is_frame(table):
+        return
+    names = column_names(table, what)
+    types = getattr(table, "dtypes", None)
+    kinds = getattr(table, "schema").types if types is None else list(types)  # noqa: B009
+    for place, kind in enumerate(kinds):
+        if getattr(kind, "kind", "O") in "biufc":  # a type of numpy, or one of pandas like it
+            continue
+        check_column(_column(table, place), what, column_name(names, place), str(kind))
+
+
+def check_column(values: NDArray[Any], what: str, where: str, kind: str) -> None:
+    """Raise :class:`DataError` unless values are numbers, or objects that hold numbers."""
+    if values.dtype.kind in "biufc":
+        return
+    items = [] if values.dtype.kind in "mM" else values.ravel().tolist()
+    if values.dtype.kind in "mM" or any(map(_is_time, items)):
+        raise DataError(
+            f"{what} has dates or times ({kind}) in {where}. Convert them to numbers with a unit and "
+            "an origin of your choice, such as (t - t.min()).dt.total_seconds(), or drop them."
+        )
+    text = next(
+        (item for item in items if isinstance(item, str | bytes) and not _is_number(item)), None
+    )
+    if text is not None:
+        raise DataError(
+            f"{what} has text in {where}, the first {text!r:.40}. Turn it into numbers first, for "
+            "example with OneHotEncoder or OrdinalEncoder (TfidfVectorizer for sentences), or drop "
+            "it."
+        )
+
+
+def _column(table: Any, place: int) -> NDArray[Any]:
+    if hasattr(table, "iloc"):  # pandas
+        return np.asarray(table.iloc[:, place])
+    if hasattr(table, "get_column"):  # polars
+        return np.asarray(table.get_columns()[place])
+    return np.asarray(table.column(place))
+
+
+def _is_time(value: Any) -> bool:
+    return hasattr(value, "isoformat") or hasattr(value, "total_seconds")
+
+
+def _is_number(text: str | bytes) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,377 @@
+"""Checks of y: counts, tables of labels, sets of labels, and one class for each sample."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import DataConversionWarning
+from sklearn.utils.multiclass import check_classification_targets
+from torch import Tensor
+
+from sdlgm.errors import DataError, SDLGMWarning
+from sdlgm.estimators.frames import column_name, column_names, in_order, is_frame, shown
+from sdlgm.estimators.validation import as_array
+
+__all__ = ["Labels", "Targets", "check_counts", "check_targets", "is_sets", "read_labels"]
+
+SEPARATORS = ("|", ";", ",")
+"""Characters that join labels in files."""
+
+
+def check_counts(
+    y: Any, samples: int, budget: int | None, names: NDArray[Any] | None = None
+) -> tuple[Tensor, NDArray[Any] | None]:
+    """Return counts as int64 ``(n, K)``, and the names of the classes if y is a frame.
+
+    Parameters
+    ----------
+    y
+        Counts ``(n, K)``.
+    samples
+        Number n of samples.
+    budget
+        Largest sum of a row; ``None`` for no limit.
+    names
+        Names of the classes: the columns of a frame are put in their order.
+
+    Raises
+    ------
+    DataError
+        If they are not a table of one row for each sample, or an entry is not whole, or negative,
+        or a row exceeds the budget; the message names the first such row. If a frame lacks a class.
+    """
+    if y is None:
+        raise DataError("A counter requires y to be passed, but the target y is None.")
+    given = column_names(y, "y")
+    values = _native(as_array(y.toarray() if sp.issparse(y) else y, "y"), "y", given)
+    if values.ndim != 2 or values.shape[1] < 1:
+        raise DataError(
+            f"y must be counts of shape (n, K), one column for each class, got {values.shape}."
+        )
+    if len(values) != samples:
+        raise DataError(f"X has {samples} samples and y has {len(values)} rows of counts.")
+    if values.dtype.kind not in "biuf":
+        raise DataError(f"y must hold integers, got values of type {values.dtype}.")
+    if given is not None and names is not None:
+        values = values[:, in_order(given, names, "y")]
+    whole = np.isfinite(values) & (np.floor(values) == values)
+    _refuse_counts(values, ~whole, "not whole numbers", "Counts are integers; round them first.")
+    _refuse_counts(values, values < 0, "negative", "A count is 0 or more.")
+    counts = values.astype(np.int64)
+    sums = counts.sum(1)
+    largest = int(sums.max())
+    if budget is not None and largest > budget:
+        row = int(sums.argmax())
+        raise DataError(
+            f"The counts of y[{row}] sum to {largest}, more than budget = {budget}. Raise budget "
+            f"to {largest} or more, or leave it out."
+        )
+    return torch.from_numpy(counts), given
+
+
+def _refuse_counts(values: NDArray[Any], bad: NDArray[np.bool_], what: str, remedy: str) -> None:
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise DataError(
+            f"y has {int(bad.sum())} entries that are {what}, the first ({values[row, column]}) "
+            f"at [{row}, {column}]. {remedy}"
+        )
+
+
+# --- labels -----------------------------------------------------------------------------------
+
+
+class Labels(NamedTuple):
+    """A table of labels, and what its columns are called."""
+
+    table: sp.csr_array
+    """Ones, ``(n, K)``."""
+    names: NDArray[Any] | None
+    """Names of the columns, if labels came with names."""
+
+
+def read_labels(
+    Y: Any,  # noqa: N803 (scikit-learn's name)
+    samples: int,
+    names: NDArray[Any] | None = None,
+) -> Labels:
+    """Read labels: a table of 0 and 1, a frame of them, or a set of names for each sample.
+
+    Parameters
+    ----------
+    Y
+        A table ``(n, K)``, dense or sparse; a frame, whose columns are labels; or n lists or sets
+        of names.
+    samples
+        Number n of samples.
+    names
+        Names of the labels that are known. The columns of a frame are put in their order, and sets
+        may hold only these. Default: those in Y, sorted for sets.
+
+    Raises
+    ------
+    DataError
+        If they are not as described; the message names the first wrong entry. If a frame lacks a
+        label, or it or a set has an unknown one.
+    """
+    sets = _as_sets(Y)
+    if sets is not None:
+        _check_number(len(sets), samples)
+        return _binarised(sets, names)
+    given = column_names(Y, "Y")
+    values = _native(Y if sp.issparse(Y) else as_array(Y, "y"), "Y", given)
+    if values.ndim != 2 or values.shape[1] < 1:
+        raise DataError(
+            f"Y must be 0 and 1 of shape (n, K), one column for each label, got {values.shape}."
+        )
+    _check_number(values.shape[0], samples)
+    if values.dtype.kind not in "biuf":
+        raise DataError(
+            f"Y must hold 0 and 1, got values of type {values.dtype}. For names of labels, pass a "
+            "list or set of names for each sample."
+        )
+    table = sp.csr_array(values)
+    table.sum_duplicates()
+    table.eliminate_zeros()
+    wrong = table.data != 1
+    if wrong.any():
+        place = int(np.flatnonzero(wrong)[0])
+        row = int(np.searchsorted(table.indptr, place, side="right")) - 1
+        raise DataError(
+            f"Y must hold 0 and 1 only, but has {int(wrong.sum())} other values, the first "
+            f"({table.data[place]}) at [{row}, {table.indices[place]}]. For counts, use "
+            "SDLGMCounter."
+        )
+    table = table.astype(np.int8)
+    if given is None or names is None:
+        return Labels(table, given)
+    return Labels(sp.csr_array(table[:, in_order(given, names, "Y")]), names)
+
+
+def _check_number(found: int, samples: int) -> None:
+    if found != samples:
+        raise DataError(f"X has {samples} samples and Y has {found} rows of labels.")
+
+
+def is_sets(labels: Any) -> bool:
+    """Return whether labels are a list or set of names for each sample."""
+    return _as_sets(labels) is not None
+
+
+def _as_sets(labels: Any) -> list[list[Any]] | None:
+    """Return the names of each sample, or ``None`` if labels are not sets of names.
+
+    Lists of numbers are rows of a table; sets may hold numbers, since a table has no sets.
+    """
+    rows = _as_list(labels)
+    if not rows or not any(map(_is_collection, rows)):
+        return None
+    sets = any(isinstance(row, set | frozenset) for row in rows)
+    if not sets:
+        filled = (row for row in rows if _is_collection(row) and len(row))
+        first = next(filled, None)
+        if first is None or not isinstance(next(iter(first)), str):
+            return None
+    for place, row in enumerate(rows):
+        if not _is_collection(row):
+            raise DataError(
+                f"y[{place}] is {row!r:.40}, not a list or set of labels. Use [] for no labels."
+            )
+        for name in row:
+            if isinstance(name, bool) or not isinstance(name, str | int | np.integer):
+                raise DataError(
+                    f"y[{place}] holds {name!r:.40}: labels are text or, in sets, integers."
+                )
+    return [list(row) for row in rows]
+
+
+def _as_list(labels: Any) -> Sequence[Any]:
+    """Return the rows of a list, or of a column of objects; nothing for other tables."""
+    if isinstance(labels, list | tuple):
+        return labels
+    if is_frame(labels) or sp.issparse(labels) or isinstance(labels, Tensor):
+        return ()
+    for method in ("to_pylist", "to_list"):  # pyarrow; pandas and polars
+        if hasattr(labels, method):
+            kind = getattr(getattr(labels, "dtype", None), "kind", "O")
+            return getattr(labels, method)() if kind == "O" else ()
+    if isinstance(labels, np.ndarray) and labels.dtype == object and labels.ndim == 1:
+        return labels.tolist()
+    return ()
+
+
+def _is_collection(row: Any) -> bool:
+    return isinstance(row, list | tuple | set | frozenset) or (
+        isinstance(row, np.ndarray) and row.ndim == 1
+    )
+
+
+def _binarised(sets: list[list[Any]], names: NDArray[Any] | None) -> Labels:
+    found = {name for row in sets for name in row}
+    kinds = {isinstance(name, str) for name in found}
+    if len(kinds) > 1:
+        raise DataError("y has labels that are text and labels that are numbers. Use one kind.")
+    if found and found <= {"0", "1"}:
+        raise DataError("y holds the texts '0' and '1' only. Convert them to numbers.")
+    if names is None:
+        names = np.array(sorted(found))
+    places = {name: place for place, name in enumerate(names.tolist())}
+    unknown = sorted(found - places.keys(), key=str)
+    if unknown:
+        raise DataError(
+            f"y has the unknown labels {shown(unknown)}. The classifier was fitted on "
+            f"{shown(names)}."
+        )
+    if not len(names):
+        raise DataError("No sample in Y has any label: there is nothing to learn.")
+    columns = [sorted({places[name] for name in row}) for row in sets]
+    starts = np.cumsum([0, *map(len, columns)])
+    flat = np.array([place for row in columns for place in row], np.int64)
+    table = (np.ones(len(flat), np.int8), flat, starts)
+    return Labels(sp.csr_array(table, shape=(len(sets), len(names))), names)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The targets of a classifier: sets of labels, or one class for each sample."""
+
+    table: sp.csr_array
+    """Labels ``(n, K)`` of ones."""
+    classes: NDArray[Any]
+    """Names of the K columns, or their numbers."""
+    names: NDArray[Any] | None
+    """Names of the K columns, if labels came with names."""
+    multilabel: bool
+    """Whether targets are sets of labels."""
+
+    def numbers(self, kept: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return the numbers of labels of the kept samples."""
+        return np.diff(self.table.indptr)[kept].astype(np.int64)
+
+    def most_labels(self, max_labels: int | None, kept: NDArray[np.bool_]) -> int:
+        """Return ``max_labels``, by default the most labels of a kept sample.
+
+        Raises
+        ------
+        DataError
+            If no kept sample has a label, or one has more than ``max_labels``.
+        """
+        if not self.multilabel:
+            return 1
+        numbers = np.diff(self.table.indptr) * kept
+        largest = int(numbers.max(initial=0))
+        if largest == 0:
+            raise DataError("No sample in Y has any label: there is nothing to learn.")
+        if max_labels is not None and largest > max_labels:
+            raise DataError(
+                f"Y[{int(numbers.argmax())}] has {largest} labels, more than max_labels = "
+                f"{max_labels}. Raise max_labels to {largest} or more, or leave it out."
+            )
+        return int(max_labels or largest)
+
+
+def check_targets(y: Any, samples: int) -> Targets:
+    """Read labels as :func:`read_labels`, or one class for each sample, ``(n,)`` or ``(n, 1)``.
+
+    Raises
+    ------
+    DataError
+        If they are neither, or do not have one row for each sample.
+    """
+    if y is None:
+        raise DataError("This classifier requires y to be passed, but the target y is None.")
+    sets = _as_sets(y)
+    values = y if sets is not None or sp.issparse(y) else as_array(y, "y")
+    if sets is None and not sp.issparse(values) and values.ndim == 2 and values.shape[1] == 1:
+        warnings.warn(
+            "A column-vector y was passed when a 1d array was expected: it is read as one class "
+            "for each sample.",
+            DataConversionWarning,
+            stacklevel=3,
+        )
+        values = values.ravel()
+    if sets is not None or values.ndim != 1:
+        labels = read_labels(y, samples)
+        classes = np.arange(labels.table.shape[1]) if labels.names is None else labels.names
+        return Targets(labels.table, classes, labels.names, True)
+    if len(values) != samples:
+        raise DataError(f"X has {samples} samples and y has {len(values)} classes.")
+    try:
+        check_classification_targets(values)
+    except ValueError as error:
+        raise DataError(
+            f"{error} For sets of labels, pass a list or set of names for each sample."
+        ) from error
+    classes, codes = np.unique(values, return_inverse=True)
+    _warn_of_joined(classes, samples)
+    one = (np.ones(samples, np.int8), codes, np.arange(samples + 1))
+    return Targets(sp.csr_array(one, shape=(samples, len(classes))), classes, None, False)
+
+
+def _warn_of_joined(classes: NDArray[Any], samples: int) -> None:
+    """Warn if classes look like several labels joined to one text, or like free text."""
+    texts = [name for name in classes.tolist() if isinstance(name, str)]
+    if len(texts) != len(classes) or len(texts) < 3:
+        return
+    for separator in SEPARATORS:
+        joined = [text for text in texts if separator in text]
+        parts = {part.strip() for text in texts for part in text.split(separator)}
+        if len(joined) > 1 and len(parts) < len(texts):
+            warnings.warn(
+                f"y has {len(texts)} classes such as {joined[0]!r:.40}, which look like labels "
+                f"joined by {separator!r}. For sets of labels, pass "
+                f"[text.split({separator!r}) for text in y].",
+                SDLGMWarning,
+                stacklevel=4,
+            )
+            return
+    if len(texts) > samples / 2 and samples >= 20:
+        warnings.warn(
+            f"y has {len(texts)} different texts in {samples} rows, and each is a class. For sets "
+            "of labels, pass a list or set of names for each sample.",
+            SDLGMWarning,
+            stacklevel=4,
+        )
+
+
+def _native(values: Any, what: str, names: NDArray[Any] | None) -> Any:
+    """Return values in a type that torch and scipy compute with, as far as they are numbers."""
+    if values.dtype == object:
+        return _as_numbers(values, what, names)
+    if values.dtype.kind not in "iuf":
+        return values
+    kind = values.dtype.newbyteorder("=")
+    if kind.kind == "f" and kind.itemsize not in (4, 8):
+        kind = np.dtype(np.float64)
+    return values if kind == values.dtype and values.dtype.isnative else values.astype(kind)
+
+
+def _as_numbers(values: NDArray[Any], what: str, names: NDArray[Any] | None) -> NDArray[Any]:
+    """Convert objects that hold numbers, as pandas returns for mixed columns, to float64."""
+    try:
+        return values.astype(np.float64)
+    except (TypeError, ValueError):
+        if values.ndim != 2:
+            return values  # its type is refused by the caller
+    for (row, place), value in np.ndenumerate(values):
+        if not _is_number(value):
+            raise DataError(
+                f"{what} must hold numbers, but {column_name(names, place)} has {value!r:.40} in "
+                f"row {row}."
+            )
+    return values
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True

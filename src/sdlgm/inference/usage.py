@@ -1,0 +1,48 @@
+"""How many features a model uses, and a warning if it uses few."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from sdlgm.errors import SDLGMWarning
+
+__all__ = ["FEW", "count_used", "warn_of_unused"]
+
+FEW = 0.2
+"""Share of the features below which there is a warning."""
+
+
+def count_used(codes: Iterable[Tensor], enough: float) -> int:
+    """Return the number of features that batches of codes hold; stop once it is ``enough``."""
+    used: Tensor | None = None
+    for batch in codes:
+        present = (batch > 0).any(0)
+        used = present if used is None else used | present
+        if int(torch.count_nonzero(used)) >= enough:
+            break
+    return 0 if used is None else int(torch.count_nonzero(used))
+
+
+def warn_of_unused(used: int, features: int, length: str, number: str) -> None:
+    """Warn if few features are used on the training rows.
+
+    Parameters
+    ----------
+    used, features
+        Number of features that are in a code of a training row, and of all features.
+    length, number
+        Names of the parameters that set the length of the training and the number of features.
+    """
+    if used >= FEW * features:
+        return
+    warnings.warn(
+        f"Only {used:,} of {features:,} features are in a code of any training row; the others "
+        f"have no use. Train longer (raise {length}), raise kl_warmup or learning_rate, or lower "
+        f"{number} (to about {max(2 * used, 2):,}).",
+        SDLGMWarning,
+        stacklevel=4,
+    )
