@@ -67,7 +67,7 @@ def test_strings_and_scalars_of_numpy_keep_their_type(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [object(), print, {1: 2}, np.array([None]), np.array([1j]), b"x", {"a": [set()]}]
+    "value", [object(), print, {1.5: 2}, np.array([None]), np.array([1j]), b"x", {"a": [set()]}]
 )
 def test_other_types_are_refused(value: Any) -> None:
     with pytest.raises(ModelFileError, match=r"v\S* cannot be saved: it is a"):
@@ -85,3 +85,10 @@ def test_other_types_are_refused(value: Any) -> None:
 def test_other_forms_are_refused(packed: Any) -> None:
     with pytest.raises(ModelFileError, match="The file holds"):
         unpack(packed, {})
+
+
+@pytest.mark.parametrize("value", [{0: 2.0}, {1: [2, None], "a": (3,)}, {np.int64(2): np.ones(2)}])
+def test_keys_of_dictionaries_may_be_integers(value: Any) -> None:
+    restored = round_trip(value)
+    assert list(map(str, restored)) == list(map(str, value))
+    np.testing.assert_equal(list(restored.values()), list(value.values()))

@@ -105,8 +105,8 @@ def check_column(values: NDArray[Any], what: str, where: str, kind: str) -> None
     items = [] if values.dtype.kind in "mM" else values.ravel().tolist()
     if values.dtype.kind in "mM" or any(map(_is_time, items)):
         raise DataError(
-            f"{what} has dates or times ({kind}) in {where}. Convert them to numbers with a unit and "
-            "an origin of your choice, such as (t - t.min()).dt.total_seconds(), or drop them."
+            f"{what} has dates or times ({kind}) in {where}. Convert them to numbers with a unit "
+            "and an origin of your choice, such as (t - t.min()).dt.total_seconds(), or drop them."
         )
     text = next(
         (item for item in items if isinstance(item, str | bytes) and not _is_number(item)), None

@@ -332,8 +332,8 @@ def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """Convert a value to JSON types; its arrays of numbers go into ``tensors``.
 
     Numbers, strings, ``None``, lists, tuples, dictionaries with keys of strings and integers, and
-    arrays of numbers or strings can be packed. A type that JSON lacks becomes an object with one key that names the
-    type: ``{"tuple": [...]}``, ``{"array": [name, type, shape]}`` and so on.
+    arrays of numbers or strings can be packed. A type that JSON lacks becomes an object with one
+    key that names the type: ``{"tuple": [...]}``, ``{"array": [name, type, shape]}`` and so on.
 
     Parameters
     ----------
@@ -363,9 +363,8 @@ def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {"dict": {k: pack(v, f"{name}.{k}", tensors) for k, v in value.items()}}
     if isinstance(value, dict) and all(isinstance(key, str | int | np.integer) for key in value):
-        keys = [str(key) if isinstance(key, str) else int(key) for key in value]
-        parts = [pack(part, f"{name}.{k}", tensors) for k, part in zip(keys, value.values())]
-        return {"pairs": [list(pair) for pair in zip(keys, parts, strict=True)]}
+        pairs = [(str(k) if isinstance(k, str) else int(k), part) for k, part in value.items()]
+        return {"pairs": [[k, pack(part, f"{name}.{k}", tensors)] for k, part in pairs]}
     if isinstance(value, np.ndarray):
         return _pack_array(value, name, tensors)
     raise _unknown(value, name)

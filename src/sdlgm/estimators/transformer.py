@@ -290,8 +290,9 @@ class SDLGMTransformer(
         with progress_bar("fitting", training.iterations, self.progress) as update:
             history = fit_model(model, data, training, update)
         self._keep(model, data, seed, history, training.iterations)
-        most = min(config.features, config.budget * int(np.count_nonzero(weights)))
-        warn_of_unused(int(np.count_nonzero(self.feature_usage_)), most, "epochs", "n_components")
+        possible = config.budget * int(np.count_nonzero(weights))
+        used = int(np.count_nonzero(self.feature_usage_))
+        warn_of_unused(used, config.features, possible, "epochs", "n_components")
         return self
 
     @neutral()
@@ -348,6 +349,7 @@ class SDLGMTransformer(
         check_integer("n_components", self.n_components)
         check_integer("batch_size", self.batch_size)
         check_integer("epochs", self.epochs, optional=True)
+        check_integer("max_active", self.max_active, low=0, optional=True)
         names = {field.name for kind in (ModelConfig, TrainingConfig) for field in fields(kind)}
         given = {name: plain(value) for name, value in self.get_params(deep=False).items()}
         changes = {name: given[name] for name in sorted(names & given.keys())}

@@ -27,17 +27,18 @@ def count_used(codes: Iterable[Tensor], enough: float) -> int:
     return 0 if used is None else int(torch.count_nonzero(used))
 
 
-def warn_of_unused(used: int, features: int, length: str, number: str) -> None:
+def warn_of_unused(used: int, features: int, possible: int, length: str, number: str) -> None:
     """Warn if few features are used on the training rows.
 
     Parameters
     ----------
-    used, features
-        Number of features that are in a code of a training row, and of all features.
+    used, features, possible
+        Number of features that are in a code of a training row, of all features, and of those that
+        so many rows can hold.
     length, number
         Names of the parameters that set the length of the training and the number of features.
     """
-    if used >= FEW * features:
+    if used >= FEW * min(features, possible):
         return
     warnings.warn(
         f"Only {used:,} of {features:,} features are in a code of any training row; the others "

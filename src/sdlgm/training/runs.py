@@ -315,9 +315,9 @@ def _complete(
 
 
 def _warn_of_unused(model: SDLGM, rows: Rows) -> None:
-    most = min(model.config.features, model.config.budget * len(rows))
-    used = count_used(encode_batches(model, rows), FEW * most)
-    warn_of_unused(used, most, "iterations", "features")
+    features, possible = model.config.features, model.config.budget * len(rows)
+    used = count_used(encode_batches(model, rows), FEW * min(features, possible))
+    warn_of_unused(used, features, possible, "iterations", "features")
 
 
 def _connected(run: Run, resumed: bool) -> contextlib.AbstractContextManager[Group | None]:
