@@ -6,6 +6,7 @@ __all__ = [
     "CodeFileError",
     "ConfigError",
     "DataError",
+    "DataWarning",
     "HubError",
     "ModelFileError",
     "SDLGMError",
@@ -23,6 +24,10 @@ class ConfigError(SDLGMError, ValueError):
 
 class DataError(SDLGMError, ValueError):
     """Data cannot be found, read or used."""
+
+
+class DataWarning(UserWarning):
+    """Data can be used, but probably not with the result that was intended."""
 
 
 class ModelFileError(SDLGMError, ValueError):
