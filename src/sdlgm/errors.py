@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 __all__ = [
     "CodeFileError",
     "ConfigError",
@@ -11,6 +14,7 @@ __all__ = [
     "ModelFileError",
     "SDLGMError",
     "TrainingError",
+    "warn_of_data",
 ]
 
 
@@ -44,3 +48,11 @@ class HubError(SDLGMError, RuntimeError):
 
 class TrainingError(SDLGMError, RuntimeError):
     """Training cannot continue."""
+
+
+def warn_of_data(message: str) -> None:
+    """Issue a :class:`DataWarning` at the line that called this package."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__package__", "").startswith("sdlgm"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, DataWarning, stacklevel=level)

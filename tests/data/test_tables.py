@@ -38,7 +38,7 @@ def test_missing_and_too_large_values_are_refused_with_their_place(tmp_path: Pat
     (tmp_path / "a.csv").write_text("x,load\n1,2\n3,\n")
     with pytest.raises(DataError, match="row 1, column 'load'"):
         read_rows(tmp_path / "a.csv")
-    np.save(tmp_path / "a.npy", np.array([[1.0, np.inf]]))
+    np.save(tmp_path / "a.npy", np.array([[1.0, 1e300]]))
     with pytest.raises(DataError, match=r"\(inf\) in row 0, column 1"):
         read_rows(tmp_path / "a.npy")
 

@@ -80,6 +80,7 @@ def as_numbers(values: NDArray[Any]) -> NDArray[Any]:
 
     Bytes and float32 are returned as they are and bits as bytes. Other numbers become float32, or
     float64 if float32 would change one of them: integers beyond 2^24, or most numbers of 64 bits.
+    Numbers beyond the range of float32 (3.4e38) become infinite, which rows refuse.
 
     Raises
     ------
@@ -106,7 +107,12 @@ def as_numbers(values: NDArray[Any]) -> NDArray[Any]:
             f"There are integers from {values.min()} to {values.max()}, which double precision "
             "would change. Subtract an offset first, so that they lie within 2^53."
         )
-    return values.astype(np.float64, copy=False)
+    wide = values.astype(np.float64, copy=False)
+    largest = np.finfo(np.float32).max
+    if wide.size and (wide.max() > largest or wide.min() < -largest):
+        with np.errstate(over="ignore"):
+            return wide.astype(np.float32)
+    return wide
 
 
 def _keeps(values: NDArray[Any], kind: type[np.floating[Any]]) -> bool:

@@ -18,6 +18,7 @@ from sdlgm.nn.statistics import (
     rows_at_once,
     standardise,
     warn_of_constant_columns,
+    warn_of_far_values,
 )
 
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "rows_at_once",
     "standardise",
     "warn_of_constant_columns",
+    "warn_of_far_values",
 ]

@@ -9,7 +9,6 @@ does not matter.
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sdlgm.errors import DataError, DataWarning
+from sdlgm.errors import DataError, warn_of_data
 
 __all__ = [
     "DataStatistics",
@@ -31,6 +30,7 @@ __all__ = [
     "rows_at_once",
     "standardise",
     "warn_of_constant_columns",
+    "warn_of_far_values",
 ]
 
 NUMBERS_AT_ONCE = 2**21
@@ -198,8 +198,6 @@ def warn_of_constant_columns(
     statistics: DataStatistics,
     what: str,
     columns: Sequence[str] | None = None,
-    *,
-    stacklevel: int = 2,
 ) -> None:
     """Warn once of all columns whose values are all equal.
 
@@ -211,26 +209,39 @@ def warn_of_constant_columns(
         What to call the rows.
     columns
         Names of the columns. Default: their numbers.
-    stacklevel
-        As for :func:`warnings.warn`.
     """
     places = statistics.constant.nonzero().flatten().tolist()
     if places:
-        some = "column" if len(places) == 1 else "columns"
-        warnings.warn(
-            f"{what} has {len(places)} constant {some} among {len(statistics.mean)}: "
+        warn_of_data(
+            f"{what}: {len(places)} of {len(statistics.mean)} columns are constant, "
             f"{list_columns(places, columns)}. They cannot tell rows apart, and are "
-            "centred but not scaled. Drop them, or check how they were read.",
-            DataWarning,
-            stacklevel=stacklevel + 1,
+            "centred but not scaled. Drop them, or check how they were read."
+        )
+
+
+def warn_of_far_values(
+    x: Table, low: Tensor, high: Tensor, what: str, columns: Sequence[str] | None = None
+) -> None:
+    """Warn once of all values that are :func:`far_outside` of the range of the training data."""
+    number = torch.zeros(len(low), dtype=torch.int64)
+    for rows in x.split(rows_at_once(len(low))):
+        number += far_outside(rows, low, high).sum(0)
+    places = number.nonzero().flatten().tolist()
+    if places:
+        warn_of_data(
+            f"{what} has {int(number.sum()):,} values that lie more than {FAR:g} times the range "
+            f"of the first training rows outside of it, in {list_columns(places, columns)}. Means "
+            "and scales are those of the first rows. Check the units, or fit first on rows that "
+            "represent all of the data."
         )
 
 
 def list_columns(places: Sequence[int], columns: Sequence[str] | None) -> str:
-    """Return the names (or numbers, counted from 0) of columns for a message."""
-    names = [repr(columns[place]) if columns is not None else str(place) for place in places]
+    """Name columns in a message: by their names, or by numbers counted from 0."""
+    names = [repr(str(columns[place])) if columns is not None else str(place) for place in places]
     more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
-    return ", ".join(names[:NAMES]) + more
+    counted = "" if columns is not None else " (counted from 0)"
+    return f"column{'s'[: len(names) > 1]} {', '.join(names[:NAMES])}{more}{counted}"
 
 
 @contextlib.contextmanager
