@@ -199,9 +199,9 @@ def table_statistics(rows: Table) -> DataStatistics:
     np.maximum.at(high, columns, values)
     deviation = np.sqrt(square / number)
     scale = np.where((low < high) & (deviation > 0), deviation, 1.0)
-    found = (mean, scale, np.zeros(width), low, high)
-    mean, scale, shift, low, high = map(torch.from_numpy, found)
-    return DataStatistics(mean, scale, 2, shift, low, high)
+    ends = torch.from_numpy(low), torch.from_numpy(high)
+    centre = torch.zeros(width, dtype=torch.float64)
+    return DataStatistics(torch.from_numpy(mean), torch.from_numpy(scale), 2, centre, *ends)
 
 
 def _moments(rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

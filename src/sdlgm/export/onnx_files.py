@@ -188,7 +188,7 @@ def compare_encoder(model: SDLGM, path: Path | str, x: Tensor, batch: int = 1000
     kind = torch.float64 if double else torch.float32
     sums, largest = np.zeros(4), 0.0
     for rows in x.split(batch):
-        indices, counts, _, presence = session.run(None, {"x": (rows * scale).to(kind).numpy()})
+        indices, counts, _, presence = session.run(None, {"x": (rows.to(kind) * scale).numpy()})
         codes = torch.from_numpy(dense_codes(indices, counts, model.config.features)).float()
         posterior = model.posterior(rows)
         there = posterior.presence_probs.numpy()

@@ -270,8 +270,8 @@ class _ScaledNormal(td.Distribution):
     def variance(self) -> Tensor:
         return self.scale.square()
 
-    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        return from_standard(self.standard.rsample(sample_shape), self.shift, self.unit)
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        return from_standard(self.standard.rsample(torch.Size(sample_shape)), self.shift, self.unit)
 
     def standard_units(self, value: Tensor) -> Tensor:
         """Return values in standard units and in the precision of the networks."""

@@ -187,9 +187,9 @@ def needs_double(shift: Tensor, scale: Tensor) -> bool:
 def far_outside(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """Mark values that are more than :data:`FAR` ranges outside of ``low`` to ``high``.
 
-    In a column of one value (``low == high``) every other value is far outside.
+    The range of a constant column counts as 1, as it is not scaled.
     """
-    span = FAR * (high - low)
+    span = FAR * torch.where(high > low, high - low, 1.0)
     values = x.double()
     return (values < low - span) | (values > high + span)
 
