@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 __all__ = [
     "CodeFileError",
     "ConfigError",
@@ -11,6 +14,7 @@ __all__ = [
     "SDLGMError",
     "SDLGMWarning",
     "TrainingError",
+    "warn",
 ]
 
 
@@ -43,4 +47,12 @@ class TrainingError(SDLGMError, RuntimeError):
 
 
 class SDLGMWarning(UserWarning):
-    """Something that works, but is probably not what was meant; the message names the cure."""
+    """Something works, but probably not as intended; the message names the cure."""
+
+
+def warn(message: str) -> None:
+    """Issue a :class:`SDLGMWarning` at the line that called this package."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__package__", "").startswith("sdlgm"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, SDLGMWarning, stacklevel=level)

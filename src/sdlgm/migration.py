@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+from torch import Tensor
+
 __all__ = [
     "migrate_encoding",
     "migrate_estimator",
     "migrate_model",
     "migrate_onnx",
     "migrate_run",
+    "migrate_statistics",
 ]
 
 _MODEL_0_1: dict[str, Any] = {
@@ -93,6 +97,17 @@ def migrate_model(about: Mapping[str, Any]) -> dict[str, Any]:
         about["config"] = _MODEL_0_1 | about["config"]
         about["format_version"] = 2
     return about
+
+
+def migrate_statistics(found: dict[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Widen in place the means and scales of the data, which 0.1 stored in single precision.
+
+    They are the tensors that the model has in double precision.
+    """
+    for name, tensor in expected.items():
+        there = found.get(name)
+        if tensor.dtype == torch.float64 and there is not None and there.dtype == torch.float32:
+            found[name] = there.double()
 
 
 def migrate_run(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from helpers import tiny_model
 from sdlgm.config import DataConfig, ModelConfig, TrainingConfig
-from sdlgm.data import Dataset, Rows, Summary
+from sdlgm.data import Dataset, Rows, Summary, as_numbers
 from sdlgm.data import rows as rows_module
 from sdlgm.errors import DataError
 from sdlgm.inference.evaluation import evaluate
@@ -202,3 +202,48 @@ def test_encoding_and_evaluation_scan_each_value_once(scanned: list[int]) -> Non
     evaluate(model, rows, importance_samples=1)
     evaluate(model, rows, importance_samples=1)
     assert scanned == [150, 150]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (np.array([[1, 255]], np.uint8), np.uint8),
+        (np.array([[True, False]]), np.uint8),
+        (np.array([[1, -2]], np.int64), np.float32),
+        (np.array([[1, 2**24]], np.int64), np.float32),
+        (np.array([[1, 2**24 + 1]], np.int32), np.float64),
+        (np.array([[1, 2**53]], np.uint64), np.float32),
+        (np.array([[1, 2**53 - 1]], np.uint64), np.float64),
+        (np.array([[0.5, 0.25]]), np.float32),
+        (np.array([[0.1, 0.25]]), np.float64),
+        (np.array([[0.1, 0.25]], np.float32), np.float32),
+        (np.array([[0.1, 0.25]], np.float16), np.float32),
+        (np.array([[1700000001.0, 0.0]]), np.float64),
+    ],
+)
+def test_numbers_are_kept_without_change(values: np.ndarray, kind: type) -> None:
+    kept = as_numbers(values)
+    assert kept.dtype == kind
+    assert (kept.astype(np.float64) == values.astype(np.float64)).all()
+    rows = Rows(torch.from_numpy(values))
+    assert rows.values.numpy().dtype == kind
+    batch = rows.batch(slice(None), torch.Generator())
+    assert batch.dtype == (torch.float64 if kind == np.float64 else torch.float32)
+    assert rows.grey().dtype == batch.dtype
+    assert (batch.double().numpy() == values.astype(np.float64)).all()
+    assert rows.subset(torch.tensor([0])).values.dtype == rows.values.dtype
+    if values.dtype.kind == "i":
+        assert rows.values.numpy().astype(np.int64).tolist() == values.tolist()
+
+
+def test_integers_that_double_precision_would_change_are_refused() -> None:
+    for kind in (np.int64, np.uint64):
+        with pytest.raises(DataError, match="from 0 to 9007199254740993, .* Subtract an offset"):
+            as_numbers(np.array([[0, 2**53 + 1]], kind))
+    with pytest.raises(DataError, match="must be numbers, got <U1"):
+        as_numbers(np.array([["a"]]))
+
+
+def test_counters_beyond_2_to_the_24_stay_apart() -> None:
+    counters = torch.arange(2**24, 2**24 + 500).unsqueeze(-1)
+    assert len(Rows(counters).values.unique()) == 500

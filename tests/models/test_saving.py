@@ -188,8 +188,8 @@ def test_missing_and_misshapen_tensors_are_named(folder: Path) -> None:
     tensors, state, _ = read_tensors(path)
     for name, replaced, message in (
         ("decoder.0.weight", None, r"missing \['decoder.0.weight'\]"),
-        ("input_shift", torch.ones(4), r"input_shift is torch.float32 \(4,\), not .* \(5,\)"),
-        ("input_shift", torch.ones(5).double(), "input_shift is torch.float64"),
+        ("input_shift", torch.ones(4), r"input_shift is torch.float64 \(4,\), not .* \(5,\)"),
+        ("input_shift", torch.ones(5).half(), "input_shift is torch.float16"),
     ):
         wrong = dict(tensors)
         del wrong[name]

@@ -62,7 +62,8 @@ def drawn_rows(rows: Rows, seed: int = 0) -> Tensor:
     :func:`~sdlgm.inference.evaluate`.
     """
     if not rows.dynamic:
-        return rows.values
+        values = rows.values  # counts and levels, which float32 represents
+        return values.to(torch.float32) if values.dtype == torch.float64 else values
     return torch.cat([*rows.batches(100, generator(seed, "evaluation bits"))]).byte()
 
 

@@ -3,7 +3,7 @@
 from sdlgm.data.digit_columns import digit_columns
 from sdlgm.data.label_sets import MULTILABEL, MultilabelDataset, load_multilabel
 from sdlgm.data.named import BUILT_IN, load_data, maximum_grey_value, resolve_binarisation
-from sdlgm.data.rows import Dataset, Rows, Samples, SparseRows, Summary
+from sdlgm.data.rows import Dataset, Rows, Samples, SparseRows, Summary, as_numbers
 from sdlgm.data.series import (
     TELEMETRY,
     Series,
@@ -24,6 +24,7 @@ __all__ = [
     "Series",
     "SparseRows",
     "Summary",
+    "as_numbers",
     "digit_columns",
     "load_data",
     "load_multilabel",

@@ -23,7 +23,7 @@ from sdlgm.config import Binarisation
 from sdlgm.errors import DataError
 from sdlgm.random import generator as make_generator
 
-__all__ = ["Dataset", "Rows", "Samples", "SparseRows", "Summary"]
+__all__ = ["Dataset", "Rows", "Samples", "SparseRows", "Summary", "as_numbers"]
 
 SCANNED_AT_ONCE = 2**16
 """Values that are scanned at a time; a block of them stays in the processor's cache."""
@@ -73,6 +73,63 @@ def scan(values: NDArray[Any]) -> Summary:
         whole = found.whole and bool((np.trunc(part) == part).all())
         found = found.union(Summary(float(part.min()), float(part.max()), whole))
     return found
+
+
+def as_numbers(values: NDArray[Any]) -> NDArray[Any]:
+    """Return numbers in the smallest of uint8, float32 and float64 that leaves them unchanged.
+
+    Bytes and float32 are returned as they are and bits as bytes. Other numbers become float32, or
+    float64 if float32 would change one of them: integers beyond 2^24, or most numbers of 64 bits.
+    Numbers beyond the range of float32 (3.4e38) become infinite, which rows refuse.
+
+    Raises
+    ------
+    DataError
+        If values are not numbers, or are integers that float64 would change.
+
+    Examples
+    --------
+    >>> as_numbers(np.array([1, 2])).dtype, as_numbers(np.array([1, 2**24 + 1])).dtype
+    (dtype('float32'), dtype('float64'))
+    """
+    if values.dtype.kind not in "biuf":
+        raise DataError(f"The values must be numbers, got {values.dtype}.")
+    if values.dtype == bool:
+        return values.astype(np.uint8)
+    if values.dtype in (np.uint8, np.float32):
+        return values
+    if np.can_cast(values.dtype, np.float32):
+        return values.astype(np.float32)
+    if _keeps(values, np.float32):
+        return values.astype(np.float32)
+    if not (values.dtype.kind == "f" or _keeps(values, np.float64)):
+        raise DataError(
+            f"There are integers from {values.min()} to {values.max()}, which double precision "
+            "would change. Subtract an offset first, so that they lie within 2^53."
+        )
+    wide = values.astype(np.float64, copy=False)
+    largest = np.finfo(np.float32).max
+    if wide.size and (wide.max() > largest or wide.min() < -largest):
+        with np.errstate(over="ignore"):
+            return wide.astype(np.float32)
+    return wide
+
+
+def _keeps(values: NDArray[Any], kind: type[np.floating[Any]]) -> bool:
+    """Whether a type of floating-point numbers represents all values."""
+    block = max(1, SCANNED_AT_ONCE // max(1, math.prod(values.shape[1:])))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, len(values), block):
+            part = values[start : start + block]
+            there = part.astype(kind)
+            if values.dtype.kind == "f":
+                same = (there == part) | np.isnan(part)
+            else:  # compared as floats, integers beyond 2^53 would equal their neighbours
+                small = np.abs(there) < 2.0**62
+                same = small & (np.where(small, there, 0).astype(np.int64) == part.astype(np.int64))
+            if not same.all():
+                return False
+    return True
 
 
 class _Checked(abc.ABC):
@@ -137,7 +194,9 @@ class _Checked(abc.ABC):
 
 @dataclass(frozen=True)
 class Rows(_Checked):
-    """Samples as rows of one tensor, of bytes or floats, handed out as float32 batches.
+    """Samples as rows of one tensor, handed out in batches of float32.
+
+    Numbers that float32 would change are kept and handed out as float64; see :func:`as_numbers`.
 
     Raises
     ------
@@ -147,7 +206,7 @@ class Rows(_Checked):
     """
 
     values: Tensor
-    """Shape ``(n, D)``: uint8 or float32."""
+    """Shape ``(n, D)``: uint8, float32, or float64 where float32 would change a value."""
     maximum: float = 1.0
     """The largest grey value, where values are grey."""
     dynamic: bool = False
@@ -164,6 +223,8 @@ class Rows(_Checked):
     """Range and kind of the values."""
 
     def __post_init__(self, known: Summary | None) -> None:
+        if known is None and self.values.dtype not in (torch.uint8, torch.float32):
+            object.__setattr__(self, "values", _as_tensor(self.values))
         self._check(known, self.values.shape, self.maximum)
 
     def __len__(self) -> int:
@@ -175,11 +236,14 @@ class Rows(_Checked):
         return self.values.shape[1]
 
     def batch(self, index: Tensor | slice, generator: torch.Generator) -> Tensor:
-        """Return rows as float32 ``(b, D)``; ``generator`` draws the bits of dynamic ones."""
+        """Return rows ``(b, D)``; ``generator`` draws the bits of dynamic ones.
+
+        They are float32, or float64 if float32 would change a value of the table.
+        """
         values = self.values[index]
         if self.dynamic:
             return _draw_bits(values, self.maximum, generator)
-        return values.to(torch.float32)
+        return _floats(values)
 
     def batches(self, size: int, generator: torch.Generator) -> Iterator[Tensor]:
         """Yield all rows in order, ``size`` at a time."""
@@ -188,7 +252,7 @@ class Rows(_Checked):
 
     def grey(self) -> Tensor:
         """Return all values on the scale of the model's input, bits as their probabilities."""
-        values = self.values.to(torch.float32)
+        values = self.values.to(torch.float32) if self.dynamic else _floats(self.values)
         return values / self.maximum if self.dynamic and self.maximum != 1 else values
 
     def subset(self, index: Tensor) -> Rows:
@@ -288,9 +352,9 @@ class SparseRows(_Checked):
         return self.table.shape[1]
 
     def batch(self, index: Tensor | slice, generator: torch.Generator) -> Tensor:
-        """Return rows as float32 ``(b, D)``; ``generator`` draws the bits of dynamic ones."""
+        """Return rows ``(b, D)`` as :meth:`Rows.batch` does."""
         values = self._dense(index)
-        return _draw_bits(values, 1.0, generator) if self.dynamic else values.to(torch.float32)
+        return _draw_bits(values, 1.0, generator) if self.dynamic else _floats(values)
 
     def batches(self, size: int, generator: torch.Generator) -> Iterator[Tensor]:
         """Yield all rows in order, ``size`` at a time."""
@@ -361,7 +425,20 @@ class Dataset:
         return self.train if split == "train" else self.test
 
 
+def _as_tensor(values: Tensor) -> Tensor:
+    """Return a tensor in the type of :func:`as_numbers`."""
+    values = values.detach().cpu()
+    if values.dtype == torch.bfloat16:  # numpy has no such type
+        return values.float()
+    return torch.from_numpy(as_numbers(values.numpy()))
+
+
+def _floats(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.to(torch.float32)
+
+
 def _draw_bits(grey: Tensor, maximum: float, generator: torch.Generator) -> Tensor:
+    grey = grey.to(torch.float32) if grey.dtype == torch.float64 else grey
     noise = torch.rand(grey.shape, generator=generator, device=generator.device)
     # Strict, so that a probability of 0 never gives a 1 and one of 1 always does.
     return (noise * maximum < grey).to(torch.float32)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sdlgm.data.rows import Rows
+from sdlgm.data.rows import Rows, as_numbers
 from sdlgm.errors import DataError
 from sdlgm.storage import atomic_path
 
@@ -41,10 +41,8 @@ def read_rows(path: Path) -> tuple[Rows, tuple[int, int] | None]:
     shape = (values.shape[1], values.shape[2]) if values.ndim == 3 else None
     if shape:
         values = values.reshape(len(values), -1)
-    with np.errstate(over="ignore"):  # too large for float32: infinite, which is refused below
-        kept = values if values.dtype == np.uint8 else values.astype(np.float32)
     rows = Rows(
-        torch.from_numpy(np.ascontiguousarray(kept)),
+        torch.from_numpy(np.ascontiguousarray(as_numbers(values))),
         name=str(path),
         columns=tuple(columns) if columns else None,
     )
@@ -64,7 +62,12 @@ def _table(path: Path) -> tuple[np.ndarray, list[str]]:
             f"{path} has columns that are not numbers: {', '.join(wrong[:5])}"
             f"{' ...' if len(wrong) > 5 else ''}. Drop or encode them first."
         )
-    columns = [column.cast(pa.float32()).to_numpy() for column in table.columns]
+    columns = [
+        as_numbers(column.to_numpy())
+        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+        else column.cast(pa.float32()).to_numpy()
+        for column in table.columns
+    ]
     values = np.stack(columns, axis=1) if columns else np.empty((0, 0), dtype=np.float32)
     return values, table.column_names
 

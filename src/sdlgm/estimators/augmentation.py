@@ -47,7 +47,7 @@ class Augmentation:
             along = torch.stack([sin * width / height, cos, down], -1)
             flat = parts.reshape(-1, 1, height, width)
             grid = F.affine_grid(torch.stack([across, along], 1), list(flat.shape), False)
-            parts = F.grid_sample(flat, grid, align_corners=False).view(parts.shape)
+            parts = F.grid_sample(flat, grid.to(flat), align_corners=False).view(parts.shape)
         return parts.transpose(1, 2).reshape(images.shape)
 
 

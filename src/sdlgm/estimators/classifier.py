@@ -446,7 +446,9 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         return MemberRows(rows, int(self.members), int(folds), int(self.batch_size), self.seed_)
 
     def _make_network(self, rows: Table, labels: sp.csr_array) -> LabelNetwork:
-        scaling = Inputs(self.inputs, rows, int(self.bins))
+        scaling = Inputs(
+            self.inputs, rows, int(self.bins), getattr(self, "feature_names_in_", None)
+        )
         conditional = self.variant == "conditional"
         budget = self.budget or 4 * self.max_labels_
         config = LabelModelConfig(

@@ -26,6 +26,7 @@ from sdlgm.estimators.parameters import (
     plain,
 )
 from sdlgm.estimators.saving import Saved
+from sdlgm.estimators.scaling import Standardised
 from sdlgm.estimators.targets import check_counts
 from sdlgm.estimators.validation import (
     EstimatorNotFittedError,
@@ -35,7 +36,7 @@ from sdlgm.estimators.validation import (
     validate_seed,
     validate_weights,
 )
-from sdlgm.nn import data_statistics, linear, mlp
+from sdlgm.nn import data_statistics, linear, mlp, warn_of_constant_columns
 from sdlgm.nn.convolutional import ColumnEncoder, convolutions
 from sdlgm.objectives.counts import CountDistribution, TiedSlots, UntiedSlots
 from sdlgm.progress import progress_bar
@@ -320,6 +321,9 @@ class SDLGMCounter(Saved, BaseCounter):
         budget = self.image_columns if self.encoder == "columns" else self.budget
         inputs, counts, weights = self._fit_checked(X, y, sample_weight, budget)
         self._check_images()
+        if inputs.dim() == 2:
+            names = getattr(self, "feature_names_in_", None)
+            warn_of_constant_columns(data_statistics(inputs), "X", names)
         distribution = self._make_distribution(self.n_classes_, self.budget_)
         network = self._make_network(inputs, distribution)
         held = None
@@ -451,7 +455,7 @@ class SDLGMCounter(Saved, BaseCounter):
     def _make_network(self, inputs: Tensor, distribution: CountDistribution) -> nn.Module:
         """Return a network that scales inputs and predicts the distribution's parameters."""
         source = generator(self.seed_, "initial weights")
-        scaling = _Scaling(inputs)
+        scaling = Standardised(inputs)
         hidden, channels = plain(tuple(self.hidden)), plain(tuple(self.channels))
         if self.encoder == "mlp":
             trunk: nn.Module = nn.Sequential(
@@ -546,23 +550,3 @@ class SDLGMCounter(Saved, BaseCounter):
         # The weights that the caller loads include the scaling.
         self.network_ = self._make_network(torch.zeros(2, *self.sample_shape_), self.distribution_)
         return self.network_
-
-
-class _Scaling(nn.Module):
-    """Centre and scale inputs by the training data: rows by column, images as a whole."""
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, inputs: Tensor) -> None:
-        super().__init__()
-        if inputs.dim() == 3:  # one scale for all pixels: that of a border pixel is almost 0
-            inputs = inputs.reshape(-1, 1)
-        statistics = data_statistics(inputs)
-        mean, scale = statistics.mean.squeeze(), statistics.scale.squeeze()
-        self.register_buffer("mean", mean)
-        self.register_buffer("scale", scale)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Scale a batch."""
-        return (x - self.mean) / self.scale

@@ -104,7 +104,7 @@ def train_counter(
     Parameters
     ----------
     network
-        Maps float32 inputs ``(b, ...)`` to outputs ``(b, *distribution.outputs)``.
+        Maps float inputs ``(b, ...)``, which it scales, to outputs ``(b, *distribution.outputs)``.
     distribution
         The distribution of counts, whose likelihood is maximised.
     inputs, counts, weights
@@ -128,10 +128,10 @@ def train_counter(
 
     def loss(step: int) -> Tensor:
         index = order.batch(step)
-        x = inputs[index].to(torch.float32)
+        x = _floats(inputs[index])
         if augmentation is not None:
             x = augmentation(x, generator(settings.seed, "augmentation", step))
-        return -(distribution.log_prob(network(x), counts[index].to(x)) * weights[index]).mean()
+        return -(distribution.log_prob(network(x), counts[index].float()) * weights[index]).mean()
 
     def validate() -> float:
         held, truth, shares = validation  # type: ignore[misc]
@@ -215,4 +215,9 @@ def optimise(
 def apply(network: nn.Module, inputs: Tensor) -> Tensor:
     """Return the outputs for all samples, block by block, in evaluation mode."""
     network.eval()
-    return torch.cat([network(block.to(torch.float32)) for block in inputs.split(BLOCK)])
+    return torch.cat([network(_floats(block)) for block in inputs.split(BLOCK)])
+
+
+def _floats(values: Tensor) -> Tensor:
+    """Return bytes as float32; the network scales other numbers in their own precision."""
+    return values.to(torch.float32) if values.dtype == torch.uint8 else values

@@ -18,9 +18,15 @@ from torch import Tensor, nn
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, ModelFileError, SDLGMError
 from sdlgm.estimators.validation import EstimatorNotFittedError
-from sdlgm.migration import migrate_estimator
+from sdlgm.migration import migrate_estimator, migrate_statistics
 from sdlgm.models import SDLGM, check_tensors, load_model, save_model
-from sdlgm.storage import digest, read_described, read_description, write_described
+from sdlgm.storage import (
+    digest,
+    read_described,
+    read_description,
+    read_tensors,
+    write_described,
+)
 from sdlgm.training import Run
 from sdlgm.version import __version__
 
@@ -175,6 +181,7 @@ class Saved:
                 f"{where} does not describe a network of {cls.__name__} ({error!r})."
             ) from error
         expected = {_NETWORK + key: value for key, value in network.state_dict().items()}
+        migrate_statistics(tensors, expected)
         check_tensors(tensors, expected, where)
         network.load_state_dict({key.removeprefix(_NETWORK): tensors[key] for key in tensors})
         network.eval()
@@ -237,7 +244,8 @@ class SavedModelFolder(Saved):
         estimator = super().load(folder)
         model = load_model(folder)
         expected = describe_folder(folder)["network"]
-        if expected != {"dict": {"model_digest": digest(model.state_dict())}}:
+        there, _, _ = read_tensors(folder / "model.safetensors")  # as written, before migration
+        if expected != {"dict": {"model_digest": digest(there)}}:
             raise ModelFileError(
                 f"{folder / 'model.safetensors'} does not belong to {folder / 'estimator.json'}: "
                 "one of them was changed. Restore both from a copy."

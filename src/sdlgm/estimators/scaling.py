@@ -1,7 +1,8 @@
-"""Scaling of the classifier's inputs, which may be sparse."""
+"""Scaling of the inputs of the classifier, which may be sparse, and of the counter."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -9,17 +10,25 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from scipy.special import ndtri
-from torch import Tensor
+from torch import Tensor, nn
 
 from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.estimators.validation import Table
+from sdlgm.nn import (
+    DataStatistics,
+    data_statistics,
+    rows_at_once,
+    standardise,
+    warn_of_constant_columns,
+)
+from sdlgm.nn.statistics import double_kept, needs_double
 
-__all__ = ["InputScaling", "Inputs", "take_rows"]
+__all__ = ["InputScaling", "Inputs", "Standardised", "table_statistics", "take_rows"]
 
 InputScaling = Literal["standard", "quantile", "bins", "none"]
 
 
-def take_rows(rows: Table, index: NDArray[np.int64]) -> NDArray[np.float32]:
+def take_rows(rows: Table, index: NDArray[np.int64]) -> NDArray[Any]:
     """Return the rows at these indices, dense."""
     taken = rows[index]
     return taken.toarray() if sp.issparse(taken) else taken
@@ -39,9 +48,17 @@ class Inputs:
       2022); they are then standardised. A linear layer can represent nonlinear feature effects with
       them, as trees do. Dense rows only.
     - ``"none"``: unchanged.
+
+    Values are compared and scaled in double precision, and rounded to single precision last.
     """
 
-    def __init__(self, kind: InputScaling, rows: Table, bins: int = 4) -> None:
+    def __init__(
+        self,
+        kind: InputScaling,
+        rows: Table,
+        bins: int = 4,
+        columns: Sequence[str] | None = None,
+    ) -> None:
         if kind in ("quantile", "bins") and sp.issparse(rows):
             raise ConfigError(
                 f"inputs={kind!r} ranks all values, which would make X dense. For a sparse X use "
@@ -50,11 +67,14 @@ class Inputs:
         self.bins = bins if kind == "bins" else 0
         ranked = kind in ("quantile", "bins")
         self.sorted = np.sort(rows, axis=0) if ranked else None
-        placed = self._normal(self._ranks(rows)) if ranked else rows
-        self.shift: NDArray[np.float32] | float = 0.0
-        self.scale: NDArray[np.float32] | float = 1.0
+        self.shift: NDArray[Any] | float = 0.0
+        self.scale: NDArray[Any] | float = 1.0
         if kind != "none":
-            self.shift, self.scale = _moments(placed)
+            statistics = table_statistics(rows)
+            warn_of_constant_columns(statistics, "X", columns)
+            self.shift, self.scale = statistics.shift.numpy(), statistics.scale.numpy()
+        if ranked:
+            self.shift, self.scale = _moments(self._normal(self._ranks(rows)))
         self.width = rows.shape[1]
         if self.bins:
             self.width *= self.bins
@@ -81,7 +101,7 @@ class Inputs:
         fitting = values.keys() == names and all(
             isinstance(values[name], np.ndarray)
             and values[name].shape == shape
-            and values[name].dtype == np.float32
+            and values[name].dtype in (np.float32, np.float64)  # all float32 in 0.1
             for name, shape in shapes.items()
             if name in names
         )
@@ -90,20 +110,41 @@ class Inputs:
         vars(scaling).update(values)
         return scaling
 
-    def __call__(self, rows: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+    def __call__(self, rows: NDArray[Any]) -> tuple[Tensor, Tensor]:
         """Return the encoder's inputs ``(b, width)`` and the scaled rows ``(b, D)`` of dense rows.
 
         They differ only for ``"bins"``, whose scaled rows are those of ``"quantile"``.
         """
+        block = rows_at_once(self.width)
+        parts = [self._block(rows[start : start + block]) for start in range(0, len(rows), block)]
+        if len(parts) == 1:
+            return parts[0]
+        scaled = torch.cat([part[1] for part in parts])
+        return (torch.cat([part[0] for part in parts]) if self.bins else scaled), scaled
+
+    def _block(self, rows: NDArray[Any]) -> tuple[Tensor, Tensor]:
         ranks = self._ranks(rows) if self.sorted is not None else None
         placed = rows if ranks is None else self._normal(ranks)
-        scaled = torch.from_numpy(np.asarray((placed - self.shift) / self.scale, np.float32))
+        if isinstance(self.shift, np.ndarray) and isinstance(self.scale, np.ndarray):
+            scaled = _scaled(placed, self.shift, self.scale)
+        else:
+            scaled = torch.from_numpy(placed.astype(np.float32))
         if not self.bins or ranks is None:
             return scaled, scaled
-        binned = (self._binned(ranks) - self.bin_shift) / self.bin_scale
-        return torch.from_numpy(binned), scaled
+        return _scaled(self._binned(ranks), self.bin_shift, self.bin_scale), scaled
 
-    def _ranks(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    @property
+    def needs_double(self) -> bool:
+        """Whether single precision would blur the rows that this scaling was fitted on."""
+        if self.sorted is not None:
+            shift, scale = _moments(self.sorted)
+        elif isinstance(self.shift, np.ndarray) and isinstance(self.scale, np.ndarray):
+            shift, scale = self.shift, self.scale
+        else:
+            return False
+        return needs_double(torch.from_numpy(shift), torch.from_numpy(scale))
+
+    def _ranks(self, rows: NDArray[Any]) -> NDArray[np.float64]:
         """Return mean ranks among the training values, from 0 to 1."""
         ranks = np.empty(rows.shape)
         for feature, values in enumerate(self.sorted.T):  # type: ignore[union-attr]
@@ -121,15 +162,58 @@ class Inputs:
         return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-def _moments(rows: Table) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return means (0 for sparse rows) and deviations (1 for constant features)."""
-    if sp.issparse(rows):
-        mean = np.asarray(rows.mean(axis=0, dtype=np.float64)).ravel()
-        square = np.asarray(rows.multiply(rows).mean(axis=0, dtype=np.float64)).ravel()
-        deviation = np.sqrt(np.maximum(square - mean**2, 0))
-        shift = np.zeros_like(mean)
-    else:
-        mean, deviation = rows.mean(0, dtype=np.float64), rows.std(0, dtype=np.float64)
-        shift = mean
-    varies = deviation > 1e-6 * (1 + np.abs(mean))
-    return shift.astype(np.float32), np.where(varies, deviation, 1).astype(np.float32)
+class Standardised(nn.Module):
+    """Centre and scale inputs by the training data: rows by column, images as a whole."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, inputs: Tensor) -> None:
+        super().__init__()
+        if inputs.dim() == 3:  # one scale for all pixels: that of a border pixel is almost 0
+            inputs = inputs.reshape(-1, 1)
+        statistics = data_statistics(inputs)
+        self.register_buffer("mean", statistics.shift.squeeze())
+        self.register_buffer("scale", statistics.scale.squeeze())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale a batch; the result is float32."""
+        return standardise(x, self.mean, self.scale).to(torch.float32)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        with double_kept(self, fn):
+            return super()._apply(fn, recurse)
+
+
+def table_statistics(rows: Table) -> DataStatistics:
+    """Summarise rows; sparse rows have a shift of 0, so that zeros stay zeros."""
+    if not sp.issparse(rows):
+        return data_statistics(_writable(rows))
+    number, width = rows.shape
+    values, columns = rows.data.astype(np.float64), rows.indices
+    zeros = number - np.bincount(columns, minlength=width)
+    mean = np.bincount(columns, values, width) / number
+    square = np.bincount(columns, (values - mean[columns]) ** 2, width) + zeros * mean**2
+    low, high = np.where(zeros, 0.0, np.inf), np.where(zeros, 0.0, -np.inf)
+    np.minimum.at(low, columns, values)
+    np.maximum.at(high, columns, values)
+    deviation = np.sqrt(square / number)
+    scale = np.where((low < high) & (deviation > 0), deviation, 1.0)
+    ends = torch.from_numpy(low), torch.from_numpy(high)
+    centre = torch.zeros(width, dtype=torch.float64)
+    return DataStatistics(torch.from_numpy(mean), torch.from_numpy(scale), 2, centre, *ends)
+
+
+def _moments(rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return means and deviations (1 for constant features)."""
+    statistics = table_statistics(rows)
+    return statistics.shift.numpy(), statistics.scale.numpy()
+
+
+def _scaled(rows: NDArray[Any], shift: NDArray[Any], scale: NDArray[Any]) -> Tensor:
+    shifts, scales = (torch.from_numpy(part) for part in (shift, scale))
+    return standardise(_writable(rows), shifts, scales).to(torch.float32)
+
+
+def _writable(rows: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(np.require(rows, requirements=["C", "W"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
-from sdlgm.errors import DataError, SDLGMWarning
+from sdlgm.errors import DataError, warn
 from sdlgm.estimators.frames import column_name, column_names, in_order, is_frame, shown
 from sdlgm.estimators.validation import as_array
 
@@ -290,7 +289,7 @@ def check_targets(y: Any, samples: int) -> Targets:
     sets = _as_sets(y)
     values = y if sets is not None or sp.issparse(y) else as_array(y, "y")
     if sets is None and not sp.issparse(values) and values.ndim == 2 and values.shape[1] == 1:
-        warnings.warn(
+        warn(
             "A column-vector y was passed when a 1d array was expected: it is read as one class "
             "for each sample.",
             DataConversionWarning,
@@ -327,17 +326,13 @@ def _warn_of_joined(classes: NDArray[Any], samples: int) -> None:
             warnings.warn(
                 f"y has {len(texts)} classes such as {joined[0]!r:.40}, which look like labels "
                 f"joined by {separator!r}. For sets of labels, pass "
-                f"[text.split({separator!r}) for text in y].",
-                SDLGMWarning,
-                stacklevel=4,
+                f"[text.split({separator!r}) for text in y]."
             )
             return
     if len(texts) > samples / 2 and samples >= 20:
-        warnings.warn(
+        warn(
             f"y has {len(texts)} different texts in {samples} rows, and each is a class. For sets "
-            "of labels, pass a list or set of names for each sample.",
-            SDLGMWarning,
-            stacklevel=4,
+            "of labels, pass a list or set of names for each sample."
         )
 
 

@@ -46,6 +46,7 @@ from sdlgm.estimators.weighted_rows import (
     make_rows,
     new_model,
     update_model,
+    warn_of_drift,
 )
 from sdlgm.inference.codes import check_code, choose_codes
 from sdlgm.inference.usage import warn_of_unused
@@ -278,17 +279,18 @@ class SDLGMTransformer(
         TrainingError
             If the objective is not finite.
         """
-        for name in ("model_", "_adam"):
+        for name in ("model_", "_adam", "_limits"):
             self.__dict__.pop(name, None)  # an interrupted fit must not leave an old model
         seed = validate_seed(self.random_state)
         table = validate_rows(self, X, reset=True)
         weights = validate_weights(sample_weight, table.shape[0])
         config, training = self._configs(int(np.count_nonzero(weights)), seed)
-        data = WeightedRows(make_rows(table, config.likelihood), weights)
-        model = new_model(config, data, seed)
+        data = WeightedRows(self._make_rows(table, config.likelihood), weights)
+        model, limits = new_model(config, data, seed)
         check_code(model, self.code, max_active=self.max_active)
         with progress_bar("fitting", training.iterations, self.progress) as update:
             history = fit_model(model, data, training, update)
+        self._limits = limits
         self._keep(model, data, seed, history, training.iterations)
         possible = config.budget * int(np.count_nonzero(weights))
         used = int(np.count_nonzero(self.feature_usage_))
@@ -327,9 +329,14 @@ class SDLGMTransformer(
         weights = validate_weights(sample_weight, table.shape[0])
         config, training = self._configs(int(np.count_nonzero(weights)), seed)
         training = dataclasses.replace(training, schedule="constant")
-        data = WeightedRows(make_rows(table, config.likelihood), weights)
-        model = new_model(config, data, seed) if first else copy.deepcopy(self.model_)
+        data = WeightedRows(self._make_rows(table, config.likelihood), weights)
+        limits = getattr(self, "_limits", None)
+        if first:
+            model, limits = new_model(config, data, seed)
+        else:
+            model = copy.deepcopy(self.model_)
         model.check_rows(data.rows)
+        warn_of_drift(model, data.rows, limits)
         check_code(model, self.code, max_active=self.max_active)
         steps = iterations_of(1, len(data.rows), training.batch_size)
         with progress_bar("fitting", steps, self.progress) as update:
@@ -342,6 +349,8 @@ class SDLGMTransformer(
                 update,
             )
         self._adam = adam
+        if limits is not None:
+            self._limits = limits
         return self._keep(model, data, seed, [*([] if first else self.history_), line], step)
 
     def _configs(self, rows: int, seed: int = 0) -> tuple[ModelConfig, TrainingConfig]:
@@ -466,9 +475,13 @@ class SDLGMTransformer(
 
     def _rows(self, X: Any) -> Samples:  # noqa: N803
         table = validate_rows(self, X, reset=False)
-        rows = make_rows(table, self.model_.config.likelihood)
+        rows = self._make_rows(table, self.model_.config.likelihood)
         self.model_.check_rows(rows)
+        warn_of_drift(self.model_, rows, getattr(self, "_limits", None))
         return rows
+
+    def _make_rows(self, table: Any, likelihood: LikelihoodName) -> Samples:
+        return make_rows(table, likelihood, getattr(self, "feature_names_in_", None))
 
     def _codes(self, model: SDLGM, rows: Samples) -> Iterator[Tensor]:
         draws = self.code in ("sample", "best")

@@ -13,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
+from sdlgm.data import as_numbers
 from sdlgm.errors import ConfigError, DataError, SDLGMError
 from sdlgm.estimators.frames import check_column, check_columns, column_name, column_names, is_frame
 from sdlgm.estimators.parameters import is_integer
@@ -46,7 +47,7 @@ def validate_rows(
     *,
     reset: bool,
     accept_sparse: bool = True,
-    dtype: Any = np.float32,
+    dtype: Any = None,
 ) -> Table:
     """Return rows ``(n, D)`` as an array, or as a ``csr_array`` if they came sparse.
 
@@ -64,7 +65,7 @@ def validate_rows(
     accept_sparse
         Whether sparse rows are accepted.
     dtype
-        Type of the result; ``None`` keeps that of the rows.
+        Type of the result. ``None``: float32, or float64 if float32 would change a value.
 
     Raises
     ------
@@ -83,7 +84,7 @@ def validate_rows(
             "for a single sample, use X.reshape(1, -1)."
         )
     try:
-        # Values that overflow the type become infinite, and are refused below.
+        # Values beyond the range of float32 become infinite, and are refused below.
         with np.errstate(over="ignore"):
             rows: Table = validate_data(
                 estimator,
@@ -99,12 +100,13 @@ def validate_rows(
         raise DataError(str(error)) from error
     if sp.issparse(rows):
         rows = _canonical(rows)
+    rows = _exact(rows) if dtype is None else rows
     _refuse_gaps(rows, column_names(X, "X"))
     return rows
 
 
 def validate_samples(estimator: Any, X: Any, *, reset: bool) -> Tensor:  # noqa: N803
-    """Return rows ``(n, D)`` or images ``(n, h, w)`` as a tensor of bytes or float32.
+    """Return rows ``(n, D)`` or images ``(n, h, w)`` as a tensor of bytes, float32 or float64.
 
     Sparse rows become dense. For images, ``n_features_in_`` is the number of pixels; the estimator
     checks their shape (:func:`check_same_shape`), since it may accept other widths.
@@ -123,7 +125,7 @@ def validate_samples(estimator: Any, X: Any, *, reset: bool) -> Tensor:  # noqa:
                 "X must be rows (n, features) or images (n, height, width), got shape "
                 f"{X.shape}. Reshape your data: for a single sample, use X[None]."
             )
-    rows = validate_rows(estimator, X, reset=reset, dtype=None)
+    rows = validate_rows(estimator, X, reset=reset)
     return _as_samples(rows.toarray() if sp.issparse(rows) else rows)
 
 
@@ -254,13 +256,18 @@ def _validate_images(estimator: Any, images: NDArray[Any], *, reset: bool) -> Te
 
 
 def _as_samples(values: NDArray[Any]) -> Tensor:
-    if values.dtype == bool:
-        values = values.astype(np.uint8)
-    if values.dtype != np.uint8:
-        with np.errstate(over="ignore"):
-            values = values.astype(np.float32)
-        _refuse_gaps(values)
+    values = as_numbers(values)
+    _refuse_gaps(values)
     return torch.from_numpy(np.require(values, requirements=["C", "W"]))
+
+
+def _exact(rows: Table) -> Table:
+    """Return rows as float32, or as float64 if float32 would change a value."""
+    values = as_numbers(rows.data if sp.issparse(rows) else rows)
+    values = values.astype(np.float32) if values.dtype == np.uint8 else values
+    if not sp.issparse(rows):
+        return values
+    return sp.csr_array((values, rows.indices, rows.indptr), shape=rows.shape)
 
 
 def check_same_shape(x: Tensor, shape: tuple[int, ...], column_width: int | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,13 @@ from sdlgm.config import LikelihoodName, ModelConfig, TrainingConfig
 from sdlgm.data import Rows, Samples, SparseRows
 from sdlgm.estimators.interruption import as_keyboard_interrupt
 from sdlgm.models import SDLGM
-from sdlgm.nn import check_data, data_statistics, rows_at_once
+from sdlgm.nn import (
+    check_data,
+    data_statistics,
+    rows_at_once,
+    warn_of_constant_columns,
+    warn_of_far_values,
+)
 from sdlgm.objectives.bounds import negative_elbo
 from sdlgm.random import generator
 from sdlgm.training import train
@@ -28,7 +34,16 @@ from sdlgm.training.order import WeightedOrder
 from sdlgm.training.state import LoopState
 from sdlgm.training.step import Trainer
 
-__all__ = ["BLOCK", "WeightedRows", "elbo", "fit_model", "make_rows", "new_model", "update_model"]
+__all__ = [
+    "BLOCK",
+    "WeightedRows",
+    "elbo",
+    "fit_model",
+    "make_rows",
+    "new_model",
+    "update_model",
+    "warn_of_drift",
+]
 
 BLOCK = 1000
 """Number of rows that are encoded or decoded at a time."""
@@ -41,13 +56,23 @@ class WeightedRows(NamedTuple):
     weights: NDArray[np.float64]
     """Weight of each row, shape ``(n,)``, 0 or more."""
 
-    def order(self, batch_size: int, seed: int) -> WeightedOrder:
-        """Return batches drawn by weight, with a random projection of the rows as sort keys."""
+    def order(self, model: SDLGM, batch_size: int, seed: int) -> WeightedOrder:
+        """Return batches drawn by weight, with a random projection of the rows as sort keys.
+
+        Rows of real numbers are projected in the standard units of the model, so that the order
+        does not depend on the units of the columns.
+        """
+        scaled = model.config.likelihood != "bernoulli"
         direction = torch.randn(
             self.rows.n_inputs, dtype=torch.float64, generator=generator(0, "row keys")
         )
         blocks = self.rows.grey().split(rows_at_once(self.rows.n_inputs))
-        keys = torch.cat([block.double() @ direction for block in blocks])
+        keys = torch.cat(
+            [
+                (model.standard_units(block) if scaled else block).double() @ direction
+                for block in blocks
+            ]
+        )
         return WeightedOrder(torch.from_numpy(self.weights), keys, batch_size, seed)
 
 
@@ -55,8 +80,10 @@ Show = Callable[[int, dict[str, float]], None]
 """Shows the progress: takes the number of steps taken and the latest numbers."""
 
 
-def make_rows(table: Any, likelihood: LikelihoodName) -> Samples:
-    """Return rows for training from a checked table, an array or CSR of float32.
+def make_rows(
+    table: Any, likelihood: LikelihoodName, columns: Sequence[str] | None = None
+) -> Samples:
+    """Return rows for training from a checked table, an array or CSR.
 
     Raises
     ------
@@ -64,21 +91,39 @@ def make_rows(table: Any, likelihood: LikelihoodName) -> Samples:
         If the values do not suit the likelihood.
     """
     bits = likelihood == "bernoulli"
+    names = None if columns is None else tuple(map(str, columns))
     rows: Samples
     if sp.issparse(table):
-        rows = SparseRows(table, dynamic=bits, name="X")
+        rows = SparseRows(table, dynamic=bits, name="X", columns=names)
     else:  # torch needs writable memory
         values = torch.from_numpy(np.require(table, requirements=["C", "W"]))
-        rows = Rows(values, dynamic=bits, name="X")
+        rows = Rows(values, dynamic=bits, name="X", columns=names)
     check_data(likelihood, rows)
     return rows
 
 
-def new_model(config: ModelConfig, data: WeightedRows, seed: int) -> SDLGM:
-    """Return a model with random weights that centres and scales its inputs as the rows need."""
+def new_model(
+    config: ModelConfig, data: WeightedRows, seed: int
+) -> tuple[SDLGM, NDArray[np.float64]]:
+    """Return a model with random weights that centres and scales its inputs as the rows need.
+
+    Also return the smallest and the largest value of each column, ``(2, D)``. Constant columns of
+    real numbers are named in a warning.
+    """
     weights = torch.from_numpy(data.weights)
     statistics = data_statistics(data.rows.grey(), weights=weights)
-    return SDLGM(config, statistics, generator(seed, "weights"))
+    if config.likelihood == "gaussian":
+        warn_of_constant_columns(statistics, "X", data.rows.columns)
+    model = SDLGM(config, statistics, generator(seed, "weights"))
+    low, high = statistics.low, statistics.high
+    return model, torch.stack([low, high]).numpy()  # type: ignore[list-item]  # both are known
+
+
+def warn_of_drift(model: SDLGM, rows: Samples, limits: NDArray[np.float64] | None) -> None:
+    """Warn of values far outside of the training data's range ``(2, D)``, where it is known."""
+    if model.config.likelihood == "gaussian" and limits is not None:
+        low, high = torch.from_numpy(limits)
+        warn_of_far_values(rows.grey(), low, high, "X", rows.columns)
 
 
 def fit_model(
@@ -93,7 +138,7 @@ def fit_model(
     KeyboardInterrupt
         After Ctrl-C, once the current step is complete.
     """
-    order = data.order(config.batch_size, config.seed)
+    order = data.order(model, config.batch_size, config.seed)
     with as_keyboard_interrupt():
         result = train(model, data.rows, config, order=order, on_step=show)
     model.cpu()
@@ -136,7 +181,7 @@ def update_model(
     trainer = Trainer(model, config)
     if adam is not None:
         trainer.adam.load_state_dict(copy.deepcopy(adam))  # loading shares the tensors
-    task = ModelTask(trainer, data.rows, data.order(config.batch_size, config.seed))
+    task = ModelTask(trainer, data.rows, data.order(model, config.batch_size, config.seed))
     state = LoopState(start + math.ceil(len(data.rows) / config.batch_size), start)
     lines: list[dict[str, Any]] = []
     model.train()

@@ -26,7 +26,8 @@ __all__ = ["classifier_graph", "export_classifier"]
 def export_classifier(classifier: SDLGMClassifier, path: Path | str) -> Path:
     """Write a fitted classifier to one ONNX file, atomically; return its path.
 
-    The input is ``x``: raw rows ``(n, D)``, float32. The graph scales them and holds the training
+    The input is ``x``: raw rows ``(n, D)``, float32 (float64 if float32 would blur a column). The
+    graph scales them and holds the training
     values that rank scaling needs. The outputs are ``probabilities`` ``(n, K)``, float32, the mean
     over the members, ``labels`` ``(n, K)``, int64, 0 or 1, by the fitted threshold, minimum and
     maximum number of labels, and ``valid`` ``(n,)``, bool. Where it is false, the row holds a value
@@ -51,7 +52,8 @@ def classifier_graph(classifier: SDLGMClassifier) -> onnx.ModelProto:
     network = classifier.network_
     model, config = network.model, network.model.config
     graph = Graph("classifier")
-    valid, x = add_finite(graph, graph.input("x", np.float32, classifier.n_features_in_))
+    kind = np.float64 if network.scaling.needs_double else np.float32
+    valid, x = add_finite(graph, graph.input("x", kind, classifier.n_features_in_), kind)
     x = _scaled(graph, x, network.scaling)
     # All members read the same rows: (1, n, inputs).
     hidden = add_ensemble(graph, graph("Unsqueeze", x, graph.integers(0)), model.encoder, "encoder")
@@ -92,26 +94,33 @@ def classifier_graph(classifier: SDLGMClassifier) -> onnx.ModelProto:
 def _scaled(graph: Graph, x: Value, scaling: Inputs) -> Value:
     """Add the scaling of inputs, :class:`~sdlgm.estimators.scaling.Inputs`."""
     if scaling.sorted is None:
-        shift = graph.constant(np.asarray(scaling.shift, np.float32), "input_shift")
-        scale = graph.constant(np.asarray(scaling.scale, np.float32), "input_scale")
-        return graph("Div", graph("Sub", x, shift), scale)
+        if not isinstance(scaling.shift, np.ndarray):  # "none"
+            return x
+        return _standardised(graph, x, scaling.shift, scaling.scale)
     rows = scaling.sorted.shape[0]
+    kind = np.float64 if scaling.needs_double else np.float32
     # Twice the mean rank is an integer from 0 to 2n, so everything after it is a table look-up.
-    rank = _double_ranks(graph, x, np.asarray(scaling.sorted, np.float32))
+    rank = _double_ranks(graph, x, scaling.sorted.astype(kind))
     ranks = np.arange(2 * rows + 1)[:, None] / (2 * rows)
     if not scaling.bins:
         table = graph.constant(scaling._normal(ranks)[:, 0], "normal_quantiles")
         placed = graph("Gather", table, rank)
-        placed = graph("Sub", placed, graph.constant(np.asarray(scaling.shift), "input_shift"))
-        return graph("Div", placed, graph.constant(np.asarray(scaling.scale), "input_scale"))
+        return _standardised(graph, placed, scaling.shift, scaling.scale)
     parts = scaling._binned(ranks)  # (2n + 1, bins)
     looked_up = [
         graph("Gather", graph.constant(parts[:, part], f"bin_{part}"), rank)
         for part in range(scaling.bins)
     ]
     placed = graph("Concat", *looked_up, axis=1)
-    placed = graph("Sub", placed, graph.constant(scaling.bin_shift, "input_shift"))
-    return graph("Div", placed, graph.constant(scaling.bin_scale, "input_scale"))
+    return _standardised(graph, placed, scaling.bin_shift, scaling.bin_scale)
+
+
+def _standardised(graph: Graph, x: Value, shift: Any, scale: Any) -> Value:
+    """Centre and scale in double precision, as :func:`~sdlgm.nn.standardise` does."""
+    shift = graph.constant(np.asarray(shift, np.float64), "input_shift")
+    scale = graph.constant(np.asarray(scale, np.float64), "input_scale")
+    x = graph("Div", graph("Sub", graph.cast(x, np.float64), shift), scale)
+    return graph.cast(x, np.float32)
 
 
 def _double_ranks(graph: Graph, x: Value, values: Any) -> Value:

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+from torch import Tensor
 
 from sdlgm.config import Binarisation
 from sdlgm.environment import neutral
@@ -15,6 +16,7 @@ from sdlgm.export.graph import Graph, Value
 from sdlgm.export.networks import add_finite, add_linear, add_sequential
 from sdlgm.models import SDLGM, model_sha256
 from sdlgm.nn import Bernoulli, Categorical, Gaussian, Poisson
+from sdlgm.nn.statistics import needs_double
 
 if TYPE_CHECKING:
     import onnx
@@ -39,6 +41,9 @@ def encoder_graph(
 
     A row with a value that is not finite, or so large that its logits are not, has no code: its
     ``valid`` is false, its indices are -1, its counts 0 and its presences NaN.
+
+    Samples are float32, or float64 for a model of columns that float32 would blur
+    (:func:`~sdlgm.nn.statistics.needs_double`).
 
     Parameters
     ----------
@@ -65,8 +70,9 @@ def encoder_graph(
         raise ConfigError(f"code must be one of {', '.join(get_args(Code))}, got {code!r}.")
     config = model.config
     graph = Graph("encoder")
-    raw = graph.input("x", np.float32, model.n_inputs)
-    valid, x = add_finite(graph, raw)
+    kind = np.float64 if _reads_double(model) else np.float32
+    raw = graph.input("x", kind, model.n_inputs)
+    valid, x = add_finite(graph, raw, kind)
     if binarisation == "threshold":
         half = graph.constant(np.float32(maximum_grey_value / 2), "half")
         x = graph.cast(graph("GreaterOrEqual", x, half), np.float32)
@@ -77,10 +83,13 @@ def encoder_graph(
     # Real numbers can have any size, so they are centred first.
     shift = None
     if config.likelihood == "bernoulli":
-        shift = model.input_shift
+        shift = model.input_shift.float()
     else:
-        x = graph("Sub", x, graph.constant(model.input_shift, "input_shift"))
-        x = graph("Div", x, graph.constant(model.input_scale, "input_scale"))
+        x = graph(
+            "Sub", graph.cast(x, np.float64), _double(graph, model.input_shift, "input_shift")
+        )
+        x = graph("Div", x, _double(graph, model.input_scale, "input_scale"))
+        x = graph.cast(x, np.float32)
     logits: list[Value | None] = []
     for computed in _posterior(graph, model, x, shift):
         finite, safe = add_finite(graph, computed) if computed else (valid, None)
@@ -120,7 +129,8 @@ def decoder_graph(model: SDLGM) -> onnx.ModelProto:
     )
     hidden = add_sequential(graph, codes, model.decoder, "decoder")
     out = add_linear(graph, hidden, model.output_head, "output_head")
-    graph.output("x", _mean(graph, model, out), np.float32, model.n_inputs)
+    kind = np.float64 if _reads_double(model) else np.float32
+    graph.output("x", graph.cast(_mean(graph, model, out), kind), kind, model.n_inputs)
     return graph.model(describe(model, "decoder"))
 
 
@@ -169,8 +179,9 @@ def _mean(graph: Graph, model: SDLGM, raw: Value) -> Value:
         case Bernoulli():
             return graph("Sigmoid", raw)
         case Gaussian() as normal:
-            scaled = graph("Mul", raw, graph.constant(normal.unit, "unit"))
-            return graph("Add", scaled, graph.constant(normal.shift, "shift"))
+            raw = graph.cast(raw, np.float64)
+            scaled = graph("Mul", raw, _double(graph, normal.unit, "unit"))
+            return graph("Add", scaled, _double(graph, normal.shift, "shift"))
         case Poisson():
             return graph("Max", graph("Softplus", raw), graph.constant(np.float32(1e-6)))
         case Categorical() as levels:
@@ -179,3 +190,12 @@ def _mean(graph: Graph, model: SDLGM, raw: Value) -> Value:
             return graph("MatMul", graph("Softmax", logits, axis=-1), level)
         case other:
             raise ConfigError(f"No ONNX operators are known for the likelihood {other}.")
+
+
+def _reads_double(model: SDLGM) -> bool:
+    real = model.config.likelihood == "gaussian"
+    return real and needs_double(model.input_shift, model.input_scale)
+
+
+def _double(graph: Graph, values: Tensor, name: str) -> Value:
+    return graph.constant(values.double(), name)

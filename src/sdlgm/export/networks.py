@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,12 +93,17 @@ def add_log_sigmoid(graph: Graph, x: Value, *, of_minus: bool = False) -> Value:
     return graph("Neg", graph("Softplus", x if of_minus else graph("Neg", x)))
 
 
-def add_finite(graph: Graph, x: Value) -> tuple[Value, Value]:
-    """Add whether all values of a row are finite, ``(n, 1)``, and x with other rows set to 0."""
-    largest = graph.constant(np.float32(np.finfo(np.float32).max))
+def add_finite(
+    graph: Graph, x: Value, kind: type[np.floating[Any]] = np.float32
+) -> tuple[Value, Value]:
+    """Add whether all values of a row are finite, ``(n, 1)``, and x with other rows set to 0.
+
+    ``kind`` is the type of x. A value beyond the range of float32 is not finite.
+    """
+    largest = graph.constant(kind(np.finfo(np.float32).max))
     each = graph.cast(graph("LessOrEqual", graph("Abs", x), largest), np.float32)
     finite = graph.cast(graph("ReduceMin", each, graph.integers(1), keepdims=1), np.bool_)
-    return finite, graph("Where", finite, x, graph.constant(np.float32(0)))
+    return finite, graph("Where", finite, x, graph.constant(kind(0)))
 
 
 def _layer_norm(

@@ -187,10 +187,12 @@ def compare_encoder(model: SDLGM, path: Path | str, x: Tensor, batch: int = 1000
     if about.get("code") != "mode" or about.get("model_sha256") != model_sha256(model):
         raise ConfigError(f"{path} is not an encoder of this model with code = 'mode'.")
     scale = 1.0 if about["binarisation"] == "none" else float(about["maximum_grey_value"])
+    double = session.get_inputs()[0].type == "tensor(double)"
+    kind = torch.float64 if double else torch.float32
     sums, largest = np.zeros(4), 0.0
     for rows in x.split(batch):
         names = ["indices", "counts", "presence"]
-        indices, counts, presence = session.run(names, {"x": (rows * scale).numpy()})
+        indices, counts, presence = session.run(names, {"x": (rows.to(kind) * scale).numpy()})
         codes = torch.from_numpy(dense_codes(indices, counts, model.config.features)).float()
         posterior = model.posterior(rows)
         there = posterior.presence_probs.numpy()

@@ -56,13 +56,14 @@ def search_quadratic(model: SDLGM, x: Tensor, slots: Tensor, weight: Tensor, swe
     size = model.config.features // model.groups
     nothing = torch.zeros(1, model.config.features)
     base = model.data_distribution(nothing).base_dist  # type: ignore[attr-defined]
-    unit = model.likelihood.unit / base.scale[0]
-    columns = (unit.unsqueeze(-1) * model.output_head.weight).T.unflatten(0, (-1, size))
+    normal = base.standard
+    columns = model.output_head.weight / normal.scale[0].unsqueeze(-1)
+    columns = columns.T.unflatten(0, (-1, size))
     columns = F.pad(columns, (0, 0, 0, 1))  # (G, K/G + 1, D); the last of each group is "closed"
     length = _lengths(model)
     if model.config.gates != "learned":
         length[:, -1] = torch.inf
-    residual = (x - base.loc) / base.scale
+    residual = (base.standard_units(x) - normal.loc) / normal.scale
     for group, held in enumerate(slots.T):
         residual -= columns[group][held]
     slots, half = slots.clone(), 0.5 * columns.square().sum(-1)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError
 from sdlgm.nn.likelihoods import Gaussian
+from sdlgm.nn.statistics import standardise
 
 if TYPE_CHECKING:
     from sdlgm.models import SDLGM
@@ -59,7 +60,7 @@ def refit_decoder(
         raise ConfigError(f"ridge must be positive, got {ridge}.")
     weights = torch.as_tensor(weight, dtype=torch.float64).expand(len(x))
     weights = (weights / weights.mean()).unsqueeze(-1)
-    target = ((x - likelihood.shift) / likelihood.unit).double()
+    target = standardise(x, likelihood.shift, likelihood.unit)
     design = F.pad(codes.double(), (0, 1), value=1.0)
     penalty = torch.full((design.shape[1],), float(ridge), dtype=torch.float64)
     penalty[-1] = 0.0

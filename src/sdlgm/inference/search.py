@@ -57,7 +57,7 @@ def search_codes(
         Codes of shape ``(n, K)``, at most ``L0 / G`` in each group.
     """
     slots = _slots(codes, model.groups, model.config.budget)
-    weights = torch.as_tensor(weight, dtype=x.dtype).expand(len(x))
+    weights = torch.as_tensor(weight, dtype=model.output_head.weight.dtype).expand(len(x))
     size = model.config.features // model.groups
     block = max(1, CODES_AT_ONCE // (size + 1))
     closes = model.config.gates == "learned"

@@ -11,7 +11,7 @@ from torch import Tensor
 from sdlgm.config import ModelConfig, from_dict, to_dict
 from sdlgm.environment import neutral
 from sdlgm.errors import ModelFileError
-from sdlgm.migration import migrate_model
+from sdlgm.migration import migrate_model, migrate_statistics
 from sdlgm.models.sdlgm import SDLGM
 from sdlgm.nn import DataStatistics
 from sdlgm.storage import described_digest, read_described, read_description, write_described
@@ -58,6 +58,7 @@ def load_model(folder: Path | str) -> SDLGM:
     inputs, levels = about["n_inputs"], about["levels"]
     blank = DataStatistics(torch.full((inputs,), 0.5), torch.ones(inputs), levels)
     model = SDLGM(from_dict(ModelConfig, about["config"]), blank)
+    migrate_statistics(tensors, model.state_dict())
     check_tensors(tensors, model.state_dict(), str(folder / "model.safetensors"))
     model.load_state_dict(tensors)
     model.saved_as = (sha, _content_sha256(model))

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Self
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch import distributions as td
 
 from sdlgm.config import CodeMethod, ModelConfig
-from sdlgm.data import Rows, Samples, SparseRows, Summary
+from sdlgm.data import Rows, Samples, SparseRows, Summary, as_numbers
 from sdlgm.distributions import Grouped, grouped_gated_multinomial
 from sdlgm.environment import neutral
 from sdlgm.errors import DataError
 from sdlgm.inference.codes import BATCH, encode_batches
 from sdlgm.nn import DataStatistics, check_data, likelihood, linear, mlp
+from sdlgm.nn.statistics import double_kept, standardise
 
 __all__ = ["SDLGM"]
 
@@ -74,9 +78,10 @@ class SDLGM(nn.Module):
 
         # Bits are not scaled: that would inflate pixels that are hardly ever on.
         bits = config.likelihood == "bernoulli"
+        shift = statistics.mean.float() if bits else statistics.shift
         scale = torch.ones_like(statistics.scale) if bits else statistics.scale
-        self.register_buffer("input_shift", statistics.mean.clone())
-        self.register_buffer("input_scale", scale.clone())
+        self.register_buffer("input_shift", shift.double().clone())
+        self.register_buffer("input_scale", scale.double().clone())
 
         def hidden(inputs: int, widths: tuple[int, ...]) -> nn.Sequential:
             return mlp(
@@ -138,9 +143,7 @@ class SDLGM(nn.Module):
 
     def forward(self, x: Tensor) -> Grouped:
         """Return the posterior ``q(z | x)`` of samples ``x`` of shape ``(*batch, D)``."""
-        x = x - self.input_shift
-        if self.config.likelihood != "bernoulli":
-            x = x / self.input_scale
+        x = self.standard_units(x)
         trunk = self.encoder(x) if hasattr(self, "encoder") else x
         if self.config.gates == "learned":
             gate_logits = self.gate_head(self.sparsity(trunk if self.config.shared_trunk else x))
@@ -156,6 +159,17 @@ class SDLGM(nn.Module):
         return self._code(gate_logits, feature_logits)
 
     posterior = forward
+
+    def standard_units(self, x: Tensor) -> Tensor:
+        """Centre and scale samples ``(*, D)`` as the networks read them; bits are only centred.
+
+        Samples of real numbers are centred in double precision, and then rounded to that of the
+        networks.
+        """
+        kind = self.log_gate_temperature.dtype
+        if self.config.likelihood == "bernoulli":
+            return x.to(kind) - self.input_shift.to(kind)
+        return standardise(x, self.input_shift, self.input_scale).to(kind)
 
     def prior(self) -> Grouped:
         """Return the prior ``p(z)``, without a batch dimension."""
@@ -199,7 +213,7 @@ class SDLGM(nn.Module):
             If ``code`` is unknown or an option does not suit it.
         """
         if not isinstance(x, Rows | SparseRows):
-            x = Rows(torch.as_tensor(x, dtype=torch.float32))
+            x = Rows(x if isinstance(x, Tensor) else torch.from_numpy(as_numbers(np.asarray(x))))
         batches = encode_batches(
             self, x, code, candidates=candidates, max_active=max_active, seed=seed,
             batch_size=batch_size,
@@ -209,7 +223,11 @@ class SDLGM(nn.Module):
     @neutral()
     @torch.no_grad()
     def decode(self, codes: ArrayLike | Tensor, batch_size: int = BATCH) -> Tensor:
-        """Return the mean of ``p(x | z)`` for codes ``(n, K)``: shape ``(n, D)``, float32."""
+        """Return the mean of ``p(x | z)`` for codes ``(n, K)``: shape ``(n, D)``.
+
+        It is float32. Under a Gaussian likelihood it is float64 if float32 would blur a column,
+        such as Unix seconds: if a mean is more than 2^14 deviations, or a unit is extreme.
+        """
         codes = torch.as_tensor(codes, dtype=torch.float32)
         parts = [self.data_distribution(part).mean for part in codes.split(batch_size)]
         return torch.cat(parts)
@@ -252,6 +270,10 @@ class SDLGM(nn.Module):
         """Draw codes ``z ~ p(z)``, shape ``(n, K)``, and samples ``x ~ p(x | z)``, ``(n, D)``."""
         codes = self.prior().sample((number,), generator=generator)
         return codes, self.likelihood.sample(self._raw(codes), generator)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        with double_kept(self, fn):
+            return super()._apply(fn, recurse)
 
     def _raw(self, codes: Tensor) -> Tensor:
         """Return the decoder's raw outputs."""

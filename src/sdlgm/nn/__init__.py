@@ -11,7 +11,15 @@ from sdlgm.nn.likelihoods import (
     likelihood,
 )
 from sdlgm.nn.mlp import Residual, linear, mlp
-from sdlgm.nn.statistics import DataStatistics, data_statistics, rows_at_once
+from sdlgm.nn.statistics import (
+    DataStatistics,
+    data_statistics,
+    from_standard,
+    rows_at_once,
+    standardise,
+    warn_of_constant_columns,
+    warn_of_far_values,
+)
 
 __all__ = [
     "Bernoulli",
@@ -26,8 +34,12 @@ __all__ = [
     "check_data",
     "data_statistics",
     "drop",
+    "from_standard",
     "likelihood",
     "linear",
     "mlp",
     "rows_at_once",
+    "standardise",
+    "warn_of_constant_columns",
+    "warn_of_far_values",
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import abc
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,13 @@ from torch import distributions as td
 from torch.nn import functional as F
 
 from sdlgm.errors import ConfigError
-from sdlgm.nn.statistics import DataStatistics
+from sdlgm.nn.statistics import (
+    DataStatistics,
+    double_kept,
+    from_standard,
+    needs_double,
+    standardise,
+)
 
 if TYPE_CHECKING:
     from sdlgm.data import Samples, Summary
@@ -26,6 +33,9 @@ __all__ = [
     "check_data",
     "likelihood",
 ]
+
+LARGEST_COUNT = 2**24
+"""Largest count up to which single precision represents every integer."""
 
 
 class Likelihood(nn.Module, abc.ABC):
@@ -69,7 +79,7 @@ class Bernoulli(Likelihood):
 
     def initial_bias(self, statistics: DataStatistics) -> Tensor:
         """Log-odds of the mean, which is clamped to 0.001 to 0.999."""
-        return torch.logit(statistics.mean.clamp(1e-3, 1 - 1e-3))
+        return torch.logit(statistics.mean.float().clamp(1e-3, 1 - 1e-3))
 
     def forward(self, raw: Tensor) -> td.Distribution:
         """See the class."""
@@ -96,6 +106,11 @@ class Gaussian(Likelihood):
     ``m`` and ``s`` are the means and standard deviations of the training data, so that rescaled
     data give the same model with a rescaled density. The relative scale
     :math:`\sigma = \mathrm{softplus}(\rho) + 10^{-3}` of each dimension is learned.
+
+    Densities are computed in standard units, :math:`(x - m) / s`, which are found in double
+    precision; minus the logs of ``s``, they are densities in the units of the data. Means and
+    samples are in single precision, or in double precision if single would blur a column
+    (:func:`~sdlgm.nn.statistics.needs_double`).
     """
 
     shift: Tensor
@@ -103,8 +118,8 @@ class Gaussian(Likelihood):
 
     def __init__(self, statistics: DataStatistics) -> None:
         super().__init__(statistics)
-        self.register_buffer("shift", statistics.mean.clone())
-        self.register_buffer("unit", statistics.scale.clone())
+        self.register_buffer("shift", statistics.shift.double().clone())
+        self.register_buffer("unit", statistics.scale.double().clone())
         self.rho = nn.Parameter(torch.full((self.n_inputs,), math.log(math.e - 1)))
 
     def initial_bias(self, statistics: DataStatistics) -> Tensor:
@@ -113,23 +128,24 @@ class Gaussian(Likelihood):
 
     def forward(self, raw: Tensor) -> td.Distribution:
         """See the class."""
-        return td.Independent(
-            td.Normal(*self._moments(raw), validate_args=False), 1, validate_args=False
-        )
+        return _Reals(_ScaledNormal(raw, self._spread(), self.shift, self.unit))
 
     def sample(self, raw: Tensor, generator: torch.Generator) -> Tensor:
         """Draw real numbers."""
-        location, scale = self._moments(raw)
-        return torch.normal(location, scale.expand_as(location), generator=generator)
+        drawn = torch.normal(raw, self._spread().expand_as(raw), generator=generator)
+        return from_standard(drawn, self.shift, self.unit)
 
     @staticmethod
     def check(values: Summary) -> str | None:
         """Accept any finite number."""
         return None
 
-    def _moments(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        scale = self.unit * (F.softplus(self.rho) + 1e-3)
-        return torch.addcmul(self.shift, self.unit, raw), scale
+    def _spread(self) -> Tensor:
+        return F.softplus(self.rho) + 1e-3
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        with double_kept(self, fn):
+            return super()._apply(fn, recurse)
 
 
 class Poisson(Likelihood):
@@ -137,7 +153,7 @@ class Poisson(Likelihood):
 
     def initial_bias(self, statistics: DataStatistics) -> Tensor:
         """Inverse softplus of the mean."""
-        mean = statistics.mean.clamp_min(1e-3)
+        mean = statistics.mean.float().clamp_min(1e-3)
         return mean + torch.log(-torch.expm1(-mean))
 
     def forward(self, raw: Tensor) -> td.Distribution:
@@ -153,9 +169,14 @@ class Poisson(Likelihood):
     @staticmethod
     def check(values: Summary) -> str | None:
         """Accept 0, 1, 2, ..."""
-        if values.whole and values.low >= 0:
-            return None
-        return "a Poisson likelihood needs non-negative integers"
+        if not values.whole or values.low < 0:
+            return "a Poisson likelihood needs non-negative integers"
+        if values.high > LARGEST_COUNT:
+            return (
+                f"a Poisson likelihood computes in single precision, for counts up to "
+                f"{LARGEST_COUNT:,}; for larger ones choose the gaussian likelihood"
+            )
+        return None
 
     @staticmethod
     def _rate(raw: Tensor) -> Tensor:
@@ -181,7 +202,8 @@ class Categorical(Likelihood):
     def initial_bias(self, statistics: DataStatistics) -> Tensor:
         """Log of a discretised normal distribution with the data's mean and deviation."""
         level = torch.arange(self.levels)
-        distance = (level - statistics.mean.unsqueeze(-1)) / statistics.scale.unsqueeze(-1)
+        mean, scale = statistics.mean.float(), statistics.scale.float()
+        distance = (level - mean.unsqueeze(-1)) / scale.unsqueeze(-1)
         return F.log_softmax(-0.5 * distance**2, dim=-1).clamp_min(-8.0).flatten()
 
     def forward(self, raw: Tensor) -> td.Distribution:
@@ -211,6 +233,71 @@ class _Bits(td.Independent):  # type: ignore[type-arg]
     def log_prob(self, value: Tensor) -> Tensor:
         logits, value = torch.broadcast_tensors(self.base_dist.logits, value)
         return -F.binary_cross_entropy_with_logits(logits, value, reduction="none").sum(-1)
+
+
+class _ScaledNormal(td.Distribution):
+    """Independent normal variables, given in standard units: ``shift + unit * N(raw, spread)``."""
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012 (torch's)
+    support = td.constraints.real
+    has_rsample = True
+
+    def __init__(self, raw: Tensor, spread: Tensor, shift: Tensor, unit: Tensor) -> None:
+        self.standard = td.Normal(raw, spread, validate_args=False)
+        self.shift, self.unit = shift, unit
+        super().__init__(self.standard.batch_shape, validate_args=False)
+
+    @property
+    def loc(self) -> Tensor:
+        """Mean of each dimension in the units of the data."""
+        return from_standard(self.standard.loc, self.shift, self.unit)
+
+    @property
+    def scale(self) -> Tensor:
+        """Standard deviation of each dimension in the units of the data."""
+        scale = self.unit * self.standard.scale
+        return scale if needs_double(self.shift, self.unit) else scale.to(self.standard.loc.dtype)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc
+
+    @property
+    def mode(self) -> Tensor:
+        return self.loc
+
+    @property
+    def variance(self) -> Tensor:
+        return self.scale.square()
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        return from_standard(self.standard.rsample(torch.Size(sample_shape)), self.shift, self.unit)
+
+    def standard_units(self, value: Tensor) -> Tensor:
+        """Return values in standard units and in the precision of the networks."""
+        return standardise(value, self.shift, self.unit).to(self.standard.loc.dtype)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        found = self.standard.log_prob(self.standard_units(value))
+        return found - self.unit.log().to(found.dtype)
+
+    def entropy(self) -> Tensor:
+        found = self.standard.entropy()
+        return found + self.unit.log().to(found.dtype)
+
+
+class _Reals(td.Independent):  # type: ignore[type-arg]
+    """Independent normal variables; ``log_prob`` subtracts the logs of the units after the sum."""
+
+    base_dist: _ScaledNormal
+
+    def __init__(self, base: _ScaledNormal) -> None:
+        super().__init__(base, 1, validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        base = self.base_dist
+        found = base.standard.log_prob(base.standard_units(value)).sum(-1)
+        return found - base.unit.log().sum().to(found.dtype)
 
 
 class _Levels(td.Categorical):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sdlgm.codec.parquet import SCHEMA, to_arrow
 from sdlgm.config import CodeMethod, DataConfig
-from sdlgm.data import Rows
+from sdlgm.data import Rows, as_numbers
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.models import SDLGM
@@ -181,21 +181,21 @@ class ArrowEncoder:
         kept = [batch.column(name) for name in self.keep]
         return pa.RecordBatch.from_arrays([*kept, *code.columns, active], schema=schema)
 
-    def _codes(self, values: NDArray[np.float32]) -> Iterator[Tensor]:
+    def _codes(self, values: NDArray[Any]) -> Iterator[Tensor]:
         model = self.model
         for start in range(0, len(values), BLOCK):
             part = values[start : start + BLOCK]
-            block = torch.zeros(BLOCK, model.n_inputs)
+            block = torch.zeros(BLOCK, model.n_inputs, dtype=torch.from_numpy(part).dtype)
             block[: len(part)] = torch.from_numpy(part)
             yield model.posterior(block).mode[: len(part)]
 
     def _values(
         self, batch: pa.RecordBatch, names: tuple[str, ...], first_row: int
-    ) -> NDArray[np.float32]:
+    ) -> NDArray[Any]:
         """Return the input, shape ``(n, D)``."""
         width = self.model.n_inputs
-        values = np.empty((len(batch), width), np.float32)
-        for place, name in enumerate(names):
+        columns = []
+        for name in names:
             column = batch.column(name)
             if column.null_count:
                 row = int(np.flatnonzero(column.is_null())[0])
@@ -211,12 +211,12 @@ class ArrowEncoder:
                     index = int(np.flatnonzero(flat.is_null())[0])
                     where = f"{name}[{index % width}]"
                     raise DataError(_place(first_row + index // width, where, "is missing"))
-                return _floats(flat).reshape(len(batch), width)
-            values[:, place] = _floats(column)
-        return values
+                return np.array(_floats(flat)).reshape(len(batch), width)
+            columns.append(_floats(column))
+        return np.stack(columns, axis=1)
 
     def _check(
-        self, values: NDArray[np.float32], names: tuple[str, ...], data: DataConfig, first_row: int
+        self, values: NDArray[Any], names: tuple[str, ...], data: DataConfig, first_row: int
     ) -> None:
         bad = ~np.isfinite(values)
         if bad.any():
@@ -236,11 +236,12 @@ def _load(folder: str) -> tuple[SDLGM, DataConfig]:
     return run.model, run.config.data
 
 
-def _floats(column: pa.Array) -> NDArray[np.float32]:
+def _floats(column: pa.Array) -> NDArray[Any]:
+    """Return numbers as float32, or as float64 if float32 would change one of them."""
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.uint8())
-    with np.errstate(over="ignore"):  # too large for float32: infinite, and refused later
-        return column.to_numpy(zero_copy_only=False).astype(np.float32)
+    values = as_numbers(column.to_numpy(zero_copy_only=False))
+    return values.astype(np.float32) if values.dtype == np.uint8 else values
 
 
 def _is_list(kind: pa.DataType) -> bool:

@@ -30,7 +30,7 @@ from sdlgm.inference.evaluation import Evaluation, evaluate
 from sdlgm.inference.usage import FEW, count_used, warn_of_unused
 from sdlgm.migration import migrate_run
 from sdlgm.models import SDLGM, load_model, save_model
-from sdlgm.nn import check_data, data_statistics
+from sdlgm.nn import check_data, data_statistics, warn_of_constant_columns
 from sdlgm.progress import progress_bar
 from sdlgm.random import generator
 from sdlgm.storage import atomic_path, read_json, write_json
@@ -258,7 +258,10 @@ def _prepare(run: Run) -> _Prepared:
     if config.training.validation_fraction:
         rows, validation = rows.split(config.training.validation_fraction, config.training.seed)
     weights = generator(config.training.seed, "weights")
-    model = SDLGM(config.model, data_statistics(rows.grey()), weights)
+    statistics = data_statistics(rows.grey())
+    if config.model.likelihood == "gaussian" and dataset.image_shape is None:
+        warn_of_constant_columns(statistics, rows.name, rows.columns)
+    model = SDLGM(config.model, statistics, weights)
     for part, what in ((validation, f"{dataset.name} (validation rows)"), (dataset.test, None)):
         if part is not None:
             model.check_rows(part, what)

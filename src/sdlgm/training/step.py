@@ -53,6 +53,13 @@ def temperature(start: float, decay: float, step: int) -> float:
     return max(min(0.5, start), start * math.exp(-decay * step))
 
 
+class Uncast:
+    """A batch that Fabric passes on unchanged; tensors are rounded to the training's precision."""
+
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+
+
 class Objective(nn.Module):
     """The training objective as a module, so that Fabric can wrap model and loss together.
 
@@ -73,11 +80,13 @@ class Objective(nn.Module):
         for parameter in (model.log_gate_temperature, model.log_feature_temperature):
             parameter.requires_grad_(learned)
 
-    def forward(self, x: Tensor, step: int, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor | Uncast, step: int, noise: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
         """Return the surrogate loss of a batch, and the means of ``TERMS`` and active features."""
         surrogate, terms = training_objective(
             self.model,
-            x,
+            x.values if isinstance(x, Uncast) else x,
             get_estimator(str(self.config.estimator), **self._options(step)),
             kl=self.config.kl or "exact",
             kl_weight=kl_weight(self.config, step),
@@ -195,8 +204,15 @@ class Trainer:
             x = self.group.share(x)
             noise = ShareGenerator.of(noise, self.group.rank, self.group.size)
         self.adam.zero_grad()
+        wide = x.dtype == torch.float64
+        if wide and device.type == "mps":
+            raise ConfigError(
+                "These data need double precision, which accelerator = 'mps' does not have. Use "
+                "accelerator = 'cpu', or subtract an offset from the data."
+            )
         # Nothing below waits for the device: neither this copy nor a number read by the host.
-        surrogate, terms = self._wrapped(x.to(device, non_blocking=True), step, noise)
+        x = x.to(device, non_blocking=True)
+        surrogate, terms = self._wrapped(Uncast(x) if wide else x, step, noise)
         self.fabric.backward(surrogate)
         if config.gradient_clip is not None:
             self.fabric.clip_gradients(

@@ -1,0 +1,174 @@
+"""The same rows in other units, or with an offset, give the same predictions and codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from sdlgm.errors import SDLGMWarning
+from sdlgm.estimators import SDLGMClassifier, SDLGMCounter, SDLGMTransformer
+from sdlgm.hub import load
+
+Array = NDArray[np.float64]
+
+QUICK: dict[str, Any] = {"epochs": 25, "random_state": 0}
+MAKERS: dict[str, Callable[[], Any]] = {
+    "standard": lambda: _classifier("standard"),
+    "quantile": lambda: _classifier("quantile"),
+    "bins": lambda: _classifier("bins"),
+    "generative": lambda: _classifier("standard", variant="generative"),
+    "counter": lambda: SDLGMCounter(hidden=(16,), batch_size=32, **QUICK),
+    "transformer": lambda: SDLGMTransformer(
+        12, 4, encoder_hidden=(16,), sparsity_hidden=(8,), batch_size=32, **QUICK
+    ),
+}
+"""Estimators of all kinds."""
+
+
+def _classifier(inputs: Any, **changes: Any) -> SDLGMClassifier:
+    return SDLGMClassifier(
+        inputs=inputs, hidden=(16,), members=2, folds=2, batch_size=32, min_labels=0, **QUICK,
+        **changes,
+    )  # fmt: skip
+
+
+def rows(seed: int = 0) -> tuple[Array, NDArray[np.int64]]:
+    """Whole numbers that a large offset does not change, and labels that depend on them."""
+    x = np.random.default_rng(seed).integers(0, 4096, size=(128, 3)).astype(np.float64)
+    return x, (x > 2048).astype(np.int64)
+
+
+def results(make: Callable[[], Any], x: Array, y: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Return predictions or codes of a fitted estimator, and their probabilities or means."""
+    model = make().fit(x, y)
+    if isinstance(model, SDLGMTransformer):
+        codes = model.transform(x)
+        means = model.inverse_transform(codes).astype(np.float64)
+        return codes, (means - x.min(0)) / np.ptp(x, axis=0)
+    return model.predict(x), model.predict_proba(x)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@given(st.lists(st.integers(-90, 60), min_size=3, max_size=3), st.sampled_from([0.0, 2.0**31]))
+@settings(max_examples=3, deadline=None)
+def test_powers_of_two_and_exact_offsets_change_no_bit(
+    name: str, powers: list[int], offset: float
+) -> None:
+    x, y = rows()
+    x *= [2.0**-20, 1, 2.0**20]
+    one = results(MAKERS[name], x, y)
+    other = results(MAKERS[name], x * 2.0 ** np.array(powers), y)
+    np.testing.assert_array_equal(one[0], other[0])
+    if name == "transformer":
+        np.testing.assert_allclose(one[1], other[1], atol=1e-6)
+    else:
+        np.testing.assert_array_equal(one[1], other[1])
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize(
+    ("unit", "offset"),
+    [(1e-9, 0.0), (1e-12, 0.0), (1.0, 273.15), (1.0, 1.7e9), (60.0, 1.7e9), (1e6, -1e12)],
+)
+def test_units_and_offsets_do_not_matter(name: str, unit: float, offset: float) -> None:
+    x, y = rows()
+    one, other = (results(MAKERS[name], table, y) for table in (x, x * unit + offset))
+    np.testing.assert_array_equal(one[0], other[0])
+    np.testing.assert_allclose(one[1], other[1], atol=1e-3)
+
+
+def test_a_sparse_table_may_have_any_unit() -> None:
+    x, y = rows()
+    table = sp.csr_array(np.where(x > 1000, x, 0))
+    one = results(MAKERS["standard"], table, y)
+    other = results(MAKERS["standard"], table * 2.0**-40, y)
+    np.testing.assert_array_equal(one[1], other[1])
+    metres = results(MAKERS["standard"], table * 1e-9, y)
+    np.testing.assert_allclose(one[1], metres[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("inputs", ["standard", "quantile", "bins"])
+def test_wavelengths_in_metres_are_as_good_as_in_nanometres(inputs: str) -> None:
+    nanometres, _ = rows(1)
+    nanometres = 400 + nanometres / 10
+    y = (nanometres[:, :2] > 600).astype(np.int64)
+    model = _classifier(inputs).set_params(epochs=80, learning_rate=1e-2)
+    scores = [model.fit(x, y).score(x, y) for x in (nanometres, nanometres * 1e-9)]
+    assert scores[0] == scores[1] > 0.85
+
+
+MINUTES = np.arange(128)
+SECONDS = (1_700_000_000 + 60 * MINUTES)[:, None]
+PARTS = np.stack([MINUTES < 40, MINUTES > 90], 1).astype(np.int64)
+
+
+@pytest.mark.parametrize("name", ["standard", "quantile", "bins", "counter"])
+def test_unix_seconds_a_minute_apart_can_be_learned(name: str) -> None:
+    model = MAKERS[name]().set_params(epochs=80, learning_rate=1e-2)
+    assert model.fit(SECONDS, PARTS).score(SECONDS, PARTS) > 0.9
+
+
+def test_unix_seconds_a_minute_apart_come_back_from_codes() -> None:
+    model = MAKERS["transformer"]().set_params(epochs=60, learning_rate=1e-2)
+    back = model.fit(SECONDS).inverse_transform(model.transform(SECONDS))
+    assert back.dtype == np.float64
+    assert np.corrcoef(back[:, 0], MINUTES)[0, 1] > 0.75
+    centred = SECONDS - 1_700_000_000
+    near = model.fit(centred).inverse_transform(model.transform(centred))
+    np.testing.assert_allclose(back - 1_700_000_000, near, atol=1)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_constant_columns_are_named_once(name: str) -> None:
+    x, y = rows()
+    table = pd.DataFrame(np.c_[x, np.full(len(x), 1.7e9)], columns=["a", "b", "c", "sensor"])
+    with pytest.warns(SDLGMWarning, match="1 of 4 columns are constant, column 'sensor'") as caught:
+        MAKERS[name]().fit(table, y)
+    assert [warning.category for warning in caught] == [SDLGMWarning]
+
+
+def test_sparse_constant_columns_are_named() -> None:
+    x, y = rows()
+    table = sp.csr_array(np.c_[x, np.zeros(len(x)), np.full(len(x), 3.0)])
+    with pytest.warns(SDLGMWarning, match="2 of 5 columns are constant, columns 3, 4"):
+        _classifier("standard").fit(table, y)
+
+
+def test_a_column_in_a_tiny_unit_is_not_constant(recwarn: pytest.WarningsRecorder) -> None:
+    x, y = rows()
+    for name in ("standard", "counter", "transformer"):
+        MAKERS[name]().fit(x * 1e-30, y)
+    assert not recwarn.list
+
+
+def test_later_batches_on_another_scale_are_counted() -> None:
+    x, _ = rows()
+    frame = pd.DataFrame(x, columns=["metres", "b", "c"])
+    model = MAKERS["transformer"]().partial_fit(frame.iloc[:64])
+    model.partial_fit(frame.iloc[64:])  # no warning, which would be an error
+    later = frame.iloc[64:].assign(metres=1e9 + frame.metres[64:])
+    with pytest.warns(SDLGMWarning, match="64 values .* column 'metres'") as caught:
+        model.partial_fit(later)
+    assert len(caught) == 1
+    with pytest.warns(SDLGMWarning, match="64 values .* column 'metres'"):
+        model.transform(later)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_scaling_in_double_precision_is_saved(name: str, tmp_path: Path) -> None:
+    x, y = rows()
+    x = x * 0.1 + 1.7e9
+    model = MAKERS[name]().fit(x, y)
+    model.save(tmp_path / "model")
+    method = "transform" if name == "transformer" else "predict_proba"
+    found = getattr(load(tmp_path / "model"), method)(x)
+    np.testing.assert_array_equal(found, getattr(model, method)(x))
