@@ -6,6 +6,7 @@ __all__ = [
     "CodeFileError",
     "ConfigError",
     "DataError",
+    "DataWarning",
     "HubError",
     "ModelFileError",
     "SDLGMError",
@@ -23,6 +24,13 @@ class ConfigError(SDLGMError, ValueError):
 
 class DataError(SDLGMError, ValueError):
     """Data cannot be found, read or used."""
+
+
+class DataWarning(UserWarning):
+    """Data can be used, but not all of them, or not as they were meant.
+
+    The command line prints the message as a note.
+    """
 
 
 class ModelFileError(SDLGMError, ValueError):

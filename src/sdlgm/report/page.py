@@ -40,8 +40,11 @@ def feature_use(codes: torch.Tensor) -> FeatureUse:
 
 
 @torch.no_grad()
-def write_report(run: Run, out: Path | str | None = None) -> Path:
+def write_report(run: Run, out: Path | str | None = None, data: Path | str | None = None) -> Path:
     """Write the HTML report of a finished run, atomically; return its path.
+
+    ``data`` names the data to draw; default: the test rows of the run's own data, which must be
+    unchanged.
 
     Raises
     ------
@@ -53,7 +56,9 @@ def write_report(run: Run, out: Path | str | None = None) -> Path:
     require_report("The report")
     from sdlgm.report import figures
 
-    model, rows, metrics = run.model, run.dataset.test, run.metrics
+    model, metrics = run.model, run.metrics
+    rows, columns, _ = run.load_rows(data)
+    shape = columns.image_shape if columns else run.dataset.image_shape
     codes = model.encode(rows)
     use = feature_use(codes)
     shown = torch.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).long()
@@ -68,7 +73,7 @@ def write_report(run: Run, out: Path | str | None = None) -> Path:
         alive=len(use.present) - len(use.dead),
         settings=to_dict(run.config.data, run.config.model, run.config.training),
         pictures={
-            "reconstructions": figures.reconstructions(original, decoded, run.dataset.image_shape),
+            "reconstructions": figures.reconstructions(original, decoded, shape),
             "budget": figures.budget_use(codes, model.prior(), _starting_prior(run)),
             "usage": figures.usage(use.present, model.groups),
             "curve": figures.curve(run.log, run.config.training.objective),
