@@ -20,7 +20,7 @@ def test_tables_survive_a_round_trip(
     values = torch.randn(20, 3, generator=generator)
     write_rows(tmp_path / f"a{suffix}", values)
     rows, shape = read_rows(tmp_path / f"a{suffix}")
-    torch.testing.assert_close(rows.values, values)
+    torch.testing.assert_close(rows.values.to(values.dtype), values)
     assert shape is None
     data = load_data(DataConfig(str(tmp_path / f"a{suffix}"), test_fraction=0.25), "gaussian")
     assert (len(data.train), len(data.test)) == (15, 5)

@@ -144,7 +144,7 @@ def narrowed(values: NDArray[Any]) -> NDArray[Any]:
     Values too large for single precision become infinite; rows refuse them.
     """
     if values.dtype == np.float32:
-        return values
+        return values if values.flags.writeable else values.copy()
     with np.errstate(over="ignore"):
         single = values.astype(np.float32)
     if all(

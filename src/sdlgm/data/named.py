@@ -126,14 +126,14 @@ def split_file(
 def _read_file(config: DataConfig) -> Table:
     """Read a file and choose its columns; it must have the recorded content, if there is one."""
     path = Path(config.data)
-    table = read_table(path, config.header)
-    if config.data_sha256 is not None and file_sha256(path) != config.data_sha256:
+    recorded = config.data_sha256
+    if recorded is not None and path.is_file() and file_sha256(path) != recorded:
         raise DataError(
             f"{path} has changed since the run was trained on it (its SHA-256 is not "
-            f"{config.data_sha256[:12]}...), so its test rows are unknown. Restore the file, or "
+            f"{recorded[:12]}...), so its test rows are unknown. Restore the file, or "
             "name data that are used as they are: --data FILE."
         )
-    return table.select(config.columns, config.keep)
+    return read_table(path, config.header).select(config.columns, config.keep)
 
 
 def _binarised(dataset: Dataset, config: DataConfig, likelihood: LikelihoodName) -> Dataset:

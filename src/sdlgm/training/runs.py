@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import os
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -34,7 +35,7 @@ from sdlgm.data import (
     resolve_binarisation,
     split_file,
 )
-from sdlgm.errors import ConfigError, DataError, ModelFileError
+from sdlgm.errors import ConfigError, DataError, DataWarning, ModelFileError
 from sdlgm.gradients import get_estimator
 from sdlgm.inference.evaluation import Evaluation, evaluate
 from sdlgm.migration import migrate_run
@@ -184,7 +185,10 @@ class Run:
                 f"{data.data}, which {self.folder} was trained on, does not exist any more. "
                 "Restore it, or name the data: --data FILE."
             )
-        return load_data(data, self.config.model.likelihood)
+        with warnings.catch_warnings():
+            if (self.folder / "metrics.json").exists():  # said when the run was trained
+                warnings.simplefilter("ignore", DataWarning)
+            return load_data(data, self.config.model.likelihood)
 
     @functools.cached_property
     def columns(self) -> Columns:
@@ -317,7 +321,7 @@ def fit(
     Interrupted
         After Ctrl-C or SIGTERM, once a checkpoint is written.
     """
-    data = _recorded(data)
+    data = recorded(data)
     model = model or ModelConfig()
     training = resolve_training(training or TrainingConfig(), model.likelihood)
     kind = resolve_binarisation(data, model.likelihood)
@@ -451,7 +455,7 @@ def train_in_group(run: Run, group: Group, resumed: bool) -> None:
         )
 
 
-def _recorded(data: DataConfig | Path | str) -> DataConfig:
+def recorded(data: DataConfig | Path | str) -> DataConfig:
     """Return the configuration of the data, a file with its absolute path and SHA-256.
 
     Raises
