@@ -37,7 +37,7 @@ def test_missing_and_unknown_columns_are_listed(tmp_path: Path) -> None:
         table.match(Columns(names=("a", "c")))
     assert table.match(Columns(names=("a", "c")), keep=["d"]).rows().n_inputs == 2
     with pytest.raises(DataError, match="has no column z"):
-        table.match(Columns(names=("a", "c")), keep=["z"])
+        table.match(Columns(names=("a", "c")), keep=["d", "z"])
     with pytest.raises(DataError, match="named twice"):
         table.match(Columns(names=("a", "c")), keep=["d", "a"])
 

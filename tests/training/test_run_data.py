@@ -19,6 +19,7 @@ from sdlgm.codec import read_codes
 from sdlgm.codec.parquet import read_passed
 from sdlgm.config import DataConfig, TrainingConfig
 from sdlgm.errors import ConfigError, DataError, DataWarning
+from sdlgm.storage import read_json, write_json
 from sdlgm.training import Run, fit
 
 SHORT = TrainingConfig(iterations=3, batch_size=20)
@@ -153,6 +154,8 @@ def test_the_file_that_a_strangers_settings_name_is_not_opened(
     pytest.importorskip("jinja2")
     copy = shutil.copytree(made.folder, in_tmp / "copy")
     settings = yaml.safe_load((copy / "config.yaml").read_text())
+    metrics = read_json(copy / "metrics.json")
+    write_json(copy / "metrics.json", metrics | {"settings_sha256": None})
     for change in ({"data": "x.parquet"}, {"data_sha256": None}):
         (copy / "config.yaml").write_text(yaml.safe_dump({**settings, **change}))
         for command in ("report", "evaluate"):
