@@ -59,7 +59,7 @@ def test_the_columns_of_a_run_are_recorded(made: Run) -> None:
 def test_another_file_is_taken_whole_and_in_its_order(made: Run, tmp_path: Path) -> None:
     table = frame(20, seed=1).select(["net", "host", "cpu", "ram"])
     pq.write_table(table, tmp_path / "new.parquet")
-    rows, columns, kept = made.load_rows(tmp_path / "new.parquet")
+    rows, columns, kept, _ = made.load_rows(tmp_path / "new.parquet")
     wanted = np.stack([table.column(name) for name in ("cpu", "ram", "net")], 1)
     assert np.array_equal(rows.values.numpy(), wanted)
     assert columns is not None
@@ -103,7 +103,7 @@ def test_evaluate_measures_all_rows_of_a_named_file(
 def test_the_splits_of_the_own_file_come_with_its_kept_columns(made: Run) -> None:
     path = made.config.data.data
     for split in ("train", "test", "all"):
-        rows, _, kept = made.load_rows(path, split)
+        rows, _, kept, _ = made.load_rows(path, split)
         assert torch.equal(rows.values, made.dataset.rows(split).values)
         assert kept is not None
         numbers = torch.tensor([int(host[1:]) for host in kept.column("host").to_pylist()])

@@ -94,7 +94,7 @@ def _encode(options: Namespace) -> None:
             "--engine is for folders of Parquet files: DATA or CODES must be a folder."
         )
     run = Run.open(options.run)
-    rows, columns, kept = _load_rows(run, options)
+    rows, columns, kept, _ = _load_rows(run, options)
     with progress_bar("encoding", len(rows)) as update:
         number = encode_file(
             run.model,
@@ -220,7 +220,7 @@ def _compress(options: Namespace) -> None:
     from sdlgm.training import Run
 
     run = Run.open(options.run)
-    rows, columns, kept = _load_rows(run, options)
+    rows, columns, kept, _ = _load_rows(run, options)
     with progress_bar("compressing", len(rows)) as update:
         found = compress_file(
             run.model,

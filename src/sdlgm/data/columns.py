@@ -58,11 +58,11 @@ class Columns:
         """Return these columns without ranges, as files of codes keep them."""
         return replace(self, low=None, high=None)
 
-    def label(self, place: int) -> str:
+    def label(self, index: int) -> str:
         """Return the name of a column for messages."""
         if self.names is None:
-            return f"{place}"
-        return f"{self.names[0]}[{place}]" if self.lists else self.names[place]
+            return f"{index}"
+        return f"{self.names[0]}[{index}]" if self.lists else self.names[index]
 
     def warn_of_drift(self, rows: Rows) -> None:
         """Warn once if values lie far outside of the training range of their column.

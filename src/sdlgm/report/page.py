@@ -57,8 +57,7 @@ def write_report(run: Run, out: Path | str | None = None, data: Path | str | Non
     from sdlgm.report import figures
 
     model, metrics = run.model, run.metrics
-    rows, columns, _ = run.load_rows(data)
-    shape = columns.image_shape if columns else run.dataset.image_shape
+    rows, _, _, shape = run.load_rows(data)
     codes = model.encode(rows)
     use = feature_use(codes)
     shown = torch.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).long()
@@ -69,6 +68,7 @@ def write_report(run: Run, out: Path | str | None = None, data: Path | str | Non
         Path(__file__).with_name("page.html.jinja"),
         run=run,
         metrics=metrics,
+        shape=shape,
         dead=use.dead,
         alive=len(use.present) - len(use.dead),
         settings=to_dict(run.config.data, run.config.model, run.config.training),

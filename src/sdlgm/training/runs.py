@@ -116,6 +116,8 @@ class LoadedRows(NamedTuple):
     """Names, types and layout of the columns of a file."""
     kept: pa.Table | None = None
     """The columns that are passed through."""
+    image_shape: tuple[int, int] | None = None
+    """Height and width, if a row is an image."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,7 +251,8 @@ class Run:
             own = data is None or name == config.data
             other = dataclasses.replace(config, data=name, columns=None, keep=(), data_sha256=None)
             dataset = self.dataset if own else load_data(other, likelihood)
-            return LoadedRows(dataset.rows(split or "test"), dataset.columns)
+            rows = dataset.rows(split or "test")
+            return LoadedRows(rows, dataset.columns, None, dataset.image_shape)
         if Path(name).suffix not in SUFFIXES:
             load_data(dataclasses.replace(config, data=name))  # raises, with the nearest name
         header = config.header if header is None else header
@@ -280,7 +283,7 @@ class Run:
         about = table.columns()
         # Bits that were made from grey values do not have the type of these.
         about = about if kind == "none" else dataclasses.replace(about, types=None)
-        return LoadedRows(rows, about, table.kept())
+        return LoadedRows(rows, about, table.kept(), table.image_shape)
 
 
 def fit(
