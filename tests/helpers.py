@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import torch
 
-from sdlgm.config import ModelConfig
+from sdlgm.config import DataConfig, ModelConfig, TrainingConfig
+from sdlgm.data import read_table
 from sdlgm.distributions import Grouped, grouped_gated_multinomial
-from sdlgm.models import SDLGM
+from sdlgm.models import SDLGM, save_model
 from sdlgm.nn import DataStatistics
+from sdlgm.training import Run, RunConfig
+from sdlgm.training.runs import recorded
 
 PLAIN = {"residual": False, "shared_trunk": False, "joint_gates": False, "prior": "learned"}
 """Networks without residual layers and shared trunk, for all likelihoods."""
@@ -42,6 +48,19 @@ def tiny_model(inputs: int = 5, **settings: object) -> SDLGM:
     )  # fmt: skip
     statistics = DataStatistics(torch.full((inputs,), 0.4), torch.full((inputs,), 0.5), 3)
     return SDLGM(config, statistics, torch.Generator().manual_seed(5))
+
+
+def untrained_run(folder: Path, data: DataConfig | Path | str, **settings: object) -> Run:
+    """A run on a file whose model was not trained, for what does not depend on weights."""
+    data = recorded(data)
+    data = dataclasses.replace(data, binarisation=data.binarisation or "none")
+    table = read_table(data.data, data.header).select(data.columns, data.keep)
+    rows = table.rows()
+    model = tiny_model(rows.n_inputs, **settings)
+    RunConfig(data, model.config, TrainingConfig()).to_yaml(folder / "config.yaml")
+    table.columns().with_ranges(rows).write(folder)
+    save_model(folder, model)
+    return Run.open(folder)
 
 
 def linear_model(**settings: object) -> SDLGM:

@@ -274,6 +274,17 @@ class DataConfig:
     """Share of the rows of a file that is held out as the test split."""
     split_seed: int = 0
     """Seed of the test split and of fixed binarisation; independent of the training seed."""
+    columns: tuple[str, ...] | None = None
+    """Columns of a file to learn from, in this order: numbers, or one column of lists. Default: all
+    except those of keep."""
+    keep: tuple[str, ...] = ()
+    """Columns of a file that are not learned from, and are passed through to files of codes and to
+    decoded tables."""
+    header: bool | None = None
+    """Whether the first line of a CSV file holds the names of its columns. Default: it does, and a
+    line of numbers alone is an error."""
+    data_sha256: str | None = None
+    """SHA-256 of the file, recorded by fit. A run refuses data that have changed."""
 
     def __post_init__(self) -> None:
         _convert_types(self)

@@ -43,6 +43,33 @@ def test_codes_are_the_modes_of_the_posterior(scale_run: Run) -> None:
     assert len(codes.unique(dim=0)) > 3
 
 
+def test_columns_are_matched_by_name(scale_run: Run) -> None:
+    batch = batch_of(50)
+    reordered = batch.select([*COLUMNS[::-1], *KEEP])
+    for options in ({"keep": KEEP}, {"keep": KEEP, "columns": COLUMNS[::-1]}):
+        encoder = ArrowEncoder(scale_run.folder, **options)  # type: ignore[arg-type]
+        assert encoder(reordered).equals(encoder(batch))
+    codes = codes_of(scale_run, ArrowEncoder(scale_run.folder, keep=KEEP)(batch))
+    x = torch.from_numpy(np.stack([batch.column(name) for name in COLUMNS], 1))
+    assert torch.equal(codes, scale_run.model.encode(x))
+
+
+def test_other_names_in_the_models_order_replace_those_of_the_run(scale_run: Run) -> None:
+    batch = batch_of(20)
+    renamed = batch.rename_columns([f"{name}_new" for name in batch.schema.names])
+    found = ArrowEncoder(scale_run.folder, columns=[f"{name}_new" for name in COLUMNS])(renamed)
+    assert found.equals(ArrowEncoder(scale_run.folder, columns=COLUMNS)(batch))
+
+
+def test_the_index_of_a_pandas_table_is_not_encoded(scale_run: Run) -> None:
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({name: np.arange(5.0) for name in COLUMNS}, index=[3, 1, 4, 1, 5])
+    batch = pa.RecordBatch.from_pandas(frame)
+    assert "__index_level_0__" in batch.schema.names
+    encoder = ArrowEncoder(scale_run.folder)
+    assert encoder(batch).equals(encoder(batch.select(COLUMNS)))
+
+
 @settings(deadline=None, max_examples=20)
 @given(cuts=st.lists(st.integers(0, 2600), max_size=6))
 def test_codes_do_not_depend_on_the_split_of_the_rows(scale_run: Run, cuts: list[int]) -> None:
@@ -109,13 +136,20 @@ def test_incomplete_lists_are_named(scale_run: Run) -> None:
 def test_unsuitable_columns_are_named(scale_run: Run) -> None:
     batch = batch_of(3)
     for options, what in (
-        ({}, "hold no numbers: host"),
-        ({"keep": ["host"]}, "7 columns to encode .* the model was trained on 6"),
+        ({}, "has columns that the model was not trained on: host, time. .* --keep"),
+        ({"keep": ["host"]}, "has columns that the model was not trained on: time"),
+        ({"columns": ["host", *COLUMNS[1:]]}, "columns that are not numbers: host"),
+        ({"columns": COLUMNS[1:]}, "5 columns to encode .* the model was trained on 6"),
         ({"keep": ["rack"]}, "no column rack to keep"),
         ({"columns": ["x0", "y"]}, "no column y to encode"),
     ):
         with pytest.raises(DataError, match=what):
             ArrowEncoder(scale_run.folder, **options)(batch)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="lacks columns that the model was trained on: x4"):
+        ArrowEncoder(scale_run.folder, keep=KEEP)(batch.drop_columns(["x4"]))
+    twice = pa.RecordBatch.from_arrays([*batch.columns, batch["x1"]], [*batch.schema.names, "x1"])
+    with pytest.raises(DataError, match="several columns named x1"):
+        ArrowEncoder(scale_run.folder, keep=KEEP)(twice)
     for options, what in (
         ({"code": "sample"}, "depend on how its rows are split"),
         ({"keep": ["x0"], "columns": ["x0"]}, "named twice"),

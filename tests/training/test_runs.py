@@ -31,7 +31,8 @@ SETTINGS = (
 
 def test_a_run_holds_its_settings_model_log_and_metrics(run: Run) -> None:
     assert sorted(p.name for p in run.folder.iterdir()) == [
-        "config.json", "config.yaml", "log.jsonl", "metrics.json", "model.safetensors",
+        "columns.json", "config.json", "config.yaml", "log.jsonl", "metrics.json",
+        "model.safetensors",
     ]  # fmt: skip
     values = yaml.safe_load((run.folder / "config.yaml").read_text())
     assert values["format_version"] == 2

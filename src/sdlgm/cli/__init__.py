@@ -14,7 +14,7 @@ from jsonargparse import set_parsing_settings
 
 from sdlgm.cli.codes import COMPRESS, DECODE, DECOMPRESS, ENCODE
 from sdlgm.cli.inspection import EVALUATE, EXPORT, INFO, REPORT
-from sdlgm.cli.output import bug_report, say
+from sdlgm.cli.output import bug_report, notes, say
 from sdlgm.cli.parser import Command, Parser, underscored
 from sdlgm.cli.start import starting_values
 from sdlgm.cli.training import FIT, RESUME
@@ -65,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _guarded(command: Command, options: object) -> int:
     """Run a command, and turn every error into a sentence and an exit status."""
     try:
-        command.run(options)  # type: ignore[arg-type]
+        with notes():
+            command.run(options)  # type: ignore[arg-type]
         sys.stdout.flush()
     except SDLGMError as error:
         from sdlgm.training import Interrupted

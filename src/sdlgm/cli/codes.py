@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import typing
+from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
 from sdlgm.cli.output import say
-from sdlgm.cli.parser import Command, Parser, add_split
+from sdlgm.cli.parser import Command, Parser, add_split, add_table_options
 from sdlgm.config import CodeMethod
 from sdlgm.errors import SDLGMError
+
+if TYPE_CHECKING:
+    from sdlgm.training import LoadedRows, Run
 
 __all__ = ["COMPRESS", "DECODE", "DECOMPRESS", "ENCODE"]
 
@@ -72,16 +76,7 @@ def _encode_parser() -> Parser:
         help="For folders: this process (local, the default), or Ray with one actor per CPU but "
         "one. The files are the same.",
     )
-    parser.add_argument(
-        "--columns",
-        nargs="+",
-        default=None,
-        help="For folders: the model's columns in the order of its training data, or one column "
-        "of lists. Default: all columns except those of --keep.",
-    )
-    parser.add_argument(
-        "--keep", nargs="+", default=None, help="For folders: columns to copy to the output."
-    )
+    add_table_options(parser, folders=True)
     return parser
 
 
@@ -94,13 +89,12 @@ def _encode(options: Namespace) -> None:
     if is_dataset(options.data, options.out):
         _encode_folder(options)
         return
-    for name in ("engine", "columns", "keep"):
-        if options[name] is not None:
-            raise SDLGMError(
-                f"--{name} is for folders of Parquet files: DATA or CODES must be a folder."
-            )
+    if options.engine is not None:
+        raise SDLGMError(
+            "--engine is for folders of Parquet files: DATA or CODES must be a folder."
+        )
     run = Run.open(options.run)
-    rows = run.load_rows(options.data).rows(options.split)
+    rows, columns, kept, _ = _load_rows(run, options)
     with progress_bar("encoding", len(rows)) as update:
         number = encode_file(
             run.model,
@@ -111,16 +105,29 @@ def _encode(options: Namespace) -> None:
             max_active=options.max_active,
             seed=options.seed,
             file_format=options.format,
+            columns=columns,
+            kept=kept,
             progress=lambda done: update(done, {}),
         )
     budget = run.config.model.budget
     say(f"{options.out}: {number:,} codes with at most {budget} active features each.")
 
 
+def _load_rows(run: Run, options: Namespace) -> LoadedRows:
+    """Load the rows that a command names: all rows, unless there is a split."""
+    return run.load_rows(
+        options.data,
+        options.split or "all",
+        columns=options.columns,
+        keep=options.keep,
+        header=options.header,
+    )
+
+
 def _encode_folder(options: Namespace) -> None:
     from sdlgm.scale import encode_dataset
 
-    if options.split != "all":
+    if options.split not in (None, "all"):
         raise SDLGMError(f"A folder has no splits: --split {options.split} is for single files.")
     if options.seed:
         raise SDLGMError(
@@ -165,18 +172,27 @@ def _decode_parser() -> Parser:
         help="Decode the sound blocks of a damaged .sdz file. The rows of the others are NaN and "
         "are listed.",
     )
+    parser.add_argument(
+        "--means",
+        action="store_true",
+        help="Write the decoded means as they are. Default: columns of integers or bools are "
+        "rounded to such if the likelihood is one of counts, levels or bits.",
+    )
     return parser
 
 
 def _decode(options: Namespace) -> None:
-    from sdlgm.codec import Damage, decode_file
-    from sdlgm.data import write_rows
+    from sdlgm.codec import Damage, decode_table
+    from sdlgm.data import Columns, write_rows
     from sdlgm.models import load_model
 
     lost: list[Damage] = []
     on_damage = lost.append if options.salvage else None
-    decoded = decode_file(load_model(options.run), options.codes, on_damage=on_damage)
-    write_rows(options.out, decoded)
+    model = load_model(options.run)
+    known = Columns.read(options.run)
+    decoded, columns, kept = decode_table(model, options.codes, known, on_damage=on_damage)
+    whole = model.config.likelihood != "gaussian" and not options.means
+    write_rows(options.out, decoded, columns, kept, whole=whole)
     for damage in lost:
         say(f"{options.codes}: {damage} is damaged; its rows are NaN.")
     say(f"{options.out}: {len(decoded):,} rows of {decoded.shape[1]} columns.")
@@ -193,6 +209,7 @@ def _compress_parser() -> Parser:
     parser.add_argument("data", help="A built-in data set, or a .csv, .parquet or .npy file.")
     parser.add_argument("--out", required=True, help="File to write (.sdl).")
     add_split(parser, "all")
+    add_table_options(parser)
     parser.add_argument("--seed", type=int, default=0, help="Seed of drawn bits.")
     return parser
 
@@ -203,13 +220,15 @@ def _compress(options: Namespace) -> None:
     from sdlgm.training import Run
 
     run = Run.open(options.run)
-    rows = run.load_rows(options.data).rows(options.split)
+    rows, columns, kept, _ = _load_rows(run, options)
     with progress_bar("compressing", len(rows)) as update:
         found = compress_file(
             run.model,
             rows,
             options.out,
             seed=options.seed,
+            columns=columns,
+            kept=kept,
             progress=lambda done: update(done, {}),
         )
     say(
@@ -232,12 +251,12 @@ def _decompress_parser() -> Parser:
 
 
 def _decompress(options: Namespace) -> None:
-    from sdlgm.codec import decompress_file
+    from sdlgm.codec import decompress_table
     from sdlgm.data import write_rows
     from sdlgm.models import load_model
 
-    values = decompress_file(load_model(options.run), options.file)
-    write_rows(options.out, values)
+    values, columns, kept = decompress_table(load_model(options.run), options.file)
+    write_rows(options.out, values, columns, kept, whole=True)
     say(f"{options.out}: {len(values):,} rows of {values.shape[1]} columns.")
 
 

@@ -8,7 +8,7 @@ import json
 from jsonargparse import Namespace
 
 from sdlgm.cli.output import say, show_metrics
-from sdlgm.cli.parser import Command, Parser, add_split
+from sdlgm.cli.parser import Command, Parser, add_split, add_table_options
 
 __all__ = ["EVALUATE", "EXPORT", "INFO", "REPORT"]
 
@@ -22,11 +22,12 @@ def _evaluate_parser() -> Parser:
   sdlgm evaluate runs/digits
   sdlgm evaluate runs/digits --importance-samples 1000 --json > metrics.json
   sdlgm evaluate runs/digits --refine-steps 40
-  sdlgm evaluate runs/metrics --data new.parquet --split all""",
+  sdlgm evaluate runs/metrics --data new.parquet""",
     )
     parser.add_argument("run", help="Folder of the run.")
     parser.add_argument("--data", default=None, help="Other data than the run's own.")
-    add_split(parser, "test")
+    add_split(parser, "test; all of another file")
+    add_table_options(parser)
     parser.add_argument(
         "--importance_samples", type=int, default=100, help="Codes per sample in the nll_bound."
     )
@@ -50,8 +51,14 @@ def _evaluate(options: Namespace) -> None:
     from sdlgm.training import Run
 
     run = Run.open(options.run)
-    model, dataset = run.model, run.load_rows(options.data)
-    rows = dataset.rows(options.split)
+    model = run.model
+    rows = run.load_rows(
+        options.data,
+        options.split,
+        columns=options.columns,
+        keep=options.keep,
+        header=options.header,
+    ).rows
     with progress_bar("evaluating", len(rows)) as update:
         measured = evaluate(
             model,
@@ -65,7 +72,7 @@ def _evaluate(options: Namespace) -> None:
     if options.json:
         print(json.dumps(metrics, indent=2))
     else:
-        show_metrics(metrics, f"{run.folder} on {dataset.name} ({options.split})")
+        show_metrics(metrics, f"{run.folder} on {rows.name}")
 
 
 def _report_parser() -> Parser:
@@ -78,6 +85,9 @@ def _report_parser() -> Parser:
     parser.add_argument(
         "--out", type=str, default=None, help="File to write. Default: RUN/report.html."
     )
+    parser.add_argument(
+        "--data", default=None, help="Data to draw. Default: the test rows of the run's own data."
+    )
     return parser
 
 
@@ -85,7 +95,8 @@ def _report(options: Namespace) -> None:
     from sdlgm.report import write_report
     from sdlgm.training import Run
 
-    say(f"{write_report(Run.open(options.run), options.out)} is ready; open it in a browser.")
+    page = write_report(Run.open(options.run), options.out, options.data)
+    say(f"{page} is ready; open it in a browser.")
 
 
 def _info_parser() -> Parser:

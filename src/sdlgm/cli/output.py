@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import sys
 import traceback
+import warnings
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from sdlgm.errors import SDLGMWarning
 from sdlgm.version import __version__
 
-__all__ = ["bug_report", "say", "show_metrics"]
+__all__ = ["bug_report", "notes", "say", "show_metrics"]
+
+
+@contextlib.contextmanager
+def notes() -> Iterator[None]:
+    """Print warnings about data as sentences, each once; leave other warnings alone."""
+    said: set[str] = set()
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def note(message: Warning | str, category: type[Warning], *place: Any) -> None:
+            if not issubclass(category, SDLGMWarning):
+                show(message, category, *place)
+            elif str(message) not in said:
+                said.add(str(message))
+                say(f"sdlgm: note: {message}")
+
+        warnings.simplefilter("always", SDLGMWarning)
+        warnings.showwarning = note  # type: ignore[assignment]
+        yield
 
 
 def say(text: str) -> None:

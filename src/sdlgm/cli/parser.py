@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter, Namespace
 
-__all__ = ["Command", "Parser", "add_split", "underscored"]
+__all__ = ["Command", "Parser", "add_split", "add_table_options", "underscored"]
 
 
 class Command(NamedTuple):
@@ -108,6 +108,36 @@ def add_split(parser: Parser, default: str) -> None:
     parser.add_argument(
         "--split",
         choices=("train", "test", "all"),
-        default=default,
-        help="Rows to take. In a file of yours, the test rows are those that fit held out.",
+        default=None,
+        help="Rows of a built-in set, or of the file that the run was trained on, whose test rows "
+        "are those that fit held out. Any other file is taken as it is, in its order. Default: "
+        f"{default}.",
+    )
+
+
+def add_table_options(parser: Parser, *, folders: bool = False, fit: bool = False) -> None:
+    """Add the options that choose the columns of a file: --columns, --keep and --header."""
+    also = ", of folders too" if folders else ""
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        default=None,
+        help=f"Columns of a file to read{also}, in the model's order, or one column of lists. "
+        + ("Default: all except those of --keep." if fit else "Default: those of the run."),
+    )
+    parser.add_argument(
+        "--keep",
+        nargs="+",
+        default=() if fit else None,
+        help=f"Columns of a file to pass through{also}, to Parquet files of codes and to decoded "
+        "tables." + ("" if fit else " Default: those of the run, where the file has them."),
+    )
+    parser.add_argument(
+        "--header",
+        action=ActionYesNo(no_prefix="no_"),
+        default=None,
+        help="Whether the first line of a CSV file holds names. Default: it does, and a line of "
+        "numbers alone is an error."
+        if fit
+        else "Whether the first line of a CSV file holds names. Default: as in training.",
     )

@@ -9,7 +9,7 @@ from typing import Any
 from jsonargparse import Namespace
 
 from sdlgm.cli.output import show_metrics
-from sdlgm.cli.parser import Command, Parser
+from sdlgm.cli.parser import Command, Parser, add_table_options
 from sdlgm.config import PRESETS, DataConfig, ModelConfig, TrainingConfig
 from sdlgm.errors import SDLGMError
 
@@ -57,7 +57,8 @@ Ctrl-C writes a checkpoint; sdlgm resume RUN continues from it.""",
     parser.add_argument("--out", type=str, default=None, help="Folder of the run.")
     parser.add_argument("--overwrite", action="store_true", help="Replace a run that exists.")
     _add_importance_samples(parser)
-    parser.add_class_arguments(DataConfig, skip={"data"})
+    add_table_options(parser, fit=True)
+    parser.add_class_arguments(DataConfig, skip={"data", "columns", "keep", "header"})
     parser.add_class_arguments(ModelConfig)
     parser.add_class_arguments(TrainingConfig)
     parser.shorten_help(COMMON)

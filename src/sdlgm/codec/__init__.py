@@ -3,11 +3,20 @@
 from sdlgm.codec.code_files import CodeFormat, code_format, read_codes, write_codes
 from sdlgm.codec.description import CodeFile
 from sdlgm.codec.encoding import (
+    Decoded,
     decode_file,
+    decode_table,
     describe,
     encode_file,
 )
-from sdlgm.codec.lossless import Compressed, compress_file, decompress_file, drawn_rows
+from sdlgm.codec.lossless import (
+    Compressed,
+    Decompressed,
+    compress_file,
+    decompress_file,
+    decompress_table,
+    drawn_rows,
+)
 from sdlgm.codec.sdz import CodeContainer, Damage, write_container
 
 __all__ = [
@@ -16,10 +25,14 @@ __all__ = [
     "CodeFormat",
     "Compressed",
     "Damage",
+    "Decoded",
+    "Decompressed",
     "code_format",
     "compress_file",
     "decode_file",
+    "decode_table",
     "decompress_file",
+    "decompress_table",
     "describe",
     "drawn_rows",
     "encode_file",

@@ -14,7 +14,7 @@ from sdlgm.codec.sdz import CodeContainer, Damage, write_container
 from sdlgm.codec.sdz_layout import MAGIC
 from sdlgm.errors import CodeFileError
 
-__all__ = ["CodeFormat", "code_format", "read_codes", "write_codes"]
+__all__ = ["CodeFormat", "code_format", "is_container", "read_codes", "write_codes"]
 
 CodeFormat = Literal["parquet", "sdz"]
 """``"parquet"``: lists of indices and counts for other programs; ``"sdz"``: entropy-coded."""
@@ -79,12 +79,17 @@ def read_codes(
         ``on_damage`` is given for a Parquet file.
     """
     path = Path(path)
-    if path.suffix == ".sdz" or _starts_with(path, MAGIC):
+    if is_container(path):
         container = CodeContainer(path, expected)
         return container.about, _all(container, on_damage)
     if on_damage is not None:
         raise CodeFileError(f"{path} is not a .sdz file; only .sdz files can be salvaged.")
     return parquet.read_codes(path, expected)
+
+
+def is_container(path: Path) -> bool:
+    """Whether a file is a container, by its suffix or its content."""
+    return path.suffix == ".sdz" or _starts_with(path, MAGIC)
 
 
 def _starts_with(path: Path, magic: bytes) -> bool:

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 
-from sdlgm.codec.code_files import CodeFormat, code_format, read_codes, write_codes
+from sdlgm.codec import parquet
+from sdlgm.codec.code_files import CodeFormat, code_format, is_container, read_codes, write_codes
 from sdlgm.codec.description import CodeFile
 from sdlgm.codec.sdz import Damage
 from sdlgm.config import CodeMethod
-from sdlgm.data import Rows
+from sdlgm.data import Columns, Rows
 from sdlgm.environment import neutral
+from sdlgm.errors import CodeFileError, ModelFileError
 from sdlgm.inference import encode_batches
 from sdlgm.models import SDLGM, model_sha256
 
-__all__ = ["decode_file", "describe", "encode_file"]
+__all__ = ["Decoded", "decode_file", "decode_table", "describe", "encode_file"]
+
+
+class Decoded(NamedTuple):
+    """A decoded table."""
+
+    values: Tensor
+    """Means of the data, shape ``(n, D)``."""
+    columns: Columns | None
+    """Names, types and layout of the table that was encoded, where they are known."""
+    kept: pa.Table | None
+    """Columns that were passed through."""
 
 
 def describe(model: SDLGM) -> CodeFile:
@@ -37,14 +53,24 @@ def encode_file(
     max_active: int | None = None,
     seed: int = 0,
     file_format: CodeFormat | None = None,
+    columns: Columns | None = None,
+    kept: pa.Table | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> int:
     """Encode rows into a file of codes, written atomically; return its number of rows.
 
-    ``file_format`` overrides the format that the suffix names. The other options are those of
-    :meth:`~sdlgm.models.SDLGM.encode`. ``progress`` is called with the number of rows done.
+    ``file_format`` overrides the format that the suffix names. ``columns`` describes the table of
+    the rows and ``kept`` are columns to pass through; a Parquet file of codes stores both. The
+    other options are those of :meth:`~sdlgm.models.SDLGM.encode`. ``progress`` is called with the
+    number of rows done.
+
+    Raises
+    ------
+    CodeFileError
+        If columns are passed through to a container, or have the names of the codes' columns.
     """
-    code_format(path, file_format)  # fail before anything is encoded
+    chosen = code_format(path, file_format)  # fail before anything is encoded
+    _check_kept(path, chosen, kept, len(rows))
     batches = encode_batches(
         model, rows, code, candidates=candidates, max_active=max_active, seed=seed
     )
@@ -57,7 +83,37 @@ def encode_file(
             if progress:
                 progress(done)
 
-    return write_codes(path, counted(), describe(model), file_format)
+    if chosen == "sdz":
+        return write_codes(path, counted(), describe(model), file_format)
+    notes = {parquet.TABLE: json.dumps(columns.layout().to_dict())} if columns else None
+    schema = pa.schema([*(kept.schema if kept is not None else ()), *parquet.SCHEMA])
+    with parquet.code_writer(path, describe(model), schema, notes) as writer:
+        for codes in counted():
+            batch = parquet.to_arrow(codes)
+            if kept is None:
+                writer.write(batch)
+                continue
+            part = kept.slice(writer.rows, len(codes)).combine_chunks()
+            passed = [part.column(name).combine_chunks() for name in part.column_names]
+            writer.write(pa.RecordBatch.from_arrays([*passed, *batch.columns], schema=schema))
+    return writer.rows
+
+
+def _check_kept(path: Path | str, chosen: CodeFormat, kept: pa.Table | None, rows: int) -> None:
+    if kept is None:
+        return
+    if chosen == "sdz":
+        raise CodeFileError(
+            f"{path} is a container, which holds codes only: columns to keep need a .parquet file."
+        )
+    taken = [name for name in kept.column_names if name in (*parquet.SCHEMA.names, "n_active")]
+    if taken:
+        raise CodeFileError(
+            f"{', '.join(taken)} cannot be kept: files of codes have columns of that name. Rename "
+            "them first."
+        )
+    if len(kept) != rows:
+        raise CodeFileError(f"{len(kept)} rows of columns to keep for {rows} rows of data.")
 
 
 @neutral()
@@ -85,3 +141,35 @@ def decode_file(
         if progress:
             progress(done)
     return decoded
+
+
+def decode_table(
+    model: SDLGM,
+    path: Path | str,
+    columns: Columns | None = None,
+    progress: Callable[[int], None] | None = None,
+    on_damage: Callable[[Damage], None] | None = None,
+) -> Decoded:
+    """Decode a file of codes with its columns and those passed through.
+
+    ``columns`` describes the table if the file does not, as a container.
+
+    Raises
+    ------
+    CodeFileError
+        If the file is damaged or was made by another model.
+    """
+    values = decode_file(model, path, progress, on_damage)
+    kept = None
+    if not is_container(Path(path)):
+        try:
+            note, kept = parquet.read_passed(path)
+            if note is not None:
+                columns = Columns.from_dict(json.loads(note), str(path))
+        except (ModelFileError, pa.ArrowException, ValueError, RecursionError) as error:
+            raise CodeFileError(f"{path} is damaged: {error}") from None
+    if columns is not None and columns.width not in (None, values.shape[1]):
+        raise CodeFileError(
+            f"{path} describes {columns.width} columns, but the model has {values.shape[1]}."
+        )
+    return Decoded(values, columns, kept)

@@ -4,7 +4,8 @@
 
     magic 8 | version 4 | columns 4 | rows 8 | top count 4 | bytes a value 1
       | SHA-256 of the model 32 | bytes of the note 2 | number of checks 4
-      | note | checks, 8 bytes each | bits | digest 16
+      | note | checks, 8 bytes each | table | bits | digest 16
+    table (version 2): bytes 8 | layout in JSON | bytes 8 | kept columns, an Arrow stream
 
 The note names the machine. A check is a BLAKE2b digest of 1,600 rows of data. It reveals networks
 whose outputs differ from those at the time of writing.
@@ -13,6 +14,7 @@ whose outputs differ from those at the time of writing.
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import struct
 from collections.abc import Callable
@@ -20,24 +22,34 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from sdlgm.codec.ans import Stack
 from sdlgm.codec.bitsback import BATCH_ROWS, BitsBack, batch_sizes
-from sdlgm.data import Rows
+from sdlgm.data import Columns, Rows
 from sdlgm.environment import neutral
 from sdlgm.errors import CodeFileError
 from sdlgm.models import SDLGM, model_sha256
 from sdlgm.random import generator
 from sdlgm.storage import atomic_path
 
-__all__ = ["Compressed", "compress_file", "decompress_file", "drawn_rows"]
+__all__ = [
+    "Compressed",
+    "Decompressed",
+    "compress_file",
+    "decompress_file",
+    "decompress_table",
+    "drawn_rows",
+]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Newest version. A file without a table is written in version 1."""
 MAGIC = b"\x93sdl\r\n\x1a\n"
 CHECK_ROWS = 16 * BATCH_ROWS
 _HEADER = struct.Struct("<8sIIQIB32sHI")
+_LENGTH = struct.Struct("<Q")
 _TOP = 255
 _SEED = 0
 
@@ -53,6 +65,17 @@ class Compressed(NamedTuple):
     """Bits that the data took beyond the initial bits: an estimate of the negative ELBO."""
     initial_bits: int
     """Random bits that the first code was drawn from; also in the file."""
+
+
+class Decompressed(NamedTuple):
+    """A decompressed table."""
+
+    values: Tensor
+    """The values, shape ``(n, D)``."""
+    columns: Columns | None
+    """Names, types and layout of the table, if the file has them."""
+    kept: pa.Table | None
+    """Columns that were stored with the data."""
 
 
 def drawn_rows(rows: Rows, seed: int = 0) -> Tensor:
@@ -74,6 +97,8 @@ def compress_file(
     path: Path | str,
     *,
     seed: int = 0,
+    columns: Columns | None = None,
+    kept: pa.Table | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Compressed:
     """Compress rows into a file, written atomically.
@@ -88,6 +113,10 @@ def compress_file(
         File to write.
     seed
         Source of the bits of dynamic rows.
+    columns
+        Names, types and layout of the table, to be stored in the file.
+    kept
+        Columns to store with the data, as they are.
     progress
         Called with the number of rows done after each batch.
 
@@ -121,11 +150,12 @@ def compress_file(
     bits = stack.content()[4 * (least - 3) :]
     checks = [_check(part) for part in values.split(CHECK_ROWS)]
     note = _machine().encode()
+    table = _pack_table(columns, kept, len(values))
     header = _HEADER.pack(
-        *(MAGIC, FORMAT_VERSION, values.shape[1], len(values), top, values.element_size()),
+        *(MAGIC, 2 if table else 1, values.shape[1], len(values), top, values.element_size()),
         *(bytes.fromhex(model_sha256(model)), len(note), len(checks)),
     )
-    content = header + note + b"".join(checks) + bits
+    content = header + note + b"".join(checks) + table + bits
     content += hashlib.blake2b(content, digest_size=16).digest()
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
@@ -137,7 +167,20 @@ def compress_file(
 def decompress_file(
     model: SDLGM, path: Path | str, progress: Callable[[int], None] | None = None
 ) -> Tensor:
-    """Return the data of a file that :func:`compress_file` wrote, bit by bit.
+    """Return the values of a file that :func:`compress_file` wrote, bit by bit.
+
+    Raises
+    ------
+    CodeFileError
+        As for :func:`decompress_table`.
+    """
+    return decompress_table(model, path, progress).values
+
+
+def decompress_table(
+    model: SDLGM, path: Path | str, progress: Callable[[int], None] | None = None
+) -> Decompressed:
+    """Return the table of a file that :func:`compress_file` wrote.
 
     Raises
     ------
@@ -165,7 +208,7 @@ def decompress_file(
             checked += 1
         if progress:
             progress(done)
-    return values
+    return Decompressed(values, about.columns_of, about.kept)
 
 
 class _About(NamedTuple):
@@ -174,6 +217,8 @@ class _About(NamedTuple):
     top: int
     value_bytes: int
     note: str
+    columns_of: Columns | None = None
+    kept: pa.Table | None = None
 
 
 def _read(path: Path, sha256: str) -> tuple[_About, list[bytes], bytes]:
@@ -196,7 +241,52 @@ def _read(path: Path, sha256: str) -> tuple[_About, list[bytes], bytes]:
     start = _HEADER.size + noted
     end = start + 8 * number
     about = _About(columns, rows, top, size, content[_HEADER.size : start].decode())
-    return about, [content[i : i + 8] for i in range(start, end, 8)], content[end:-16]
+    checks = [content[i : i + 8] for i in range(start, end, 8)]
+    bits = content[end:-16]
+    if version > 1:
+        try:
+            layout, kept, bits = _unpack_table(bits, str(path), rows, columns)
+        except (pa.ArrowException, ValueError, struct.error, RecursionError) as error:
+            raise CodeFileError(f"{path} is damaged: its table cannot be read ({error}).") from None
+        about = about._replace(columns_of=layout, kept=kept)
+    return about, checks, bits
+
+
+def _pack_table(columns: Columns | None, kept: pa.Table | None, rows: int) -> bytes:
+    """Return the bytes of the layout and the kept columns; none if there are neither."""
+    if columns is None and kept is None:
+        return b""
+    layout = json.dumps(columns.layout().to_dict()).encode() if columns else b""
+    stream = pa.BufferOutputStream()
+    if kept is not None:
+        if len(kept) != rows:
+            raise CodeFileError(f"{len(kept)} rows of columns to keep for {rows} rows of data.")
+        with pa.ipc.new_stream(stream, kept.schema) as writer:
+            writer.write_table(kept)
+    passed = stream.getvalue().to_pybytes()
+    return b"".join(_LENGTH.pack(len(part)) + part for part in (layout, passed))
+
+
+def _unpack_table(
+    content: bytes, where: str, rows: int, width: int
+) -> tuple[Columns | None, pa.Table | None, bytes]:
+    """Undo :func:`_pack_table`; return also the bytes after it."""
+    parts = []
+    for _ in range(2):
+        (length,) = _LENGTH.unpack_from(content)
+        end = _LENGTH.size + length
+        if end > len(content):
+            raise ValueError("it ends early")
+        parts.append(content[_LENGTH.size : end])
+        content = content[end:]
+    layout, passed = parts
+    columns = Columns.from_dict(json.loads(layout), where) if layout else None
+    kept = pa.ipc.open_stream(passed).read_all() if passed else None
+    if columns is not None and columns.width not in (None, width):
+        raise ValueError(f"a layout of {columns.width} columns")
+    if kept is not None and len(kept) != rows:
+        raise ValueError(f"{len(kept)} rows of kept columns")
+    return columns, kept, content
 
 
 def _check(values: Tensor) -> bytes:

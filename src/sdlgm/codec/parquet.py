@@ -23,11 +23,14 @@ __all__ = [
     "code_writer",
     "from_arrow",
     "read_codes",
+    "read_passed",
     "to_arrow",
     "write_codes",
 ]
 
 FORMAT_VERSION = 1
+TABLE = "sdlgm.table"
+"""Metadata key of the layout of the table that was encoded, in JSON."""
 SCHEMA = pa.schema(
     [
         pa.field(
@@ -137,6 +140,20 @@ class CodeWriter:
         self.sha.update(batch)
         self._file.write_batch(batch.replace_schema_metadata(self._metadata))
         self.rows += len(batch)
+
+
+def read_passed(path: Path | str) -> tuple[str | None, pa.Table | None]:
+    """Return the note on the table that was encoded, and the columns that were passed through.
+
+    Either is ``None`` if the file has none. Call this after :func:`read_codes`, which checks the
+    file.
+    """
+    with pq.ParquetFile(path) as file:
+        note = (file.metadata.metadata or {}).get(TABLE.encode())
+        ours = {*SCHEMA.names, "n_active"}
+        names = [name for name in file.schema_arrow.names if name not in ours]
+        kept = file.read(columns=names) if names else None
+    return None if note is None else note.decode(), kept
 
 
 def read_codes(

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import importlib.util
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,13 +16,13 @@ import torch
 
 from sdlgm.config import Binarisation, DataConfig, LikelihoodName
 from sdlgm.data.download import fetch
-from sdlgm.data.rows import Dataset, Rows
+from sdlgm.data.rows import Dataset, Rows, split_indices
 from sdlgm.data.series import telemetry_dataset
-from sdlgm.data.tables import SUFFIXES, read_rows
+from sdlgm.data.tables import SUFFIXES, Table, file_sha256, read_table
 from sdlgm.environment import neutral
 from sdlgm.errors import DataError
 
-__all__ = ["BUILT_IN", "load_data", "maximum_grey_value", "resolve_binarisation"]
+__all__ = ["BUILT_IN", "load_data", "maximum_grey_value", "resolve_binarisation", "split_file"]
 
 
 class _Remote(NamedTuple):
@@ -96,9 +97,7 @@ def load_data(config: DataConfig, likelihood: LikelihoodName = "bernoulli") -> D
     if name in BUILT_IN:
         dataset = BUILT_IN[name]()
     elif Path(name).suffix in SUFFIXES:
-        rows, shape = read_rows(Path(name))
-        train, test = rows.split(config.test_fraction, config.split_seed)
-        dataset = Dataset(name, train, test, shape)
+        return split_file(_read_file(config), config, likelihood)
     else:
         near = difflib.get_close_matches(name, BUILT_IN, n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
@@ -106,12 +105,45 @@ def load_data(config: DataConfig, likelihood: LikelihoodName = "bernoulli") -> D
             f"No data set is named {name!r}. {hint}Built-in data sets are "
             f"{', '.join(BUILT_IN)}; files must end in {', '.join(SUFFIXES)}."
         )
-    kind = resolve_binarisation(config, likelihood)
-    return Dataset(
-        dataset.name,
-        dataset.train.named(f"{name} (training rows)").binarise(kind, config.split_seed),
-        dataset.test.named(f"{name} (test rows)").binarise(kind, config.split_seed + 1),
-        dataset.image_shape,
+    return _binarised(dataset, config, likelihood)
+
+
+def split_file(
+    table: Table, config: DataConfig, likelihood: LikelihoodName = "bernoulli"
+) -> Dataset:
+    """Hold out the test rows of a table, and binarise it as the configuration says."""
+    rows, columns = table.rows(), table.columns()
+    rest, held = split_indices(len(rows), config.test_fraction, config.split_seed, rows.name)
+    dataset = Dataset(
+        config.data,
+        rows.subset(rest),
+        rows.subset(held),
+        table.image_shape,
+        columns,
+        torch.cat([rest, held]),
+    )
+    return _binarised(dataset, config, likelihood)
+
+
+def _read_file(config: DataConfig) -> Table:
+    """Read a file and choose its columns; it must have the recorded content, if there is one."""
+    path = Path(config.data)
+    recorded = config.data_sha256
+    if recorded is not None and path.is_file() and file_sha256(path) != recorded:
+        raise DataError(
+            f"{path} has changed since the run was trained on it (its SHA-256 is not "
+            f"{recorded[:12]}...), so its test rows are unknown. Restore the file, or "
+            "name data that are used as they are: --data FILE."
+        )
+    return read_table(path, config.header).select(config.columns, config.keep)
+
+
+def _binarised(dataset: Dataset, config: DataConfig, likelihood: LikelihoodName) -> Dataset:
+    kind, name = resolve_binarisation(config, likelihood), config.data
+    return replace(
+        dataset,
+        train=dataset.train.named(f"{name} (training rows)").binarise(kind, config.split_seed),
+        test=dataset.test.named(f"{name} (test rows)").binarise(kind, config.split_seed + 1),
     )
 
 

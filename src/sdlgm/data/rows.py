@@ -12,7 +12,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import InitVar, dataclass, field, replace
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -23,7 +23,18 @@ from sdlgm.config import Binarisation
 from sdlgm.errors import DataError
 from sdlgm.random import generator as make_generator
 
-__all__ = ["Dataset", "Rows", "Samples", "SparseRows", "Summary", "as_numbers"]
+if TYPE_CHECKING:
+    from sdlgm.data.columns import Columns
+
+__all__ = [
+    "Dataset",
+    "Rows",
+    "Samples",
+    "SparseRows",
+    "Summary",
+    "as_numbers",
+    "split_indices",
+]
 
 SCANNED_AT_ONCE = 2**16
 """Values that are scanned at a time; a block of them stays in the processor's cache."""
@@ -263,13 +274,8 @@ class Rows(_Checked):
 
     def split(self, fraction: float, seed: int) -> tuple[Rows, Rows]:
         """Return (the rest, a random share of the rows), each in the original order."""
-        held = max(1, round(fraction * len(self)))
-        if held >= len(self):
-            raise DataError(
-                f"{self.name}: {len(self)} rows are too few to hold out {fraction:g} of them."
-            )
-        order = torch.randperm(len(self), generator=make_generator(seed, "split"))
-        return self.subset(order[held:].sort().values), self.subset(order[:held].sort().values)
+        rest, held = split_indices(len(self), fraction, seed, self.name)
+        return self.subset(rest), self.subset(held)
 
     def binarise(self, kind: Binarisation, seed: int) -> Rows:
         """Turn grey values into bits; see :class:`~sdlgm.config.DataConfig`."""
@@ -404,17 +410,21 @@ class Dataset:
     test: Rows
     image_shape: tuple[int, int] | None = None
     """Height and width, where a row is an image."""
+    columns: Columns | None = None
+    """Names, types and layout of the columns of a file."""
+    places: Tensor | None = None
+    """Number in the file of each row, the training rows first, where a file was split."""
 
     def rows(self, split: str) -> Rows:
         """Return the rows of ``"train"``, ``"test"`` or ``"all"``.
 
-        ``"all"`` are the training rows followed by the test rows. This is not the order of a file
-        that was split at random.
+        ``"all"`` are the rows of a file in its order; of a built-in set they are the training rows
+        followed by the test rows.
         """
         if split == "all":
-            values = torch.cat([self.train.values, self.test.values])
+            values = self._in_order(self.train.values, self.test.values)
             labels = (
-                torch.cat([self.train.labels, self.test.labels])
+                self._in_order(self.train.labels, self.test.labels)
                 if self.train.labels is not None and self.test.labels is not None
                 else None
             )
@@ -423,6 +433,25 @@ class Dataset:
         if split not in ("train", "test"):
             raise DataError(f"The split is 'train', 'test' or 'all', got {split!r}.")
         return self.train if split == "train" else self.test
+
+    def _in_order(self, train: Tensor, test: Tensor) -> Tensor:
+        joined = torch.cat([train, test])
+        return joined if self.places is None else joined[self.places.argsort()]
+
+
+def split_indices(number: int, fraction: float, seed: int, name: str) -> tuple[Tensor, Tensor]:
+    """Return the numbers of (the rest, a random share) of ``number`` rows, each in order.
+
+    Raises
+    ------
+    DataError
+        If there are too few rows.
+    """
+    held = max(1, round(fraction * number))
+    if held >= number:
+        raise DataError(f"{name}: {number} rows are too few to hold out {fraction:g} of them.")
+    order = torch.randperm(number, generator=make_generator(seed, "split"))
+    return order[held:].sort().values, order[:held].sort().values
 
 
 def _as_tensor(values: Tensor) -> Tensor:

@@ -1,22 +1,358 @@
-"""The user's tables: CSV, Parquet and NumPy files with one sample a row."""
+"""The user's tables: CSV, Parquet and NumPy files with one sample a row.
+
+A :class:`Table` keeps what a matrix of numbers loses: names, types and order of the columns, and
+columns that are only passed through.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
+from sdlgm.data.columns import Columns, match_names
 from sdlgm.data.rows import Rows, as_numbers
-from sdlgm.errors import DataError
+from sdlgm.errors import DataError, warn
 from sdlgm.storage import atomic_path
 
-__all__ = ["SUFFIXES", "read_rows", "write_rows"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["SUFFIXES", "Table", "file_sha256", "read_rows", "read_table", "write_rows"]
 
 SUFFIXES = (".csv", ".parquet", ".npy")
 
 
-def read_rows(path: Path) -> tuple[Rows, tuple[int, int] | None]:
+@dataclass(frozen=True)
+class Table:
+    """A table as it was read: columns with names, or an array without."""
+
+    data: pa.Table | NDArray[Any]
+    """An Arrow table, or an array ``(n, D)`` of numbers."""
+    name: str = "the table"
+    """What messages call it."""
+    inputs: tuple[str, ...] | None = None
+    """The columns that the model reads, in its order. ``None`` for an array."""
+    keep: tuple[str, ...] = ()
+    """The columns that are passed through."""
+    index: tuple[str, ...] = ()
+    """The columns that hold the index of a pandas table."""
+    types: tuple[str, ...] = ()
+    """Arrow's name of each column's type, for an array."""
+    header: bool = True
+    """Whether a CSV file of the table has a line of names."""
+    image_shape: tuple[int, int] | None = None
+    """Height and width, if the file holds an array of images."""
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """Names of all columns, or ``None`` for an array."""
+        return None if isinstance(self.data, np.ndarray) else tuple(self.data.column_names)
+
+    @property
+    def _arrow(self) -> pa.Table:
+        """The table, where it is not an array."""
+        return typing.cast("pa.Table", self.data)
+
+    @property
+    def _inputs(self) -> tuple[str, ...]:
+        return tuple(self._arrow.column_names) if self.inputs is None else self.inputs
+
+    def select(self, columns: Sequence[str] | None = None, keep: Sequence[str] = ()) -> Table:
+        """Choose the columns to read and those to pass through.
+
+        Parameters
+        ----------
+        columns
+            Columns to read, in the model's order. Default: all except ``keep`` and the index of
+            a pandas table.
+        keep
+            Columns to pass through.
+
+        Raises
+        ------
+        DataError
+            If a column does not exist or is named twice, or none is left to read.
+        """
+        from sdlgm.data.arrow_columns import listed
+
+        names = self.names
+        if names is None:
+            if columns or keep:
+                raise DataError(
+                    f"{self.name} has no names of columns: --columns and --keep cannot be used."
+                )
+            return self
+        absent = [name for name in (*(columns or ()), *keep) if name not in names]
+        if absent:
+            raise DataError(
+                f"{self.name} has no column {listed(absent)}; it has {listed(names, 20)}."
+            )
+        inputs = tuple(columns or (n for n in names if n not in keep and n not in self.index))
+        if len({*inputs, *keep}) < len(inputs) + len(keep):
+            raise DataError(f"A column is named twice: {listed([*inputs, *keep], 20)}.")
+        unused = [n for n in self.index if n not in keep]
+        if unused and columns is None:
+            warn(
+                f"{self.name}: column {listed(unused)} is the index of a pandas table, and is not "
+                "used. To use it, name the columns with --columns; to pass it through, --keep."
+            )
+        if not inputs:
+            raise DataError(f"{self.name} has no columns to read.")
+        return replace(self, inputs=inputs, keep=tuple(keep))
+
+    def match(
+        self,
+        known: Columns,
+        columns: Sequence[str] | None = None,
+        keep: Sequence[str] = (),
+    ) -> Table:
+        """Choose the columns of a model: by name where both have names, else by position.
+
+        Parameters
+        ----------
+        known
+            The columns of the model's training data.
+        columns
+            Columns to read instead, in the model's order.
+        keep
+            Columns to pass through.
+
+        Raises
+        ------
+        DataError
+            If columns are missing, or the model does not know them.
+        """
+        names, wanted = self.names, known.names
+        if names is None or wanted is None:
+            return self.select(columns, keep)
+        if columns is not None:
+            # The same columns in another order are put right; others stand for the model's.
+            return self.select(wanted if set(columns) == set(wanted) else columns, keep)
+        rest = [name for name in names if name not in keep and name not in self.index]
+        if self._are_lists(rest) != known.lists and len(rest) in (1, known.width):
+            return self.select(None, keep)  # one column of lists for columns, or the reverse
+        match_names(wanted, names, {*keep, *self.index}, self.name)
+        return self.select(wanted, keep)
+
+    def _are_lists(self, names: Sequence[str]) -> bool:
+        from sdlgm.data.arrow_columns import is_list
+
+        return any(is_list(self._arrow.schema.field(name).type) for name in names)
+
+    def rows(self) -> Rows:
+        """Return the columns to read as checked rows.
+
+        They are in single precision if that changes no value, else in double precision.
+
+        Raises
+        ------
+        DataError
+            If a column holds no numbers, or a value is missing, infinite or too large.
+        """
+        if isinstance(self.data, np.ndarray):
+            values, columns = _array_numbers(self.data, self.name), None
+        else:
+            values, columns = self._numbers()
+        return Rows(torch.from_numpy(np.ascontiguousarray(values)), name=self.name, columns=columns)
+
+    def _numbers(self) -> tuple[NDArray[Any], tuple[str, ...]]:
+        from sdlgm.data import arrow_columns as arrow
+
+        inputs = self._inputs
+        parts = [self._arrow.column(name) for name in inputs]
+        arrow.check_numeric(inputs, [part.type for part in parts], self.name)
+        if len(parts) == 1 and arrow.is_list(parts[0].type):
+            values = _list_numbers(parts[0], inputs[0], self.name)
+            labels = tuple(f"{inputs[0]}[{place}]" for place in range(values.shape[1]))
+            return as_numbers(values), labels
+        found = [arrow.to_numbers(p, n, self.name) for n, p in zip(inputs, parts, strict=True)]
+        single = all(np.can_cast(part.dtype, np.float32) for part in found)
+        values = np.empty((len(self.data), len(found)), np.float32 if single else np.float64)
+        for place, part in enumerate(found):
+            values[:, place] = part
+        return as_numbers(values), inputs
+
+    def columns(self) -> Columns:
+        """Describe the columns and their layout, without ranges."""
+        if isinstance(self.data, np.ndarray):
+            return Columns(types=self.types, header=self.header, image_shape=self.image_shape)
+        from sdlgm.data.arrow_columns import is_list, leaf_type
+
+        inputs = self._inputs
+        kinds = [self.data.schema.field(name).type for name in inputs]
+        types = tuple(str(leaf_type(kind)) for kind in kinds)
+        lists = len(kinds) == 1 and is_list(kinds[0])
+        if lists and len(self.data):
+            first = self.data.column(inputs[0])[0].as_py()
+            types *= len(first) if first else 1
+        order = tuple(n for n in self.data.column_names if n in inputs or n in self.keep)
+        return Columns(inputs, types, lists=lists, order=order)
+
+    def kept(self) -> pa.Table | None:
+        """Return the columns that are passed through, or ``None`` if there are none."""
+        if isinstance(self.data, np.ndarray) or not self.keep:
+            return None
+        return self.data.select(list(self.keep))
+
+    def take(self, index: Tensor) -> Table:
+        """Return the rows at ``index``."""
+        if isinstance(self.data, np.ndarray):
+            return replace(self, data=self.data[index.numpy()])
+        return replace(self, data=self.data.take(index.numpy()))
+
+
+def read_table(path: Path | str, header: bool | None = None) -> Table:
+    """Read a file as a table, without a choice of its columns.
+
+    Parameters
+    ----------
+    path
+        A ``.csv``, ``.parquet`` or ``.npy`` file.
+    header
+        Whether the first line of a CSV file holds names. Default: it must; a first line of numbers
+        alone is an error, so that no row is lost.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or unreadable, two columns have one name, or the names are numbers.
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise DataError(f"{path} must end in {', '.join(SUFFIXES)}.")
+    if not path.is_file():
+        raise DataError(f"{path} does not exist.")
+    try:
+        if path.suffix == ".npy":
+            return _read_array(path)
+        if path.suffix == ".csv":
+            return _read_csv(path, header)
+        import pyarrow.parquet as pq
+
+        from sdlgm.data.arrow_columns import index_columns
+
+        with pq.ParquetFile(path) as file:
+            _check_names(file.schema_arrow.names, str(path))
+            table = file.read()
+        return Table(table, str(path), index=index_columns(table.schema))
+    except DataError:
+        raise
+    except Exception as error:  # readers raise many types of error on damaged files
+        raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {error}") from None
+
+
+def _read_csv(path: Path, header: bool | None) -> Table:
+    import pyarrow as pa
+    import pyarrow.csv
+
+    from sdlgm.data.arrow_columns import check_numeric, index_columns, listed, to_numbers
+
+    options = pa.csv.ReadOptions(autogenerate_column_names=header is False)
+    table = pa.csv.read_csv(path, read_options=options)
+    names = table.column_names
+    if header is False:
+        where, places = str(path), [str(place) for place in range(len(names))]
+        check_numeric(places, table.schema.types, where)
+        parts = [to_numbers(c, n, where) for n, c in zip(places, table.columns, strict=True)]
+        types = tuple(str(kind) for kind in table.schema.types)
+        return Table(np.stack(parts, 1), where, types=types, header=False)
+    if header is None and names and all(map(_is_number, names)):
+        raise DataError(
+            f"The first line of {path} holds numbers ({listed(names)}), not names of columns. If "
+            "it is a row of data, say so with --no-header (in Python: header=False); if these are "
+            "the names, with --header."
+        )
+    _check_names(names, str(path))
+    return Table(table, str(path), index=index_columns(table.schema, csv=True))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_names(names: Sequence[str], where: str) -> None:
+    from sdlgm.data.arrow_columns import listed
+
+    seen: set[str] = set()
+    twice = list(dict.fromkeys(n for n in names if n in seen or seen.add(n)))  # type: ignore[func-returns-value]
+    if twice:
+        raise DataError(f"{where} has several columns named {listed(twice)}. Rename them first.")
+
+
+def _read_array(path: Path) -> Table:
+    values = np.load(path, allow_pickle=False)
+    if not isinstance(values, np.ndarray):
+        raise DataError(f"{path} is an archive of several arrays. Save one array with np.save.")
+    if values.dtype.kind in "Mm":
+        raise DataError(
+            f"{path} holds times ({values.dtype}). Convert them to numbers first, for example to "
+            "seconds: (x - x.min()) / np.timedelta64(1, 's')."
+        )
+    if values.dtype.kind not in "buif":
+        raise DataError(f"{path} holds {values.dtype}, not numbers.")
+    shape = (values.shape[1], values.shape[2]) if values.ndim == 3 else None
+    if shape:
+        values = values.reshape(len(values), shape[0] * shape[1])
+    if values.ndim != 2 or 0 in values.shape:
+        raise DataError(
+            f"{path} must have rows and columns, got an array of shape {tuple(values.shape)}."
+        )
+    kind = {"bool": "bool", "float16": "halffloat", "float32": "float"}.get(values.dtype.name)
+    if kind is None:
+        kind = "double" if values.dtype.kind == "f" else values.dtype.name
+    return Table(values, str(path), types=(kind,) * values.shape[1], image_shape=shape)
+
+
+def _array_numbers(values: NDArray[Any], where: str) -> NDArray[Any]:
+    """Return an array as bytes, or as floats that equal its values."""
+    from sdlgm.data.arrow_columns import EXACT, too_large
+
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype.kind in "iu" and values.dtype.itemsize == 8 and values.size:
+        beyond = (values > EXACT) | (values < -EXACT if values.dtype.kind == "i" else False)
+        if beyond.any():
+            raise too_large(str(int(np.argwhere(beyond)[0, 1])), where)
+    return as_numbers(values)
+
+
+def _list_numbers(column: pa.ChunkedArray, name: str, where: str) -> NDArray[Any]:
+    """Return a column of lists of equal length as an array ``(n, D)``."""
+    import pyarrow.compute as pc
+
+    from sdlgm.data.arrow_columns import listed, to_numbers
+
+    array = column.combine_chunks()
+    lengths = pc.list_value_length(array).fill_null(-1).to_numpy(zero_copy_only=False)
+    wrong = np.flatnonzero((lengths != lengths[:1]) | (lengths < 1))
+    if len(wrong):
+        row = int(wrong[0])
+        what = "is missing" if lengths[row] < 0 else f"has {lengths[row]} values"
+        raise DataError(
+            f"{where}: the list in row {row} (counted from 0), column {listed([name])} {what}, "
+            f"but the first has {max(lengths[0], 0)}. All lists must have one length."
+        )
+    flat = to_numbers(pc.list_flatten(array), name, where)
+    return flat.reshape(len(array), -1) if len(array) else np.empty((0, 1))
+
+
+def read_rows(path: Path | str) -> tuple[Rows, tuple[int, int] | None]:
     """Read a file of numbers, with the height and width if it is an array of images.
 
     Raises
@@ -24,71 +360,118 @@ def read_rows(path: Path) -> tuple[Rows, tuple[int, int] | None]:
     DataError
         If the file is missing, unreadable or empty, or holds anything but finite numbers.
     """
-    if not path.is_file():
-        raise DataError(f"{path} does not exist.")
-    columns: list[str] | None = None
-    try:
-        if path.suffix == ".npy":
-            values = np.load(path, allow_pickle=False)
-        else:
-            values, columns = _table(path)
-    except DataError:
-        raise
-    except Exception as error:  # readers raise many types of error on damaged files
-        raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {error}") from None
-    if values.dtype.kind not in "buif":
-        raise DataError(f"{path} holds {values.dtype}, not numbers.")
-    shape = (values.shape[1], values.shape[2]) if values.ndim == 3 else None
-    if shape:
-        values = values.reshape(len(values), -1)
-    rows = Rows(
-        torch.from_numpy(np.ascontiguousarray(as_numbers(values))),
-        name=str(path),
-        columns=tuple(columns) if columns else None,
-    )
-    return rows, shape
+    table = read_table(path).select()
+    return table.rows(), table.image_shape
 
 
-def _table(path: Path) -> tuple[np.ndarray, list[str]]:
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet
-
-    table = pa.csv.read_csv(path) if path.suffix == ".csv" else pa.parquet.read_table(path)
-    numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
-    wrong = [f.name for f in table.schema if not any(test(f.type) for test in numeric)]
-    if wrong:
-        raise DataError(
-            f"{path} has columns that are not numbers: {', '.join(wrong[:5])}"
-            f"{' ...' if len(wrong) > 5 else ''}. Drop or encode them first."
-        )
-    columns = [
-        as_numbers(column.to_numpy())
-        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-        else column.cast(pa.float32()).to_numpy()
-        for column in table.columns
-    ]
-    values = np.stack(columns, axis=1) if columns else np.empty((0, 0), dtype=np.float32)
-    return values, table.column_names
+def file_sha256(path: Path | str) -> str:
+    """Return the SHA-256 of a file's content."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_rows(path: Path | str, values: torch.Tensor) -> None:
-    """Write a table ``(n, D)`` of numbers atomically, in the format given by the suffix."""
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet
+def write_rows(
+    path: Path | str,
+    values: Tensor,
+    columns: Columns | None = None,
+    kept: pa.Table | None = None,
+    *,
+    whole: bool = False,
+) -> None:
+    """Write a table ``(n, D)`` of numbers atomically, in the format given by the suffix.
 
+    Parameters
+    ----------
+    path
+        A file that ends in ``.csv``, ``.parquet`` or ``.npy``.
+    values
+        The numbers.
+    columns
+        Names, types and order of the columns to give back. Default: ``x0``, ``x1``, ...
+    kept
+        Columns that were passed through; a ``.npy`` file cannot hold them.
+    whole
+        Whether to round values of columns that were integers or bools to such.
+    """
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise DataError(f"{path} must end in {', '.join(SUFFIXES)}.")
+    columns = columns or Columns()
+    if columns.width not in (None, values.shape[1]):
+        raise DataError(
+            f"{path}: {values.shape[1]} columns were decoded, but {columns.width} are described."
+        )
     array = values.numpy()
     with atomic_path(path) as temporary:
         if path.suffix == ".npy":
-            with temporary.open("wb") as file:
-                np.save(file, array, allow_pickle=False)
+            _write_array(temporary, array, columns, whole)
+            if kept is not None:
+                from sdlgm.data.arrow_columns import listed
+
+                warn(
+                    f"{path} cannot hold the kept columns {listed(kept.column_names)}: write .csv "
+                    "or .parquet for them."
+                )
             return
-        table = pa.table({f"x{column}": array[:, column] for column in range(array.shape[1])})
+        table = _restored(array, columns, kept, whole)
         if path.suffix == ".csv":
-            pa.csv.write_csv(table, temporary)
+            import pyarrow.csv
+
+            options = pyarrow.csv.WriteOptions(include_header=columns.header)
+            pyarrow.csv.write_csv(_for_csv(table), temporary, options)
         else:
-            pa.parquet.write_table(table, temporary)
+            import pyarrow.parquet
+
+            pyarrow.parquet.write_table(table, temporary)
+
+
+def _write_array(path: Path, array: NDArray[Any], columns: Columns, whole: bool) -> None:
+    from sdlgm.data.arrow_columns import from_numbers
+
+    if columns.types and len(set(columns.types)) == 1:
+        flat = from_numbers(array.reshape(-1), columns.types[0], whole)
+        array = flat.to_numpy(zero_copy_only=False).reshape(array.shape)
+    if columns.image_shape:
+        array = array.reshape(len(array), *columns.image_shape)
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def _restored(
+    array: NDArray[Any], columns: Columns, kept: pa.Table | None, whole: bool
+) -> pa.Table:
+    """Return the table with its columns in their order."""
+    import pyarrow as pa
+
+    from sdlgm.data.arrow_columns import from_numbers
+
+    width = array.shape[1]
+    types = columns.types or (None,) * width
+    if columns.lists and columns.names:
+        flat = from_numbers(np.ascontiguousarray(array).reshape(-1), types[0], whole)
+        offsets = np.arange(len(array) + 1, dtype=np.int64) * width
+        parts = {columns.names[0]: pa.LargeListArray.from_arrays(offsets, flat)}
+        if len(flat) < 2**31:
+            name, lists = parts.popitem()
+            parts = {name: lists.cast(pa.list_(flat.type))}
+    else:
+        names = columns.names or [f"x{place}" for place in range(width)]
+        parts = {
+            name: from_numbers(array[:, place], types[place], whole)
+            for place, name in enumerate(names)
+        }
+    passed = {} if kept is None else dict(zip(kept.column_names, kept.columns, strict=True))
+    found = {**parts, **passed}
+    order = [name for name in columns.order or () if name in found]
+    return pa.table({name: found[name] for name in (*order, *(n for n in found if n not in order))})
+
+
+def _for_csv(table: pa.Table) -> pa.Table:
+    """Return a table with half-precision columns in single precision, which CSV can write."""
+    import pyarrow as pa
+
+    for place, field in enumerate(table.schema):
+        if field.type == pa.float16():
+            column = table.column(place).cast(pa.float32())
+            table = table.set_column(place, field.name, column)
+    return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -289,7 +290,7 @@ def check_targets(y: Any, samples: int) -> Targets:
     sets = _as_sets(y)
     values = y if sets is not None or sp.issparse(y) else as_array(y, "y")
     if sets is None and not sp.issparse(values) and values.ndim == 2 and values.shape[1] == 1:
-        warn(
+        warnings.warn(
             "A column-vector y was passed when a 1d array was expected: it is read as one class "
             "for each sample.",
             DataConversionWarning,
@@ -323,7 +324,7 @@ def _warn_of_joined(classes: NDArray[Any], samples: int) -> None:
         joined = [text for text in texts if separator in text]
         parts = {part.strip() for text in texts for part in text.split(separator)}
         if len(joined) > 1 and len(parts) < len(texts):
-            warnings.warn(
+            warn(
                 f"y has {len(texts)} classes such as {joined[0]!r:.40}, which look like labels "
                 f"joined by {separator!r}. For sets of labels, pass "
                 f"[text.split({separator!r}) for text in y]."

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sdlgm.config import to_dict
+from sdlgm.data.columns import FILE as COLUMNS
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.estimators import SDLGMClassifier, SDLGMCounter, SDLGMTransformer
@@ -140,6 +141,7 @@ def push_to_hub(
                 "run.model."
             )
         names = ["model.safetensors", "config.json", "metrics.json"]
+        names += [COLUMNS] if (source.folder / COLUMNS).is_file() else []
         return upload(source.folder, names, _card_of_run(source, license), **target)
     with tempfile.TemporaryDirectory() as folder:
         if isinstance(source, SDLGM):

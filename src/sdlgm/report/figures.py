@@ -153,7 +153,8 @@ def curve(log: Sequence[dict[str, Any]], objective: str) -> str:
     if values:
         shown = values + [line["negative_elbo"] for line in held]
         top = float(np.quantile(shown, 0.95))
-        axis.set_ylim(min(shown) - 0.03 * (top - min(shown)), top + 0.1 * abs(top - min(shown)))
+        if top > min(shown):
+            axis.set_ylim(min(shown) - 0.03 * (top - min(shown)), top + 0.1 * abs(top - min(shown)))
     axis.set_xlabel("iteration")
     axis.set_ylabel("nats per sample")
     axis.legend(frameon=False)

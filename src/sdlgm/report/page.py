@@ -42,8 +42,11 @@ def feature_use(codes: torch.Tensor) -> FeatureUse:
 
 @neutral()
 @torch.no_grad()
-def write_report(run: Run, out: Path | str | None = None) -> Path:
+def write_report(run: Run, out: Path | str | None = None, data: Path | str | None = None) -> Path:
     """Write the HTML report of a finished run, atomically; return its path.
+
+    ``data`` names the data to draw; default: the test rows of the run's own data, which must be
+    unchanged.
 
     Raises
     ------
@@ -55,7 +58,8 @@ def write_report(run: Run, out: Path | str | None = None) -> Path:
     require_report("The report")
     from sdlgm.report import figures
 
-    model, rows, metrics = run.model, run.dataset.test, run.metrics
+    model, metrics = run.model, run.metrics
+    rows, _, _, shape = run.load_rows(data)
     codes = model.encode(rows)
     use = feature_use(codes)
     shown = torch.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).long()
@@ -66,11 +70,12 @@ def write_report(run: Run, out: Path | str | None = None) -> Path:
         Path(__file__).with_name("page.html.jinja"),
         run=run,
         metrics=metrics,
+        shape=shape,
         dead=use.dead,
         alive=len(use.present) - len(use.dead),
         settings=to_dict(run.config.data, run.config.model, run.config.training),
         pictures={
-            "reconstructions": figures.reconstructions(original, decoded, run.dataset.image_shape),
+            "reconstructions": figures.reconstructions(original, decoded, shape),
             "budget": figures.budget_use(codes, model.prior(), _starting_prior(run)),
             "usage": figures.usage(use.present, model.groups),
             "curve": figures.curve(run.log, run.config.training.objective),

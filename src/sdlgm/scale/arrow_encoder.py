@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +16,15 @@ from torch import Tensor
 
 from sdlgm.codec.parquet import SCHEMA, to_arrow
 from sdlgm.config import CodeMethod, DataConfig
-from sdlgm.data import Rows, as_numbers
+from sdlgm.data import Columns, Rows, as_numbers
+from sdlgm.data.arrow_columns import (
+    check_numeric,
+    index_columns,
+    is_list,
+    listed,
+    to_numbers,
+)
+from sdlgm.data.columns import match_names
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.models import SDLGM
@@ -47,7 +56,9 @@ class ArrowEncoder:
         Folder of the run whose model encodes. Workers on other machines need the same path.
     columns
         The columns of the model's input in the order of its training data: numbers, or one column
-        of lists of numbers. Default: all columns except ``keep``, in the batch's order.
+        of lists of numbers. Default: those that the run was trained on, by name, whatever their
+        order; other columns must be among ``keep``. If the run or its columns have no names, all
+        columns except ``keep`` and the index of a pandas table, in the batch's order.
     keep
         Columns to pass through unchanged.
     code
@@ -101,7 +112,7 @@ class ArrowEncoder:
         missing = [name for name in self.keep if name not in given.names]
         if missing:
             raise DataError(
-                f"There is no column {', '.join(missing)} to keep; there are {_list(given.names)}."
+                f"There is no column {listed(missing)} to keep; there are {listed(given.names)}."
             )
         return pa.schema([*(given.field(name) for name in self.keep), *SCHEMA, N_ACTIVE])
 
@@ -113,37 +124,39 @@ class ArrowEncoder:
         DataError
             If a column is missing or not numeric, or their number is not the model's.
         """
-        names = self.columns or tuple(name for name in given.names if name not in self.keep)
-        missing = [name for name in names if name not in given.names]
-        if missing:
-            raise DataError(
-                f"There is no column {_list(missing)} to encode; there are {_list(given.names)}."
-            )
+        names = self._chosen(given)
         types = [given.field(name).type for name in names]
-        lists = [_is_list(kind) for kind in types]
-        leaves = [kind.value_type if _is_list(kind) else kind for kind in types]
-        wrong = [
-            f"{n} ({t})"
-            for n, t, leaf in zip(names, types, leaves, strict=True)
-            if _is_not_numeric(leaf)
-        ]
-        if wrong:
-            raise DataError(
-                f"These columns hold no numbers: {_list(wrong)}. Name the columns to encode with "
-                "columns, or those to pass through with keep."
-            )
-        if any(lists) and len(names) > 1:
-            raise DataError(
-                f"There are several columns to encode, with lists among them: {_list(names)}. Name "
-                "either one column of lists or columns of numbers with columns."
-            )
+        check_numeric(names, types, "The data")
         expected = self.model.n_inputs
-        if not any(lists) and len(names) != expected:
+        if not any(is_list(kind) for kind in types) and len(names) != expected:
             raise DataError(
-                f"There are {len(names)} columns to encode ({_list(names)}), but the model was "
-                f"trained on {expected}. Name its columns with columns, or others with keep."
+                f"There are {len(names)} columns to encode ({listed(names)}), but the model was "
+                f"trained on {expected}. Name its columns with --columns, or others with --keep."
             )
         return names
+
+    def _chosen(self, given: pa.Schema) -> tuple[str, ...]:
+        """Return the columns to encode, matched by name where the run has names."""
+        twice = [name for name, number in Counter(given.names).items() if number > 1]
+        if twice:
+            raise DataError(f"There are several columns named {listed(twice)}. Rename them first.")
+        known, passed = _load(self.run)[1], {*self.keep, *index_columns(given)}
+        wanted, names = known.names, self.columns
+        if names is not None:
+            missing = [name for name in names if name not in given.names]
+            if missing:
+                raise DataError(
+                    f"There is no column {listed(missing)} to encode; there are "
+                    f"{listed(given.names)}."
+                )
+            # The same columns in another order are put right; others stand for the model's.
+            return wanted if wanted and set(names) == set(wanted) else names
+        rest = tuple(name for name in given.names if name not in passed)
+        lists = any(is_list(given.field(name).type) for name in rest)
+        if wanted is None or (lists != known.lists and len(rest) in (1, known.width)):
+            return rest
+        match_names(wanted, given.names, {*passed, *_load(self.run)[2].keep}, "The data")
+        return wanted
 
     def __call__(self, batch: Rowed) -> Rowed:
         """Encode a batch of any number of rows (or, for Ray Data, a table)."""
@@ -171,7 +184,7 @@ class ArrowEncoder:
             the model's likelihood; the message names row and column.
         """
         schema, names = self.schema(batch.schema), self.inputs(batch.schema)
-        model, data = _load(self.run)
+        model, _, data = _load(self.run)
         values = self._values(batch, names, first_row)
         if len(values):
             self._check(values, names, data, first_row)
@@ -194,13 +207,13 @@ class ArrowEncoder:
     ) -> NDArray[Any]:
         """Return the input, shape ``(n, D)``."""
         width = self.model.n_inputs
-        columns = []
-        for name in names:
+        values = np.empty((len(batch), width), np.float64)
+        for place, name in enumerate(names):
             column = batch.column(name)
             if column.null_count:
                 row = int(np.flatnonzero(column.is_null())[0])
                 raise DataError(_place(first_row + row, name, "is missing"))
-            if _is_list(column.type):
+            if is_list(column.type):
                 lengths = column.value_lengths().to_numpy(zero_copy_only=False)
                 if (lengths != width).any():
                     row = int(np.flatnonzero(lengths != width)[0])
@@ -211,9 +224,10 @@ class ArrowEncoder:
                     index = int(np.flatnonzero(flat.is_null())[0])
                     where = f"{name}[{index % width}]"
                     raise DataError(_place(first_row + index // width, where, "is missing"))
-                return np.array(_floats(flat)).reshape(len(batch), width)
-            columns.append(_floats(column))
-        return np.stack(columns, axis=1)
+                numbers = to_numbers(flat, name, "The data")
+                return as_numbers(np.array(numbers).reshape(len(batch), width))
+            values[:, place] = to_numbers(column, name, "The data")
+        return as_numbers(values)
 
     def _check(
         self, values: NDArray[Any], names: tuple[str, ...], data: DataConfig, first_row: int
@@ -225,37 +239,15 @@ class ArrowEncoder:
             what = f"is {values[row, column]}; drop or fill such rows first"
             raise DataError(_place(first_row + row, name, what))
         if data.binarisation == "threshold":
-            np.copyto(values, values * 2 >= 1)
+            np.copyto(values, (values * 2 >= 1).astype(values.dtype))
         name = f"the batch at row {first_row}"
         self.model.check_rows(Rows(torch.from_numpy(values), name=name))
 
 
 @functools.lru_cache(maxsize=1)
-def _load(folder: str) -> tuple[SDLGM, DataConfig]:
+def _load(folder: str) -> tuple[SDLGM, Columns, DataConfig]:
     run = Run.open(folder)
-    return run.model, run.config.data
-
-
-def _floats(column: pa.Array) -> NDArray[Any]:
-    """Return numbers as float32, or as float64 if float32 would change one of them."""
-    if pa.types.is_boolean(column.type):
-        column = column.cast(pa.uint8())
-    values = as_numbers(column.to_numpy(zero_copy_only=False))
-    return values.astype(np.float32) if values.dtype == np.uint8 else values
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    types = pa.types
-    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
-
-
-def _is_not_numeric(kind: pa.DataType) -> bool:
-    types = pa.types
-    return not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return run.model, run.columns, run.config.data
 
 
 def _place(row: int, column: str, what: str) -> str:

@@ -3,6 +3,16 @@
 from sdlgm.training.log import read_log
 from sdlgm.training.loop import Interrupted
 from sdlgm.training.model_training import Result, train
-from sdlgm.training.runs import Run, RunConfig, fit, resume
+from sdlgm.training.runs import LoadedRows, Run, RunConfig, fit, resume
 
-__all__ = ["Interrupted", "Result", "Run", "RunConfig", "fit", "read_log", "resume", "train"]
+__all__ = [
+    "Interrupted",
+    "LoadedRows",
+    "Result",
+    "Run",
+    "RunConfig",
+    "fit",
+    "read_log",
+    "resume",
+    "train",
+]

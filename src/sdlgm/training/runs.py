@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,9 +23,20 @@ from sdlgm.config import (
     resolve_training,
     to_dict,
 )
-from sdlgm.data import Dataset, Rows, load_data, resolve_binarisation
+from sdlgm.data import (
+    BUILT_IN,
+    SUFFIXES,
+    Columns,
+    Dataset,
+    Rows,
+    file_sha256,
+    load_data,
+    read_table,
+    resolve_binarisation,
+    split_file,
+)
 from sdlgm.environment import neutral
-from sdlgm.errors import ConfigError, ModelFileError
+from sdlgm.errors import ConfigError, DataError, ModelFileError, SDLGMWarning
 from sdlgm.gradients import get_estimator
 from sdlgm.inference.codes import encode_batches
 from sdlgm.inference.evaluation import Evaluation, evaluate
@@ -43,9 +56,11 @@ from sdlgm.training.tracking import check_tracker
 from sdlgm.version import __version__
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from sdlgm.training.processes import Group
 
-__all__ = ["Run", "RunConfig", "fit", "resume", "train_in_group"]
+__all__ = ["LoadedRows", "Run", "RunConfig", "fit", "resume", "train_in_group"]
 
 FORMAT_VERSION = 2
 """Version of ``config.yaml``. Older versions are migrated, newer ones refused."""
@@ -95,9 +110,22 @@ class RunConfig:
             temporary.write_text(text, encoding="utf-8")
 
 
+class LoadedRows(NamedTuple):
+    """Rows for a model, with what is needed to give a table back."""
+
+    rows: Rows
+    """The values, in the model's order of columns."""
+    columns: Columns | None = None
+    """Names, types and layout of the columns of a file."""
+    kept: pa.Table | None = None
+    """The columns that are passed through."""
+    image_shape: tuple[int, int] | None = None
+    """Height and width, if a row is an image."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A folder with ``config.yaml``, ``log.jsonl``, the model's files and ``metrics.json``.
+    """A folder with ``config.yaml``, ``columns.json``, ``log.jsonl``, the model and its metrics.
 
     Parameters
     ----------
@@ -143,8 +171,34 @@ class Run:
 
     @functools.cached_property
     def dataset(self) -> Dataset:
-        """The data that the model was trained on."""
-        return load_data(self.config.data, self.config.model.likelihood)
+        """The data that the model was trained on.
+
+        Raises
+        ------
+        DataError
+            If they are a file that is gone, has changed, or cannot be recognised because neither
+            its absolute path nor its SHA-256 was recorded (as by version 0.1).
+        """
+        data = self.config.data
+        if data.data not in BUILT_IN and not (data.data_sha256 and Path(data.data).is_absolute()):
+            raise DataError(
+                f"{self.folder} does not record which file {data.data} was: it has no absolute "
+                "path or no SHA-256. Name the data: --data FILE."
+            )
+        if data.data not in BUILT_IN and not Path(data.data).is_file():
+            raise DataError(
+                f"{data.data}, which {self.folder} was trained on, does not exist any more. "
+                "Restore it, or name the data: --data FILE."
+            )
+        with warnings.catch_warnings():
+            if (self.folder / "metrics.json").exists():  # said when the run was trained
+                warnings.simplefilter("ignore", SDLGMWarning)
+            return load_data(data, self.config.model.likelihood)
+
+    @functools.cached_property
+    def columns(self) -> Columns:
+        """Names, types and ranges of the columns of the training data, as far as recorded."""
+        return Columns.read(self.folder) or Columns()
 
     @property
     def log(self) -> list[dict[str, Any]]:
@@ -157,17 +211,87 @@ class Run:
         """The held-out numbers measured after training, with what they were measured on."""
         return read_json(self.folder / "metrics.json")
 
-    def load_rows(self, data: str | None = None) -> Dataset:
-        """Load other data, binarised as the run's own. Default: the run's own data."""
-        config = self.config
-        if data is None or data == config.data.data:
-            return self.dataset
-        return load_data(dataclasses.replace(config.data, data=data), config.model.likelihood)
+    def load_rows(
+        self,
+        data: Path | str | None = None,
+        split: str | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        keep: Sequence[str] | None = None,
+        header: bool | None = None,
+    ) -> LoadedRows:
+        """Load rows for the model, binarised as the run's own data.
+
+        A file is taken as it is, in its order. Its columns are matched with those of the training
+        data by name, or by position if either has no names. Values far outside of the training
+        range are counted in a warning.
+
+        Parameters
+        ----------
+        data
+            A built-in set or a file. Default: the run's own data.
+        split
+            ``"train"``, ``"test"`` or ``"all"``. Only built-in sets and the run's own file, which
+            is recognised by its content, have a split. Default: the test rows of the run's own
+            data and of built-in sets, all rows of a named file.
+        columns
+            Columns of a file to read instead, in the model's order.
+        keep
+            Columns of a file to pass through. Default: those of the run that the file has.
+        header
+            Whether a CSV file has a line of names. Default: as the run's own.
+
+        Raises
+        ------
+        DataError
+            If data cannot be read, do not have the model's columns, or have no such split.
+        """
+        config, likelihood = self.config.data, self.config.model.likelihood
+        name = config.data if data is None else os.fspath(data)
+        if data is None or name in BUILT_IN:
+            if columns or keep:
+                raise DataError(f"Columns can be named for a file only: name one, not {name}.")
+            own = data is None or name == config.data
+            other = dataclasses.replace(config, data=name, columns=None, keep=(), data_sha256=None)
+            dataset = self.dataset if own else load_data(other, likelihood)
+            rows = dataset.rows(split or "test")
+            return LoadedRows(rows, dataset.columns, None, dataset.image_shape)
+        if Path(name).suffix not in SUFFIXES:
+            load_data(dataclasses.replace(config, data=name))  # raises, with the nearest name
+        header = config.header if header is None else header
+        table = read_table(name, header)
+        if keep is None:
+            keep = [each for each in config.keep if each in (table.names or ())]
+        if columns is None and self.columns.names is None:
+            columns = config.columns if table.names else None
+        table = table.match(self.columns, columns, keep)
+        split = split or "all"
+        kind = resolve_binarisation(dataclasses.replace(config, data=name), likelihood)
+        own = config.data_sha256 is not None and file_sha256(name) == config.data_sha256
+        if split != "all" and not own:
+            raise DataError(
+                f"{name} is not the file that {self.folder} was trained on, so it has no {split} "
+                "rows. Leave out --split: a file is taken as it is."
+            )
+        if own and (split != "all" or kind == "fixed"):
+            dataset = split_file(table, dataclasses.replace(config, data=name), likelihood)
+            rows = dataset.rows(split)
+            if split != "all" and dataset.places is not None:
+                places = dataset.places.split([len(dataset.train), len(dataset.test)])
+                table = table.take(places[split == "test"])
+        else:
+            rows = table.rows().binarise(kind, config.split_seed)
+        self.model.check_rows(rows)
+        self.columns.warn_of_drift(rows)
+        about = table.columns()
+        # Bits that were made from grey values do not have the type of these.
+        about = about if kind == "none" else dataclasses.replace(about, types=None)
+        return LoadedRows(rows, about, table.kept(), table.image_shape)
 
 
 @neutral()
 def fit(
-    data: DataConfig | str,
+    data: DataConfig | Path | str,
     model: ModelConfig | None = None,
     training: TrainingConfig | None = None,
     *,
@@ -204,7 +328,7 @@ def fit(
     Interrupted
         After Ctrl-C or SIGTERM, once a checkpoint is written.
     """
-    data = DataConfig(data) if isinstance(data, str) else data
+    data = recorded(data)
     model = model or ModelConfig()
     training = resolve_training(training or TrainingConfig(), model.likelihood)
     kind = resolve_binarisation(data, model.likelihood)
@@ -222,6 +346,8 @@ def fit(
     prepared = _prepare(run)
     for name in ("metrics.json", "config.json", "model.safetensors", CHECKPOINT, "log.jsonl"):
         (run.folder / name).unlink(missing_ok=True)
+    columns = run.dataset.columns or Columns()
+    columns.with_ranges(run.dataset.train).write(run.folder)
     run.config.to_yaml(run.folder / "config.yaml")
     return _complete(run, prepared, False, importance_samples, progress)
 
@@ -296,7 +422,7 @@ def _complete(
         {
             **dataclasses.asdict(measured),
             "units": "nats per sample, lower is better; relaxed_objective is not a bound",
-            "data": dataset.name,
+            "data": Path(dataset.name).name,
             "split": "test",
             "binarisation": run.config.data.binarisation,
             "objective": settings.objective,
@@ -346,6 +472,32 @@ def train_in_group(run: Run, group: Group, resumed: bool) -> None:
             resume=resumed,
             group=group,
         )
+
+
+def recorded(data: DataConfig | Path | str) -> DataConfig:
+    """Return the configuration of the data, a file with its absolute path and SHA-256.
+
+    Raises
+    ------
+    ConfigError
+        If ``data`` is no configuration and no name.
+    """
+    if isinstance(data, str | os.PathLike):
+        data = DataConfig(os.fspath(data))
+    if not isinstance(data, DataConfig):
+        raise ConfigError(
+            f"fit takes the name of a data set, the path of a file or a DataConfig, got "
+            f"{type(data).__name__}. Save an array with numpy.save first, or fit a "
+            "SDLGMTransformer to it."
+        )
+    if data.data in BUILT_IN:
+        if data.columns or data.keep:
+            raise ConfigError(f"{data.data} has no names of columns: name a file.")
+        return dataclasses.replace(data, data_sha256=None)
+    path = Path(data.data)
+    if path.suffix not in SUFFIXES or not path.is_file():
+        load_data(dataclasses.replace(data, data_sha256=None))  # raises, with the nearest name
+    return dataclasses.replace(data, data=str(path.absolute()), data_sha256=file_sha256(path))
 
 
 def _measure(model: SDLGM, dataset: Dataset, importance_samples: int, progress: bool) -> Evaluation:
