@@ -17,7 +17,8 @@ from typing import Any
 import sdlgm
 from sdlgm.errors import SDLGMError
 from sdlgm.interrupts import handling
-from sdlgm.storage import atomic_path, read_json, write_json
+from sdlgm.outputs import atomic_path
+from sdlgm.storage import read_json, write_json
 
 __all__ = [
     "Cells",

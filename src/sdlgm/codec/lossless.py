@@ -28,8 +28,8 @@ from sdlgm.codec.bitsback import BATCH_ROWS, BitsBack, batch_sizes
 from sdlgm.data import Rows
 from sdlgm.errors import CodeFileError
 from sdlgm.models import SDLGM, model_sha256
+from sdlgm.outputs import atomic_path
 from sdlgm.random import generator
-from sdlgm.storage import atomic_path
 
 __all__ = ["Compressed", "compress_file", "decompress_file", "drawn_rows"]
 

@@ -30,7 +30,7 @@ from sdlgm.codec.sdz_layout import (
 )
 from sdlgm.codec.symbols import CodeCoder, slot_counts
 from sdlgm.errors import CodeFileError
-from sdlgm.storage import atomic_path
+from sdlgm.outputs import atomic_path
 
 __all__ = ["BLOCK_ROWS", "CodeContainer", "Damage", "write_container"]
 

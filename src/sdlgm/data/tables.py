@@ -9,7 +9,7 @@ import torch
 
 from sdlgm.data.rows import Rows
 from sdlgm.errors import DataError
-from sdlgm.storage import atomic_path
+from sdlgm.outputs import atomic_path
 
 __all__ = ["SUFFIXES", "read_rows", "write_rows"]
 
