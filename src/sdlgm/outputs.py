@@ -253,9 +253,7 @@ def _try_lock(handle: int) -> bool | None:
 # --- before anything is written -----------------------------------------------------------------
 
 
-def check_output(
-    out: Path | str, inputs: Iterable[Path | str] = (), option: str = "--out"
-) -> Path:
+def check_output(out: Path | str, inputs: Iterable[Path | str] = (), option: str = "--out") -> Path:
     """Check that a file can be written and is none of the inputs; sweep leftovers beside it.
 
     Parameters

@@ -20,9 +20,7 @@ MARKER = "replaces.json"
 """File of a run that will replace another one; it holds the name of that folder."""
 
 
-def check_folder(
-    out: Path | str, overwrite: bool, read_settings: Callable[[Path], object]
-) -> Path:
+def check_folder(out: Path | str, overwrite: bool, read_settings: Callable[[Path], object]) -> Path:
     """Check that a run may be written to a folder; nothing is changed.
 
     ``read_settings`` reads a ``config.yaml`` and raises ``ConfigError`` if it is not one of ours.
