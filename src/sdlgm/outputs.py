@@ -45,6 +45,7 @@ LOCK = ".lock"
 OURS = frozenset(
     {
         "checkpoint.safetensors",
+        "columns.json",
         "config.json",
         "config.yaml",
         "estimator.json",

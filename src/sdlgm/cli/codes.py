@@ -10,6 +10,7 @@ from sdlgm.cli.output import say
 from sdlgm.cli.parser import Command, Parser, add_split
 from sdlgm.config import CodeMethod
 from sdlgm.errors import SDLGMError
+from sdlgm.outputs import check_output
 
 __all__ = ["COMPRESS", "DECODE", "DECOMPRESS", "ENCODE"]
 
@@ -99,6 +100,7 @@ def _encode(options: Namespace) -> None:
             raise SDLGMError(
                 f"--{name} is for folders of Parquet files: DATA or CODES must be a folder."
             )
+    check_output(options.out, (options.run, options.data))
     run = Run.open(options.run)
     rows = run.load_rows(options.data).rows(options.split)
     with progress_bar("encoding", len(rows)) as update:
@@ -173,6 +175,7 @@ def _decode(options: Namespace) -> None:
     from sdlgm.data import write_rows
     from sdlgm.models import load_model
 
+    check_output(options.out, (options.run, options.codes))
     lost: list[Damage] = []
     on_damage = lost.append if options.salvage else None
     decoded = decode_file(load_model(options.run), options.codes, on_damage=on_damage)
@@ -202,6 +205,7 @@ def _compress(options: Namespace) -> None:
     from sdlgm.progress import progress_bar
     from sdlgm.training import Run
 
+    check_output(options.out, (options.run, options.data))
     run = Run.open(options.run)
     rows = run.load_rows(options.data).rows(options.split)
     with progress_bar("compressing", len(rows)) as update:
@@ -236,6 +240,7 @@ def _decompress(options: Namespace) -> None:
     from sdlgm.data import write_rows
     from sdlgm.models import load_model
 
+    check_output(options.out, (options.run, options.file))
     values = decompress_file(load_model(options.run), options.file)
     write_rows(options.out, values)
     say(f"{options.out}: {len(values):,} rows of {values.shape[1]} columns.")

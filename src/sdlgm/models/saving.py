@@ -71,10 +71,9 @@ def check_savable(model: SDLGM) -> None:
             f"A {type(model).__name__} cannot be saved: only an SDLGM can be loaded, because no "
             f"code is read from files. {_BY_HAND}"
         )
-    statistics = DataStatistics(
-        torch.full((model.n_inputs,), 0.5), torch.ones(model.n_inputs), model.levels
-    )
-    expected = _parts(SDLGM(model.config, statistics))
+    inputs = model.n_inputs
+    blank = DataStatistics(torch.full((inputs,), 0.5), torch.ones(inputs), model.levels)
+    expected = _parts(SDLGM(model.config, blank))
     found = _parts(model)
     changed = sorted(name for name in found | expected if found.get(name) != expected.get(name))
     if changed:

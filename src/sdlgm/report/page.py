@@ -11,6 +11,7 @@ import torch
 from sdlgm.config import to_dict
 from sdlgm.distributions import Grouped, grouped_gated_multinomial
 from sdlgm.inference import BATCH
+from sdlgm.outputs import check_output
 from sdlgm.random import generator
 from sdlgm.report.rendering import render_page, require_report
 from sdlgm.training import Run
@@ -47,11 +48,15 @@ def write_report(run: Run, out: Path | str | None = None) -> Path:
     ------
     SDLGMError
         If the extra ``report`` (matplotlib, jinja2) is not installed.
+    ConfigError, OutputError
+        If ``out`` is a part of the run, or cannot be written.
     ModelFileError, DataError
         If the run is not finished or its data cannot be loaded.
     """
     require_report("The report")
     from sdlgm.report import figures
+
+    out = check_output(run.folder / "report.html" if out is None else out, [run.folder])
 
     model, rows, metrics = run.model, run.dataset.test, run.metrics
     codes = model.encode(rows)
@@ -60,7 +65,7 @@ def write_report(run: Run, out: Path | str | None = None) -> Path:
     original = torch.cat(list(rows.batches(BATCH, generator(0, "evaluation bits"))))[shown]
     decoded = model.decode(codes[shown])
     return render_page(
-        out or run.folder / "report.html",
+        out,
         Path(__file__).with_name("page.html.jinja"),
         run=run,
         metrics=metrics,
