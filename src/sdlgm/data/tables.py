@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -82,7 +83,8 @@ def write_rows(path: Path | str, values: torch.Tensor) -> None:
     with atomic_path(path) as temporary:
         if path.suffix == ".npy":
             with temporary.open("wb") as file:
-                np.save(file, array, allow_pickle=False)
+                # Without the file's descriptor, past which numpy would lose errors of the disk.
+                np.save(SimpleNamespace(write=file.write), array, allow_pickle=False)
             return
         table = pa.table({f"x{column}": array[:, column] for column in range(array.shape[1])})
         if path.suffix == ".csv":
