@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import sdlgm
-from sdlgm.storage import atomic_path, read_json, write_json
+from sdlgm.outputs import atomic_path
+from sdlgm.storage import read_json, write_json
 
 __all__ = [
     "Finished",

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from sdlgm.errors import ModelFileError
-from sdlgm.storage import atomic_path, digest, read_tensors, write_json, write_tensors
+from sdlgm.outputs import atomic_path
+from sdlgm.storage import digest, read_tensors, write_json, write_tensors
 
 
 def test_a_failed_write_leaves_only_the_old_file(tmp_path: Path) -> None:

@@ -35,9 +35,9 @@ from sdlgm.errors import DataError
 from sdlgm.inference.evaluation import evaluate
 from sdlgm.models import SDLGM, load_model, save_model
 from sdlgm.nn import data_statistics
+from sdlgm.outputs import atomic_path
 from sdlgm.random import generator
 from sdlgm.report import require_report
-from sdlgm.storage import atomic_path
 from sdlgm.training.checkpoint import FILE as CHECKPOINT
 from sdlgm.training.model_training import Result, train
 

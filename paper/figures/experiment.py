@@ -45,8 +45,8 @@ from paper.running import (
 from sdlgm.config import DataConfig, ModelConfig, preset
 from sdlgm.data import load_data
 from sdlgm.errors import SDLGMError
+from sdlgm.outputs import atomic_path
 from sdlgm.report import require_report
-from sdlgm.storage import atomic_path
 from sdlgm.training import Run, RunConfig, fit, resume
 
 __all__ = ["MODELS", "PROFILES", "Profile", "reproduce"]

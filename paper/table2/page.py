@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from sdlgm.outputs import atomic_path
 from sdlgm.report.drawing import SOFT, new_figure, png, svg, tidy
 from sdlgm.report.rendering import render_page, require_report
-from sdlgm.storage import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,8 +11,8 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from paper.results import Numbers, row, spread, write_tables
 from paper.telemetry import methods
 from paper.telemetry.methods import Point
+from sdlgm.outputs import atomic_path
 from sdlgm.report.drawing import ACCENT, CLASSES, INK, SOFT, WARM, new_figure, png, tidy
-from sdlgm.storage import atomic_path
 
 TARGETS = (0.8, 0.6, 0.4)
 STYLES = {

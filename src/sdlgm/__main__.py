@@ -1,5 +1,37 @@
 """``python -m sdlgm`` is the command ``sdlgm``."""
 
-from sdlgm.cli import run
+from __future__ import annotations
 
-run()
+import os
+import signal
+import sys
+from typing import Any
+
+__all__ = ["run"]
+
+
+def run() -> None:
+    """Run the command of this process and exit with its status.
+
+    Ctrl-C and SIGTERM end it without a traceback, also while modules are imported.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as in the background of a shell
+            signal.signal(number, _end)
+    from sdlgm.cli import main
+
+    try:
+        status = main()
+    except KeyboardInterrupt:
+        status = 130
+    sys.exit(status)
+
+
+def _end(number: int, frame: Any) -> None:
+    """End the process at once, before or after the command has written anything."""
+    os.write(2, b"sdlgm: interrupted.\n")
+    os._exit(130)
+
+
+if __name__ == "__main__":
+    run()

@@ -11,6 +11,7 @@ __all__ = [
     "DataError",
     "HubError",
     "ModelFileError",
+    "OutputError",
     "SDLGMError",
     "SDLGMWarning",
     "TrainingError",
@@ -32,6 +33,10 @@ class DataError(SDLGMError, ValueError):
 
 class ModelFileError(SDLGMError, ValueError):
     """A saved model or checkpoint is missing, damaged or of another version."""
+
+
+class OutputError(SDLGMError, OSError):
+    """A file or folder cannot be written. What was there before is intact."""
 
 
 class CodeFileError(SDLGMError, ValueError):

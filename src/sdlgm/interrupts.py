@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["handling"]
+__all__ = ["handling", "interruptible"]
 
 
 @contextmanager
@@ -26,3 +28,33 @@ def handling(handler: Callable[[int, Any], object], *signals: signal.Signals) ->
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)
+
+
+@contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """Raise ``KeyboardInterrupt`` inside the block on Ctrl-C and SIGTERM; yield those received.
+
+    In a place that cannot raise, such as a destructor, the process ends at once.
+    """
+    received: list[int] = []
+
+    def interrupt(number: int, frame: Any) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    def unraisable(about: Any) -> None:
+        if issubclass(about.exc_type, KeyboardInterrupt):
+            os._exit(130)
+        hook(about)
+
+    numbers = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) != signal.SIG_IGN
+    ]
+    hook, sys.unraisablehook = sys.unraisablehook, unraisable
+    try:
+        with handling(interrupt, *numbers):
+            yield received
+    finally:
+        sys.unraisablehook = hook

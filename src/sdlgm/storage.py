@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sdlgm.errors import ModelFileError
+from sdlgm.outputs import atomic_path
 
 __all__ = [
-    "atomic_path",
     "described_digest",
     "digest",
     "read_described",
@@ -30,33 +29,6 @@ __all__ = [
     "write_json",
     "write_tensors",
 ]
-
-
-@contextlib.contextmanager
-def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that replaces it if the block succeeds.
-
-    Readers see the old file or the new one, never a part of it, even after a crash.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_json(path: Path | str, value: Any) -> None:
@@ -108,7 +80,14 @@ def write_tensors(path: Path | str, tensors: Mapping[str, Tensor], state: Any) -
     with atomic_path(path) as temporary:
         # One key, as the order of several is not fixed and equal content should be equal bytes.
         metadata = json.dumps({"sha256": sha, "state": note})
-        save_file(owned, temporary, metadata={"sdlgm": metadata})
+        try:
+            save_file(owned, temporary, metadata={"sdlgm": metadata})
+        except SafetensorError as error:  # hides the error of the system in a text
+            code = re.search(r"code: (\d+)|os error (\d+)", str(error))
+            if code is None:
+                raise
+            number = int(code[1] or code[2])
+            raise OSError(number, os.strerror(number)) from None
     return sha
 
 

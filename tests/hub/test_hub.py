@@ -154,7 +154,7 @@ def test_a_run_is_pushed_with_its_metrics(hub: FolderHub, run: Run) -> None:
 def test_metrics_of_another_model_are_not_pushed(hub: FolderHub, run: Run, tmp_path: Path) -> None:
     other = shutil.copytree(run.folder, tmp_path / "other")
     save_model(other, tiny_model())
-    with pytest.raises(ModelFileError, match="measured on another model"):
+    with pytest.raises(ModelFileError, match="the model of another"):
         sdlgm.push_to_hub(Run.open(other), "me/digits")
     assert not hub.calls
 

@@ -19,6 +19,7 @@ from sdlgm.cli.parser import Command, Parser, underscored
 from sdlgm.cli.start import starting_values
 from sdlgm.cli.training import FIT, RESUME
 from sdlgm.errors import SDLGMError
+from sdlgm.interrupts import interruptible
 from sdlgm.version import __version__
 
 __all__ = ["COMMANDS", "main", "run"]
@@ -59,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands.add_subcommand(name, child, help=command.summary)
         child.prog = f"sdlgm {name}"
     options = parser.parse_args(given)
-    return _guarded(COMMANDS[options.command], options[options.command])
+    with interruptible() as received:
+        status = _guarded(COMMANDS[options.command], options[options.command])
+    return 130 if received else status
 
 
 def _guarded(command: Command, options: object) -> int:

@@ -11,6 +11,7 @@ from sdlgm.cli.output import say
 from sdlgm.cli.parser import Command, Parser, add_split, add_table_options
 from sdlgm.config import CodeMethod
 from sdlgm.errors import SDLGMError
+from sdlgm.outputs import check_output
 
 if TYPE_CHECKING:
     from sdlgm.training import LoadedRows, Run
@@ -93,6 +94,7 @@ def _encode(options: Namespace) -> None:
         raise SDLGMError(
             "--engine is for folders of Parquet files: DATA or CODES must be a folder."
         )
+    check_output(options.out, (options.run, options.data))
     run = Run.open(options.run)
     rows, columns, kept, _ = _load_rows(run, options)
     with progress_bar("encoding", len(rows)) as update:
@@ -186,6 +188,7 @@ def _decode(options: Namespace) -> None:
     from sdlgm.data import Columns, write_rows
     from sdlgm.models import load_model
 
+    check_output(options.out, (options.run, options.codes))
     lost: list[Damage] = []
     on_damage = lost.append if options.salvage else None
     model = load_model(options.run)
@@ -219,6 +222,7 @@ def _compress(options: Namespace) -> None:
     from sdlgm.progress import progress_bar
     from sdlgm.training import Run
 
+    check_output(options.out, (options.run, options.data))
     run = Run.open(options.run)
     rows, columns, kept, _ = _load_rows(run, options)
     with progress_bar("compressing", len(rows)) as update:
@@ -255,6 +259,7 @@ def _decompress(options: Namespace) -> None:
     from sdlgm.data import write_rows
     from sdlgm.models import load_model
 
+    check_output(options.out, (options.run, options.file))
     values, columns, kept = decompress_table(load_model(options.run), options.file)
     write_rows(options.out, values, columns, kept, whole=True)
     say(f"{options.out}: {len(values):,} rows of {values.shape[1]} columns.")

@@ -32,8 +32,8 @@ from sdlgm.data import Columns, Rows
 from sdlgm.environment import neutral
 from sdlgm.errors import CodeFileError
 from sdlgm.models import SDLGM, model_sha256
+from sdlgm.outputs import atomic_path
 from sdlgm.random import generator
-from sdlgm.storage import atomic_path
 
 __all__ = [
     "Compressed",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sdlgm.codec.description import CodeFile, CodesDigest, check_budget, check_expected
 from sdlgm.errors import CodeFileError
-from sdlgm.storage import atomic_path
+from sdlgm.outputs import atomic_path
 
 __all__ = [
     "SCHEMA",

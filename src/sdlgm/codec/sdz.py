@@ -30,7 +30,7 @@ from sdlgm.codec.sdz_layout import (
 )
 from sdlgm.codec.symbols import CodeCoder, slot_counts
 from sdlgm.errors import CodeFileError
-from sdlgm.storage import atomic_path
+from sdlgm.outputs import atomic_path, writing
 
 __all__ = ["BLOCK_ROWS", "CodeContainer", "Damage", "write_container"]
 
@@ -65,8 +65,9 @@ def write_container(
     path, slots = Path(path), about.budget // about.groups
     table = np.zeros((about.groups, about.features // about.groups + 1), np.int64)
     sha, rows = CodesDigest(), 0
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path.parent) as rough:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path), tempfile.TemporaryFile(dir=path.parent) as rough:
         with pa.ipc.new_stream(rough, to_arrow(torch.zeros(0, about.features)).schema) as writer:
             for codes in _regrouped(_checked(batches, about), block_rows):
                 table += slot_counts(codes.numpy().astype(np.int32), about.groups, slots)

@@ -2,6 +2,7 @@
 
 from sdlgm.data.columns import Columns
 from sdlgm.data.digit_columns import digit_columns
+from sdlgm.data.folders import find_files
 from sdlgm.data.label_sets import MULTILABEL, MultilabelDataset, load_multilabel
 from sdlgm.data.named import (
     BUILT_IN,
@@ -44,6 +45,7 @@ __all__ = [
     "as_numbers",
     "digit_columns",
     "file_sha256",
+    "find_files",
     "load_data",
     "load_multilabel",
     "load_telemetry",

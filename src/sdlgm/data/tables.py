@@ -11,6 +11,7 @@ import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from torch import Tensor
 from sdlgm.data.columns import Columns, match_names
 from sdlgm.data.rows import Rows, as_numbers
 from sdlgm.errors import DataError, warn
-from sdlgm.storage import atomic_path
+from sdlgm.outputs import atomic_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -434,7 +435,8 @@ def _write_array(path: Path, array: NDArray[Any], columns: Columns, whole: bool)
     if columns.image_shape:
         array = array.reshape(len(array), *columns.image_shape)
     with path.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+        # Without the file's descriptor, past which numpy would lose errors of the disk.
+        np.save(SimpleNamespace(write=file.write), array, allow_pickle=False)
 
 
 def _restored(

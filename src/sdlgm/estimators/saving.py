@@ -20,6 +20,8 @@ from sdlgm.errors import ConfigError, ModelFileError, SDLGMError
 from sdlgm.estimators.validation import EstimatorNotFittedError
 from sdlgm.migration import migrate_estimator, migrate_statistics
 from sdlgm.models import SDLGM, check_tensors, load_model, save_model
+from sdlgm.models.saving import check_replaceable, check_savable
+from sdlgm.outputs import named
 from sdlgm.storage import (
     digest,
     read_described,
@@ -86,12 +88,13 @@ class Saved:
         EstimatorNotFittedError
             If it is not fitted.
         ConfigError
-            If the folder holds a run, or a saved model or estimator without ``overwrite``.
+            If the folder holds a run, a saved model or estimator without ``overwrite``, or a file
+            of another program that would be replaced.
         ModelFileError
             If a parameter or fitted attribute has a type that cannot be saved, or a parameter
             that shapes the network was changed after fitting.
         """
-        folder = Path(folder)
+        folder = named(folder, "The folder")
         description, tensors = self._to_files()
         _check_target(folder, overwrite)
         sha = write_described(folder / _FILES[0], folder / _FILES[1], tensors, description)
@@ -217,10 +220,13 @@ class SavedModelFolder(Saved):
         EstimatorNotFittedError
             If it is not fitted.
         ConfigError
-            If the folder holds a run, or a saved model or estimator without ``overwrite``.
+            If the folder holds a run, a saved model or estimator without ``overwrite``, or a file
+            of another program that would be replaced.
         ModelFileError
             If a parameter has a type that cannot be saved.
         """
+        if hasattr(self, "model_"):
+            check_savable(self.model_)
         sha = super().save(folder, overwrite=overwrite)
         save_model(folder, self.model_)
         return sha
@@ -294,7 +300,7 @@ def load(folder: Path | str) -> SDLGMClassifier | SDLGMCounter | SDLGMTransforme
     if found not in NAMES:
         raise ModelFileError(
             f"{folder} holds a {found!r}, which this version of sdlgm does not know. Known classes "
-            f"are {', '.join(NAMES)}."
+            f"are {', '.join(NAMES)}; load a class of your own with its own method load."
         )
     return getattr(estimators, found).load(folder)
 
@@ -324,6 +330,7 @@ def _check_target(folder: Path, overwrite: bool) -> None:
             f"{folder} already holds a saved model ({', '.join(there)}). Replace it with "
             "overwrite=True, or save to another folder."
         )
+    check_replaceable(folder, there)
 
 
 def _table(description: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdlgm.errors import SDLGMError
-from sdlgm.storage import atomic_path
+from sdlgm.outputs import atomic_path
 from sdlgm.version import __version__
 
 if TYPE_CHECKING:

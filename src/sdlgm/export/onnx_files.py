@@ -21,6 +21,7 @@ from sdlgm.export.model_graphs import Code, Part, decoder_graph, encoder_graph
 from sdlgm.export.quantize import quantize as quantize_model
 from sdlgm.migration import migrate_onnx
 from sdlgm.models import SDLGM, load_model, model_sha256
+from sdlgm.outputs import check_output
 from sdlgm.training import Run
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def export_run(
     Raises
     ------
     ConfigError
-        If a setting is unknown, or ``code`` is given for another part than the encoder.
+        If a setting is unknown, ``code`` is given for another part than the encoder, or ``out`` is
+        a part of the run.
     ModelFileError
         If the folder holds no finished run, or nothing with such a part.
     SDLGMError
@@ -74,6 +76,7 @@ def export_run(
             "A classifier cannot be quantised: its members' matrices are multiplied in one batch, "
             "for which ONNX has no 8-bit operator. Leave out --quantize."
         )
+    check_output(out, [run.folder if isinstance(run, Run) else run])
     if part == "classifier":
         folder = run.folder if isinstance(run, Run) else run
         graph = classifier_graph(SDLGMClassifier.load(folder))

@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sdlgm.config import ModelConfig, from_dict, to_dict
 from sdlgm.environment import neutral
-from sdlgm.errors import ModelFileError
+from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.migration import migrate_model, migrate_statistics
 from sdlgm.models.sdlgm import SDLGM
 from sdlgm.nn import DataStatistics
-from sdlgm.storage import described_digest, read_described, read_description, write_described
+from sdlgm.outputs import named
+from sdlgm.storage import (
+    described_digest,
+    read_described,
+    read_description,
+    read_json,
+    write_described,
+)
 
-__all__ = ["FORMAT_VERSION", "check_tensors", "load_model", "model_sha256", "save_model"]
+__all__ = [
+    "FORMAT_VERSION",
+    "check_replaceable",
+    "check_savable",
+    "check_tensors",
+    "load_model",
+    "model_sha256",
+    "save_model",
+]
 
 FORMAT_VERSION = 2
 """Version of the format on disk. Older versions are migrated, newer ones refused."""
@@ -24,13 +42,87 @@ FORMAT_VERSION = 2
 
 @neutral()
 def save_model(folder: Path | str, model: SDLGM) -> str:
-    """Write a model into a folder, each file atomically; return the hash of its content."""
-    folder = Path(folder)
+    """Write a model into a folder, each file atomically; return the hash of its content.
+
+    Raises
+    ------
+    ModelFileError
+        If the model could not be loaded: it is of a subclass, or has a network of one's own.
+    ConfigError
+        If the folder holds a file of that name that is not of sdlgm.
+    OutputError
+        If a file cannot be written.
+    """
+    folder = Path(named(folder, "The folder"))
+    check_savable(model)
+    check_replaceable(folder, ("model.safetensors", "config.json"))
     sha = write_described(
         folder / "model.safetensors", folder / "config.json", model.state_dict(), _describe(model)
     )
     model.saved_as = (sha, sha)
     return sha
+
+
+def check_savable(model: SDLGM) -> None:
+    """Raise :class:`ModelFileError` if a model has parts that its settings do not describe.
+
+    Loading builds a model from its settings, so that no code is read from a file.
+    """
+    if type(model) is not SDLGM:
+        raise ModelFileError(
+            f"A {type(model).__name__} cannot be saved: only an SDLGM can be loaded, because no "
+            f"code is read from files. {_BY_HAND}"
+        )
+    inputs = model.n_inputs
+    blank = DataStatistics(torch.full((inputs,), 0.5), torch.ones(inputs), model.levels)
+    expected = _parts(SDLGM(model.config, blank))
+    found = _parts(model)
+    changed = sorted(name for name in found | expected if found.get(name) != expected.get(name))
+    if changed:
+        raise ModelFileError(
+            f"The model cannot be saved: its {changed[0] or 'class'} is not the one that its "
+            f"settings describe, and no code is read from files. {_BY_HAND}"
+        )
+
+
+_BY_HAND = (
+    "Save its weights with safetensors.torch.save_model, and load them into a model that your own "
+    "program builds."
+)
+
+
+def _parts(model: SDLGM) -> dict[str, str]:
+    """Return the class and settings of each module, and the shape of each tensor, by name."""
+    modules = {
+        name: f"{type(module).__module__}.{type(module).__qualname__}({module.extra_repr()})"
+        for name, module in model.named_modules()
+    }
+    tensors = {
+        name: f"{tensor.dtype} {tuple(tensor.shape)}" for name, tensor in model.state_dict().items()
+    }
+    return modules | tensors
+
+
+def check_replaceable(folder: Path, names: Iterable[str]) -> None:
+    """Raise :class:`ConfigError` if a folder has a file of such a name that is not of sdlgm."""
+    for name in names:
+        path = folder / name
+        if os.path.lexists(path) and not _is_ours(path):
+            raise ConfigError(
+                f"{path} was not written by sdlgm, so it is not replaced. Save to another folder."
+            )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file says that it is of this library; a damaged one of ours may not."""
+    try:
+        if path.suffix == ".json":
+            about = read_json(path)
+            return isinstance(about, dict) and str(about.get("format", "")).startswith("sdlgm-")
+        with safe_open(path, framework="pt") as file:
+            return "sdlgm" in (file.metadata() or {})
+    except (ModelFileError, SafetensorError, OSError):
+        return False
 
 
 @neutral()

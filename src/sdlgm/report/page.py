@@ -12,6 +12,7 @@ from sdlgm.config import to_dict
 from sdlgm.distributions import Grouped, grouped_gated_multinomial
 from sdlgm.environment import neutral
 from sdlgm.inference import BATCH
+from sdlgm.outputs import check_output
 from sdlgm.random import generator
 from sdlgm.report.rendering import render_page, require_report
 from sdlgm.training import Run
@@ -52,11 +53,15 @@ def write_report(run: Run, out: Path | str | None = None, data: Path | str | Non
     ------
     SDLGMError
         If the extra ``report`` (matplotlib, jinja2) is not installed.
+    ConfigError, OutputError
+        If ``out`` is a part of the run, or cannot be written.
     ModelFileError, DataError
         If the run is not finished or its data cannot be loaded.
     """
     require_report("The report")
     from sdlgm.report import figures
+
+    out = check_output(run.folder / "report.html" if out is None else out, [run.folder])
 
     model, metrics = run.model, run.metrics
     rows, _, _, shape = run.load_rows(data)
@@ -66,7 +71,7 @@ def write_report(run: Run, out: Path | str | None = None, data: Path | str | Non
     original = torch.cat(list(rows.batches(BATCH, generator(0, "evaluation bits"))))[shown]
     decoded = model.decode(codes[shown])
     return render_page(
-        out or run.folder / "report.html",
+        out,
         Path(__file__).with_name("page.html.jinja"),
         run=run,
         metrics=metrics,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sdlgm.errors import SDLGMError
-from sdlgm.storage import atomic_path
+from sdlgm.outputs import atomic_path
 
 __all__ = ["render_page", "require_report"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sdlgm.config import CodeMethod
+from sdlgm.data import find_files
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.migration import migrate_encoding
+from sdlgm.outputs import locked, named, same_file, sweep
 from sdlgm.progress import progress_bar
 from sdlgm.scale.arrow_encoder import ArrowEncoder
 from sdlgm.scale.parquet_files import NOTE, Task, encode_file
@@ -82,10 +85,12 @@ def encode_dataset(
         As for :class:`~sdlgm.scale.ArrowEncoder`. The default columns are those of the first file;
         every other file must have them, in any order.
     data
-        A Parquet file, a folder of such files (at any depth; names that start with ``.`` or ``_``
-        are skipped), or a pattern such as ``lake/2026-*/*.parquet``.
+        A Parquet file, a folder of such files (at any depth, also as Hive and Spark write them;
+        symbolic links are followed, names that start with ``.`` or ``_`` are skipped), or a pattern
+        such as ``lake/2026-*/*.parquet``.
     out
-        Folder for the outputs, which have the relative names of the inputs.
+        Folder for the outputs, which have the relative names of the inputs. It may lie in the
+        folder of the data, but not be it. It is locked meanwhile.
     engine
         ``"local"`` or ``"ray"``; the outputs are the same, byte for byte.
     progress
@@ -96,24 +101,31 @@ def encode_dataset(
     DataError
         If there are no files or one cannot be encoded; the message names file, row and column.
     ConfigError
-        If an existing output was not made by this encoding.
+        If an existing output was not made by this encoding, an output would be an input, or another
+        process encodes into ``out``.
+    OutputError
+        If an output cannot be written.
     """
-    plan = _plan(ArrowEncoder(run, columns=columns, keep=keep, code=code), str(data), Path(out))
+    encoder = ArrowEncoder(run, columns=columns, keep=keep, code=code)
+    folder = named(out)
+    _check_places(str(data), folder)
     if engine == "ray":
         from sdlgm.scale.ray_engine import encode_files
     elif engine == "local":
         encode_files = _encode_files
     else:
         raise ConfigError(f"engine must be 'local' or 'ray', got {engine!r}.")
-    pending = sum(task.rows for task in plan.tasks)
-    done, started = 0, time.monotonic()
-    try:
-        with progress_bar("encoding", pending, progress and bool(plan.tasks)) as update:
-            for count in encode_files(plan.encoder, plan.tasks) if plan.tasks else ():
-                done += count
-                update(done, {"rows/s": done / (time.monotonic() - started)})
-    finally:
-        _sweep(plan.tasks)
+    with locked(folder):
+        plan = _plan(encoder, str(data), folder)
+        pending = sum(task.rows for task in plan.tasks)
+        done, started = 0, time.monotonic()
+        try:
+            with progress_bar("encoding", pending, progress and bool(plan.tasks)) as update:
+                for count in encode_files(plan.encoder, plan.tasks) if plan.tasks else ():
+                    done += count
+                    update(done, {"rows/s": done / (time.monotonic() - started)})
+        finally:
+            _sweep(plan.tasks)
     if done != pending:
         raise DataError(
             f"Only {done:,} of {pending:,} rows were encoded: a file changed meanwhile."
@@ -129,9 +141,8 @@ def _encode_files(encoder: ArrowEncoder, tasks: Sequence[Task]) -> Iterator[int]
 
 def _plan(encoder: ArrowEncoder, data: str, out: Path) -> _Plan:
     """Check all files before any is encoded, and remove leftovers of a killed process."""
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file, but a data set is encoded into a folder.")
-    sources = _sources(data, out)
+    sources = find_files(data, out)
+    _check_targets(data, out, sources)
     first = _footer(sources[0][0]).schema.to_arrow_schema()
     try:
         encoder.columns = encoder.inputs(first)
@@ -153,29 +164,34 @@ def _plan(encoder: ArrowEncoder, data: str, out: Path) -> _Plan:
     return _Plan(encoder, tasks, len(sources), rows)
 
 
-def _sources(data: str, out: Path) -> list[tuple[Path, Path]]:
-    """Return the files of a data set in order, each with the relative name of its output."""
-    path = Path(data)
-    if path.is_file():
-        found = [(path, Path(path.name))]
-    elif path.is_dir():
-        within = out.absolute()
-        files = [f for f in path.rglob("*.parquet") if within not in f.absolute().parents]
-        found = [(file, file.relative_to(path)) for file in files]
-    else:
-        # Names are relative to the part of the pattern before the first wildcard.
-        parts = path.parts
-        fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
-        root = Path(*parts[:fixed])
-        files = [file for file in root.glob(str(path.relative_to(root))) if file.is_file()]
-        found = [(file, file.relative_to(root)) for file in files]
-    found = [(f, name) for f, name in found if not any(p[0] in "._" for p in name.parts)]
-    if not found:
-        raise DataError(f"There are no Parquet files in {data}.")
-    wrong = [str(file) for file, _ in found if file.suffix != ".parquet"]
-    if wrong:
-        raise DataError(f"{wrong[0]} does not end in .parquet.")
-    return sorted(found)
+def _check_places(data: str, out: Path) -> None:
+    """Raise :class:`ConfigError` if the outputs have no folder of their own."""
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file, but a data set is encoded into a folder.")
+    if same_file(Path(data), out):
+        raise ConfigError(
+            f"--out {out} is the folder of the data. Choose another folder for the codes."
+        )
+
+
+def _check_targets(data: str, out: Path, sources: Sequence[tuple[Path, Path]]) -> None:
+    """Raise :class:`ConfigError` if an output would be an input, now or of a later call."""
+    inputs = {os.path.realpath(source) for source, _ in sources}
+    root, place = Path(os.path.realpath(data)), Path(os.path.realpath(out))
+    above = root.is_dir() and root not in place.parents
+    for source, name in sources:
+        target = Path(os.path.realpath(out / name))
+        if str(target) in inputs or (above and root in target.parents):
+            raise ConfigError(
+                f"The codes of {source} would be written to {out / name}, which is among the data. "
+                "Choose another folder for the codes."
+            )
+
+
+def _sweep(tasks: Sequence[Task]) -> None:
+    """Remove unfinished files that a killed process left in the folders of these outputs."""
+    for folder in {Path(task.target).parent for task in tasks}:
+        sweep(folder)
 
 
 def _footer(path: Path) -> pq.FileMetaData:
@@ -207,14 +223,6 @@ def _is_done(encoder: ArrowEncoder, task: Task, schema: pa.Schema) -> bool:
             "another program. Delete it, or choose another folder."
         )
     return all(found.get(name) == wanted[name] for name in ("size", "modified_ns"))
-
-
-def _sweep(tasks: Sequence[Task]) -> None:
-    """Remove unfinished files that a killed process left beside these outputs."""
-    for task in tasks:
-        target = Path(task.target)
-        for left in target.parent.glob(f".{glob.escape(target.name)}.*{target.suffix}"):
-            left.unlink(missing_ok=True)
 
 
 def _is_folder(out: str) -> bool:

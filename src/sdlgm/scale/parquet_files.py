@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from sdlgm.codec import describe
 from sdlgm.codec.parquet import code_writer
-from sdlgm.errors import DataError
+from sdlgm.errors import DataError, OutputError
 from sdlgm.models import model_sha256
 from sdlgm.scale.arrow_encoder import BLOCK, ArrowEncoder
 
@@ -57,6 +57,8 @@ def encode_file(encoder: ArrowEncoder, task: Task) -> Iterator[int]:
     DataError
         If the file is damaged, changes meanwhile, or holds a value that cannot be encoded; the
         message names file, row and column. No output is left then.
+    OutputError
+        If the output cannot be written.
     """
     model, note = encoder.model, task.note(encoder)
     size = max(1, BATCH_BYTES // (4 * model.n_inputs * BLOCK)) * BLOCK
@@ -76,6 +78,8 @@ def encode_file(encoder: ArrowEncoder, task: Task) -> Iterator[int]:
                 _check_unchanged(task, writer.rows, note == task.note(encoder))
     except DataError as error:
         raise DataError(f"{task.source}: {error}") from None
+    except OutputError:
+        raise
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"{task.source} cannot be read, or its codes cannot be written: {error}"

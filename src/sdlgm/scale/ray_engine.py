@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from sdlgm.errors import ConfigError, DataError
+from sdlgm.errors import ConfigError, DataError, OutputError
 from sdlgm.scale.arrow_encoder import ArrowEncoder
 from sdlgm.scale.parquet_files import Task, encode_file
 
@@ -27,9 +28,10 @@ class _FileEncoder:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         task = Task(row["source"], row["target"], row["rows"])
         try:
-            return {"rows": sum(encode_file(self.encoder, task)), "error": ""}
-        except DataError as error:
-            return {"rows": 0, "error": str(error)}
+            return {"rows": sum(encode_file(self.encoder, task)), "error": "", "output": False}
+        except (DataError, OutputError) as error:
+            output = isinstance(error, OutputError)
+            return {"rows": 0, "error": str(error), "output": output}
 
 
 def encode_files(encoder: ArrowEncoder, tasks: Sequence[Task]) -> Iterator[int]:
@@ -42,7 +44,7 @@ def encode_files(encoder: ArrowEncoder, tasks: Sequence[Task]) -> Iterator[int]:
     ------
     ConfigError
         If Ray is not installed.
-    DataError
+    DataError, OutputError
         As :func:`~sdlgm.scale.parquet_files.encode_file`.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -64,7 +66,15 @@ def encode_files(encoder: ArrowEncoder, tasks: Sequence[Task]) -> Iterator[int]:
         context.enable_progress_bars = False
         # Actors on all CPUs would leave none for the scheduler, and the job would hang.
         actors = max(1, min(len(tasks), int(ray.cluster_resources().get("CPU", 2)) - 1))
-        rows = [task._asdict() for task in tasks]
+        # The actors of a running Ray have another working directory.
+        rows = [
+            {
+                "source": str(Path(task.source).absolute()),
+                "target": str(Path(task.target).absolute()),
+                "rows": task.rows,
+            }
+            for task in tasks
+        ]
         data = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             _FileEncoder,  # type: ignore[arg-type]
             fn_constructor_args=(encoder,),
@@ -73,7 +83,7 @@ def encode_files(encoder: ArrowEncoder, tasks: Sequence[Task]) -> Iterator[int]:
         )
         for done in data.iter_rows():
             if done["error"]:
-                raise DataError(done["error"])
+                raise (OutputError if done["output"] else DataError)(done["error"])
             yield done["rows"]
     finally:
         if ours:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sdlgm.storage import atomic_path
+from sdlgm.outputs import atomic_path, writing
 from sdlgm.training.tracking import Tracker
 
 __all__ = ["Log", "read_log"]
@@ -46,7 +46,7 @@ class Log:
             if name in line:
                 self.latest[prefix + name] = line[name]
         if self.path:
-            with self.path.open("a", encoding="utf-8") as file:
+            with writing(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         if self.tracker:
             self.tracker.write(line)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
+import json
 import os
 import time
 import warnings
@@ -42,15 +44,17 @@ from sdlgm.inference.codes import encode_batches
 from sdlgm.inference.evaluation import Evaluation, evaluate
 from sdlgm.inference.usage import FEW, count_used, warn_of_unused
 from sdlgm.migration import migrate_run
-from sdlgm.models import SDLGM, load_model, save_model
+from sdlgm.models import SDLGM, load_model, model_sha256, save_model
 from sdlgm.nn import check_data, data_statistics, warn_of_constant_columns
+from sdlgm.outputs import atomic_path, check_space, locked, sweep
 from sdlgm.progress import progress_bar
 from sdlgm.random import generator
-from sdlgm.storage import atomic_path, read_json, write_json
+from sdlgm.storage import read_json, write_json
 from sdlgm.training.checkpoint import FILE as CHECKPOINT
 from sdlgm.training.log import read_log
 from sdlgm.training.loop import Interrupted
 from sdlgm.training.model_training import train
+from sdlgm.training.run_folders import check_folder, place, replaced_by, replacing, starting
 from sdlgm.training.step import check_shared
 from sdlgm.training.tracking import check_tracker
 from sdlgm.version import __version__
@@ -109,6 +113,12 @@ class RunConfig:
         with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
+    def sha256(self) -> str:
+        """Return a digest of all settings but the place of the data and the tracker."""
+        values = to_dict(self.data, self.model, self.training)
+        del values["data"], values["tracker"]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
 
 class LoadedRows(NamedTuple):
     """Rows for a model, with what is needed to give a table back."""
@@ -156,7 +166,19 @@ class Run:
                 f"{folder} holds no run: there is no {path.name}. Start one: "
                 f"sdlgm fit DATA --out {folder}"
             )
-        return cls(folder, RunConfig.from_yaml(path))
+        run = cls(folder, RunConfig.from_yaml(path))
+        run._check_parts()
+        return run
+
+    def _check_parts(self) -> None:
+        """Raise :class:`ModelFileError` if ``metrics.json`` is there and of other settings."""
+        found = self.metrics if (self.folder / "metrics.json").is_file() else {}
+        expected = found.get("settings_sha256") if isinstance(found, dict) else None
+        if expected is not None and expected != self.config.sha256():
+            raise ModelFileError(
+                f"{self.folder / 'config.yaml'} does not belong to this run: its settings are not "
+                "those that the model was trained with. Restore it from a copy, or train again."
+            )
 
     @functools.cached_property
     def model(self) -> SDLGM:
@@ -165,9 +187,19 @@ class Run:
         Raises
         ------
         ModelFileError
-            If the run is not finished, or a file of the model is damaged.
+            If the run is not finished, a file of the model is damaged, or the model is not that of
+            this run.
         """
-        return load_model(self.folder)
+        model = load_model(self.folder)
+        found = self.metrics if (self.folder / "metrics.json").is_file() else {}
+        expected = found.get("model_sha256") if isinstance(found, dict) else None
+        if model.config != self.config.model or expected not in (None, model_sha256(model)):
+            raise ModelFileError(
+                f"{self.folder} holds the settings of one run and the model of another. Restore "
+                "config.yaml, metrics.json, config.json and model.safetensors from one copy, or "
+                "train again."
+            )
+        return model
 
     @functools.cached_property
     def dataset(self) -> Dataset:
@@ -309,9 +341,10 @@ def fit(
     model, training
         Settings of the model and of its training. Default: the recommended ones.
     out
-        Folder of the run.
+        Folder of the run: a new or empty one.
     overwrite
-        Whether to replace an existing run.
+        Whether to replace an existing run. The new run is trained in the folder ``OUT.new`` and
+        takes the place of the old one when it is complete.
     importance_samples
         Number M of codes per sample in the ``nll_bound`` of the final evaluation.
     progress
@@ -320,7 +353,7 @@ def fit(
     Raises
     ------
     ConfigError
-        If ``out`` already holds a run, or a setting does not fit.
+        If ``out`` holds a run and not ``overwrite``, or anything else, or a setting does not fit.
     DataError
         If the data do not suit the model.
     TrainingError
@@ -333,23 +366,20 @@ def fit(
     training = resolve_training(training or TrainingConfig(), model.likelihood)
     kind = resolve_binarisation(data, model.likelihood)
     data = dataclasses.replace(data, binarisation=kind)
-    run = Run(Path(out), RunConfig(data, model, training))
-    if (run.folder / "config.yaml").exists() and not overwrite:
-        raise ConfigError(
-            f"{run.folder} holds a run already. Continue it (sdlgm resume {run.folder}), replace "
-            "it (--overwrite), or choose another folder."
-        )
+    _check_samples(importance_samples)
+    target = check_folder(out, overwrite, RunConfig.from_yaml)
+    run = Run(place(target), RunConfig(data, model, training))
     check_tracker(training.tracker, run.folder)
-    get_estimator(str(training.estimator))  # fail on names and data before replacing anything
+    get_estimator(str(training.estimator))  # fail on names and data before writing anything
     if training.devices > 1:
         check_shared(training)
     prepared = _prepare(run)
-    for name in ("metrics.json", "config.json", "model.safetensors", CHECKPOINT, "log.jsonl"):
-        (run.folder / name).unlink(missing_ok=True)
-    columns = run.dataset.columns or Columns()
-    columns.with_ranges(run.dataset.train).write(run.folder)
-    run.config.to_yaml(run.folder / "config.yaml")
-    return _complete(run, prepared, False, importance_samples, progress)
+    check_space(run.folder, _expected_bytes(prepared.model))
+    with starting(target, run.folder):
+        columns = run.dataset.columns or Columns()
+        columns.with_ranges(run.dataset.train).write(run.folder)
+        run.config.to_yaml(run.folder / "config.yaml")
+        return _complete(run, prepared, False, importance_samples, progress)
 
 
 @neutral()
@@ -361,11 +391,32 @@ def resume(folder: Path | str, *, importance_samples: int = 100, progress: bool 
     ConfigError
         If the run is complete.
     """
+    _check_samples(importance_samples)
     run = Run.open(folder)
-    if (run.folder / "metrics.json").exists():
+    if (run.folder / "metrics.json").exists() and replaced_by(run.folder) is None:
         raise ConfigError(f"{run.folder} is complete; there is nothing to resume.")
-    resumed = (run.folder / CHECKPOINT).exists()
-    return _complete(run, _prepare(run), resumed, importance_samples, progress)
+    prepared = _prepare(run)
+    with locked(run.folder):
+        sweep(run.folder)
+        if (run.folder / "metrics.json").exists():  # killed just before it replaced another
+            with replacing(run.folder) as final:
+                return Run(final, run.config)
+        resumed = (run.folder / CHECKPOINT).exists()
+        return _complete(run, prepared, resumed, importance_samples, progress)
+
+
+def _check_samples(importance_samples: int) -> None:
+    if importance_samples < 1:
+        raise ConfigError(f"importance_samples must be at least 1, got {importance_samples}.")
+
+
+def _expected_bytes(model: SDLGM) -> int:
+    """Return about how many bytes a run takes: the model, and two checkpoints while one is saved.
+
+    A checkpoint holds the weights, the best ones so far, and two moments of each.
+    """
+    weights = sum(tensor.nbytes for tensor in model.state_dict().values())
+    return 9 * weights + 2**20
 
 
 class _Prepared(NamedTuple):
@@ -397,7 +448,28 @@ def _prepare(run: Run) -> _Prepared:
 def _complete(
     run: Run, prepared: _Prepared, resumed: bool, importance_samples: int, progress: bool
 ) -> Run:
-    """Train or resume, save the model, evaluate it."""
+    """Train or resume, save the model, evaluate it, and let the run replace another."""
+    with replacing(run.folder) as final:
+        try:
+            _train_and_measure(run, prepared, resumed, importance_samples, progress)
+        except Interrupted as stop:
+            raise Interrupted(f"{stop}{_unchanged(run.folder, final)}") from None
+        except KeyboardInterrupt:
+            if not (run.folder / CHECKPOINT).exists():
+                raise
+            raise Interrupted(
+                f"Stopped. Continue with: sdlgm resume {run.folder}{_unchanged(run.folder, final)}"
+            ) from None
+    return Run(final, run.config)
+
+
+def _unchanged(folder: Path, final: Path) -> str:
+    return "" if folder == final else f" ({final} holds the old run until then)"
+
+
+def _train_and_measure(
+    run: Run, prepared: _Prepared, resumed: bool, importance_samples: int, progress: bool
+) -> None:
     settings, dataset, model = run.config.training, run.dataset, prepared.model
     with (
         _connected(run, resumed) as group,
@@ -435,12 +507,12 @@ def _complete(
             "training_seconds": round(result.seconds, 1),
             "evaluation_seconds": round(time.monotonic() - started, 1),
             "model_sha256": sha,
+            "settings_sha256": run.config.sha256(),
             "versions": {"sdlgm": __version__, "torch": torch.__version__},
         },
     )
     (run.folder / CHECKPOINT).unlink(missing_ok=True)
     _warn_of_unused(model, prepared.rows)
-    return run
 
 
 def _warn_of_unused(model: SDLGM, rows: Rows) -> None:

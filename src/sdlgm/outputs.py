@@ -1,0 +1,411 @@
+"""Where results go: files that appear whole or not at all, and nothing of the user's is destroyed.
+
+A temporary file has a name of ours and is locked while its process lives. So a later command knows
+the leftovers of a killed one and removes them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import shutil
+import socket
+import stat
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+from sdlgm.errors import ConfigError, OutputError
+
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = [
+    "LOCK",
+    "OURS",
+    "atomic_path",
+    "check_output",
+    "check_space",
+    "locked",
+    "named",
+    "same_file",
+    "strangers_in",
+    "sweep",
+    "writing",
+]
+
+LOCK = ".lock"
+"""Name of the file that is locked while a folder is written."""
+
+OURS = frozenset(
+    {
+        "checkpoint.safetensors",
+        "columns.json",
+        "config.json",
+        "config.yaml",
+        "estimator.json",
+        "estimator.safetensors",
+        "log.jsonl",
+        "metrics.json",
+        "mlflow",
+        "mlflow.json",
+        "model.safetensors",
+        "replaces.json",
+        "report.html",
+        "tensorboard",
+        LOCK,
+    }
+)
+"""Names of the files and folders that a run, a model or an estimator consists of."""
+
+_TEMPORARY = re.compile(r"\.sdlgm-[0-9a-f]{12}(\.[A-Za-z0-9]+)?")
+_CANNOT_WRITE = {
+    errno.ENOSPC: "there is no space left on the disk",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "it would be larger than this system allows",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission is denied",
+    errno.EPERM: "permission is denied",
+    errno.ENAMETOOLONG: "its name is too long",
+    errno.ENOTDIR: "a part of its path is a file, not a folder",
+    errno.ELOOP: "it is a symbolic link to itself",
+    errno.EISDIR: "it is a folder",
+    errno.EIO: "the disk reports an error",
+    errno.EBUSY: "it is in use",
+}
+
+
+# --- one file -----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path that replaces ``path`` if the block succeeds.
+
+    Readers see the old file or the new one, never a part of it, even after a crash. A symbolic link
+    stays a link: the file that it points to is replaced. An existing file keeps its mode. A device
+    or a FIFO is written to, after the block.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written; the message names ``path``. The old file is intact then.
+    """
+    path = Path(path)
+    with writing(path):
+        if _is_special(path):
+            with _written_to(path) as temporary:
+                yield temporary
+            return
+        target = Path(os.path.realpath(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        mode = _mode(target)
+        with _temporary(target) as (temporary, handle):
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(mode)
+            if sys.platform == "win32":
+                os.close(handle)
+            temporary.replace(target)
+
+
+@contextlib.contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """Turn a failure to write inside the block into an :class:`OutputError` that names ``path``."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        raise _explained(path, error) from None
+
+
+def _explained(path: Path | str, error: OSError) -> OSError:
+    """Return the error to raise for ``error``, which may also come from reading an input."""
+    if error.errno is None and re.search(r"\d+ requested and \d+ written", str(error)):
+        error = OSError(errno.ENOSPC, "")  # numpy's words
+    if error.errno not in _CANNOT_WRITE:
+        return error
+    found = error.filename
+    if found is not None and not _belongs(Path(os.fsdecode(found)), Path(path)):
+        return error
+    advice = {
+        errno.ENOSPC: " Free some space, or write elsewhere.",
+        errno.EDQUOT: " Free some space, or write elsewhere.",
+    }.get(error.errno, "")
+    old = " The file that was there is unchanged." if _is_file(Path(path)) else ""
+    return OutputError(f"{path} cannot be written: {_CANNOT_WRITE[error.errno]}.{old}{advice}")
+
+
+def _belongs(found: Path, path: Path) -> bool:
+    """Whether an error about ``found`` is one about writing ``path``: the file or its folders."""
+    place = Path(path).absolute()
+    real = Path(os.path.realpath(path))
+    found = found.absolute()
+    near = {place, real, *place.parents, *real.parents}
+    return found in near or found.parent in {place.parent, real.parent, place, real}
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _is_special(path: Path) -> bool:
+    """Whether a path must be written to in place: a device, a FIFO, or a descriptor."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return not stat.S_ISREG(mode) or path.absolute().parts[1:2] in (("dev",), ("proc",))
+
+
+@contextlib.contextmanager
+def _written_to(path: Path) -> Iterator[Path]:
+    """Yield a temporary path whose content is appended to a special file."""
+    with tempfile.TemporaryDirectory(prefix="sdlgm-") as folder:
+        temporary = Path(folder) / f"content{path.suffix}"
+        temporary.touch()
+        yield temporary
+        with temporary.open("rb") as content, path.open("ab") as file:
+            shutil.copyfileobj(content, file)
+
+
+def _mode(target: Path) -> int:
+    """Return the mode of a file to write: that of the file it replaces, or the usual one."""
+    try:
+        mode = stat.S_IMODE(target.stat().st_mode)
+    except FileNotFoundError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask
+    if not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
+    return mode
+
+
+@contextlib.contextmanager
+def _temporary(target: Path) -> Iterator[tuple[Path, int]]:
+    """Yield a new locked file beside ``target``, and its descriptor; remove it if it is left."""
+    while True:
+        temporary = target.with_name(f".sdlgm-{secrets.token_hex(6)}{_plain_suffix(target)}")
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        if sys.platform != "win32":
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:  # else another process swept it before it was locked
+            break
+        os.close(handle)
+    try:
+        yield temporary, handle
+    finally:
+        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            os.close(handle)
+
+
+def _plain_suffix(target: Path) -> str:
+    return target.suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,16}", target.suffix) else ""
+
+
+def sweep(folder: Path | str) -> None:
+    """Remove the temporary files that killed processes left in a folder."""
+    folder = Path(folder)
+    try:
+        found = [name for name in os.listdir(folder) if _TEMPORARY.fullmatch(name)]  # noqa: PTH208
+    except OSError:
+        return
+    for name in found:
+        with contextlib.suppress(OSError):
+            handle = os.open(folder / name, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+            try:
+                if stat.S_ISREG(os.fstat(handle).st_mode) and _try_lock(handle):
+                    (folder / name).unlink()
+            finally:
+                os.close(handle)
+
+
+def _try_lock(handle: int) -> bool | None:
+    """Lock an open file, until it is closed; the system closes it on a kill.
+
+    Return whether it is locked now; ``None`` if the system has no locks.
+    """
+    if sys.platform == "win32":
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+# --- before anything is written -----------------------------------------------------------------
+
+
+def check_output(out: Path | str, inputs: Iterable[Path | str] = (), option: str = "--out") -> Path:
+    """Check that a file can be written and is none of the inputs; sweep leftovers beside it.
+
+    Parameters
+    ----------
+    out
+        The file that a command will write.
+    inputs
+        The files and folders that it reads. Of the folder of a run or a model, the files that it
+        consists of are inputs; other files may be replaced.
+    option
+        What messages call ``out``.
+
+    Raises
+    ------
+    ConfigError
+        If ``out`` is empty, an input, or a folder.
+    OutputError
+        If its folder cannot be written to.
+    """
+    path = named(out, option)
+    for given in inputs:
+        source = Path(given)
+        if same_file(path, source):
+            raise ConfigError(f"{option} {out} is the input {given}. Name another file.")
+        if not source.is_dir():
+            continue
+        parts = [source / name for name in OURS - {"report.html"}]
+        if any(same_file(path, part) for part in parts):
+            raise ConfigError(f"{option} {out} belongs to the input {given}. Name another file.")
+    if path.is_dir():
+        raise ConfigError(f"{option} {out} is a folder. Name a file in it.")
+    with writing(path):
+        if _is_special(path):
+            return path
+        target = Path(os.path.realpath(path))
+        _mode(target)
+        _check_rights(target.parent)
+        sweep(target.parent)
+    return path
+
+
+def named(out: Path | str, option: str = "--out") -> Path:
+    """Return a path; an empty text is not one, though Python takes it for the current folder."""
+    if not str(out).strip():
+        raise ConfigError(f"{option} is empty. Is a shell variable unset? Name a path.")
+    return Path(out)
+
+
+def _check_rights(folder: Path) -> None:
+    """Raise ``OSError`` unless a file can be made in a folder, which need not exist yet."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    handle, name = tempfile.mkstemp(prefix=".sdlgm-", dir=folder)
+    os.close(handle)
+    Path(name).unlink()
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Whether two paths name one file, also through links, and also if it does not exist yet."""
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raise :class:`OutputError` if the disk of a folder has fewer than ``needed`` bytes free."""
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OutputError(
+            f"{folder} has {free / 1e6:,.1f} MB of free space, but about {needed / 1e6:,.1f} MB "
+            "will be written. Free some space, or choose another folder."
+        )
+
+
+# --- folders ------------------------------------------------------------------------------------
+
+
+def strangers_in(folder: Path) -> list[str]:
+    """Return the names in a folder that no run, model or estimator of ours has."""
+    return sorted(
+        entry.name
+        for entry in folder.iterdir()
+        if entry.name not in OURS and not _TEMPORARY.fullmatch(entry.name)
+    )
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, which is made if it does not exist, while the block runs.
+
+    A killed process holds no lock. A folder that was made here is removed if it stays empty.
+
+    Raises
+    ------
+    ConfigError
+        If another process holds the lock.
+    OutputError
+        If the folder cannot be written to.
+    """
+    with writing(folder):
+        made = _make(folder)
+        handle = _open_lock(folder)
+    try:
+        yield
+    finally:
+        # Unlink first: who opened this file meanwhile sees that it is not the folder's any more.
+        with contextlib.suppress(OSError):
+            (folder / LOCK).unlink()
+        handle.close()
+        for each in made:
+            with contextlib.suppress(OSError):
+                each.rmdir()
+
+
+def _open_lock(folder: Path) -> IO[str]:
+    path = folder / LOCK
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        if _try_lock(file.fileno()) is False:
+            file.seek(0)
+            holder = file.read(200).strip()
+            file.close()
+            raise ConfigError(
+                f"{folder} is being written by another process"
+                f"{f' ({holder})' if holder else ''}. Wait until it ends, or choose another folder."
+            )
+        try:
+            current = path.stat()
+        except FileNotFoundError:
+            current = None
+        if current is not None and os.path.samestat(current, os.fstat(file.fileno())):
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
+            return file
+        file.close()
+
+
+def _make(folder: Path) -> list[Path]:
+    """Make a folder with its parents; return those that did not exist, the deepest first."""
+    made = []
+    each = folder
+    while not each.exists():
+        made.append(each)
+        each = each.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    return made

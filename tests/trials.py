@@ -1,0 +1,79 @@
+"""Commands in processes of their own that start fast, for trials that stop them at random."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+PRELOADED = [
+    "trials", "torch", "sklearn.datasets", "rich.progress", "jsonargparse", "matplotlib.pyplot",
+    "jinja2", "sdlgm.cli", "sdlgm.training", "sdlgm.codec", "sdlgm.scale", "sdlgm.report",
+]  # fmt: skip
+
+
+class Outcome(NamedTuple):
+    """How a command ended."""
+
+    status: int
+    """Its exit status, or minus the signal that ended it."""
+    said: str
+    """What it wrote to standard error."""
+    seconds: float
+
+
+def run_command(
+    arguments: list[str],
+    folder: Path,
+    *,
+    kill: tuple[int, float] | None = None,
+    file_bytes: int | None = None,
+) -> Outcome:
+    """Run ``sdlgm`` in a new process; send a signal after some seconds, or limit its files."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    said, marker, started = folder / "said", folder / "started", time.monotonic()
+    for path in (said, marker):
+        path.unlink(missing_ok=True)
+    os.mkfifo(said)  # to which no limit of files applies
+    reader = os.open(said, os.O_RDONLY | os.O_NONBLOCK)
+    places = (str(said), str(marker))
+    process = context.Process(target=_command, args=(arguments, *places, file_bytes))
+    process.start()
+    while not marker.exists() and process.is_alive():
+        time.sleep(0.005)
+    began = time.monotonic()
+    if kill:
+        process.join(kill[1])
+        if process.is_alive() and process.pid:
+            os.kill(process.pid, kill[0])
+    process.join(120)
+    if process.is_alive():
+        process.kill()
+        process.join()
+        raise AssertionError(f"{arguments} hangs; started {time.monotonic() - started:.0f} s ago")
+    seconds = time.monotonic() - began
+    with os.fdopen(reader, "rb") as file:
+        return Outcome(int(process.exitcode or 0), file.read().decode(), seconds)
+
+
+def _command(arguments: list[str], said: str, marker: str, file_bytes: int | None) -> None:
+    import resource
+
+    import torch
+
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(os.open(said, os.O_WRONLY), 2)
+    Path(marker).touch()
+    if file_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+    sys.argv = ["sdlgm", *arguments]
+    from sdlgm.__main__ import run
+
+    run()
