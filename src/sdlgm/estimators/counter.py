@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any, Literal, Self
 
@@ -13,12 +14,12 @@ from sklearn.utils import Tags, TargetTags
 from torch import Tensor, nn
 
 from sdlgm.distributions.poisson_multinomial import MAX_SLOTS
-from sdlgm.errors import ConfigError
+from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.estimators.augmentation import Augmentation, augmented_copies
 from sdlgm.estimators.interruption import unfitted_unless_done
 from sdlgm.estimators.network_training import TrainingSettings, apply, train_counter
 from sdlgm.estimators.parameters import check_choice, check_integer, check_number, plain
-from sdlgm.estimators.saving import Saved
+from sdlgm.estimators.saving import Saved, require_integer
 from sdlgm.estimators.validation import (
     EstimatorNotFittedError,
     check_counts,
@@ -28,7 +29,8 @@ from sdlgm.estimators.validation import (
     validate_seed,
     validate_weights,
 )
-from sdlgm.nn import data_statistics, linear, mlp
+from sdlgm.limits import MAX_BUDGET, is_integer
+from sdlgm.nn import DataStatistics, data_statistics, linear, mlp
 from sdlgm.nn.convolutional import ColumnEncoder, convolutions
 from sdlgm.objectives.counts import CountDistribution, TiedSlots, UntiedSlots
 from sdlgm.progress import progress_bar
@@ -508,7 +510,22 @@ class SDLGMCounter(Saved, BaseCounter):
             "budget": distribution.budget,
         }, self.network_
 
+    def _check_fitted_values(self, where: str) -> None:
+        super()._check_fitted_values(where)
+        require_integer(self, "budget_", where, low=1, high=MAX_BUDGET)
+        require_integer(self, "n_classes_", where, low=1)
+        shape = self.sample_shape_
+        if not (
+            isinstance(shape, tuple)
+            and len(shape) in (1, 2)
+            and all(is_integer(size, 1) for size in shape)
+            and math.prod(shape) == self.n_features_in_
+        ):
+            raise ModelFileError(f"{where} is damaged: sample_shape_ is {str(shape)[:80]}.")
+
     def _restore_network(self, values: dict[str, Any]) -> nn.Module:
+        if (values["features"], values["budget"]) != (self.n_classes_, self.budget_):
+            raise ValueError("the counts are of other classes, or of another budget")
         self.distribution_ = self._make_distribution(values["features"], values["budget"])
         if type(self.distribution_).__name__ != values["distribution"]:
             raise ValueError(
@@ -530,7 +547,12 @@ class _Scaling(nn.Module):
         super().__init__()
         if inputs.dim() == 3:  # one scale for all pixels: that of a border pixel is almost 0
             inputs = inputs.reshape(-1, 1)
-        statistics = data_statistics(inputs)
+        width = inputs.shape[1]
+        statistics = (  # on the meta device only the shapes are wanted
+            DataStatistics(torch.zeros(width), torch.ones(width), 2)
+            if inputs.is_meta
+            else data_statistics(inputs)
+        )
         mean, scale = statistics.mean.squeeze(), statistics.scale.squeeze()
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
