@@ -52,7 +52,7 @@ LIMITS: dict[str, int] = {
     "cells_per_byte": 100,
     "block_cells": 2**26,
     "inflated_bytes": 2**28,
-    "arff_bytes": 2**28,
+    "data_bytes": 2**26,
 }
 """The limits by name. ``SDLGM_MAX_<NAME>`` replaces one."""
 

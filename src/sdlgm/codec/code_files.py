@@ -13,6 +13,7 @@ from sdlgm.codec.description import CodeFile
 from sdlgm.codec.sdz import CodeContainer, Damage, write_container
 from sdlgm.codec.sdz_layout import MAGIC
 from sdlgm.errors import CodeFileError
+from sdlgm.limits import open_regular
 
 __all__ = ["CodeFormat", "code_format", "read_codes", "write_codes"]
 
@@ -88,9 +89,7 @@ def read_codes(
 
 
 def _starts_with(path: Path, magic: bytes) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
+    with open_regular(path, CodeFileError) as file:
         return file.read(len(magic)) == magic
 
 

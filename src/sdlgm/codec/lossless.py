@@ -27,6 +27,7 @@ from sdlgm.codec.ans import Stack
 from sdlgm.codec.bitsback import BATCH_ROWS, BitsBack, batch_sizes
 from sdlgm.data import Rows
 from sdlgm.errors import CodeFileError
+from sdlgm.limits import check_cells, open_regular, reading
 from sdlgm.models import SDLGM, model_sha256
 from sdlgm.random import generator
 from sdlgm.storage import atomic_path
@@ -138,11 +139,20 @@ def decompress_file(
     Raises
     ------
     CodeFileError
-        If the file is missing, damaged, of a newer format or made by another model, or if the
-        networks' outputs differ on this machine.
+        If the file is missing, damaged, of a newer format or made by another model, if it claims
+        more rows than its size allows, or if the networks' outputs differ on this machine.
     """
     path = Path(path)
+    with reading(path, CodeFileError):
+        return _decompress(model, path, progress)
+
+
+def _decompress(model: SDLGM, path: Path, progress: Callable[[int], None] | None) -> Tensor:
     about, checks, bits = _read(path, model_sha256(model))
+    if about.columns != model.n_inputs:
+        raise CodeFileError(
+            f"{path} was tampered with: it has {about.columns} columns, the model {model.n_inputs}."
+        )
     coder, stack = BitsBack(model, about.top), Stack(bits)
     kind = torch.uint8 if about.value_bytes == 1 else torch.float32
     values = torch.empty(about.rows, about.columns, dtype=kind)
@@ -174,9 +184,8 @@ class _About(NamedTuple):
 
 def _read(path: Path, sha256: str) -> tuple[_About, list[bytes], bytes]:
     """Read and check a file; return its description, its checks and its bits."""
-    if not path.is_file():
-        raise CodeFileError(f"{path} does not exist.")
-    content = path.read_bytes()
+    with open_regular(path, CodeFileError) as file:
+        content = file.read()
     if content[:8] != MAGIC or len(content) < _HEADER.size + 16:
         raise CodeFileError(f"{path} is not a file of compressed data, or is damaged.")
     if hashlib.blake2b(content[:-16], digest_size=16).digest() != content[-16:]:
@@ -191,7 +200,11 @@ def _read(path: Path, sha256: str) -> tuple[_About, list[bytes], bytes]:
         )
     start = _HEADER.size + noted
     end = start + 8 * number
-    about = _About(columns, rows, top, size, content[_HEADER.size : start].decode())
+    fits = number == -(-rows // CHECK_ROWS) and end <= len(content) - 16
+    if not (fits and top <= _TOP and size in (1, 4)):
+        raise CodeFileError(f"{path} was tampered with: its rows and checks do not fit its size.")
+    check_cells(rows * columns, len(content), str(path), CodeFileError)
+    about = _About(columns, rows, top, size, content[_HEADER.size : start].decode(errors="replace"))
     return about, [content[i : i + 8] for i in range(start, end, 8)], content[end:-16]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sdlgm.data.file_limits import check_table_file
 from sdlgm.data.rows import Rows
 from sdlgm.errors import DataError
 from sdlgm.storage import atomic_path
@@ -24,8 +25,7 @@ def read_rows(path: Path) -> tuple[Rows, tuple[int, int] | None]:
     DataError
         If the file is missing, unreadable or empty, or holds anything but finite numbers.
     """
-    if not path.is_file():
-        raise DataError(f"{path} does not exist.")
+    check_table_file(path)
     columns: list[str] | None = None
     try:
         if path.suffix == ".npy":

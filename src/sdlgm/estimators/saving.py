@@ -182,8 +182,14 @@ class Saved:
         values = unpack(description.get("network"), tensors)
 
         def new() -> nn.Module:
-            with reading(f"The network of {cls.__name__} in {where}"):
+            try:
                 return estimator._restore_network(values)
+            except SDLGMError:
+                raise
+            except Exception as error:
+                raise ModelFileError(
+                    f"{where} does not describe a network of {cls.__name__} ({error!r})."
+                ) from error
 
         load_weights(new, tensors, where, _NETWORK).eval()
         return estimator
