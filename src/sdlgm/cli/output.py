@@ -6,16 +6,31 @@ import platform
 import sys
 import traceback
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, TextIO
 
+from sdlgm.errors import printable
 from sdlgm.version import __version__
 
-__all__ = ["bug_report", "say", "show_metrics"]
+__all__ = ["bug_report", "say", "show", "show_metrics"]
 
 
 def say(text: str) -> None:
     """Print a sentence to standard error."""
-    print(text, file=sys.stderr)
+    print(_plain(text, sys.stderr), file=sys.stderr)
+
+
+def show(text: str) -> None:
+    """Print a line to standard output."""
+    print(_plain(text, sys.stdout))
+
+
+def _plain(text: str, stream: TextIO) -> str:
+    """Escape what a terminal would obey, and what the stream's encoding lacks.
+
+    Names and notes in what is printed may come from files of others.
+    """
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return printable(text, kept="\n\t").encode(encoding, "backslashreplace").decode(encoding)
 
 
 def show_metrics(metrics: dict[str, Any], title: str) -> None:
@@ -25,14 +40,16 @@ def show_metrics(metrics: dict[str, Any], title: str) -> None:
     from rich.table import Table
 
     table = Table(
-        title=escape(title), caption="nats per sample, lower is better", title_justify="left"
+        title=escape(printable(title)),
+        caption="nats per sample, lower is better",
+        title_justify="left",
     )
     for heading in ("metric", "value", "what it is"):
         table.add_column(heading, justify="right" if heading == "value" else "left")
-    samples = metrics["importance_samples"]
+    samples = metrics.get("importance_samples", "?")
     rows = [
         ("negative_elbo", "bound: discrete codes, exact KL"),
-        ("nll_bound", f"bound: importance-weighted, M = {samples}"),
+        ("nll_bound", f"bound: importance-weighted, M = {printable(str(samples))}"),
         ("relaxed_objective", "NOT a bound: relaxed codes, as in the paper"),
         ("active_features_mean", "mean number of active features"),
         ("active_features_max", "largest number of active features"),
@@ -42,8 +59,9 @@ def show_metrics(metrics: dict[str, Any], title: str) -> None:
     if metrics.get("refine_steps"):
         rows.append(("refine_steps", "steps that fitted each sample's posterior, for the bounds"))
     for name, what in rows:
-        value = metrics[name]
-        table.add_row(name, f"{value:.2f}" if isinstance(value, float) else str(value), what)
+        value = metrics.get(name, "missing")
+        text = f"{value:.2f}" if isinstance(value, float) else printable(str(value))
+        table.add_row(name, escape(text), escape(what))
     Console().print(table)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -26,23 +27,29 @@ def check_table_file(path: Path | str) -> None:
     with open_regular(path, DataError) as file, reading(path, DataError):
         size = os.fstat(file.fileno()).st_size
         if path.suffix == ".npy":
-            _check_array(path)
+            _check_array(path, size)
         elif path.suffix == ".csv":
             check("columns", _commas(file.read(2**24)) + 1, f"The columns of {path}", DataError)
         elif path.suffix == ".parquet":
             _check_parquet(path, size)
 
 
-def _check_array(path: Path) -> None:
+def _check_array(path: Path, size: int) -> None:
     """Raise an error if an array is larger than its file. Only the header is read."""
+    headers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
     with path.open("rb") as file:
-        if file.read(6) != b"\x93NUMPY":
-            raise DataError(f"{path} cannot be read as npy: it does not begin like one.")
-    values = np.load(path, mmap_mode="r", allow_pickle=False)
-    if values.dtype.kind not in "buif" or not 1 <= values.ndim <= 3:
-        raise DataError(
-            f"{path} holds {values.dtype} of shape {values.shape}, not a table of numbers."
-        )
+        try:
+            version = np.lib.format.read_magic(file)
+            shape, _, dtype = headers[version](file)
+        except (ValueError, KeyError) as error:
+            raise DataError(f"{path} cannot be read as npy: {error}") from None
+        if dtype.kind not in "buif" or not 1 <= len(shape) <= 3:
+            raise DataError(f"{path} holds {dtype} of shape {shape}, not a table of numbers.")
+        if math.prod(shape) * dtype.itemsize > size - file.tell():
+            raise DataError(f"{path} is cut short: it should hold an array of shape {shape}.")
 
 
 def _commas(start: bytes) -> int:
