@@ -35,7 +35,7 @@ def value(source: random.Random) -> Any:
         return [source.choice(NUMBERS) for _ in range(source.choice((1, 2, 3, 100, 20_000)))]
     if kind == 8:
         deep: Any = 1
-        for _ in range(source.choice((3, 30, 100, 900))):
+        for _ in range(source.choice((3, 30, 100, 300))):
             deep = [deep] if source.random() < 0.5 else {"tuple": [deep]}
         return deep
     return source.choice(

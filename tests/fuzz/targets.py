@@ -32,9 +32,9 @@ from sdlgm.data.tables import read_rows
 from sdlgm.models import load_model
 from sdlgm.storage import read_tensors
 from sdlgm.training import Run
-from sdlgm.training.checkpoint import load_checkpoint
+from sdlgm.training.checkpoint import load_checkpoint, save_checkpoint
 from sdlgm.training.runs import _prepare
-from sdlgm.training.state import LoopState
+from sdlgm.training.state import Best, LoopState
 from sdlgm.training.step import Trainer
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -126,33 +126,37 @@ class Targets:
     # --- checkpoints ------------------------------------------------------------------------
 
     @functools.cached_property
-    def _training(self) -> tuple[Any, str]:
-        run = Run.open(GOLDEN / "stopped-1")
-        prepared = _prepare(run)
-        _, note = self.signed(GOLDEN / "stopped-1" / "checkpoint.safetensors")
-        return Trainer(prepared.model, run.config.training, None), note["fingerprint"]
+    def _training(self) -> tuple[Trainer, Path, str]:
+        """A training of two steps, and the folder of its checkpoint."""
+        run, folder = Run.open(GOLDEN / "stopped-1"), self.folder / "sound"
+        folder.mkdir()
+        trainer = Trainer(_prepare(run).model, run.config.training, None)
+        self._step(trainer, 0.1)
+        weights = {name: each.clone() for name, each in trainer.objective.model.state_dict().items()}
+        state = LoopState(20, step=2, best=Best(5.0, 2, 0, weights))
+        save_checkpoint(folder, trainer.objective, trainer.adam, state, "fingerprint")
+        return trainer, folder / "checkpoint.safetensors", "fingerprint"
+
+    def _step(self, trainer: Trainer, gradient: float) -> None:
+        for parameter in trainer.objective.parameters():
+            parameter.grad = torch.full_like(parameter, gradient)
+        trainer.adam.step()
 
     def checkpoint(self, source: random.Random) -> None:
-        trainer, fingerprint = self._training
-        folder = self.folder / "stopped"
-        folder.mkdir(exist_ok=True)
-        original, path = (
-            GOLDEN / "stopped-1" / "checkpoint.safetensors",
-            folder / "checkpoint.safetensors",
-        )
+        trainer, original, fingerprint = self._training
+        path = self.folder / "checkpoint.safetensors"
         if source.random() < 0.2:
             path.write_bytes(mutations.damage(self.bytes_of(original), source))
         else:
             tensors, note = self.signed(original)
             if source.random() < 0.4:
-                note = {**mutations.structure(note, source), "fingerprint": fingerprint}
+                note = mutations.structure(note, source)
             if source.random() < 0.8:
                 tensors = mutations.weights(tensors, source)
             mutations.sign(path, None, tensors, mutations.text_of(note, source))
-        load_checkpoint(folder, trainer.objective, trainer.adam, LoopState(20), fingerprint)
-        for parameter in trainer.objective.parameters():
-            parameter.grad = torch.zeros_like(parameter)
-        trainer.adam.step()  # crashes the process if moments do not fit
+        state = LoopState(20)
+        load_checkpoint(self.folder, trainer.objective, trainer.adam, state, fingerprint)
+        self._step(trainer, 0.0)  # crashes the process if moments do not fit
 
     # --- files of codes ---------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sdlgm.codec.description import CodeFile, CodesDigest, check_budget, check_expected
+from sdlgm.data.parquet_footer import column_chunks
 from sdlgm.errors import CodeFileError
 from sdlgm.limits import MAX_BUDGET, check, check_cells, open_regular, reading
 from sdlgm.storage import atomic_path
@@ -191,7 +192,8 @@ def read_codes(
         file = pq.ParquetFile(path)
         about, sha = _read_metadata(path, file)
     check_expected(path, about, expected)
-    _check_size(path, file, about)
+    with reading(path, CodeFileError):
+        _check_size(path, file, about)
     batch_size = max(1, min(batch_size, BATCH_CELLS // about.features))
     return about, _batches(path, file, about, sha, batch_size)
 
@@ -226,18 +228,12 @@ def _check_size(path: Path, file: pq.ParquetFile, about: CodeFile) -> None:
         raise CodeFileError(f"{path} is damaged: K, L0 or groups are invalid.")
     check_cells(about.n_codes * about.features, path.stat().st_size, str(path), CodeFileError)
     most = min(about.features, about.budget)
-    for number in range(file.metadata.num_row_groups):
-        group = file.metadata.row_group(number)
-        # Indices and counts of the present features, levels, and some room for dictionaries.
-        room = PAGE_BYTES + group.num_rows * (16 + 16 * most)
-        columns = (group.column(place) for place in range(group.num_columns))
-        held = sum(
-            each.total_uncompressed_size
-            for each in columns
-            if each.path_in_schema.partition(".")[0] in SCHEMA.names
-        )
-        if group.num_rows < 0 or held > room:
-            raise CodeFileError(f"{path} claims more values than its {about.n_codes:,} codes hold.")
+    chunks = [chunk for chunk in column_chunks(path, CodeFileError) if chunk.column in SCHEMA.names]
+    # Indices, counts and levels of the present features, and some room for dictionaries.
+    room = PAGE_BYTES * max(1, file.metadata.num_row_groups) + about.n_codes * (16 + 16 * most)
+    values = 2 * about.n_codes * max(1, most)  # an empty list counts as one
+    if sum(each.size for each in chunks) > room or sum(each.values for each in chunks) > values:
+        raise CodeFileError(f"{path} claims more values than its {about.n_codes:,} codes hold.")
 
 
 def _batches(

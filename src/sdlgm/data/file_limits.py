@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sdlgm.data.parquet_footer import column_chunks
 from sdlgm.errors import DataError
-from sdlgm.limits import check, check_cells, open_regular, reading
+from sdlgm.limits import check, check_cells, open_regular
 
 __all__ = ["check_table_file"]
 
@@ -24,14 +25,19 @@ def check_table_file(path: Path | str) -> None:
         if it has too many columns.
     """
     path = Path(path)
-    with open_regular(path, DataError) as file, reading(path, DataError):
+    with open_regular(path, DataError) as file:
         size = os.fstat(file.fileno()).st_size
+        start = file.read(2**24) if path.suffix == ".csv" else b""
+    check("columns", start.partition(b"\n")[0].count(b",") + 1, f"Columns of {path}", DataError)
+    try:
         if path.suffix == ".npy":
             _check_array(path, size)
-        elif path.suffix == ".csv":
-            check("columns", _commas(file.read(2**24)) + 1, f"The columns of {path}", DataError)
         elif path.suffix == ".parquet":
             _check_parquet(path, size)
+    except DataError:
+        raise
+    except Exception as error:  # readers raise many types of error on damaged files
+        raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {error}") from None
 
 
 def _check_array(path: Path, size: int) -> None:
@@ -46,14 +52,10 @@ def _check_array(path: Path, size: int) -> None:
             shape, _, dtype = headers[version](file)
         except (ValueError, KeyError) as error:
             raise DataError(f"{path} cannot be read as npy: {error}") from None
-        if dtype.kind not in "buif" or not 1 <= len(shape) <= 3:
-            raise DataError(f"{path} holds {dtype} of shape {shape}, not a table of numbers.")
+        if dtype.hasobject:
+            raise DataError(f"{path} cannot be read as npy: it holds Python objects.")
         if math.prod(shape) * dtype.itemsize > size - file.tell():
             raise DataError(f"{path} is cut short: it should hold an array of shape {shape}.")
-
-
-def _commas(start: bytes) -> int:
-    return start.partition(b"\n")[0].count(b",")
 
 
 def _check_parquet(path: Path, size: int) -> None:
@@ -63,12 +65,6 @@ def _check_parquet(path: Path, size: int) -> None:
     check("columns", about.num_columns, f"The columns of {path}", DataError)
     rows, columns = about.num_rows, max(1, about.num_columns)
     check_cells(max(rows, 0) * columns, size, str(path), DataError)
-    groups = [about.row_group(number) for number in range(about.num_row_groups)]
-    values = sum(
-        max(0, group.column(place).num_values)  # lists have more values than rows
-        for group in groups
-        for place in range(group.num_columns)
-    )
-    check_cells(values, size, str(path), DataError)
-    claimed = sum(max(0, group.total_byte_size) for group in groups)
-    check_cells(claimed // 8, size, str(path), DataError)
+    chunks = column_chunks(path)  # lists have more values than rows
+    check_cells(sum(max(0, chunk.values) for chunk in chunks), size, str(path), DataError)
+    check_cells(sum(max(0, chunk.size) for chunk in chunks) // 8, size, str(path), DataError)
