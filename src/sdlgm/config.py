@@ -106,6 +106,8 @@ class ModelConfig:
     """Initial temperature of relaxed features, for estimators that draw relaxed samples."""
 
     def __post_init__(self) -> None:
+        for name in ("encoder_hidden", "sparsity_hidden"):
+            _require_few_layers(name, getattr(self, name))
         _convert_types(self)
         _fill_in(self, _networks(self.likelihood))
         _require_positive(self, "features", "budget", "gate_temperature", "feature_temperature")
@@ -114,10 +116,6 @@ class ModelConfig:
         self._resolve_groups()
         for name in ("encoder_hidden", "sparsity_hidden"):
             widths = getattr(self, name)
-            if len(widths) > limit("layers"):
-                raise ConfigError(
-                    f"{name} may have up to {limit('layers'):,} layers, got {len(widths):,}."
-                )
             if any(width < 1 for width in widths):
                 raise ConfigError(f"{name} must hold positive widths, got {widths}.")
         if not 0 < self.prior_gate < 1:
@@ -532,6 +530,12 @@ def _require_positive(config: object, *names: str) -> None:
         value = getattr(config, name)
         if value is not None and not 0 < value < math.inf:
             raise ConfigError(f"{name} must be positive and finite, got {value}.")
+
+
+def _require_few_layers(name: str, widths: object) -> None:
+    """Raise ``ConfigError`` if a list of widths is longer than any network is deep."""
+    if isinstance(widths, list | tuple) and len(widths) > limit("layers"):
+        raise ConfigError(f"{name} may have up to {limit('layers'):,} layers, got {len(widths):,}.")
 
 
 def _require_at_most(config: object, name: str, most: int) -> None:

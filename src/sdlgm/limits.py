@@ -31,6 +31,7 @@ __all__ = [
     "parse_yaml",
     "read_bytes",
     "reading",
+    "reason",
 ]
 
 LIMITS: dict[str, int] = {
@@ -149,6 +150,14 @@ def read_bytes(path: Path | str, name: str, error: type[SDLGMError] = ModelFileE
             raise error(f"{path} cannot be read ({problem.strerror}).") from None
 
 
+def reason(error: BaseException) -> str:
+    """Return the message of a library's error; some fail to format theirs."""
+    try:
+        return str(error)
+    except Exception:
+        return type(error).__name__
+
+
 @contextlib.contextmanager
 def reading(what: object, error: type[SDLGMError] = ModelFileError) -> Iterator[None]:
     """Turn whatever a reader raises on a bad file into ``error``.
@@ -163,7 +172,7 @@ def reading(what: object, error: type[SDLGMError] = ModelFileError) -> Iterator[
     except MemoryError as problem:
         raise error(f"{what} does not fit into memory ({problem or 'MemoryError'}).") from None
     except Exception as problem:
-        text = str(problem).strip().split("\n")[0][:200]
+        text = reason(problem).strip().split("\n")[0][:200]
         raise error(
             f"{what} is damaged or holds what it should not ({type(problem).__name__}: {text})."
         ) from problem

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +233,3 @@ def text_damage(text: str, source: random.Random) -> str:
         else:
             return damage(text.encode(), source).decode("utf-8", "replace")
     return "\n".join(lines)
-
-
-Change = Callable[[random.Random], None]

@@ -46,11 +46,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             targets = _targets(Path(folder))
             name, target = _choose(targets, options.seed, options.only)
-            print(name)
+            print(name)  # noqa: T201
             target(random.Random(f"{options.seed} {options.only}"))
         return
     result = fuzz(options.trials, options.seed, options.workers, options.seconds)
-    print(json.dumps(result, indent=2))
+    print(json.dumps(result, indent=2))  # noqa: T201
     sys.exit(bool(result["crashes"] or result["over_1_gb"] or result["over_10_s"]))
 
 
@@ -172,6 +172,7 @@ def _too_slow(*_: object) -> None:
 
 def _outcome(target: Any, source: random.Random) -> tuple[str, str]:
     from sdlgm.errors import SDLGMError
+    from sdlgm.limits import reason
 
     try:
         with _alarm():
@@ -184,7 +185,8 @@ def _outcome(target: Any, source: random.Random) -> tuple[str, str]:
             causes.append(cause)
             cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
         memory = any(
-            isinstance(each, MemoryError) or "can't allocate memory" in str(each) for each in causes
+            isinstance(each, MemoryError) or "can't allocate memory" in reason(each)
+            for each in causes
         )
         return ("over_1_gb" if memory else "refused"), _last_lines(error) if memory else ""
     except MemoryError as error:
@@ -204,7 +206,10 @@ def _alarm() -> Any:
 
 
 def _last_lines(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))[-1200:]
+    try:
+        return "".join(traceback.format_exception(error))[-1200:]
+    except Exception as second:  # an error that cannot be printed
+        return repr(second)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gzip
 import hashlib
@@ -29,6 +30,7 @@ from sdlgm.codec.parquet import SCHEMA, to_arrow
 from sdlgm.codec.sdz_layout import Header, pack_block, pack_index
 from sdlgm.data import label_sets, named
 from sdlgm.data.tables import read_rows
+from sdlgm.errors import SDLGMError
 from sdlgm.models import load_model
 from sdlgm.storage import read_tensors
 from sdlgm.training import Run
@@ -132,7 +134,9 @@ class Targets:
         folder.mkdir()
         trainer = Trainer(_prepare(run).model, run.config.training, None)
         self._step(trainer, 0.1)
-        weights = {name: each.clone() for name, each in trainer.objective.model.state_dict().items()}
+        weights = {
+            name: each.clone() for name, each in trainer.objective.model.state_dict().items()
+        }
         state = LoopState(20, step=2, best=Best(5.0, 2, 0, weights))
         save_checkpoint(folder, trainer.objective, trainer.adam, state, "fingerprint")
         return trainer, folder / "checkpoint.safetensors", "fingerprint"
@@ -417,6 +421,7 @@ class Targets:
 
     def warm_up(self) -> None:
         """Load what is sound, so that the memory of the libraries is part of the baseline."""
+        _bomb()
         load_model(GOLDEN / "model-2")
         for name in ("classifier-1", "counter-1", "transformer-1"):
             sdlgm.load(GOLDEN / name)
@@ -435,17 +440,15 @@ class Targets:
         ):
             path = self.folder / f"table{suffix}"
             path.write_bytes(rows)
-            try:
+            with contextlib.suppress(SDLGMError):
                 read_rows(path)
-            except sdlgm.errors.SDLGMError:
-                pass
 
 
 @functools.cache
 def _bomb() -> bytes:
-    """A gigabyte of zeros in a megabyte."""
+    """300 MB of zeros, more than the limit, in a file of 300 KB."""
     file = io.BytesIO()
     with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=9, mtime=0) as archive:
-        for _ in range(1024):
+        for _ in range(300):
             archive.write(bytes(2**20))
     return file.getvalue()

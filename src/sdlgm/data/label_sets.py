@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sdlgm.data.download import fetch, read_known
 from sdlgm.errors import DataError
-from sdlgm.limits import check, reading
+from sdlgm.limits import check, reading, reason
 
 __all__ = ["MULTILABEL", "MultilabelDataset", "load_multilabel"]
 
@@ -210,7 +210,7 @@ def _parse(arff: str, xml: str, file: str) -> _Part:
         found = liac.load(io.StringIO(arff), return_type=liac.LOD if sparse else liac.DENSE)
         labels = [_plain(label.attrib["name"]) for label in ET.fromstring(xml)]  # noqa: S314
     except (liac.ArffException, ET.ParseError, KeyError) as error:
-        raise DataError(f"{file} or its labels cannot be read: {error}") from None
+        raise DataError(f"{file} or its labels cannot be read: {reason(error)}") from None
     names = [_plain(column) for column, _ in found["attributes"]]
     check("columns", max(len(names), len(labels)), f"The number of columns of {file}", DataError)
     known = set(names)

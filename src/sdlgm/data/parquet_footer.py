@@ -16,7 +16,7 @@ from sdlgm.limits import open_regular
 
 __all__ = ["Chunk", "column_chunks"]
 
-SMALL = 2**20
+SMALL = 2**18
 """Footers up to this size are always read."""
 _STRING, _LIST, _SET, _MAP, _STRUCT = 8, 9, 10, 11, 12
 _DEPTH = 16
@@ -50,7 +50,7 @@ def column_chunks(path: Path | str, error: type[SDLGMError] = DataError) -> list
         length = int.from_bytes(end[:4], "little")
         if end[4:] != b"PAR1" or length > size - 8:
             raise error(f"{path} is damaged, or is not a Parquet file.")
-        if length > SMALL and length < size // 256:
+        if length > SMALL and length < size // 16:
             return []
         file.seek(size - 8 - length)
         footer = file.read(length)
