@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 from sdlgm.errors import ConfigError
+from sdlgm.limits import MAX_BUDGET, limit
 
 __all__ = [
     "PRESETS",
@@ -105,9 +106,13 @@ class ModelConfig:
     """Initial temperature of relaxed features, for estimators that draw relaxed samples."""
 
     def __post_init__(self) -> None:
+        for name in ("encoder_hidden", "sparsity_hidden"):
+            _require_few_layers(name, getattr(self, name))
         _convert_types(self)
         _fill_in(self, _networks(self.likelihood))
         _require_positive(self, "features", "budget", "gate_temperature", "feature_temperature")
+        _require_at_most(self, "features", limit("features"))
+        _require_at_most(self, "budget", MAX_BUDGET)
         self._resolve_groups()
         for name in ("encoder_hidden", "sparsity_hidden"):
             widths = getattr(self, name)
@@ -121,8 +126,7 @@ class ModelConfig:
         _require_positive(self, "groups")
         groups = self.groups or self.budget
         if self.features % groups or self.budget % groups:
-            shared = math.gcd(self.features, self.budget)
-            fitting = [g for g in range(1, shared + 1) if shared % g == 0]
+            fitting = _divisors(math.gcd(self.features, self.budget))
             raise ConfigError(
                 f"groups = {groups} does not divide both features = {self.features} and "
                 f"budget = {self.budget}. Groups that do: {', '.join(map(str, fitting))}."
@@ -518,6 +522,12 @@ def _describe(hint: Any) -> str:
 # --- ranges of values -----------------------------------------------------------------------
 
 
+def _divisors(number: int) -> list[int]:
+    """Return all divisors in ascending order, in time proportional to the square root."""
+    small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
+    return sorted({*small, *(number // d for d in small)})
+
+
 def _fill_in(config: object, defaults: Mapping[str, Any]) -> None:
     """Replace fields that are ``None`` by their defaults."""
     for name, value in defaults.items():
@@ -531,6 +541,19 @@ def _require_positive(config: object, *names: str) -> None:
         value = getattr(config, name)
         if value is not None and not 0 < value < math.inf:
             raise ConfigError(f"{name} must be positive and finite, got {value}.")
+
+
+def _require_few_layers(name: str, widths: object) -> None:
+    """Raise ``ConfigError`` if a list of widths is longer than any network is deep."""
+    if isinstance(widths, list | tuple) and len(widths) > limit("layers"):
+        raise ConfigError(f"{name} may have up to {limit('layers'):,} layers, got {len(widths):,}.")
+
+
+def _require_at_most(config: object, name: str, most: int) -> None:
+    """Raise ``ConfigError`` if a field exceeds the most that is possible."""
+    value = getattr(config, name)
+    if value > most:
+        raise ConfigError(f"{name} may be up to {most:,}, got {value:,}.")
 
 
 def _require_at_least_zero(config: object, *names: str) -> None:

@@ -15,8 +15,30 @@ __all__ = [
     "SDLGMError",
     "SDLGMWarning",
     "TrainingError",
+    "printable",
     "warn",
 ]
+
+
+def printable(text: str, kept: str = "") -> str:
+    r"""Escape what a terminal would obey rather than show: control characters and text direction.
+
+    Names and notes from files of others may hold them. ``kept`` lists exceptions.
+
+    Examples
+    --------
+    >>> print(printable("load\x1b[2Jed"))
+    load\x1b[2Jed
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    hidden = "\u200e\u200f\u061c"
+    return "".join(
+        letter
+        if letter in kept or (letter.isprintable() and letter not in hidden) or letter == " "
+        else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
 
 
 class SDLGMError(Exception):

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sdlgm.errors import ModelFileError
+from sdlgm.limits import check, open_regular, parse_json, read_bytes, reading
 from sdlgm.outputs import atomic_path
 
 __all__ = [
@@ -43,14 +44,9 @@ def read_json(path: Path | str) -> Any:
     Raises
     ------
     ModelFileError
-        If it is missing or is not JSON.
+        If it is missing, is not JSON, or exceeds a limit of :mod:`sdlgm.limits`.
     """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelFileError(f"{path} does not exist.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelFileError(f"{path} is damaged: it is not JSON ({error}).") from None
+    return parse_json(read_bytes(path, "json_bytes"), str(path))
 
 
 def digest(tensors: Mapping[str, Tensor], note: str = "") -> str:
@@ -97,16 +93,27 @@ def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], Any, str]:
     Raises
     ------
     ModelFileError
-        If the file is missing, truncated, or does not match its digest.
+        If the file is missing, truncated, does not match its digest, or exceeds a limit of
+        :mod:`sdlgm.limits`.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ModelFileError(f"{path} does not exist.")
+    with open_regular(path) as file:
+        header = int.from_bytes(file.read(8), "little")
+    if header <= path.stat().st_size:
+        check("header_bytes", header, f"The size of the header of {path}")
+    with reading(path):
+        return _read_tensors(path)
+
+
+def _read_tensors(path: Path) -> tuple[dict[str, Tensor], Any, str]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = json.loads((file.metadata() or {}).get("sdlgm", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+            names = list(file.keys())
+            check("tensors", len(names), f"The number of tensors of {path}")
+            noted = (file.metadata() or {}).get("sdlgm", "{}")
+            metadata = json.loads(noted)
+            tensors = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError, json.JSONDecodeError, RecursionError) as error:
         raise ModelFileError(
             f"{path} is damaged or cut short ({path.stat().st_size:,} bytes: {error}). "
             "Restore it from a copy, or train again."
@@ -120,7 +127,8 @@ def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], Any, str]:
             f"{path} is damaged: its content does not match its SHA-256 {sha[:12]}... "
             "Restore it from a copy, or train again."
         )
-    return tensors, json.loads(note), sha
+    check("json_bytes", len(note), f"The size of the description in {path}")
+    return tensors, parse_json(note, str(path)), sha
 
 
 def write_described(

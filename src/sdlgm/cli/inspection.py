@@ -7,7 +7,7 @@ import json
 
 from jsonargparse import Namespace
 
-from sdlgm.cli.output import say, show_metrics
+from sdlgm.cli.output import say, show, show_metrics
 from sdlgm.cli.parser import Command, Parser, add_split, add_table_options
 
 __all__ = ["EVALUATE", "EXPORT", "INFO", "REPORT"]
@@ -115,18 +115,16 @@ def _info(options: Namespace) -> None:
 
     run = Run.open(options.run)
     data, model, training = run.config.data, run.config.model, run.config.training
-    print(f"run        {run.folder}")
-    print(f"data       {data.data}, binarisation {data.binarisation}")
-    print(f"code       K = {model.features}, budget L0 = {model.budget}, {model.groups} groups")
-    print(
-        f"objective  {training.objective}, {training.estimator}, {training.iterations} iterations"
-    )
+    show(f"run        {run.folder}")
+    show(f"data       {data.data}, binarisation {data.binarisation}")
+    show(f"code       K = {model.features}, budget L0 = {model.budget}, {model.groups} groups")
+    show(f"objective  {training.objective}, {training.estimator}, {training.iterations} iterations")
     if not (run.folder / "metrics.json").exists():
         done = max((line["step"] for line in run.log), default=0)
-        print(f"state      stopped after about {done} iterations; sdlgm resume {run.folder}")
+        show(f"state      stopped after about {done} iterations; sdlgm resume {run.folder}")
         return
     weights = sum(p.numel() for p in run.model.parameters())
-    print(f"state      complete, {weights:,} weights, hash {model_sha256(run.model)[:12]}")
+    show(f"state      complete, {weights:,} weights, hash {model_sha256(run.model)[:12]}")
     show_metrics(run.metrics, "held-out metrics")
 
 

@@ -9,12 +9,12 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, TextIO
 
-from sdlgm.errors import SDLGMWarning
+from sdlgm.errors import SDLGMWarning, printable
 from sdlgm.version import __version__
 
-__all__ = ["bug_report", "notes", "say", "show_metrics"]
+__all__ = ["bug_report", "notes", "say", "show", "show_metrics"]
 
 
 @contextlib.contextmanager
@@ -22,11 +22,11 @@ def notes() -> Iterator[None]:
     """Print warnings about data as sentences, each once; leave other warnings alone."""
     said: set[str] = set()
     with warnings.catch_warnings():
-        show = warnings.showwarning
+        default = warnings.showwarning
 
         def note(message: Warning | str, category: type[Warning], *place: Any) -> None:
             if not issubclass(category, SDLGMWarning):
-                show(message, category, *place)
+                default(message, category, *place)
             elif str(message) not in said:
                 said.add(str(message))
                 say(f"sdlgm: note: {message}")
@@ -38,7 +38,21 @@ def notes() -> Iterator[None]:
 
 def say(text: str) -> None:
     """Print a sentence to standard error."""
-    print(text, file=sys.stderr)
+    print(_plain(text, sys.stderr), file=sys.stderr)
+
+
+def show(text: str) -> None:
+    """Print a line to standard output."""
+    print(_plain(text, sys.stdout))
+
+
+def _plain(text: str, stream: TextIO) -> str:
+    """Escape what a terminal would obey, and what the stream's encoding lacks.
+
+    Names and notes in what is printed may come from files of others.
+    """
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return printable(text, kept="\n\t").encode(encoding, "backslashreplace").decode(encoding)
 
 
 def show_metrics(metrics: dict[str, Any], title: str) -> None:
@@ -48,14 +62,16 @@ def show_metrics(metrics: dict[str, Any], title: str) -> None:
     from rich.table import Table
 
     table = Table(
-        title=escape(title), caption="nats per sample, lower is better", title_justify="left"
+        title=escape(printable(title)),
+        caption="nats per sample, lower is better",
+        title_justify="left",
     )
     for heading in ("metric", "value", "what it is"):
         table.add_column(heading, justify="right" if heading == "value" else "left")
-    samples = metrics["importance_samples"]
+    samples = metrics.get("importance_samples", "?")
     rows = [
         ("negative_elbo", "bound: discrete codes, exact KL"),
-        ("nll_bound", f"bound: importance-weighted, M = {samples}"),
+        ("nll_bound", f"bound: importance-weighted, M = {printable(str(samples))}"),
         ("relaxed_objective", "NOT a bound: relaxed codes, as in the paper"),
         ("active_features_mean", "mean number of active features"),
         ("active_features_max", "largest number of active features"),
@@ -65,8 +81,9 @@ def show_metrics(metrics: dict[str, Any], title: str) -> None:
     if metrics.get("refine_steps"):
         rows.append(("refine_steps", "steps that fitted each sample's posterior, for the bounds"))
     for name, what in rows:
-        value = metrics[name]
-        table.add_row(name, f"{value:.2f}" if isinstance(value, float) else str(value), what)
+        value = metrics.get(name, "missing")
+        text = f"{value:.2f}" if isinstance(value, float) else printable(str(value))
+        table.add_row(name, escape(text), escape(what))
     Console().print(table)
 
 

@@ -95,7 +95,7 @@ class BitsBack:
         return self._coder(self.model(_padded(x.double())), len(x))
 
     def _coder(self, code: Grouped, rows: int | None = None) -> CodeCoder:
-        return CodeCoder(_integers(code.slot_log_probs.exp()[:rows]), self.slots)
+        return CodeCoder(_integers(code.slot_log_probs[:rows].exp()), self.slots)
 
     @torch.no_grad()
     def _likelihood(self, codes: NDArray[np.int32]) -> tuple[Tensor, list[slice]]:
@@ -144,9 +144,12 @@ def batch_sizes(rows: int) -> list[int]:
     few of them.
     """
     sizes: list[int] = []
-    while rows:
-        sizes.append(min(BATCH_ROWS, max(sum(sizes), 1), rows))
-        rows -= sizes[-1]
+    done = 0
+    while done < min(rows, BATCH_ROWS):  # 1, 1, 2, 4, ...: each as many as all before
+        sizes.append(min(BATCH_ROWS, max(done, 1), rows - done))
+        done += sizes[-1]
+    full, rest = divmod(rows - done, BATCH_ROWS)
+    sizes += [BATCH_ROWS] * full + [rest] * (rest > 0)
     return sizes[::-1]
 
 
@@ -156,5 +159,7 @@ def _padded(values: Tensor) -> Tensor:
 
 
 def _integers(probabilities: Tensor) -> NDArray[np.int64]:
+    if bool(probabilities.isnan().any()):
+        raise CodeFileError("The networks overflow: values are too far from the training data.")
     weights: NDArray[np.int64] = (probabilities * 2.0**PRECISION).floor().long().add_(1).numpy()
     return weights

@@ -13,6 +13,7 @@ from sdlgm.codec.description import CodeFile
 from sdlgm.codec.sdz import CodeContainer, Damage, write_container
 from sdlgm.codec.sdz_layout import MAGIC
 from sdlgm.errors import CodeFileError
+from sdlgm.limits import open_regular
 
 __all__ = ["CodeFormat", "code_format", "is_container", "read_codes", "write_codes"]
 
@@ -93,9 +94,7 @@ def is_container(path: Path) -> bool:
 
 
 def _starts_with(path: Path, magic: bytes) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
+    with open_regular(path, CodeFileError) as file:
         return file.read(len(magic)) == magic
 
 

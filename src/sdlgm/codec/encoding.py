@@ -20,6 +20,7 @@ from sdlgm.data import Columns, Rows
 from sdlgm.environment import neutral
 from sdlgm.errors import CodeFileError, ModelFileError
 from sdlgm.inference import encode_batches
+from sdlgm.limits import check_cells
 from sdlgm.models import SDLGM, model_sha256
 
 __all__ = ["Decoded", "decode_file", "decode_table", "describe", "encode_file"]
@@ -130,9 +131,11 @@ def decode_file(
     Raises
     ------
     CodeFileError
-        If the file is damaged or was made by another model.
+        If the file is damaged, was made by another model, or claims too many rows for its size.
     """
     about, batches = read_codes(path, describe(model), on_damage)
+    cells = about.n_codes * model.n_inputs
+    check_cells(cells, Path(path).stat().st_size, str(path), CodeFileError)
     decoded = torch.empty(about.n_codes, model.n_inputs)
     done = 0
     for codes in batches:

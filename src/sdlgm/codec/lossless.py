@@ -31,6 +31,7 @@ from sdlgm.codec.bitsback import BATCH_ROWS, BitsBack, batch_sizes
 from sdlgm.data import Columns, Rows
 from sdlgm.environment import neutral
 from sdlgm.errors import CodeFileError
+from sdlgm.limits import check_cells, open_regular, reading
 from sdlgm.models import SDLGM, model_sha256
 from sdlgm.outputs import atomic_path
 from sdlgm.random import generator
@@ -177,6 +178,7 @@ def decompress_file(
     return decompress_table(model, path, progress).values
 
 
+@neutral()
 def decompress_table(
     model: SDLGM, path: Path | str, progress: Callable[[int], None] | None = None
 ) -> Decompressed:
@@ -185,11 +187,20 @@ def decompress_table(
     Raises
     ------
     CodeFileError
-        If the file is missing, damaged, of a newer format or made by another model, or if the
-        networks' outputs differ on this machine.
+        If the file is missing, damaged, of a newer format or made by another model, if it claims
+        more rows than its size allows, or if the networks' outputs differ on this machine.
     """
     path = Path(path)
+    with reading(path, CodeFileError):
+        return _decompress(model, path, progress)
+
+
+def _decompress(model: SDLGM, path: Path, progress: Callable[[int], None] | None) -> Decompressed:
     about, checks, bits = _read(path, model_sha256(model))
+    if about.columns != model.n_inputs:
+        raise CodeFileError(
+            f"{path} was tampered with: it has {about.columns} columns, the model {model.n_inputs}."
+        )
     coder, stack = BitsBack(model, about.top), Stack(bits)
     kind = torch.uint8 if about.value_bytes == 1 else torch.float32
     values = torch.empty(about.rows, about.columns, dtype=kind)
@@ -223,9 +234,8 @@ class _About(NamedTuple):
 
 def _read(path: Path, sha256: str) -> tuple[_About, list[bytes], bytes]:
     """Read and check a file; return its description, its checks and its bits."""
-    if not path.is_file():
-        raise CodeFileError(f"{path} does not exist.")
-    content = path.read_bytes()
+    with open_regular(path, CodeFileError) as file:
+        content = file.read()
     if content[:8] != MAGIC or len(content) < _HEADER.size + 16:
         raise CodeFileError(f"{path} is not a file of compressed data, or is damaged.")
     if hashlib.blake2b(content[:-16], digest_size=16).digest() != content[-16:]:
@@ -240,7 +250,11 @@ def _read(path: Path, sha256: str) -> tuple[_About, list[bytes], bytes]:
         )
     start = _HEADER.size + noted
     end = start + 8 * number
-    about = _About(columns, rows, top, size, content[_HEADER.size : start].decode())
+    fits = number == -(-rows // CHECK_ROWS) and end <= len(content) - 16
+    if not (fits and top <= _TOP and size in (1, 4)):
+        raise CodeFileError(f"{path} was tampered with: its rows and checks do not fit its size.")
+    check_cells(rows * columns, len(content), str(path), CodeFileError)
+    about = _About(columns, rows, top, size, content[_HEADER.size : start].decode(errors="replace"))
     checks = [content[i : i + 8] for i in range(start, end, 8)]
     bits = content[end:-16]
     if version > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import mmap
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from sdlgm.codec.ans import Stack
 from sdlgm.codec.description import CodeFile, CodesDigest, check_budget, check_expected
-from sdlgm.codec.parquet import from_arrow, to_arrow
+from sdlgm.codec.parquet import code_schema, from_arrow, to_arrow
 from sdlgm.codec.sdz_layout import (
     Header,
     pack_block,
@@ -26,10 +27,12 @@ from sdlgm.codec.sdz_layout import (
     read_index,
     read_payload,
     rounded,
+    rows_of_block,
     scan_blocks,
 )
 from sdlgm.codec.symbols import CodeCoder, slot_counts
 from sdlgm.errors import CodeFileError
+from sdlgm.limits import open_regular, reading
 from sdlgm.outputs import atomic_path, writing
 
 __all__ = ["BLOCK_ROWS", "CodeContainer", "Damage", "write_container"]
@@ -63,15 +66,17 @@ def write_container(
     if not re.fullmatch("[0-9a-f]{64}", about.model_sha256):
         raise CodeFileError(f"A model's SHA-256 has 64 digits, got {about.model_sha256!r}.")
     path, slots = Path(path), about.budget // about.groups
+    block_rows = rows_of_block(block_rows, about.features, about.budget)
     table = np.zeros((about.groups, about.features // about.groups + 1), np.int64)
     sha, rows = CodesDigest(), 0
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with writing(path), tempfile.TemporaryFile(dir=path.parent) as rough:
-        with pa.ipc.new_stream(rough, to_arrow(torch.zeros(0, about.features)).schema) as writer:
+        schema = code_schema(about.budget, about.groups)
+        with pa.ipc.new_stream(rough, schema) as writer:
             for codes in _regrouped(_checked(batches, about), block_rows):
                 table += slot_counts(codes.numpy().astype(np.int32), about.groups, slots)
-                batch = to_arrow(codes)
+                batch = to_arrow(codes, schema)
                 sha.update(batch)
                 writer.write_batch(batch)
                 rows += len(codes)
@@ -160,15 +165,17 @@ class CodeContainer:
     def __init__(self, path: Path | str, expected: CodeFile | None = None) -> None:
         Stack()
         self.path = Path(path)
-        if not self.path.is_file():
-            raise CodeFileError(f"{path} does not exist.")
-        if not self.path.stat().st_size:
-            raise CodeFileError(f"{path} is empty.")
-        with self.path.open("rb") as file:
+        with open_regular(path, CodeFileError) as file:
+            if not os.fstat(file.fileno()).st_size:
+                raise CodeFileError(f"{path} is empty.")
             self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         try:
-            self.header, self._key, self._start = Header.read(self._bytes, str(path))
-            check_expected(self.path, self.about, expected)
+            with reading(path, CodeFileError):
+                self.header, self._key, self._start = Header.read(
+                    self._bytes,
+                    str(path),
+                    lambda about: check_expected(self.path, about, expected),
+                )
         except CodeFileError:
             self.close()
             raise
@@ -217,11 +224,12 @@ class CodeContainer:
                 f"{self.path} is damaged: {where} does not match its digest, or is missing. "
                 "The other blocks can be salvaged."
             )
-        stack = Stack(payload)
-        codes = self._coder.pop(stack, where.rows)
-        if not stack.empty:
-            raise CodeFileError(f"{self.path} is damaged: {where} holds more than its codes.")
-        return torch.from_numpy(codes).float()
+        with reading(f"{where} of {self.path}", CodeFileError):
+            stack = Stack(payload)
+            codes = self._coder.pop(stack, where.rows)
+            if not stack.empty:
+                raise CodeFileError(f"{self.path} is damaged: {where} holds more than its codes.")
+            return torch.from_numpy(codes).float()
 
     def read_rows(self, start: int, stop: int) -> Tensor:
         """Return the codes of rows ``start`` to ``stop - 1``; only their blocks are decoded.

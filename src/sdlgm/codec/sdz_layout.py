@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 
 from sdlgm.codec.description import CodeFile
 from sdlgm.errors import CodeFileError
+from sdlgm.limits import MAX_BUDGET, check, check_cells, limit
 
 __all__ = [
     "MAGIC",
@@ -36,6 +38,7 @@ __all__ = [
     "read_index",
     "read_payload",
     "rounded",
+    "rows_of_block",
     "scan_blocks",
 ]
 
@@ -83,13 +86,19 @@ class Header(NamedTuple):
         return content + key, key
 
     @classmethod
-    def read(cls, file: Bytes, name: str) -> tuple[Header, bytes, int]:
+    def read(
+        cls, file: Bytes, name: str, accept: Callable[[CodeFile], None] = lambda about: None
+    ) -> tuple[Header, bytes, int]:
         """Return the header of a file, its key, and the place where the blocks begin.
+
+        ``accept`` raises an error for a description that is not the wanted one, before the table
+        is allocated, whose size the description determines.
 
         Raises
         ------
         CodeFileError
-            If the header is damaged, invalid or of a newer format; the message has the name.
+            If the header is damaged, invalid, of a newer format, or exceeds a limit of
+            :mod:`sdlgm.limits`; the message has the name.
         """
         start = file[: _HEADER.size].ljust(_HEADER.size, b"\0")
         magic, version, features, budget, groups, block_rows, rows, *rest = _HEADER.unpack(start)
@@ -109,11 +118,29 @@ class Header(NamedTuple):
         if not (groups and block_rows and features % groups == 0 and budget % groups == 0 < budget):
             raise CodeFileError(f"The header of {name} is invalid.")
         about = CodeFile(rows, features, budget, groups, model.hex())
+        accept(about)
+        _check_size(about, block_rows, len(file), name)
         try:
             weights = _read_table(content[_HEADER.size :], (groups, features // groups + 1))
         except (ValueError, zlib.error) as error:
             raise CodeFileError(f"The table of {name} is invalid ({error}).") from None
         return cls(about, block_rows, codes.hex(), weights), key, end + 16
+
+
+def _check_size(about: CodeFile, block_rows: int, size: int, name: str) -> None:
+    """Compare what a header claims with the limits and with the size of the file."""
+    check("features", about.features, f"K of {name}", CodeFileError)
+    if about.budget > MAX_BUDGET:
+        raise CodeFileError(f"L0 of {name} may be up to {MAX_BUDGET:,}, got {about.budget:,}.")
+    width = max(about.features, about.budget)
+    check_cells(about.n_codes * width, size, name, CodeFileError)
+    block = min(block_rows, about.n_codes) * width
+    check("block_cells", block, f"The size of a block of {name}", CodeFileError)
+
+
+def rows_of_block(wanted: int, features: int, budget: int) -> int:
+    """Return the rows of a block, ``wanted`` or fewer, that readers take within their limits."""
+    return max(1, min(wanted, limit("block_cells") // max(1, features, budget)))
 
 
 def rounded(counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -188,10 +215,21 @@ def read_index(file: Bytes, key: bytes, start: int, n_blocks: int) -> dict[int, 
 def scan_blocks(file: Bytes, key: bytes, start: int, n_blocks: int) -> dict[int, int]:
     """Return the places of all intact blocks by number, wherever they are."""
     found: dict[int, int] = {}
+    # A file full of marks in front of long payloads would be read once for each of them.
+    left = 64 * len(file) + 2**20
     place = file.find(_BLOCK, start)
     while place >= 0:
         number = int.from_bytes(file[place + 4 : place + 8], "little")
-        payload = read_payload(file, key, number, place) if number < n_blocks else None
+        payload = None
+        if number < n_blocks:
+            payload = read_payload(file, key, number, place)
+            left -= min(
+                len(file) - place, 4 * int.from_bytes(file[place + 8 : place + 12], "little")
+            )
+            if left < 0:
+                raise CodeFileError(
+                    "Too many places look like blocks; the file cannot be salvaged."
+                )
         if payload is not None:
             found[number] = place
         place = file.find(_BLOCK, place + (1 if payload is None else 20 + len(payload)))

@@ -11,6 +11,9 @@ from sdlgm.codec.ans import Stack
 
 __all__ = ["CodeCoder", "slot_counts"]
 
+WEIGHTS = 1 << 20
+"""Weights that are computed at a time."""
+
 Counts = NDArray[np.int32]
 Weights = NDArray[np.int64]
 
@@ -127,24 +130,34 @@ class _Split:
         self.decided = np.where(right == 0, whole.ravel(), 0)
         open_ = np.flatnonzero((whole.ravel() > 0) & (left > 0) & (right > 0))
         slots = whole.ravel()[open_]
+        self._left, self._right = left, right
         self.parts = [
-            (at, binomial(number, left[at], right[at]))
+            (number, part)
             for number in np.unique(slots).tolist()
-            for at in [open_[slots == number]]
+            for part in _pieces(open_[slots == number], max(1, WEIGHTS // (number + 1)))
         ]
+
+    def weights(self, number: int, at: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the weights of these splits of ``number`` slots each."""
+        return binomial(number, self._left[at], self._right[at])
+
+
+def _pieces(places: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    return [places[start : start + size] for start in range(0, len(places), size)]
 
 
 def _push_split(stack: Stack, whole: Counts, part: Counts, left: Weights, right: Weights) -> None:
     flat = part.ravel()
-    for at, weights in reversed(_Split(whole, left, right).parts):
-        stack.push(flat[at], weights)
+    split = _Split(whole, left, right)
+    for number, at in reversed(split.parts):
+        stack.push(flat[at], split.weights(number, at))
 
 
 def _pop_split(stack: Stack, whole: Counts, left: Weights, right: Weights) -> Counts:
     split = _Split(whole, left, right)
     flat = split.decided
-    for at, weights in split.parts:
-        flat[at] = stack.pop(len(at), weights)
+    for number, at in split.parts:
+        flat[at] = stack.pop(len(at), split.weights(number, at))
     return flat.reshape(whole.shape)
 
 

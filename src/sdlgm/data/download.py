@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sdlgm.errors import DataError
+from sdlgm.limits import read_bytes
 
 __all__ = ["fetch", "read_known"]
 
@@ -80,7 +81,7 @@ def read_known(sha256: str, path: Path) -> bytes:
     DataError
         If the file has another digest.
     """
-    content = path.read_bytes()
+    content = read_bytes(path, "data_bytes", DataError)
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise DataError(

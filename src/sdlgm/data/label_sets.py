@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sdlgm.data.download import fetch, read_known
 from sdlgm.environment import neutral
 from sdlgm.errors import DataError
+from sdlgm.limits import check, reading, reason
 
 __all__ = ["MULTILABEL", "MultilabelDataset", "load_multilabel"]
 
@@ -190,21 +191,32 @@ def parse(arff: str, xml: str, file: str = "the ARFF file") -> _Part:
     Raises
     ------
     DataError
-        If the text is not ARFF, a label has no column, or a value is missing or not a number.
+        If the text is not ARFF, a label has no column, a value is missing or not a number, or a
+        limit of :mod:`sdlgm.limits` is exceeded.
     """
+    with reading(file, DataError):
+        return _parse(arff, xml, file)
+
+
+def _parse(arff: str, xml: str, file: str) -> _Part:
     try:
         import arff as liac
     except ImportError:
         raise DataError("ARFF files need liac-arff: pip install 'sdlgm[data]'.") from None
+    check("data_bytes", len(arff) + len(xml), f"The size of {file}", DataError)
+    if "<!DOCTYPE" in xml.upper() or "<!ENTITY" in xml.upper():
+        raise DataError(f"{file}: its XML file declares entities, which could be nested.")
     rows = arff[arff.lower().index("@data") + 5 :] if "@data" in arff.lower() else ""
     sparse = rows.lstrip().startswith("{")
     try:
         found = liac.load(io.StringIO(arff), return_type=liac.LOD if sparse else liac.DENSE)
         labels = [_plain(label.attrib["name"]) for label in ET.fromstring(xml)]  # noqa: S314
     except (liac.ArffException, ET.ParseError, KeyError) as error:
-        raise DataError(f"{file} or its labels cannot be read: {error}") from None
+        raise DataError(f"{file} or its labels cannot be read: {reason(error)}") from None
     names = [_plain(column) for column, _ in found["attributes"]]
-    missing = [label for label in labels if label not in names]
+    check("columns", max(len(names), len(labels)), f"The number of columns of {file}", DataError)
+    known = set(names)
+    missing = [label for label in labels if label not in known]
     if missing:
         raise DataError(f"{file} has no column for the label {missing[0]!r} of its XML file.")
     if sparse:
@@ -212,7 +224,8 @@ def parse(arff: str, xml: str, file: str = "the ARFF file") -> _Part:
     table = _table(found["data"], len(names), sparse, file)
     place = {column: index for index, column in enumerate(names)}
     targets = [place[label] for label in labels]
-    inputs = [index for column, index in place.items() if column not in set(labels)]
+    targeted = set(labels)
+    inputs = [index for column, index in place.items() if column not in targeted]
     y = table[:, targets]
     if not np.isin(y.data if sparse else y, (0, 1)).all():
         raise DataError(f"{file} has labels that are neither 0 nor 1.")

@@ -6,6 +6,8 @@ import difflib
 import gzip
 import hashlib
 import importlib.util
+import io
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +23,7 @@ from sdlgm.data.series import telemetry_dataset
 from sdlgm.data.tables import SUFFIXES, Table, file_sha256, read_table
 from sdlgm.environment import neutral
 from sdlgm.errors import DataError
+from sdlgm.limits import check, limit, read_bytes, reading
 
 __all__ = ["BUILT_IN", "load_data", "maximum_grey_value", "resolve_binarisation", "split_file"]
 
@@ -201,8 +204,11 @@ def _idx(name: str) -> Dataset:
     for part in ("train", "t10k"):
         images = _fetch(name, f"{part}-images-idx3-ubyte.gz")
         labels = _fetch(name, f"{part}-labels-idx1-ubyte.gz")
-        pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 784)
-        classes = np.frombuffer(labels, np.uint8, offset=8).astype(np.int64)
+        with reading(f"{name}: {part}-images or {part}-labels", DataError):
+            pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 784)
+            classes = np.frombuffer(labels, np.uint8, offset=8).astype(np.int64)
+            if len(pixels) != len(classes):
+                raise DataError(f"{name} has {len(pixels)} images and {len(classes)} labels.")
         splits.append(
             Rows(
                 torch.from_numpy(pixels.copy()),
@@ -227,19 +233,36 @@ def _fetch(name: str, file: str) -> bytes:
 
 
 def _read_checked(path: Path, sha256: tuple[str, ...]) -> bytes:
-    """Return the content of a gzipped file if its archive or content has one of the digests."""
-    archive = path.read_bytes()
+    """Return the content of a gzipped file if its archive or content has one of the digests.
+
+    An archive of another digest is inflated piece by piece, up to a limit.
+    """
+    archive = read_bytes(path, "inflated_bytes", DataError)
+    known = hashlib.sha256(archive).hexdigest() in sha256
     try:
-        content = gzip.decompress(archive)
-    except (OSError, EOFError, ValueError) as error:
+        content = _inflated(archive, str(path))
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{path} is damaged ({error}). Delete it and download it again.") from None
-    if not {hashlib.sha256(archive).hexdigest(), hashlib.sha256(content).hexdigest()} & set(sha256):
+    if not known and hashlib.sha256(content).hexdigest() not in sha256:
         raise DataError(
             f"{path} is not the file it should be: its SHA-256 is "
             f"{hashlib.sha256(content).hexdigest()[:12]}..., expected {sha256[-1][:12]}... "
             "Delete it and download it again."
         )
     return content
+
+
+def _inflated(archive: bytes, name: str) -> bytes:
+    """Return the content of a gzipped file; stop as soon as it exceeds the limit."""
+    content, most = io.BytesIO(), limit("inflated_bytes")
+    with gzip.open(io.BytesIO(archive)) as file:
+        while part := file.read(2**20):
+            if content.tell() + len(part) > most:
+                check("inflated_bytes", most + 1, f"The size of {name}, inflated", DataError)
+            content.write(part)
+    return content.getvalue()
 
 
 BUILT_IN: dict[str, Callable[[], Dataset]] = {

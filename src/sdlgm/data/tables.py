@@ -233,8 +233,7 @@ def read_table(path: Path | str, header: bool | None = None) -> Table:
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise DataError(f"{path} must end in {', '.join(SUFFIXES)}.")
-    if not path.is_file():
-        raise DataError(f"{path} does not exist.")
+    check_table_file(path)
     try:
         if path.suffix == ".npy":
             return _read_array(path)

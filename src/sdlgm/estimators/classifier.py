@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sdlgm.config import Activation
 from sdlgm.environment import neutral
-from sdlgm.errors import ConfigError, DataError
+from sdlgm.errors import ConfigError, DataError, ModelFileError
 from sdlgm.estimators.interruption import unfitted_unless_done
 from sdlgm.estimators.label_network import (
     LabelNetwork,
@@ -36,7 +36,7 @@ from sdlgm.estimators.parameters import (
     label_weights,
     plain,
 )
-from sdlgm.estimators.saving import Saved
+from sdlgm.estimators.saving import Saved, require_integer
 from sdlgm.estimators.scaling import Inputs, InputScaling
 from sdlgm.estimators.targets import check_targets, is_sets, read_labels
 from sdlgm.estimators.thresholds import (
@@ -384,7 +384,9 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         targets = check_targets(y, rows.shape[0])
         self.multilabel_ = targets.multilabel
         kept = weight > 0
-        self.max_labels_ = targets.most_labels(self.max_labels, kept)
+        # No more than there are: tables of numbers of labels have this many columns.
+        most = targets.most_labels(self.max_labels, kept)
+        self.max_labels_ = min(most, targets.table.shape[1])
         labels = targets.table
         if not kept.all():
             rows, labels, weight = rows[kept], labels[kept], weight[kept]
@@ -566,6 +568,26 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
 
     def _describe_network(self) -> tuple[dict[str, Any], nn.Module]:
         return self.network_.describe(), self.network_.model
+
+    def _check_fitted_values(self, where: str) -> None:
+        super()._check_fitted_values(where)
+        require_integer(self, "n_labels_", where, low=1)
+        require_integer(self, "max_labels_", where)
+        self.max_labels_ = min(self.max_labels_, self.n_labels_)
+        threshold, classes = np.asarray(self.threshold_), np.asarray(self.classes_)
+        single = not isinstance(self.multilabel_, bool) or not isinstance(self.sparse_labels_, bool)
+        if (
+            single
+            or threshold.dtype.kind not in "fiu"
+            or threshold.shape not in ((), (self.n_labels_,))
+            or np.isnan(threshold).any()
+            or classes.shape != (self.n_labels_,)
+            or not 0 <= self._min_labels <= self.n_labels_
+        ):
+            raise ModelFileError(
+                f"{where} is damaged: threshold_, classes_ or min_labels do not fit "
+                f"{self.n_labels_} labels."
+            )
 
     def _restore_network(self, values: dict[str, Any]) -> nn.Module:
         self.network_ = LabelNetwork.restore(values, self.n_features_in_)

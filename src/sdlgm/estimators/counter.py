@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any, Literal, Self
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from sdlgm.distributions.poisson_multinomial import MAX_SLOTS
 from sdlgm.environment import neutral
-from sdlgm.errors import ConfigError, DataError
+from sdlgm.errors import ConfigError, DataError, ModelFileError
 from sdlgm.estimators.augmentation import Augmentation, augmented_copies
 from sdlgm.estimators.interruption import unfitted_unless_done
 from sdlgm.estimators.network_training import TrainingSettings, apply, train_counter
@@ -25,7 +26,7 @@ from sdlgm.estimators.parameters import (
     check_widths,
     plain,
 )
-from sdlgm.estimators.saving import Saved
+from sdlgm.estimators.saving import Saved, require_integer
 from sdlgm.estimators.scaling import Standardised
 from sdlgm.estimators.targets import check_counts
 from sdlgm.estimators.validation import (
@@ -36,6 +37,7 @@ from sdlgm.estimators.validation import (
     validate_seed,
     validate_weights,
 )
+from sdlgm.limits import MAX_BUDGET, is_integer
 from sdlgm.nn import data_statistics, linear, mlp, warn_of_constant_columns
 from sdlgm.nn.convolutional import ColumnEncoder, convolutions
 from sdlgm.objectives.counts import CountDistribution, TiedSlots, UntiedSlots
@@ -540,7 +542,22 @@ class SDLGMCounter(Saved, BaseCounter):
             "budget": distribution.budget,
         }, self.network_
 
+    def _check_fitted_values(self, where: str) -> None:
+        super()._check_fitted_values(where)
+        require_integer(self, "budget_", where, low=1, high=MAX_BUDGET)
+        require_integer(self, "n_classes_", where, low=1)
+        shape = self.sample_shape_
+        if not (
+            isinstance(shape, tuple)
+            and len(shape) in (1, 2)
+            and all(is_integer(size, 1) for size in shape)
+            and math.prod(shape) == self.n_features_in_
+        ):
+            raise ModelFileError(f"{where} is damaged: sample_shape_ is {str(shape)[:80]}.")
+
     def _restore_network(self, values: dict[str, Any]) -> nn.Module:
+        if (values["features"], values["budget"]) != (self.n_classes_, self.budget_):
+            raise ValueError("the counts are of other classes, or of another budget")
         self.distribution_ = self._make_distribution(values["features"], values["budget"])
         if type(self.distribution_).__name__ != values["distribution"]:
             raise ValueError(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdlgm.distributions import GatedMultinomial
-from sdlgm.errors import DataError
+from sdlgm.errors import DataError, ModelFileError
 from sdlgm.estimators.network_training import TrainingSettings, optimise
 from sdlgm.estimators.scaling import Inputs, take_rows
 from sdlgm.estimators.validation import Table, pad_rows
+from sdlgm.limits import MAX_BUDGET, is_integer
 from sdlgm.models import LabelModelConfig, SupervisedSDLGM
 from sdlgm.nn import DataStatistics
 from sdlgm.objectives.labels import (
@@ -115,10 +117,11 @@ class LabelNetwork:
         Raises
         ------
         ModelFileError
-            If the scaling has another number of features.
+            If the scaling has another number of features, or a setting is out of range.
         """
         config = LabelModelConfig(**values["config"])
         scaling = Inputs.restore(values["scaling"], features)
+        _check_restored(config, scaling.width, values["likelihood"], values["temperature"])
         blank = DataStatistics(torch.zeros(features), torch.ones(features), 2)
         model = SupervisedSDLGM(config, blank, torch.zeros(config.labels), torch.Generator())
         return cls(model, scaling, values["likelihood"], values["temperature"])
@@ -240,6 +243,29 @@ class ActiveLabels:
         # The first place of a row, minus the number of labels in the rows before it.
         offset = self.starts[samples] + numbers - numbers.cumsum(0)
         return rows, self.columns[torch.arange(len(rows)).add_(offset[rows])]
+
+
+def _check_restored(
+    config: LabelModelConfig, width: int, likelihood: object, temperature: object
+) -> None:
+    """Check settings from a file that the shapes of its tensors do not show."""
+    good = (
+        config.inputs == width
+        and is_integer(config.members, 1)
+        and is_integer(config.labels, 1)
+        and is_integer(config.latent_features)
+        and is_integer(config.budget, 1, MAX_BUDGET)
+        and isinstance(config.decoder, bool)
+        and isinstance(config.hidden, tuple)
+        and all(is_integer(each, 1) for each in config.hidden)
+        and config.normalisation in ("layer", "none")
+        and isinstance(likelihood, str)
+        and likelihood in get_args(LabelLikelihood)
+        and isinstance(temperature, int | float)
+        and 0 < temperature < math.inf
+    )
+    if not good:
+        raise ModelFileError(f"The settings of the network are damaged: {str(config)[:400]}.")
 
 
 def input_statistics(rows: Table, config: LabelModelConfig) -> DataStatistics:

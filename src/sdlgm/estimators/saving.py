@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, ModelFileError, SDLGMError
 from sdlgm.estimators.validation import EstimatorNotFittedError
-from sdlgm.migration import migrate_estimator, migrate_statistics
-from sdlgm.models import SDLGM, check_tensors, load_model, save_model
+from sdlgm.limits import check, is_integer, reading
+from sdlgm.migration import migrate_estimator
+from sdlgm.models import SDLGM, load_model, load_weights, save_model
 from sdlgm.models.saving import check_replaceable, check_savable
 from sdlgm.outputs import named
 from sdlgm.storage import (
@@ -35,7 +36,15 @@ from sdlgm.version import __version__
 if TYPE_CHECKING:
     from sdlgm.estimators import SDLGMClassifier, SDLGMCounter, SDLGMTransformer
 
-__all__ = ["FORMAT_VERSION", "NAMES", "Saved", "SavedModelFolder", "describe_folder", "load"]
+__all__ = [
+    "FORMAT_VERSION",
+    "NAMES",
+    "Saved",
+    "SavedModelFolder",
+    "describe_folder",
+    "load",
+    "require_integer",
+]
 
 FORMAT_VERSION = 2
 """Version of the format on disk; newer files are refused, older ones migrated."""
@@ -128,7 +137,9 @@ class Saved:
                 )
             )
         tensors, _ = read_described(folder / _FILES[0], folder / _FILES[1], description)
-        return cls._from_files(migrate_estimator(description), tensors, str(folder / _FILES[0]))
+        with reading(folder):
+            description = migrate_estimator(description)
+        return cls._from_files(description, tensors, str(folder / _FILES[0]))
 
     def _to_files(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return the description and the tensors, after checking that they can be loaded."""
@@ -163,6 +174,11 @@ class Saved:
         cls, description: Mapping[str, Any], tensors: dict[str, Tensor], where: str
     ) -> Self:
         """Build an estimator from a checked description and its tensors, which are consumed."""
+        with reading(where):
+            return cls._build(description, tensors, where)
+
+    @classmethod
+    def _build(cls, description: Mapping[str, Any], tensors: dict[str, Tensor], where: str) -> Self:
         params, fitted = (_table(description, name, where) for name in ("params", "fitted"))
         known = cls._get_param_names()  # type: ignore[attr-defined]  # scikit-learn's
         unknown = sorted(set(params) - set(known))
@@ -174,21 +190,33 @@ class Saved:
             if not _FITTED.fullmatch(key) or hasattr(cls, key) or key in known:
                 raise ModelFileError(f"{where}: {key!r} is not a fitted attribute.")
             setattr(estimator, key, unpack(value, tensors))
+        estimator._check_fitted_values(where)
         values = unpack(description.get("network"), tensors)
-        try:
-            network = estimator._restore_network(values)
-        except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-            if isinstance(error, SDLGMError):
+
+        def new() -> nn.Module:
+            try:
+                return estimator._restore_network(values)
+            except SDLGMError:
                 raise
-            raise ModelFileError(
-                f"{where} does not describe a network of {cls.__name__} ({error!r})."
-            ) from error
-        expected = {_NETWORK + key: value for key, value in network.state_dict().items()}
-        migrate_statistics(tensors, expected)
-        check_tensors(tensors, expected, where)
-        network.load_state_dict({key.removeprefix(_NETWORK): tensors[key] for key in tensors})
-        network.eval()
+            except Exception as error:
+                raise ModelFileError(
+                    f"{where} does not describe a network of {cls.__name__} ({error!r})."
+                ) from error
+
+        load_weights(new, tensors, where, _NETWORK).eval()
         return estimator
+
+    def _check_fitted_values(self, where: str) -> None:
+        """Check fitted attributes from a file that the network or predictions are made with.
+
+        Raises
+        ------
+        ModelFileError
+            If one has another type, or is out of range.
+        """
+        for name, low in (("n_features_in_", 1), ("seed_", 0), ("n_iter_", 0)):
+            require_integer(self, name, where, low=low)
+        check("inputs", self.n_features_in_, f"n_features_in_ in {where}")  # type: ignore[attr-defined]
 
 
 class SavedModelFolder(Saved):
@@ -262,6 +290,11 @@ class SavedModelFolder(Saved):
     @classmethod
     def _of_run(cls, folder: Path) -> Self:
         model = load_model(folder)
+        with reading(folder):
+            return cls._of_model(folder, model)
+
+    @classmethod
+    def _of_model(cls, folder: Path, model: SDLGM) -> Self:
         settings = dataclasses.asdict(model.config)
         seed, steps = 0, 0
         if (folder / "config.yaml").is_file():  # a run, not a model alone or from the Hub
@@ -297,7 +330,7 @@ def load(folder: Path | str) -> SDLGMClassifier | SDLGMCounter | SDLGMTransforme
     from sdlgm import estimators  # they import this module
 
     found = describe_folder(Path(folder)).get("class")
-    if found not in NAMES:
+    if not isinstance(found, str) or found not in NAMES:
         raise ModelFileError(
             f"{folder} holds a {found!r}, which this version of sdlgm does not know. Known classes "
             f"are {', '.join(NAMES)}; load a class of your own with its own method load."
@@ -331,6 +364,16 @@ def _check_target(folder: Path, overwrite: bool) -> None:
             "overwrite=True, or save to another folder."
         )
     check_replaceable(folder, there)
+
+
+def require_integer(
+    owner: object, name: str, where: str, low: int = 0, high: float = math.inf
+) -> None:
+    """Raise :class:`ModelFileError` unless a fitted attribute is an integer in a range."""
+    value = getattr(owner, name, None)
+    value = value.item() if isinstance(value, np.integer) else value
+    if not is_integer(value, low, high):
+        raise ModelFileError(f"{where} is damaged: {name} is {str(value)[:80]!r}.")
 
 
 def _table(description: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
@@ -432,11 +475,16 @@ def unpack(packed: Any, tensors: dict[str, Tensor]) -> Any:
         case {"float": str(word), **rest} if not rest and word in _SPECIAL:
             return _SPECIAL[word]
         case {"scalar": [str(kind), number], **rest} if not rest:
-            return _dtype(kind, packed).type(unpack(number, tensors))
+            value = unpack(number, tensors)
+            if isinstance(value, bool | int | float):
+                return _dtype(kind, packed).type(value)
         case {"array": [str(name), str(kind), list(shape)], **rest} if not rest:
             return _take(name, _dtype(kind, packed), tuple(shape), tensors)
         case {"strings": ["object" | "str" as kind, list(shape), list(items)], **rest} if not rest:
             if all(isinstance(item, str) for item in items):
+                if kind == "str":  # numpy gives each item the width of the longest
+                    size = 4 * len(items) * max(map(len, items), default=0)
+                    check("text_bytes", size, "The size of an array of fixed-width strings")
                 return np.array(items, object if kind == "object" else np.str_).reshape(shape)
     raise ModelFileError(
         f"The file holds {str(packed)[:80]!r}, which is not a value that sdlgm saves."

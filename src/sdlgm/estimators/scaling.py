@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.estimators.validation import Table
+from sdlgm.limits import is_integer
 from sdlgm.nn import (
     DataStatistics,
     data_statistics,
@@ -91,12 +92,18 @@ class Inputs:
         """
         scaling = cls("none", np.zeros((1, features), np.float32))
         bins, ranked = values.get("bins"), values.get("sorted") is not None
+        if not is_integer(bins) or any(
+            isinstance(value, np.ndarray) and not np.isfinite(value).all()
+            for value in values.values()
+        ):
+            raise ModelFileError("The scaling of inputs has values that are not finite.")
         names = {*vars(scaling), *(("bin_shift", "bin_scale") if bins else ())}
         width = (features * (bins or 1),)
         shapes: dict[str, tuple[int, ...]] = {"bin_shift": width, "bin_scale": width}
         if ranked:
             shapes["sorted"] = (len(values["sorted"]), features)
-        if isinstance(values.get("shift"), np.ndarray):
+        unscaled = (values.get("shift"), values.get("scale"))
+        if not all(isinstance(value, float) and np.isfinite(value) for value in unscaled):
             shapes |= {"shift": (features,), "scale": (features,)}
         fitting = values.keys() == names and all(
             isinstance(values[name], np.ndarray)

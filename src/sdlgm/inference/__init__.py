@@ -1,6 +1,13 @@
 """Codes of a trained model: choose, refine, search, refit and evaluate."""
 
-from sdlgm.inference.codes import BATCH, check_code, choose_codes, encode_batches, limit_active
+from sdlgm.inference.codes import (
+    BATCH,
+    check_code,
+    check_posterior,
+    choose_codes,
+    encode_batches,
+    limit_active,
+)
 from sdlgm.inference.evaluation import Evaluation, evaluate
 from sdlgm.inference.refinement import check_refinement, refine_posterior
 from sdlgm.inference.refitting import refit_decoder, refit_prior
@@ -10,6 +17,7 @@ __all__ = [
     "BATCH",
     "Evaluation",
     "check_code",
+    "check_posterior",
     "check_refinement",
     "choose_codes",
     "encode_batches",

@@ -14,10 +14,18 @@ from sdlgm.config import CodeMethod, ModelConfig
 from sdlgm.data import Samples
 from sdlgm.distributions import Grouped
 from sdlgm.environment import neutral
-from sdlgm.errors import ConfigError
+from sdlgm.errors import ConfigError, DataError
 from sdlgm.random import generator as make_generator
 
-__all__ = ["BATCH", "CodeModel", "check_code", "choose_codes", "encode_batches", "limit_active"]
+__all__ = [
+    "BATCH",
+    "CodeModel",
+    "check_code",
+    "check_posterior",
+    "choose_codes",
+    "encode_batches",
+    "limit_active",
+]
 
 BATCH = 1000
 """Number of rows to encode at a time."""
@@ -58,6 +66,8 @@ def choose_codes(
     generator: torch.Generator | None = None,
     candidates: int = 16,
     max_active: int | None = None,
+    name: str = "x",
+    first_row: int = 0,
 ) -> Tensor:
     r"""Choose one code for each sample.
 
@@ -95,6 +105,8 @@ def choose_codes(
     max_active
         Largest number of features present, see :func:`limit_active`. "best" limits each candidate
         before comparing.
+    name, first_row
+        What messages call the samples, and the number of the first.
 
     Returns
     -------
@@ -105,9 +117,12 @@ def choose_codes(
     ------
     ConfigError
         As :func:`check_code`.
+    DataError
+        As :func:`check_posterior`.
     """
     check_code(model, code, candidates=candidates, max_active=max_active)
     posterior = model.posterior(x)
+    check_posterior(model, posterior, name, first_row)
     if code == "best":
         return _best(model, x, posterior, candidates, max_active, generator)
     if code == "sample":
@@ -132,9 +147,33 @@ def encode_batches(
     model.check_rows(rows)
     check_code(model, code, candidates=candidates, max_active=max_active)
     bits, noise = (make_generator(seed, f"evaluation {what}") for what in ("bits", "codes"))
+    done = 0
     for x in rows.batches(batch_size, bits):
         yield choose_codes(
-            model, x, code, generator=noise, candidates=candidates, max_active=max_active
+            model, x, code, generator=noise, candidates=candidates, max_active=max_active,
+            name=rows.name, first_row=done,
+        )  # fmt: skip
+        done += len(x)
+
+
+def check_posterior(model: CodeModel, posterior: Grouped, name: str, first_row: int = 0) -> None:
+    """Check that a posterior of rows, shape ``(n, K)``, is finite.
+
+    Values far outside of the training data overflow in the encoder.
+
+    Raises
+    ------
+    DataError
+        If it is not, with the number of the first row.
+    """
+    finite = posterior.base.feature_logits.isfinite().flatten(-2).all(-1)
+    if model.config.gates == "learned":
+        finite &= posterior.base.gate_logits.isfinite().all(-1)
+    if not bool(finite.all()):
+        row = first_row + int((~finite).nonzero()[0])
+        raise DataError(
+            f"{name}: the encoder overflows at row {row} (counted from 0), so that it has no code. "
+            "Its values are too far from those of the training data: drop it, or correct it."
         )
 
 

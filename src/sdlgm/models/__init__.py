@@ -1,6 +1,12 @@
 """Models: modules whose parts return distributions; saving and loading them."""
 
-from sdlgm.models.saving import check_tensors, load_model, model_sha256, save_model
+from sdlgm.models.saving import (
+    check_tensors,
+    load_model,
+    load_weights,
+    model_sha256,
+    save_model,
+)
 from sdlgm.models.sdlgm import SDLGM
 from sdlgm.models.supervised import LabelModelConfig, SupervisedSDLGM
 
@@ -10,6 +16,7 @@ __all__ = [
     "SupervisedSDLGM",
     "check_tensors",
     "load_model",
+    "load_weights",
     "model_sha256",
     "save_model",
 ]

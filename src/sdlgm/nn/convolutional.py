@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from sdlgm.errors import ConfigError
+from sdlgm.limits import check
 from sdlgm.nn.mlp import linear
 
 __all__ = ["ColumnEncoder", "convolutions", "split_columns"]
@@ -39,6 +42,7 @@ def convolutions(
     >>> encoder(torch.zeros(3, 8, 8)).shape
     torch.Size([3, 16])
     """
+    check("layers", len(channels), "channels", ConfigError)
     layers: list[nn.Module] = [nn.Unflatten(1, (1, -1))]
     inputs = 1
     for number, outputs in enumerate(channels):
@@ -52,9 +56,11 @@ def convolutions(
     layers.append(nn.Flatten())
     trunk = nn.Sequential(*layers)
     trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast
-    with torch.no_grad():
-        width = trunk.eval()(torch.zeros(1, *shape)).shape[1]
-    trunk.train()
+    width = inputs
+    for size in shape:
+        for _ in channels:
+            size = -(-size // 2)
+        width *= size
     return trunk.append(linear(width, hidden, generator)).append(nn.ReLU())
 
 
@@ -102,9 +108,8 @@ def _conv2d(
     inputs: int, outputs: int, size: int, stride: int, generator: torch.Generator
 ) -> nn.Conv2d:
     """Create a convolution with torch's default initialisation, drawn from ``generator``."""
-    layer = nn.utils.skip_init(
-        nn.Conv2d, inputs, outputs, size, stride=stride, padding=size // 2, bias=False
-    )
+    new = nn.Conv2d if torch.empty(0).is_meta else functools.partial(nn.utils.skip_init, nn.Conv2d)
+    layer: nn.Conv2d = new(inputs, outputs, size, stride=stride, padding=size // 2, bias=False)
     bound = 1 / math.sqrt(inputs * size * size)
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
     return layer

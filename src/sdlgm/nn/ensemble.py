@@ -13,6 +13,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from sdlgm.config import Activation
+from sdlgm.errors import ConfigError
+from sdlgm.limits import check
 from sdlgm.nn.mlp import ACTIVATIONS
 
 __all__ = ["EnsembleLinear", "EnsembleMLP", "drop"]
@@ -100,6 +102,7 @@ class EnsembleMLP(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
+        check("layers", len(hidden), "hidden", ConfigError)
         widths = (inputs, *hidden)
         self.layers = nn.ModuleList(
             EnsembleLinear(members, *pair, generator) for pair in itertools.pairwise(widths)

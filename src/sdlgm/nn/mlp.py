@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sdlgm.config import Activation
+from sdlgm.errors import ConfigError
+from sdlgm.limits import check
 
 __all__ = ["ACTIVATIONS", "Residual", "linear", "mlp"]
 
@@ -47,6 +49,8 @@ def linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
     >>> linear(3, 2, torch.Generator().manual_seed(0)).weight.shape
     torch.Size([2, 3])
     """
+    if torch.empty(0).is_meta:  # only the shapes are wanted
+        return nn.Linear(inputs, outputs)
     layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
     bound = 1 / math.sqrt(inputs)
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
@@ -89,6 +93,7 @@ def mlp(
     >>> network(torch.ones(5, 4)).shape
     torch.Size([5, 8])
     """
+    check("layers", len(hidden), "hidden", ConfigError)
     layers: list[nn.Module] = []
     for width in hidden:
         layer: list[nn.Module] = [linear(inputs, width, generator)]

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdlgm.codec.parquet import SCHEMA, to_arrow
+from sdlgm.codec.parquet import SCHEMA, code_schema, to_arrow
 from sdlgm.config import CodeMethod, DataConfig
 from sdlgm.data import Columns, Rows, as_numbers
 from sdlgm.data.arrow_columns import (
@@ -27,6 +27,7 @@ from sdlgm.data.arrow_columns import (
 from sdlgm.data.columns import match_names
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
+from sdlgm.inference import check_posterior
 from sdlgm.models import SDLGM
 from sdlgm.training import Run
 
@@ -114,7 +115,11 @@ class ArrowEncoder:
             raise DataError(
                 f"There is no column {listed(missing)} to keep; there are {listed(given.names)}."
             )
-        return pa.schema([*(given.field(name) for name in self.keep), *SCHEMA, N_ACTIVE])
+        model = self.model
+        codes = code_schema(model.config.budget, model.groups)
+        most = min(model.config.budget, model.config.features)
+        active = N_ACTIVE if most < 2**16 else N_ACTIVE.with_type(pa.uint32())
+        return pa.schema([*(given.field(name) for name in self.keep), *codes, active])
 
     def inputs(self, given: pa.Schema) -> tuple[str, ...]:
         """Return the names of the columns to encode; check their names, types and number.
@@ -188,19 +193,21 @@ class ArrowEncoder:
         values = self._values(batch, names, first_row)
         if len(values):
             self._check(values, names, data, first_row)
-        codes = torch.cat([torch.empty(0, model.config.features), *self._codes(values)])
-        code = to_arrow(codes)
-        active = pa.array((codes > 0).sum(-1).numpy().astype(np.uint16))
+        codes = torch.cat([torch.empty(0, model.config.features), *self._codes(values, first_row)])
+        code = to_arrow(codes, code_schema(model.config.budget, model.groups))
+        active = pa.array((codes > 0).sum(-1).numpy()).cast(schema.field(N_ACTIVE.name).type)
         kept = [batch.column(name) for name in self.keep]
         return pa.RecordBatch.from_arrays([*kept, *code.columns, active], schema=schema)
 
-    def _codes(self, values: NDArray[Any]) -> Iterator[Tensor]:
+    def _codes(self, values: NDArray[Any], first_row: int) -> Iterator[Tensor]:
         model = self.model
         for start in range(0, len(values), BLOCK):
             part = values[start : start + BLOCK]
             block = torch.zeros(BLOCK, model.n_inputs, dtype=torch.from_numpy(part).dtype)
             block[: len(part)] = torch.from_numpy(part)
-            yield model.posterior(block).mode[: len(part)]
+            posterior = model.posterior(block)
+            check_posterior(model, posterior, "The batch", first_row + start)
+            yield posterior.mode[: len(part)]
 
     def _values(
         self, batch: pa.RecordBatch, names: tuple[str, ...], first_row: int

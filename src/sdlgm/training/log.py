@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sdlgm.errors import ModelFileError
+from sdlgm.limits import check, parse_json, read_bytes
 from sdlgm.outputs import atomic_path, writing
 from sdlgm.training.tracking import Tracker
 
@@ -53,11 +55,21 @@ class Log:
 
 
 def read_log(path: Path | str) -> list[dict[str, Any]]:
-    """Read a log; skip lines that were cut short when the training was killed."""
+    """Read a log; skip lines that were cut short when the training was killed.
+
+    Raises
+    ------
+    ModelFileError
+        If the file cannot be read or exceeds a limit of :mod:`sdlgm.limits`.
+    """
     lines = []
-    for text in Path(path).read_text(encoding="utf-8").splitlines():
+    texts = read_bytes(path, "log_bytes").splitlines()
+    check("values", len(texts), f"The number of lines of {path}")
+    for text in texts:
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
+            line = parse_json(text, str(path))
+        except ModelFileError:
             continue
+        if isinstance(line, dict) and type(line.get("step")) is int:
+            lines.append(line)
     return lines

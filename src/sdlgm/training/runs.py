@@ -43,6 +43,7 @@ from sdlgm.gradients import get_estimator
 from sdlgm.inference.codes import encode_batches
 from sdlgm.inference.evaluation import Evaluation, evaluate
 from sdlgm.inference.usage import FEW, count_used, warn_of_unused
+from sdlgm.limits import parse_yaml, read_bytes, reading
 from sdlgm.migration import migrate_run
 from sdlgm.models import SDLGM, load_model, model_sha256, save_model
 from sdlgm.nn import check_data, data_statistics, warn_of_constant_columns
@@ -88,12 +89,10 @@ class RunConfig:
         Raises
         ------
         ConfigError
-            If the file is not YAML, has an unknown key or a wrong value, or is of a newer format.
+            If the file is not YAML, has an unknown key or a wrong value, is of a newer format, or
+            exceeds a limit of :mod:`sdlgm.limits`.
         """
-        try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{path} is not YAML: {error}") from None
+        values = parse_yaml(read_bytes(path, "yaml_bytes", ConfigError), str(path))
         if not isinstance(values, dict):
             raise ConfigError(f"{path} must map keys to values.")
         version = values.get("format_version", 1)
@@ -102,9 +101,10 @@ class RunConfig:
                 f"{path} is of format version {version!r}; this version of sdlgm reads up to "
                 f"{FORMAT_VERSION}. Update sdlgm."
             )
-        values = migrate_run(values)
-        del values["format_version"]
-        return cls(*_split(values))
+        with reading(path, ConfigError):
+            values = migrate_run(values)
+            del values["format_version"]
+            return cls(*_split(values))
 
     def to_yaml(self, path: Path | str) -> None:
         """Write the settings atomically, one key a line."""
@@ -241,7 +241,11 @@ class Run:
     @property
     def metrics(self) -> dict[str, Any]:
         """The held-out numbers measured after training, with what they were measured on."""
-        return read_json(self.folder / "metrics.json")
+        path = self.folder / "metrics.json"
+        metrics = read_json(path)
+        if not isinstance(metrics, dict):
+            raise ModelFileError(f"{path} is damaged: it does not map names to numbers.")
+        return metrics
 
     def load_rows(
         self,

@@ -1,0 +1,70 @@
+"""Checks of a file of data before it is read: what it claims is compared with its size."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+
+from sdlgm.data.parquet_footer import column_chunks
+from sdlgm.errors import DataError
+from sdlgm.limits import check, check_cells, open_regular
+
+__all__ = ["check_table_file"]
+
+
+def check_table_file(path: Path | str) -> None:
+    """Check a ``.npy``, ``.csv`` or ``.parquet`` file without reading its values.
+
+    Raises
+    ------
+    DataError
+        If it is missing or not a regular file, if it claims more values than its size allows, or
+        if it has too many columns.
+    """
+    path = Path(path)
+    with open_regular(path, DataError) as file:
+        size = os.fstat(file.fileno()).st_size
+        start = file.read(2**24) if path.suffix == ".csv" else b""
+    check("columns", start.partition(b"\n")[0].count(b",") + 1, f"Columns of {path}", DataError)
+    try:
+        if path.suffix == ".npy":
+            _check_array(path, size)
+        elif path.suffix == ".parquet":
+            _check_parquet(path, size)
+    except DataError:
+        raise
+    except Exception as error:  # readers raise many types of error on damaged files
+        raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {error}") from None
+
+
+def _check_array(path: Path, size: int) -> None:
+    """Raise an error if an array is larger than its file. Only the header is read."""
+    headers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    with path.open("rb") as file:
+        try:
+            version = np.lib.format.read_magic(file)
+            shape, _, dtype = headers[version](file)
+        except (ValueError, KeyError) as error:
+            raise DataError(f"{path} cannot be read as npy: {error}") from None
+        if dtype.hasobject:
+            raise DataError(f"{path} cannot be read as npy: it holds Python objects.")
+        if math.prod(shape) * dtype.itemsize > size - file.tell():
+            raise DataError(f"{path} is cut short: it should hold an array of shape {shape}.")
+
+
+def _check_parquet(path: Path, size: int) -> None:
+    import pyarrow.parquet as pq
+
+    about = pq.read_metadata(path)
+    check("columns", about.num_columns, f"The columns of {path}", DataError)
+    rows, columns = about.num_rows, max(1, about.num_columns)
+    check_cells(max(rows, 0) * columns, size, str(path), DataError)
+    chunks = column_chunks(path)  # lists have more values than rows
+    check_cells(sum(max(0, chunk.values) for chunk in chunks), size, str(path), DataError)
+    check_cells(sum(max(0, chunk.size) for chunk in chunks) // 8, size, str(path), DataError)
