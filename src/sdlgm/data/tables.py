@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdlgm.data.columns import Columns, match_names
+from sdlgm.data.file_limits import check_table_file
 from sdlgm.data.rows import Rows, as_numbers
 from sdlgm.errors import DataError, warn
 from sdlgm.outputs import atomic_path
