@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+from typing import Any
+
 __all__ = [
     "CodeFileError",
     "ConfigError",
@@ -11,6 +15,7 @@ __all__ = [
     "SDLGMError",
     "SDLGMWarning",
     "TrainingError",
+    "warn_user",
 ]
 
 
@@ -44,3 +49,15 @@ class TrainingError(SDLGMError, RuntimeError):
 
 class SDLGMWarning(UserWarning):
     """Something that works, but is probably not what was meant; the message names the cure."""
+
+
+def warn_user(message: str) -> None:
+    """Give an :class:`SDLGMWarning` at the line of the caller's program that led here."""
+    level, frame = 1, sys._getframe()
+    while frame and _package(frame) in ("sdlgm", "contextlib"):
+        level, frame = level + 1, frame.f_back  # type: ignore[assignment]
+    warnings.warn(message, SDLGMWarning, stacklevel=level)
+
+
+def _package(frame: Any) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]

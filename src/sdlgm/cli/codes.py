@@ -6,7 +6,7 @@ import typing
 
 from jsonargparse import Namespace
 
-from sdlgm.cli.output import say
+from sdlgm.cli.output import complain, say
 from sdlgm.cli.parser import Command, Parser, add_split
 from sdlgm.config import CodeMethod
 from sdlgm.errors import SDLGMError
@@ -172,13 +172,16 @@ def _decode(options: Namespace) -> None:
     from sdlgm.codec import Damage, decode_file
     from sdlgm.data import write_rows
     from sdlgm.models import load_model
+    from sdlgm.progress import progress_bar
 
     lost: list[Damage] = []
     on_damage = lost.append if options.salvage else None
-    decoded = decode_file(load_model(options.run), options.codes, on_damage=on_damage)
+    model = load_model(options.run)
+    with progress_bar("decoding", None) as update:
+        decoded = decode_file(model, options.codes, lambda done: update(done, {}), on_damage)
     write_rows(options.out, decoded)
     for damage in lost:
-        say(f"{options.codes}: {damage} is damaged; its rows are NaN.")
+        complain(f"{options.codes}: {damage} is damaged; its rows are NaN.")
     say(f"{options.out}: {len(decoded):,} rows of {decoded.shape[1]} columns.")
 
 
@@ -235,8 +238,11 @@ def _decompress(options: Namespace) -> None:
     from sdlgm.codec import decompress_file
     from sdlgm.data import write_rows
     from sdlgm.models import load_model
+    from sdlgm.progress import progress_bar
 
-    values = decompress_file(load_model(options.run), options.file)
+    model = load_model(options.run)
+    with progress_bar("decompressing", None) as update:
+        values = decompress_file(model, options.file, lambda done: update(done, {}))
     write_rows(options.out, values)
     say(f"{options.out}: {len(values):,} rows of {values.shape[1]} columns.")
 

@@ -7,7 +7,7 @@ import json
 
 from jsonargparse import Namespace
 
-from sdlgm.cli.output import say, show_metrics
+from sdlgm.cli.output import printable, say, show_metrics
 from sdlgm.cli.parser import Command, Parser, add_split
 
 __all__ = ["EVALUATE", "EXPORT", "INFO", "REPORT"]
@@ -104,8 +104,8 @@ def _info(options: Namespace) -> None:
 
     run = Run.open(options.run)
     data, model, training = run.config.data, run.config.model, run.config.training
-    print(f"run        {run.folder}")
-    print(f"data       {data.data}, binarisation {data.binarisation}")
+    print(printable(f"run        {run.folder}"))
+    print(printable(f"data       {data.data}, binarisation {data.binarisation}"))
     print(f"code       K = {model.features}, budget L0 = {model.budget}, {model.groups} groups")
     print(
         f"objective  {training.objective}, {training.estimator}, {training.iterations} iterations"

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import sys
 import traceback
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from sdlgm.progress import is_silent
 from sdlgm.version import __version__
 
-__all__ = ["bug_report", "say", "show_metrics"]
+__all__ = ["bug_report", "complain", "printable", "say", "show_metrics"]
 
 
 def say(text: str) -> None:
-    """Print a sentence to standard error."""
-    print(text, file=sys.stderr)
+    """Print a sentence about what was done to standard error; nothing under ``--quiet``."""
+    if not is_silent():
+        complain(text)
+
+
+def complain(text: str) -> None:
+    """Print a sentence about a problem to standard error, if it can be written to."""
+    with contextlib.suppress(OSError, ValueError):
+        print(printable(text), file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """Escape the control characters of a text, which would change what a terminal shows.
+
+    Names come from files of strangers.
+    """
+    return "".join(
+        sign if sign == "\n" or sign.isprintable() else sign.encode("unicode_escape").decode()
+        for sign in text
+    )
 
 
 def show_metrics(metrics: dict[str, Any], title: str) -> None:
@@ -25,7 +45,9 @@ def show_metrics(metrics: dict[str, Any], title: str) -> None:
     from rich.table import Table
 
     table = Table(
-        title=escape(title), caption="nats per sample, lower is better", title_justify="left"
+        title=escape(printable(title)),
+        caption="nats per sample, lower is better",
+        title_justify="left",
     )
     for heading in ("metric", "value", "what it is"):
         table.add_column(heading, justify="right" if heading == "value" else "left")

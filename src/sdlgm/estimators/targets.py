@@ -15,7 +15,7 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
-from sdlgm.errors import DataError, SDLGMWarning
+from sdlgm.errors import DataError, warn_user
 from sdlgm.estimators.frames import column_name, column_names, in_order, is_frame, shown
 from sdlgm.estimators.validation import as_array
 
@@ -324,20 +324,16 @@ def _warn_of_joined(classes: NDArray[Any], samples: int) -> None:
         joined = [text for text in texts if separator in text]
         parts = {part.strip() for text in texts for part in text.split(separator)}
         if len(joined) > 1 and len(parts) < len(texts):
-            warnings.warn(
+            warn_user(
                 f"y has {len(texts)} classes such as {joined[0]!r:.40}, which look like labels "
                 f"joined by {separator!r}. For sets of labels, pass "
-                f"[text.split({separator!r}) for text in y].",
-                SDLGMWarning,
-                stacklevel=4,
+                f"[text.split({separator!r}) for text in y]."
             )
             return
     if len(texts) > samples / 2 and samples >= 20:
-        warnings.warn(
+        warn_user(
             f"y has {len(texts)} different texts in {samples} rows, and each is a class. For sets "
-            "of labels, pass a list or set of names for each sample.",
-            SDLGMWarning,
-            stacklevel=4,
+            "of labels, pass a list or set of names for each sample."
         )
 
 

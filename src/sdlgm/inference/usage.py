@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from sdlgm.errors import SDLGMWarning
+from sdlgm.errors import warn_user
 
 __all__ = ["FEW", "count_used", "warn_of_unused"]
 
@@ -40,10 +39,8 @@ def warn_of_unused(used: int, features: int, possible: int, length: str, number:
     """
     if used >= FEW * min(features, possible):
         return
-    warnings.warn(
+    warn_user(
         f"Only {used:,} of {features:,} features are in a code of any training row; the others "
         f"have no use. Train longer (raise {length}), raise kl_warmup or learning_rate, or lower "
-        f"{number} (to about {max(2 * used, 2):,}).",
-        SDLGMWarning,
-        stacklevel=4,
+        f"{number} (to about {max(2 * used, 2):,})."
     )
