@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from typing import Any
 
 __all__ = [
     "CodeFileError",
@@ -78,8 +79,12 @@ class SDLGMWarning(UserWarning):
 
 
 def warn(message: str) -> None:
-    """Issue a :class:`SDLGMWarning` at the line that called this package."""
+    """Give an :class:`SDLGMWarning` at the line of the caller's program that led here."""
     level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals.get("__package__", "").startswith("sdlgm"):
-        level, frame = level + 1, frame.f_back
+    while frame and _package(frame) in ("sdlgm", "contextlib"):
+        level, frame = level + 1, frame.f_back  # type: ignore[assignment]
     warnings.warn(message, SDLGMWarning, stacklevel=level)
+
+
+def _package(frame: Any) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import datetime as dt
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Update", "progress_bar"]
+__all__ = ["Update", "is_silent", "progress_bar", "silenced"]
 
 Update = Callable[[int, Mapping[str, float]], None]
 """Takes the number of units done and numbers to show beside it."""
@@ -21,8 +22,26 @@ SECONDS_BETWEEN_LINES = 10.0
 """Many CI systems stop a job that prints nothing for some minutes."""
 
 
+_SILENT: contextvars.ContextVar[bool] = contextvars.ContextVar("silent", default=False)
+
+
+def is_silent() -> bool:
+    """Return whether this is inside :func:`silenced`."""
+    return _SILENT.get()
+
+
 @contextlib.contextmanager
-def progress_bar(what: str, total: int, enabled: bool = True) -> Iterator[Update]:
+def silenced(silent: bool = True) -> Iterator[None]:
+    """Show no progress inside the block, whatever its functions ask for."""
+    token = _SILENT.set(silent)
+    try:
+        yield
+    finally:
+        _SILENT.reset(token)
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, total: int | None, enabled: bool = True) -> Iterator[Update]:
     """Show the progress of a block on standard error; yield the function that updates it.
 
     In a terminal or a notebook this is a bar. Elsewhere, as in a log file, it is a line about every
@@ -33,11 +52,11 @@ def progress_bar(what: str, total: int, enabled: bool = True) -> Iterator[Update
     what
         What is being done, such as ``"training"``.
     total
-        Number of units to do.
+        Number of units to do; ``None`` if it is unknown.
     enabled
         Whether to show anything.
     """
-    if not enabled:
+    if not enabled or is_silent():
         yield lambda done, numbers: None
         return
     from rich.console import Console
@@ -49,7 +68,7 @@ def progress_bar(what: str, total: int, enabled: bool = True) -> Iterator[Update
 
 
 @contextlib.contextmanager
-def _bar(what: str, total: int, console: Console) -> Iterator[Update]:
+def _bar(what: str, total: int | None, console: Console) -> Iterator[Update]:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -77,15 +96,20 @@ def _bar(what: str, total: int, console: Console) -> Iterator[Update]:
 
 
 @contextlib.contextmanager
-def _lines(what: str, total: int) -> Iterator[Update]:
+def _lines(what: str, total: int | None) -> Iterator[Update]:
     started = printed = time.monotonic()
     unprinted: tuple[int, Mapping[str, float]] | None = None
 
     def write(done: int, numbers: Mapping[str, float]) -> None:
         elapsed = dt.timedelta(seconds=int(time.monotonic() - started))
-        share = f"{done:,}/{total:,} ({100 * done // max(1, total)} %) {elapsed}"
-        sys.stderr.write(", ".join([f"{what} {share}", *_shown(numbers)]) + "\n")
-        sys.stderr.flush()
+        share = f"{done:,}"
+        if total is not None:
+            share += f"/{total:,} ({100 * done // max(1, total)} %)"
+        share += f" {elapsed}"
+        # A full disk or a closed terminal behind standard error must not stop the task.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(", ".join([f"{what} {share}", *_shown(numbers)]) + "\n")
+            sys.stderr.flush()
 
     def update(done: int, numbers: Mapping[str, float]) -> None:
         nonlocal printed, unprinted

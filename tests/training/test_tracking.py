@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +188,55 @@ def test_a_run_without_a_tracker_setting_opens(run: Run, tmp_path: Path) -> None
     assert "tracker: none\n" in text
     (tmp_path / "config.yaml").write_text(text.replace("tracker: none\n", ""))
     assert Run.open(tmp_path).config == run.config
+
+
+def test_a_server_that_never_answers_is_a_sentence_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        started = time.monotonic()
+        with pytest.raises(ConfigError, match=f"MLflow at {address} cannot be used"):
+            quick(tmp_path / "a", "mlflow")
+    assert time.monotonic() - started < 20
+    assert not (tmp_path / "a").exists()
+    assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
+
+
+def test_an_address_without_a_server_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    started = time.monotonic()
+    with pytest.raises(ConfigError, match="cannot be used.*Check MLFLOW_TRACKING_URI"):
+        quick(tmp_path / "a", "mlflow")
+    assert time.monotonic() - started < 20
+
+
+def test_a_server_that_dies_does_not_hold_up_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow")
+    from sdlgm.training import tracking as module
+
+    def dead(self: Any, line: Any) -> None:
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen()
+            from mlflow import MlflowClient
+
+            address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            with module._variables(module.PATIENCE):
+                MlflowClient(tracking_uri=address).search_experiments()
+
+    monkeypatch.setattr(module._MLflow, "write", dead)
+    started = time.monotonic()
+    with pytest.warns(RuntimeWarning, match="Tracking has ended"):
+        run = quick(tmp_path / "a", "mlflow")
+    assert run.metrics["iterations"] == 200
+    assert time.monotonic() - started < 60

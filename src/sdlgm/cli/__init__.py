@@ -6,20 +6,24 @@ command imports only what it needs, when it runs.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from jsonargparse import set_parsing_settings
 
 from sdlgm.cli.codes import COMPRESS, DECODE, DECOMPRESS, ENCODE
 from sdlgm.cli.inspection import EVALUATE, EXPORT, INFO, REPORT
-from sdlgm.cli.output import bug_report, notes, say
+from sdlgm.cli.output import bug_report, complain, notes
 from sdlgm.cli.parser import Command, Parser, underscored
 from sdlgm.cli.start import starting_values
 from sdlgm.cli.training import FIT, RESUME
 from sdlgm.errors import SDLGMError
 from sdlgm.interrupts import interruptible
+from sdlgm.progress import silenced
 from sdlgm.version import __version__
 
 __all__ = ["COMMANDS", "main", "run"]
@@ -40,6 +44,14 @@ COMMANDS: dict[str, Command] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status (0 done, 1 error, 2 usage, 130 interrupted)."""
+    given = [underscored(token) for token in (sys.argv[1:] if arguments is None else arguments)]
+    with interruptible() as received:
+        status = _guarded(lambda: _run(given))
+    return 130 if received else status
+
+
+def _run(given: list[str]) -> None:
+    """Parse a command line and run its command."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = Parser(
         prog="sdlgm",
@@ -52,47 +64,74 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"sdlgm {__version__}")
     commands = parser.add_subcommands(dest="command")
-    given = [underscored(token) for token in (sys.argv[1:] if arguments is None else arguments)]
     for name, command in COMMANDS.items():
         child = command.parser() if name in given else Parser()
         if name == "fit" and name in given:
             child.set_defaults(starting_values(given))
+        child.add_argument(
+            "--quiet", action="store_true", help="Show no progress and no sentences on success."
+        )
         commands.add_subcommand(name, child, help=command.summary)
         child.prog = f"sdlgm {name}"
     options = parser.parse_args(given)
-    with interruptible() as received:
-        status = _guarded(COMMANDS[options.command], options[options.command])
-    return 130 if received else status
+    chosen = options[options.command]
+    with silenced(chosen.quiet), notes():
+        COMMANDS[options.command].run(chosen)
 
 
-def _guarded(command: Command, options: object) -> int:
-    """Run a command, and turn every error into a sentence and an exit status."""
+def _guarded(task: Callable[[], None]) -> int:
+    """Run a task, and turn every error into a sentence and an exit status."""
     try:
-        with notes():
-            command.run(options)  # type: ignore[arg-type]
-        sys.stdout.flush()
+        try:
+            task()
+        except SystemExit:  # of --help, --version and wrong usage
+            _flush()
+            raise
+        _flush()
     except SDLGMError as error:
         from sdlgm.training import Interrupted
 
-        say(f"sdlgm: {error}")
+        complain(f"sdlgm: {error}")
         return 130 if isinstance(error, Interrupted) else 1
     except KeyboardInterrupt:
-        say("sdlgm: interrupted; nothing was left half-written.")
+        complain("sdlgm: interrupted; nothing was left half-written.")
         return 130
     except BrokenPipeError:  # such as of `sdlgm info RUN | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 1
     except OSError as error:
-        say(f"sdlgm: {error.filename or 'the system'}: {error.strerror or error}.")
+        complain(f"sdlgm: {error.filename or 'the output'}: {error.strerror or error}.")
+        _drop_output()
+        return 1
+    except MemoryError as error:
+        complain(f"sdlgm: this machine's memory is too small ({error or 'no more can be had'}).")
         return 1
     except Exception as error:
         if os.environ.get("SDLGM_DEBUG"):
             raise
-        say(f"sdlgm: {bug_report(error)}")
+        complain(f"sdlgm: {bug_report(error)}")
         return 1
     return 0
 
 
+def _flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _drop_output() -> None:
+    """Drop what could not be written; otherwise Python would try once more at its end."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stdout.flush()
+        return
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def run() -> None:
     """Run the command of this process and exit with its status."""
+    for stream in (sys.stdout, sys.stderr):
+        # Names that the terminal's encoding lacks are escaped.
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.exit(main())

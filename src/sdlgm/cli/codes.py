@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
-from sdlgm.cli.output import say
+from sdlgm.cli.output import complain, say
 from sdlgm.cli.parser import Command, Parser, add_split, add_table_options
 from sdlgm.config import CodeMethod
 from sdlgm.errors import SDLGMError
@@ -187,17 +187,21 @@ def _decode(options: Namespace) -> None:
     from sdlgm.codec import Damage, decode_table
     from sdlgm.data import Columns, write_rows
     from sdlgm.models import load_model
+    from sdlgm.progress import progress_bar
 
     check_output(options.out, (options.run, options.codes))
     lost: list[Damage] = []
     on_damage = lost.append if options.salvage else None
     model = load_model(options.run)
     known = Columns.read(options.run)
-    decoded, columns, kept = decode_table(model, options.codes, known, on_damage=on_damage)
+    with progress_bar("decoding", None) as update:
+        decoded, columns, kept = decode_table(
+            model, options.codes, known, lambda done: update(done, {}), on_damage
+        )
     whole = model.config.likelihood != "gaussian" and not options.means
     write_rows(options.out, decoded, columns, kept, whole=whole)
     for damage in lost:
-        say(f"{options.codes}: {damage} is damaged; its rows are NaN.")
+        complain(f"{options.codes}: {damage} is damaged; its rows are NaN.")
     say(f"{options.out}: {len(decoded):,} rows of {decoded.shape[1]} columns.")
 
 
@@ -258,9 +262,12 @@ def _decompress(options: Namespace) -> None:
     from sdlgm.codec import decompress_table
     from sdlgm.data import write_rows
     from sdlgm.models import load_model
+    from sdlgm.progress import progress_bar
 
     check_output(options.out, (options.run, options.file))
-    values, columns, kept = decompress_table(load_model(options.run), options.file)
+    model = load_model(options.run)
+    with progress_bar("decompressing", None) as update:
+        values, columns, kept = decompress_table(model, options.file, lambda done: update(done, {}))
     write_rows(options.out, values, columns, kept, whole=True)
     say(f"{options.out}: {len(values):,} rows of {values.shape[1]} columns.")
 

@@ -12,14 +12,15 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TextIO
 
 from sdlgm.errors import SDLGMWarning, printable
+from sdlgm.progress import is_silent
 from sdlgm.version import __version__
 
-__all__ = ["bug_report", "notes", "say", "show", "show_metrics"]
+__all__ = ["bug_report", "complain", "notes", "say", "show", "show_metrics"]
 
 
 @contextlib.contextmanager
 def notes() -> Iterator[None]:
-    """Print warnings about data as sentences, each once; leave other warnings alone."""
+    """Print warnings of this library as sentences, each once; leave other warnings alone."""
     said: set[str] = set()
     with warnings.catch_warnings():
         default = warnings.showwarning
@@ -29,7 +30,7 @@ def notes() -> Iterator[None]:
                 default(message, category, *place)
             elif str(message) not in said:
                 said.add(str(message))
-                say(f"sdlgm: note: {message}")
+                complain(f"sdlgm: note: {message}")
 
         warnings.simplefilter("always", SDLGMWarning)
         warnings.showwarning = note  # type: ignore[assignment]
@@ -37,8 +38,15 @@ def notes() -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """Print a sentence to standard error."""
-    print(_plain(text, sys.stderr), file=sys.stderr)
+    """Print a sentence about what was done to standard error; nothing under ``--quiet``."""
+    if not is_silent():
+        complain(text)
+
+
+def complain(text: str) -> None:
+    """Print a sentence about a problem to standard error, if it can be written to."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(_plain(text, sys.stderr), file=sys.stderr, flush=True)
 
 
 def show(text: str) -> None:

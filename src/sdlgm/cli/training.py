@@ -17,7 +17,7 @@ __all__ = ["FIT", "RESUME"]
 
 COMMON = (
     "data", "out", "preset", "config", "overwrite", "likelihood", "features", "budget",
-    "iterations", "batch_size", "objective", "seed", "accelerator",
+    "iterations", "batch_size", "objective", "seed", "accelerator", "quiet",
 )  # fmt: skip
 """Options that the short help of ``fit`` shows."""
 
@@ -79,7 +79,8 @@ def _fit(options: Namespace) -> None:
         overwrite=options.overwrite,
         importance_samples=options.importance_samples,
     )
-    show_metrics(run.metrics, f"{run.folder}: held-out metrics")
+    if not options.quiet:
+        show_metrics(run.metrics, f"{run.folder}: held-out metrics")
 
 
 def _resume_parser() -> Parser:
@@ -97,7 +98,8 @@ def _resume(options: Namespace) -> None:
     from sdlgm.training import resume
 
     run = resume(options.run, importance_samples=options.importance_samples)
-    show_metrics(run.metrics, f"{run.folder}: held-out metrics")
+    if not options.quiet:
+        show_metrics(run.metrics, f"{run.folder}: held-out metrics")
 
 
 def _add_importance_samples(parser: Parser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from sdlgm.scale.parquet_files import Task, encode_file
 
 __all__ = ["encode_files"]
 
+ANSWER_SECONDS = 5.0
+"""How long to wait for an answer from ``RAY_ADDRESS``; Ray itself waits for minutes."""
 OBJECT_STORE_BYTES = 100 * 2**20
 """Size for a Ray started here; only names and numbers of rows pass through the store."""
 
@@ -43,7 +46,7 @@ def encode_files(encoder: ArrowEncoder, tasks: Sequence[Task]) -> Iterator[int]:
     Raises
     ------
     ConfigError
-        If Ray is not installed.
+        If Ray is not installed, or no Ray answers at ``RAY_ADDRESS``.
     DataError, OutputError
         As :func:`~sdlgm.scale.parquet_files.encode_file`.
     """
@@ -93,12 +96,43 @@ def encode_files(encoder: ArrowEncoder, tasks: Sequence[Task]) -> Iterator[int]:
 def _start(ray: Any) -> None:
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(**quiet)
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        _check_answer(address)
+        try:
+            ray.init(**quiet)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise _unreachable(address, first) from None
         return
     ray.init(
         num_cpus=max(2, os.cpu_count() or 1),
         include_dashboard=False,
         object_store_memory=OBJECT_STORE_BYTES,
         **quiet,
+    )
+
+
+def _check_answer(address: str) -> None:
+    """Raise :class:`ConfigError` unless something that speaks gRPC answers at an address soon.
+
+    A gRPC server sends its settings, the first frame of HTTP/2, to everyone who connects.
+    """
+    host, _, port = address.rpartition("://")[2].partition("/")[0].rpartition(":")
+    if not host or not port.isdecimal():
+        return  # such as "auto" or "local", which Ray looks up
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS) as probe:
+            probe.settimeout(ANSWER_SECONDS)
+            probe.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+            if not probe.recv(9) and not os.environ.get("RAY_USE_TLS"):
+                raise ConnectionError("the connection was closed")
+    except (OSError, OverflowError) as error:
+        raise _unreachable(address, str(error) or type(error).__name__) from None
+
+
+def _unreachable(address: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"No Ray answers at RAY_ADDRESS = {address} ({why:.200}). Correct it, unset it to start "
+        "Ray on this machine, or use the engine local."
     )

@@ -22,6 +22,8 @@ from sdlgm.storage import read_json, write_json
 
 __all__ = ["Tracker", "check_tracker", "tracking"]
 
+PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+"""How long to wait for a server, unless the user has set it; MLflow's own are minutes."""
 TENSORBOARD, MLFLOW, MLFLOW_RUN = "tensorboard", "mlflow", "mlflow.json"
 
 
@@ -36,7 +38,7 @@ class Tracker(Protocol):
 
 
 def check_tracker(name: TrackerName, folder: Path | None) -> None:
-    """Raise :class:`ConfigError` unless a tracker is installed and has a folder to write to."""
+    """Raise :class:`ConfigError` unless a tracker is installed, has a folder and can be reached."""
     if name == "none":
         return
     if importlib.util.find_spec(name) is None:
@@ -47,6 +49,9 @@ def check_tracker(name: TrackerName, folder: Path | None) -> None:
         raise ConfigError(
             f"tracker = {name!r} needs a training with a folder. Set folder, or tracker = 'none'."
         )
+    if name == "mlflow" and os.environ.get("MLFLOW_TRACKING_URI"):
+        with _asking_mlflow():
+            _client(folder).search_experiments(max_results=1)
 
 
 @contextmanager
@@ -145,11 +150,10 @@ class _MLflow:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         from mlflow.entities import Metric, Param
-        from mlflow.exceptions import MlflowException
 
         self._metric = Metric
         self._last: dict[str, int] = {}
-        try:
+        with _asking_mlflow():
             self._client = _client(folder)
             if (folder / MLFLOW_RUN).is_file():
                 self._run_id = read_json(folder / MLFLOW_RUN)["run_id"]
@@ -164,18 +168,18 @@ class _MLflow:
             self._run_id = run.info.run_id
             params = [Param(name, str(value)) for name, value in settings.items()]
             self._client.log_batch(self._run_id, params=params)
-        except (MlflowException, OSError) as error:
-            raise ConfigError(f"MLflow is not usable: {error}") from None
         write_json(folder / MLFLOW_RUN, {"run_id": self._run_id})
 
     def write(self, line: Mapping[str, Any]) -> None:
         step, now = line["step"], int(time.time() * 1000)
         new = {k: v for k, v in _scalars(line).items() if step > self._last.get(k, 0)}
         metrics = [self._metric(name, value, now, step) for name, value in new.items()]
-        self._client.log_batch(self._run_id, metrics=metrics)
+        with _variables(PATIENCE):
+            self._client.log_batch(self._run_id, metrics=metrics)
 
     def close(self, *, finished: bool) -> None:
-        self._client.set_terminated(self._run_id, "FINISHED" if finished else "KILLED")
+        with _variables(PATIENCE):
+            self._client.set_terminated(self._run_id, "FINISHED" if finished else "KILLED")
 
 
 def _client(folder: Path) -> Any:
@@ -185,12 +189,40 @@ def _client(folder: Path) -> Any:
     if os.environ.get("MLFLOW_TRACKING_URI"):
         return MlflowClient()
     # MLflow asks for consent to its file store, the only local one without SQL.
-    before = os.environ.get("MLFLOW_ALLOW_FILE_STORE")
-    os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
-    try:
+    with _variables({"MLFLOW_ALLOW_FILE_STORE": "true"}, override=True):
         return MlflowClient(tracking_uri=(folder / MLFLOW).resolve().as_uri())
+
+
+@contextmanager
+def _asking_mlflow() -> Iterator[None]:
+    """Wait for MLflow for a short time, and turn its errors into a sentence."""
+    from mlflow.exceptions import MlflowException
+
+    where = os.environ.get("MLFLOW_TRACKING_URI", "its folder in the run")
+    try:
+        with _variables(PATIENCE):
+            yield
+    except (MlflowException, OSError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        first = first.partition(" with exception ")[0]
+        raise ConfigError(
+            f"MLflow at {where} cannot be used ({first:.200}). Check MLFLOW_TRACKING_URI, or set "
+            "tracker = 'none'. For a slow server, raise MLFLOW_HTTP_REQUEST_TIMEOUT (seconds)."
+        ) from None
+
+
+@contextmanager
+def _variables(values: Mapping[str, str], *, override: bool = False) -> Iterator[None]:
+    """Set environment variables inside the block; those that are set stay, unless overridden."""
+    before = {name: os.environ.get(name) for name in values}
+    changed = {name: v for name, v in values.items() if override or before[name] is None}
+    os.environ.update(changed)
+    try:
+        yield
     finally:
-        if before is None:
-            del os.environ["MLFLOW_ALLOW_FILE_STORE"]
-        else:
-            os.environ["MLFLOW_ALLOW_FILE_STORE"] = before
+        for name in changed:
+            old = before[name]
+            if old is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = old
