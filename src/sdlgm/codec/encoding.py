@@ -64,7 +64,7 @@ def decode_file(
     progress: Callable[[int], None] | None = None,
     on_damage: Callable[[Damage], None] | None = None,
 ) -> Tensor:
-    """Decode a file of codes to means of the data, shape ``(n, D)``, float32.
+    """Decode a file of codes to means of the data, shape ``(n, D)``, as ``SDLGM.decode`` does.
 
     ``on_damage`` is called with each damaged block of a container; its rows become NaN.
 
@@ -74,7 +74,8 @@ def decode_file(
         If the file is damaged or was made by another model.
     """
     about, batches = read_codes(path, describe(model), on_damage)
-    decoded = torch.empty(about.n_codes, model.n_inputs)
+    kind = model.decode(torch.zeros(1, model.config.features)).dtype
+    decoded = torch.empty(about.n_codes, model.n_inputs, dtype=kind)
     done = 0
     for codes in batches:
         decoded[done : done + len(codes)] = model.decode(codes)
