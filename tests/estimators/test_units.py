@@ -106,25 +106,25 @@ def test_wavelengths_in_metres_are_as_good_as_in_nanometres(inputs: str) -> None
     assert scores[0] == scores[1] > 0.85
 
 
-MINUTES = np.arange(128)
-SECONDS = (1_700_000_000 + 60 * MINUTES)[:, None]
-PARTS = np.stack([MINUTES < 40, MINUTES > 90], 1).astype(np.int64)
+PLACES = np.arange(128)
+SECONDS = (1_700_000_000 + PLACES)[:, None]
+PARTS = np.stack([PLACES < 40, PLACES > 90], 1).astype(np.int64)
 
 
 @pytest.mark.parametrize("name", ["standard", "quantile", "bins", "counter"])
-def test_unix_seconds_a_minute_apart_can_be_learned(name: str) -> None:
+def test_unix_seconds_one_apart_can_be_learned(name: str) -> None:
     model = MAKERS[name]().set_params(epochs=80, learning_rate=1e-2)
     assert model.fit(SECONDS, PARTS).score(SECONDS, PARTS) > 0.9
 
 
-def test_unix_seconds_a_minute_apart_come_back_from_codes() -> None:
+def test_unix_seconds_one_apart_come_back_from_codes() -> None:
     model = MAKERS["transformer"]().set_params(epochs=60, learning_rate=1e-2)
     back = model.fit(SECONDS).inverse_transform(model.transform(SECONDS))
     assert back.dtype == np.float64
-    assert np.corrcoef(back[:, 0], MINUTES)[0, 1] > 0.75
+    assert np.corrcoef(back[:, 0], PLACES)[0, 1] > 0.75
     centred = SECONDS - 1_700_000_000
     near = model.fit(centred).inverse_transform(model.transform(centred))
-    np.testing.assert_allclose(back - 1_700_000_000, near, atol=1)
+    np.testing.assert_allclose(back - 1_700_000_000, near, atol=0.02)
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -124,7 +124,7 @@ def decode_file(
     progress: Callable[[int], None] | None = None,
     on_damage: Callable[[Damage], None] | None = None,
 ) -> Tensor:
-    """Decode a file of codes to means of the data, shape ``(n, D)``, float32.
+    """Decode a file of codes to means of the data, shape ``(n, D)``, as ``SDLGM.decode`` does.
 
     ``on_damage`` is called with each damaged block of a container; its rows become NaN.
 
@@ -136,7 +136,8 @@ def decode_file(
     about, batches = read_codes(path, describe(model), on_damage)
     cells = about.n_codes * model.n_inputs
     check_cells(cells, Path(path).stat().st_size, str(path), CodeFileError)
-    decoded = torch.empty(about.n_codes, model.n_inputs)
+    kind = model.decode(torch.zeros(1, model.config.features)).dtype
+    decoded = torch.empty(about.n_codes, model.n_inputs, dtype=kind)
     done = 0
     for codes in batches:
         decoded[done : done + len(codes)] = model.decode(codes)
