@@ -235,6 +235,25 @@ def test_a_file_without_a_header_is_so_in_later_commands_too(
     assert Path("y.csv").read_text() == Path("x.csv").read_text()
 
 
+def test_frames_and_arrays_are_matched_like_files(made: Run) -> None:
+    pd = pytest.importorskip("pandas")
+    table = frame(10, seed=4)
+    wanted = np.stack([table.column(name) for name in ("cpu", "ram", "net")], 1)
+    index = [f"i{row}" for row in range(10)]
+    frames = [table, table.to_pandas(), table.to_pandas().set_index(pd.Index(index))]
+    for each in (*frames, wanted):
+        rows, _, kept, _ = made.load_rows(each)
+        assert np.array_equal(rows.values.numpy(), wanted)
+        assert isinstance(each, np.ndarray) == (kept is None)
+    with pytest.raises(DataError, match="lacks columns .* trained on: ram"):
+        made.load_rows(table.drop_columns(["ram"]))
+    twice = pd.DataFrame(np.ones((2, 2)), columns=["cpu", "cpu"])
+    with pytest.raises(DataError, match="several columns named cpu"):
+        made.load_rows(twice)
+    with pytest.raises(DataError, match="must be an array, an Arrow table or a data frame"):
+        made.load_rows([[1, 2, 3]])
+
+
 def test_a_run_of_0_1_matches_by_position(made: Run, tmp_path: Path) -> None:
     folder = tmp_path / "old"
     run = untrained_run(folder, made.config.data, likelihood="poisson")

@@ -57,6 +57,34 @@ class Table:
     def __len__(self) -> int:
         return len(self.data)
 
+    @classmethod
+    def of(cls, data: Any, name: str = "the data") -> Table:
+        """Return an array, an Arrow table or a data frame of pandas or polars as a table.
+
+        Raises
+        ------
+        DataError
+            If it is anything else, or two columns have one name.
+        """
+        import pyarrow as pa
+
+        from sdlgm.data.arrow_columns import index_columns
+
+        if isinstance(data, np.ndarray):
+            return _array_table(data, name)
+        if type(data).__module__.startswith("pandas"):
+            _check_names([str(each) for each in data.columns], name)
+            data = pa.Table.from_pandas(data)
+        elif hasattr(data, "__arrow_c_stream__"):
+            data = pa.table(data)
+        if not isinstance(data, pa.Table):
+            raise DataError(
+                f"{name} must be an array, an Arrow table or a data frame, got "
+                f"{type(data).__name__}."
+            )
+        _check_names(data.column_names, name)
+        return cls(data, name, index=index_columns(data.schema))
+
     @property
     def names(self) -> tuple[str, ...] | None:
         """Names of all columns, or ``None`` for an array."""
@@ -300,24 +328,29 @@ def _read_array(path: Path) -> Table:
     values = np.load(path, allow_pickle=False)
     if not isinstance(values, np.ndarray):
         raise DataError(f"{path} is an archive of several arrays. Save one array with np.save.")
+    return _array_table(values, str(path))
+
+
+def _array_table(values: NDArray[Any], where: str) -> Table:
+    """Return an array ``(n, D)`` or ``(n, height, width)`` of numbers as a table."""
     if values.dtype.kind in "Mm":
         raise DataError(
-            f"{path} holds times ({values.dtype}). Convert them to numbers first, for example to "
+            f"{where} holds times ({values.dtype}). Convert them to numbers first, for example to "
             "seconds: (x - x.min()) / np.timedelta64(1, 's')."
         )
     if values.dtype.kind not in "buif":
-        raise DataError(f"{path} holds {values.dtype}, not numbers.")
+        raise DataError(f"{where} holds {values.dtype}, not numbers.")
     shape = (values.shape[1], values.shape[2]) if values.ndim == 3 else None
     if shape:
         values = values.reshape(len(values), shape[0] * shape[1])
     if values.ndim != 2 or 0 in values.shape:
         raise DataError(
-            f"{path} must have rows and columns, got an array of shape {tuple(values.shape)}."
+            f"{where} must have rows and columns, got an array of shape {tuple(values.shape)}."
         )
     kind = {"bool": "bool", "float16": "halffloat", "float32": "float"}.get(values.dtype.name)
     if kind is None:
         kind = "double" if values.dtype.kind == "f" else values.dtype.name
-    return Table(values, str(path), types=(kind,) * values.shape[1], image_shape=shape)
+    return Table(values, where, types=(kind,) * values.shape[1], image_shape=shape)
 
 
 def _array_numbers(values: NDArray[Any], where: str) -> NDArray[Any]:

@@ -31,6 +31,7 @@ from sdlgm.data import (
     Columns,
     Dataset,
     Rows,
+    Table,
     file_sha256,
     load_data,
     read_table,
@@ -249,7 +250,7 @@ class Run:
 
     def load_rows(
         self,
-        data: Path | str | None = None,
+        data: Any = None,
         split: str | None = None,
         *,
         columns: Sequence[str] | None = None,
@@ -265,7 +266,8 @@ class Run:
         Parameters
         ----------
         data
-            A built-in set or a file. Default: the run's own data.
+            A built-in set, a file, an array, an Arrow table, or a data frame of pandas or polars.
+            Default: the run's own data.
         split
             ``"train"``, ``"test"`` or ``"all"``. Only built-in sets and the run's own file, which
             is recognised by its content, have a split. Default: the test rows of the run's own
@@ -283,7 +285,10 @@ class Run:
             If data cannot be read, do not have the model's columns, or have no such split.
         """
         config, likelihood = self.config.data, self.config.model.likelihood
-        name = config.data if data is None else os.fspath(data)
+        named = data is None or isinstance(data, str | os.PathLike)
+        name = "the data"
+        if named:
+            name = config.data if data is None else os.fspath(data)
         if data is None or name in BUILT_IN:
             if columns or keep:
                 raise DataError(f"Columns can be named for a file only: name one, not {name}.")
@@ -292,10 +297,10 @@ class Run:
             dataset = self.dataset if own else load_data(other, likelihood)
             rows = dataset.rows(split or "test")
             return LoadedRows(rows, dataset.columns, None, dataset.image_shape)
-        if Path(name).suffix not in SUFFIXES:
+        if named and Path(name).suffix not in SUFFIXES:
             load_data(dataclasses.replace(config, data=name))  # raises, with the nearest name
         header = config.header if header is None else header
-        table = read_table(name, header)
+        table = read_table(name, header) if named else Table.of(data)
         if keep is None:
             keep = [each for each in config.keep if each in (table.names or ())]
         if columns is None and self.columns.names is None:
@@ -303,13 +308,15 @@ class Run:
         table = table.match(self.columns, columns, keep)
         split = split or "all"
         kind = resolve_binarisation(dataclasses.replace(config, data=name), likelihood)
-        own = config.data_sha256 is not None and file_sha256(name) == config.data_sha256
+        own = False
+        if named and config.data_sha256 is not None and (split != "all" or kind == "fixed"):
+            own = file_sha256(name) == config.data_sha256
         if split != "all" and not own:
             raise DataError(
                 f"{name} is not the file that {self.folder} was trained on, so it has no {split} "
                 "rows. Leave out --split: a file is taken as it is."
             )
-        if own and (split != "all" or kind == "fixed"):
+        if own:
             dataset = split_file(table, dataclasses.replace(config, data=name), likelihood)
             rows = dataset.rows(split)
             if split != "all" and dataset.places is not None:
