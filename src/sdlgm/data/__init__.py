@@ -1,7 +1,7 @@
 """Data sets and files as checked rows; offline through the environment variable ``SDLGM_DATA``."""
 
 from sdlgm.data.digit_columns import digit_columns
-from sdlgm.data.folders import find_files
+from sdlgm.data.folders import find_files, root_of
 from sdlgm.data.label_sets import MULTILABEL, MultilabelDataset, load_multilabel
 from sdlgm.data.named import BUILT_IN, load_data, maximum_grey_value, resolve_binarisation
 from sdlgm.data.rows import Dataset, Rows, Samples, SparseRows, Summary
@@ -33,6 +33,7 @@ __all__ = [
     "maximum_grey_value",
     "read_rows",
     "resolve_binarisation",
+    "root_of",
     "sliding_windows",
     "telemetry_dataset",
     "write_rows",
