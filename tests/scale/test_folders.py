@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scale.conftest import telemetry
+from sdlgm.cli import main
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.scale import Report, encode_dataset
 from sdlgm.training import Run
@@ -139,6 +140,24 @@ def test_what_is_no_file_of_rows_is_named(scale_run: Run, file: Path, tmp_path: 
     with pytest.raises(DataError, match="c.parquet cannot be read: No such file"):
         encode(scale_run, lake, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_codes_is_decoded_file_by_file(
+    scale_run: Run, file: Path, in_tmp: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    put(file, Path("lake/day=1/a.parquet"), Path("lake/b.parquet"))
+    encode(scale_run, "lake", "codes")
+    call = ["decode", str(scale_run.folder)]
+    assert main([*call, "codes", "--out", "decoded"]) == 0
+    assert names(Path("decoded")) == ["b.parquet", "day=1/a.parquet"]
+    assert main([*call, "codes/b.parquet", "--out", "one.parquet"]) == 0
+    decoded = [pq.read_table(path) for path in ("decoded/b.parquet", "one.parquet")]
+    assert decoded[0].equals(decoded[1])
+    before = names(in_tmp)
+    for out, message in (("lake", "must be a new or empty folder"), ("", "--out is empty")):
+        assert main([*call, "codes", "--out", out]) == 1
+        assert message in capfd.readouterr().err
+    assert names(in_tmp) == before
 
 
 def test_ray_gets_absolute_paths(
