@@ -33,6 +33,7 @@ __all__ = [
     "check_space",
     "locked",
     "named",
+    "only_locked",
     "same_file",
     "strangers_in",
     "sweep",
@@ -346,6 +347,12 @@ def strangers_in(folder: Path) -> list[str]:
         for entry in folder.iterdir()
         if entry.name not in OURS and not _TEMPORARY.fullmatch(entry.name)
     )
+
+
+def only_locked(folder: Path) -> bool:
+    """Whether a folder is empty but for a lock and leftovers, which are swept."""
+    sweep(folder)
+    return all(entry.name == LOCK for entry in folder.iterdir())
 
 
 @contextlib.contextmanager

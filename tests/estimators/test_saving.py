@@ -330,3 +330,24 @@ def test_the_files_of_a_transformer_belong_together(tmp_path: Path) -> None:
     (tmp_path / "m" / "estimator.safetensors").write_bytes(content)
     with pytest.raises(ModelFileError, match="damaged"):
         load(tmp_path / "m")
+
+
+def test_an_estimator_whose_model_could_not_be_loaded_is_not_saved(tmp_path: Path) -> None:
+    made = transformer(random_state=1)
+    made.model_.decoder = torch.nn.Sequential(*made.model_.decoder, torch.nn.Tanh())
+    with pytest.raises(ModelFileError, match="The model cannot be saved: its decoder"):
+        made.save(tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_files_of_other_programs_are_not_replaced_by_an_estimator(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text('{"model_type": "bert"}')
+    for made in (transformer(random_state=1), classifier()):
+        with pytest.raises(ConfigError, match=f"{name} was not written by sdlgm"):
+            made.save(tmp_path, overwrite=True)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ['{"model_type": "bert"}']
+    with pytest.raises(ConfigError, match="The folder is empty"):
+        classifier().save("")

@@ -15,9 +15,9 @@ import torch
 
 from helpers import tiny_model
 from sdlgm.config import ModelConfig, to_dict
-from sdlgm.errors import ModelFileError
+from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.models import SDLGM, load_model, model_sha256, save_model
-from sdlgm.nn import data_statistics
+from sdlgm.nn import DataStatistics, data_statistics
 from sdlgm.storage import read_tensors, write_described, write_tensors
 
 
@@ -209,3 +209,34 @@ def test_a_folder_without_a_model_is_an_error(tmp_path: Path, folder: Path) -> N
     (folder / "config.json").write_text("{")
     with pytest.raises(ModelFileError, match="not JSON"):
         load_model(folder)
+
+
+def test_a_model_that_could_not_be_loaded_is_not_saved(tmp_path: Path) -> None:
+    class Own(SDLGM):
+        pass
+
+    model = tiny_model()
+    subclass = Own(model.config, DataStatistics(torch.full((5,), 0.4), torch.full((5,), 0.5), 3))
+    with pytest.raises(ModelFileError, match=r"A Own cannot be saved.*safetensors.torch"):
+        save_model(tmp_path / "m", subclass)
+    for decoder in (
+        torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh()),
+        torch.nn.Sequential(*model.decoder, torch.nn.Dropout(0.1)),
+    ):
+        changed = tiny_model()
+        changed.decoder = decoder
+        with pytest.raises(ModelFileError, match=r"The model cannot be saved: its decoder"):
+            save_model(tmp_path / "m", changed)
+    assert not (tmp_path / "m").exists()
+
+
+def test_files_of_other_programs_are_not_replaced_by_a_model(tmp_path: Path) -> None:
+    for name, text in (("config.json", '{"model_type": "bert"}'), ("model.safetensors", "w")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).write_text(text)
+        with pytest.raises(ConfigError, match=f"{name} was not written by sdlgm"):
+            save_model(folder, tiny_model())
+        assert [path.read_text() for path in folder.iterdir()] == [text]
+    with pytest.raises(ConfigError, match="The folder is empty"):
+        save_model("", tiny_model())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
@@ -11,7 +12,7 @@ from sdlgm.cli.output import complain, say
 from sdlgm.cli.parser import Command, Parser, add_split, add_table_options
 from sdlgm.config import CodeMethod
 from sdlgm.errors import SDLGMError
-from sdlgm.outputs import check_output
+from sdlgm.outputs import check_output, locked, named, only_locked
 
 if TYPE_CHECKING:
     from sdlgm.training import LoadedRows, Run
@@ -163,11 +164,16 @@ def _decode_parser() -> Parser:
         description="Decode codes to the mean of the data that they stand for.",
         epilog="""examples:
   sdlgm decode runs/digits codes.parquet --out decoded.npy
-  sdlgm decode runs/digits broken.sdz --out decoded.npy --salvage""",
+  sdlgm decode runs/digits broken.sdz --out decoded.npy --salvage
+  sdlgm decode runs/metrics codes/ --out decoded/      # Parquet files of the same names""",
     )
     parser.add_argument("run", help="Folder of the run, or of the model, that encoded them.")
-    parser.add_argument("codes", help="File of codes, .parquet or .sdz.")
-    parser.add_argument("--out", required=True, help="File to write: .npy, .csv or .parquet.")
+    parser.add_argument("codes", help="File of codes, .parquet or .sdz, or a folder of such files.")
+    parser.add_argument(
+        "--out",
+        required=True,
+        help="File to write: .npy, .csv or .parquet; a new or empty folder for a folder.",
+    )
     parser.add_argument(
         "--salvage",
         action="store_true",
@@ -184,12 +190,39 @@ def _decode_parser() -> Parser:
 
 
 def _decode(options: Namespace) -> None:
+    if Path(options.codes).is_dir():
+        _decode_folder(options)
+    else:
+        check_output(options.out, (options.run, options.codes))
+        _decode_one(options)
+
+
+def _decode_folder(options: Namespace) -> None:
+    """Decode each file of codes into a Parquet file of the same name, one file at a time."""
+    from sdlgm.data import find_files
+
+    folder = named(options.out)
+    if folder.exists() and not (folder.is_dir() and only_locked(folder)):
+        raise SDLGMError(
+            f"--out {folder} must be a new or empty folder, because {options.codes} is a folder."
+        )
+    files = find_files(options.codes, folder, (".parquet", ".sdz"))
+    names = [name.with_suffix(".parquet") for _, name in files]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise SDLGMError(f"Two files of {options.codes} would both be decoded to {twice}.")
+    with locked(folder):
+        for (file, _), name in zip(files, names, strict=True):
+            one = Namespace(**{**vars(options), "codes": str(file), "out": str(folder / name)})
+            _decode_one(one)
+
+
+def _decode_one(options: Namespace) -> None:
     from sdlgm.codec import Damage, decode_table
     from sdlgm.data import Columns, write_rows
     from sdlgm.models import load_model
     from sdlgm.progress import progress_bar
 
-    check_output(options.out, (options.run, options.codes))
     lost: list[Damage] = []
     on_damage = lost.append if options.salvage else None
     model = load_model(options.run)

@@ -2,7 +2,7 @@
 
 from sdlgm.data.columns import Columns
 from sdlgm.data.digit_columns import digit_columns
-from sdlgm.data.folders import find_files
+from sdlgm.data.folders import find_files, root_of
 from sdlgm.data.label_sets import MULTILABEL, MultilabelDataset, load_multilabel
 from sdlgm.data.named import (
     BUILT_IN,
@@ -53,6 +53,7 @@ __all__ = [
     "read_rows",
     "read_table",
     "resolve_binarisation",
+    "root_of",
     "sliding_windows",
     "split_file",
     "telemetry_dataset",

@@ -10,12 +10,16 @@ from pathlib import Path
 
 from sdlgm.errors import DataError
 
-__all__ = ["find_files", "is_pattern"]
+__all__ = ["find_files", "root_of"]
 
 
-def is_pattern(data: str) -> bool:
-    """Whether a text is a pattern such as ``lake/*.parquet`` and not the name of a file."""
-    return glob.has_magic(data) and not Path(data).exists()
+def root_of(data: str) -> Path:
+    """Return the path that names in a data set are relative to: of a pattern, its fixed part."""
+    path = Path(data)
+    if path.exists() or not glob.has_magic(data):
+        return path
+    parts = path.parts
+    return Path(*parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
 
 
 def find_files(
@@ -49,9 +53,7 @@ def find_files(
     elif path.exists() or not glob.has_magic(data):
         found = [(path, Path(path.name))] if path.exists() else []
     else:
-        # Names are relative to the part of the pattern before the first wildcard.
-        parts = path.parts
-        root = Path(*parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
+        root = root_of(data)
         found = []
         for match in sorted(root.glob(str(path.relative_to(root)))):
             inside = _walk(match, written, ()) if match.is_dir() else [match]

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sdlgm.config import CodeMethod
-from sdlgm.data import find_files
+from sdlgm.data import find_files, root_of
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.migration import migrate_encoding
@@ -168,7 +168,7 @@ def _check_places(data: str, out: Path) -> None:
     """Raise :class:`ConfigError` if the outputs have no folder of their own."""
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file, but a data set is encoded into a folder.")
-    if same_file(Path(data), out):
+    if same_file(root_of(data), out):
         raise ConfigError(
             f"--out {out} is the folder of the data. Choose another folder for the codes."
         )
