@@ -1,7 +1,6 @@
 """Data sets and files as checked rows; offline through the environment variable ``SDLGM_DATA``."""
 
 from sdlgm.data.digit_columns import digit_columns
-from sdlgm.data.folders import find_files, root_of
 from sdlgm.data.label_sets import MULTILABEL, MultilabelDataset, load_multilabel
 from sdlgm.data.named import BUILT_IN, load_data, maximum_grey_value, resolve_binarisation
 from sdlgm.data.rows import Dataset, Rows, Samples, SparseRows, Summary
@@ -26,14 +25,12 @@ __all__ = [
     "SparseRows",
     "Summary",
     "digit_columns",
-    "find_files",
     "load_data",
     "load_multilabel",
     "load_telemetry",
     "maximum_grey_value",
     "read_rows",
     "resolve_binarisation",
-    "root_of",
     "sliding_windows",
     "telemetry_dataset",
     "write_rows",
