@@ -19,7 +19,7 @@ import pytest
 from sdlgm.training import Run
 from trials import run_command
 
-SECONDS = float(os.environ.get("SDLGM_KILL_SECONDS", "45"))
+SECONDS = float(os.environ.get("SDLGM_KILL_SECONDS", "30"))
 """Time for the trials with signals. Set it to hours to search by hand."""
 FIT = (
     "--features 12 --budget 4 --groups 2 --encoder-hidden [16] --sparsity-hidden [8] "

@@ -255,7 +255,7 @@ def _try_lock(handle: int) -> bool | None:
 # --- before anything is written -----------------------------------------------------------------
 
 
-def check_output(out: Path | str, inputs: Iterable[Path | str] = (), option: str = "--out") -> Path:
+def check_output(out: Path | str, inputs: Iterable[Path | str] = (), what: str = "--out") -> Path:
     """Check that a file can be written and is none of the inputs; sweep leftovers beside it.
 
     Parameters
@@ -265,7 +265,7 @@ def check_output(out: Path | str, inputs: Iterable[Path | str] = (), option: str
     inputs
         The files and folders that it reads. Of the folder of a run or a model, the files that it
         consists of are inputs; other files may be replaced.
-    option
+    what
         What messages call ``out``.
 
     Raises
@@ -275,18 +275,18 @@ def check_output(out: Path | str, inputs: Iterable[Path | str] = (), option: str
     OutputError
         If its folder cannot be written to.
     """
-    path = named(out, option)
+    path = named(out, what)
     for given in inputs:
         source = Path(given)
         if same_file(path, source):
-            raise ConfigError(f"{option} {out} is the input {given}. Name another file.")
+            raise ConfigError(f"{what} {out} is the input {given}. Name another file.")
         if not source.is_dir():
             continue
         parts = [source / name for name in OURS - {"report.html"}]
         if any(same_file(path, part) for part in parts):
-            raise ConfigError(f"{option} {out} belongs to the input {given}. Name another file.")
+            raise ConfigError(f"{what} {out} belongs to the input {given}. Name another file.")
     if path.is_dir():
-        raise ConfigError(f"{option} {out} is a folder. Name a file in it.")
+        raise ConfigError(f"{what} {out} is a folder. Name a file in it.")
     with writing(path):
         if _is_special(path):
             return path
@@ -297,10 +297,10 @@ def check_output(out: Path | str, inputs: Iterable[Path | str] = (), option: str
     return path
 
 
-def named(out: Path | str, option: str = "--out") -> Path:
+def named(out: Path | str, what: str = "--out") -> Path:
     """Return a path; an empty text is not one, though Python takes it for the current folder."""
     if not str(out).strip():
-        raise ConfigError(f"{option} is empty. Is a shell variable unset? Name a path.")
+        raise ConfigError(f"{what} is empty. Is a shell variable unset? Name a path.")
     return Path(out)
 
 
@@ -315,24 +315,24 @@ def _check_rights(folder: Path) -> None:
     Path(name).unlink()
 
 
-def same_file(one: Path, other: Path) -> bool:
+def same_file(path: Path, other: Path) -> bool:
     """Whether two paths name one file, also through links, and also if it does not exist yet."""
-    if os.path.realpath(one) == os.path.realpath(other):
+    if os.path.realpath(path) == os.path.realpath(other):
         return True
     try:
-        return one.samefile(other)
+        return path.samefile(other)
     except OSError:
         return False
 
 
-def check_space(folder: Path, needed: int) -> None:
-    """Raise :class:`OutputError` if the disk of a folder has fewer than ``needed`` bytes free."""
+def check_space(folder: Path, size: int) -> None:
+    """Raise :class:`OutputError` if the disk of a folder has fewer than ``size`` bytes free."""
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    if free < needed:
+    if free < size:
         raise OutputError(
-            f"{folder} has {free / 1e6:,.1f} MB of free space, but about {needed / 1e6:,.1f} MB "
+            f"{folder} has {free / 1e6:,.1f} MB of free space, but about {size / 1e6:,.1f} MB "
             "will be written. Free some space, or choose another folder."
         )
 

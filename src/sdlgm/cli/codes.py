@@ -199,7 +199,7 @@ def _decode(options: Namespace) -> None:
 
 def _decode_folder(options: Namespace) -> None:
     """Decode each file of codes into a Parquet file of the same name, one file at a time."""
-    from sdlgm.data import find_files
+    from sdlgm.data.folders import find_files
 
     folder = named(options.out)
     if folder.exists() and not (folder.is_dir() and only_locked(folder)):

@@ -2,7 +2,6 @@
 
 from sdlgm.data.columns import Columns
 from sdlgm.data.digit_columns import digit_columns
-from sdlgm.data.folders import find_files, root_of
 from sdlgm.data.label_sets import MULTILABEL, MultilabelDataset, load_multilabel
 from sdlgm.data.named import (
     BUILT_IN,
@@ -45,7 +44,6 @@ __all__ = [
     "as_numbers",
     "digit_columns",
     "file_sha256",
-    "find_files",
     "load_data",
     "load_multilabel",
     "load_telemetry",
@@ -53,7 +51,6 @@ __all__ = [
     "read_rows",
     "read_table",
     "resolve_binarisation",
-    "root_of",
     "sliding_windows",
     "split_file",
     "telemetry_dataset",

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sdlgm.config import CodeMethod
-from sdlgm.data import find_files, root_of
+from sdlgm.data.folders import find_files, root_of
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.migration import migrate_encoding
