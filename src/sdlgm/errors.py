@@ -50,9 +50,9 @@ class TrainingError(SDLGMError, RuntimeError):
     """Training cannot continue."""
 
 
-def warn_of_data(message: str) -> None:
+def warn_of_data(what: str) -> None:
     """Issue a :class:`DataWarning` at the line that called this package."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_globals.get("__package__", "").startswith("sdlgm"):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, DataWarning, stacklevel=level)
+    warnings.warn(what, DataWarning, stacklevel=level)
