@@ -1,1 +1,1 @@
-"""Benchmarks, one module each: ``python -m benchmarks NAME --help``."""
+"""Benchmarks, one per module: ``python -m benchmarks NAME --help``."""

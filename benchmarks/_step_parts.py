@@ -1,4 +1,4 @@
-"""The parts of one training step, each as a call of its own on tensors of the step's shapes."""
+"""The parts of a training step as separate calls on tensors of the same shapes."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ Call = Callable[[], Any]
 
 
 class Step:
-    """A model, its training step, and the parts of this step.
+    """A model, its training step, and the parts of the step.
 
     Parameters
     ----------
     config
-        The shape of the model.
+        Settings of the model.
     batch, inputs
-        Rows of a batch, and bits of a row.
+        Number of rows of a batch, and of bits of a row.
     """
 
     def __init__(self, config: ModelConfig, batch: int, inputs: int) -> None:
-        share = torch.full((inputs,), 0.13)
-        statistics = DataStatistics(share, torch.ones(inputs), 2)
+        probability = torch.full((inputs,), 0.13)
+        statistics = DataStatistics(probability, torch.ones(inputs), 2)
         self.model = SDLGM(config, statistics, generator(0, "weights"))
         self.config = preset("plain")[1]
         self.trainer = Trainer(self.model, self.config)
         self.source = generator(0, "bits")
-        self.x = torch.bernoulli(share.expand(batch, inputs), generator=self.source)
+        self.x = torch.bernoulli(probability.expand(batch, inputs), generator=self.source)
         self.number = 0
         self.step()
 
     def step(self) -> None:
-        """Take a whole training step."""
+        """Take a training step."""
         self.trainer.step(self.x, self.number)
         self.number += 1
 
@@ -59,10 +59,10 @@ class Step:
         }
 
     def products(self, network: str) -> Call:
-        """Return the products of a network's linear layers and those of its way back, bare.
+        """Return a call that makes the matrix products of a network, forward and backward.
 
-        Weights of shape ``(out, in)``: ``x W'``, ``g' x`` and ``g W``, the last but for layers that
-        read the data, whose gradient nobody asks for.
+        For a linear layer with weights ``W`` of shape ``(out, in)`` these are ``x W'``, ``g' x``
+        and ``g W``. Layers that read the data do not need the last one.
         """
         calls: list[tuple[Tensor, Tensor, Tensor]] = []
         reads_data = network == "encoder" or (
@@ -87,7 +87,7 @@ class Step:
         return run
 
     def parts(self) -> Iterator[tuple[str, Call]]:
-        """Yield the name of each part that is timed alone, and its call."""
+        """Yield the name and the call of each part that is timed separately."""
         for network in self.networks():
             yield f"{PRODUCTS}: {network}", self.products(network)
         yield "biases", self._biases
@@ -109,7 +109,7 @@ class Step:
         yield "noise generator and schedules", self._schedules
 
     def _biases(self) -> None:
-        """Add up the biases' gradients (the products add the biases themselves)."""
+        """Sum the gradients of the biases; the products include adding the biases."""
         for grad in self._grads:
             grad.sum(0)
 
@@ -127,7 +127,7 @@ class Step:
         return torch.randn(len(self.x), width, generator=self.source)
 
     def _pointwise(self, kind: type[nn.Module]) -> Call:
-        """Call all layers of a kind forward and backward, each on what its linear layer gives."""
+        """Return a call that runs all layers of a kind, forward and backward."""
         given: list[tuple[nn.Module, Tensor, Tensor]] = []
         for layers in self.networks().values():
             width = 0
@@ -145,7 +145,7 @@ class Step:
         return run
 
     def _codes(self) -> tuple[Callable[[], Grouped], Callable[[], Grouped]]:
-        """Return calls that make the posterior from logits that are given, and the prior."""
+        """Return calls that make the posterior from given logits, and the prior."""
         model = self.model
         with torch.no_grad():
             found = model(self.x).base
@@ -163,7 +163,7 @@ class Step:
         return run
 
     def _estimator(self, posterior: Grouped) -> Call:
-        """Return the estimator's call with the draws left out: it is given the same code again."""
+        """Return a call of the gradient estimator on codes that are drawn in advance."""
         codes = posterior.sample(generator=generator(0, "noise"))
         upstream = self._noise(codes.shape[-1])
         estimator = get_estimator(str(self.config.estimator))
@@ -183,7 +183,7 @@ class Step:
 
 
 class _Drawn(Grouped):
-    """A posterior whose draw is made already."""
+    """A posterior whose samples are drawn in advance."""
 
     def __init__(self, posterior: Grouped, codes: Tensor) -> None:
         super().__init__(posterior.base)
@@ -194,12 +194,12 @@ class _Drawn(Grouped):
 
 
 def _probabilities(*codes: Grouped) -> None:
-    """Compute what KL, draw and gradient share."""
+    """Compute the probabilities that KL, sampling and gradient share."""
     for code in codes:
         _ = code.base.open_prob, code.base.closed_log_prob, code.base.feature_probs  # type: ignore[union-attr]
 
 
 def _logged(codes: Tensor, rows: int) -> Tensor:
-    """Do as :class:`sdlgm.training.step.Objective` does for the log."""
+    """Compute the values that :class:`sdlgm.training.step.Objective` logs."""
     means = torch.stack([codes[:, 0]] * 3).mean(-1)
     return torch.cat([means, (torch.count_nonzero(codes) / rows).view(1)])

@@ -1,4 +1,4 @@
-"""A training step whose objective went through torch.compile, over one as it is."""
+"""Seconds per training step with torch.compile, relative to eager mode."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from paper.timing.experiment import machine
+from paper.machine import machine
 from torch import Tensor
 
 from benchmarks._rounds import add_profile, in_turns, ratio, report, spread
@@ -22,19 +22,19 @@ from sdlgm.training.step import Trainer
 
 __all__ = ["add_arguments", "run"]
 
-INPUTS, BATCH, SHARE_ON = 784, 100, 0.13
+INPUTS, BATCH, ON_PROBABILITY = 784, 100, 0.13
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """The size of the benchmark."""
 
     rounds: int
     warmup: int
     kinds: tuple[str, ...]
     hidden: tuple[int, ...]
     backend: str
-    """Of torch.compile: "eager" traces, but compiles nothing."""
+    """Backend of torch.compile: "eager" traces without compiling."""
 
 
 KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -57,13 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure, print the ratios, and write the file that was asked for."""
+    """Measure, print the ratios, and write the results file."""
     torch.set_num_threads(1)
     size = PROFILES[options.profile]
     kinds = {kind: _measure(kind, size) for kind in size.kinds}
     found = {
         "benchmark": "compiled",
-        **{f"ratio_{kind.replace(' ', '_')}": of["cpu_ratio"] for kind, of in kinds.items()},
+        **{f"ratio_{kind.replace(' ', '_')}": one["cpu_ratio"] for kind, one in kinds.items()},
         "kinds": kinds,
         "settings": {
             "profile": options.profile,
@@ -79,11 +79,11 @@ def run(options: argparse.Namespace) -> None:
 def _measure(kind: str, size: Size) -> dict[str, Any]:
     torch._dynamo.reset()
     source = generator(0, "bits")
-    x = torch.bernoulli(torch.full((BATCH, INPUTS), SHARE_ON), generator=source)
+    x = torch.bernoulli(torch.full((BATCH, INPUTS), ON_PROBABILITY), generator=source)
     steps = {"eager": _step(kind, size, x)}
     steps["compiled"] = _step(kind, size, x, compiled=True)
     start = time.perf_counter()
-    for _ in range(4):  # some parts are traced again when a number has changed
+    for _ in range(4):  # parts are traced again when a number changes
         steps["compiled"]()
     first = time.perf_counter() - start
     wall, cpu = in_turns(steps, size.rounds, size.warmup)
@@ -97,9 +97,9 @@ def _measure(kind: str, size: Size) -> dict[str, Any]:
 
 def _step(kind: str, size: Size, x: Tensor, *, compiled: bool = False) -> Callable[[], Tensor]:
     shape, settings = KINDS[kind]
-    statistics = DataStatistics(torch.full((INPUTS,), SHARE_ON), torch.ones(INPUTS), 2)
+    statistics = DataStatistics(torch.full((INPUTS,), ON_PROBABILITY), torch.ones(INPUTS), 2)
     model = SDLGM(preset("plain", encoder_hidden=size.hidden, **shape)[0], statistics)
-    # The weight of the KL is compiled in: without a warm-up it stays what it is.
+    # The weight of the KL is a constant of the compiled graph, so there is no warm-up.
     trainer = Trainer(model, preset("plain", kl_warmup=0.0, **settings)[1])
     if compiled:
         trainer._wrapped = torch.compile(trainer.objective, backend=size.backend)  # type: ignore[assignment]

@@ -1,8 +1,8 @@
-"""Samples a second of ``transform``, beside orthogonal matching pursuit, PCA and onnxruntime.
+"""Samples per second of ``transform``, orthogonal matching pursuit, PCA and onnxruntime.
 
-All encode the same test rows with as many features; the error of each is the mean squared error of
-a value after decoding. What is compared with matching pursuit is its throughput at the numbers of
-atoms whose error is the next above and the next below ours.
+All encode the same test rows with the same number of features. The error is the mean squared error
+of a value after decoding. Matching pursuit is timed with the two numbers of atoms whose errors are
+closest to that of the codes, from above and from below.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from paper.timing.experiment import machine
+from paper.machine import machine
 from sklearn.decomposition import PCA, MiniBatchDictionaryLearning, SparseCoder
 
 from benchmarks._rounds import add_profile, in_turns, ratio, report, spread
@@ -37,17 +37,17 @@ Rows = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """The size of the benchmark."""
 
     data: tuple[str, ...]
-    """Data sets, of which the first is taken whose files are there."""
+    """Data sets; the first one with available files is used."""
     train: int
-    """Rows that all learn from."""
+    """Number of training rows."""
     features: int
     budget: int
     epochs: int
     batches: dict[int, int]
-    """Rows at a time, and rounds."""
+    """Batch sizes, and rounds of each."""
     atoms: tuple[int, ...]
     """Numbers of atoms of matching pursuit."""
 
@@ -73,20 +73,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         type=Path,
         default=None,
-        help="Folder of the trained model: loaded if it is there, else written.",
+        help="Folder of the trained model. It is loaded if it exists, and written otherwise.",
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure, print the numbers, and write the file that was asked for."""
+    """Measure, print the numbers, and write the results file."""
     torch.set_num_threads(1)
     size = PROFILES[options.profile]
     name, train, test = _data(size)
-    ours, seconds = _ours(size, train, options.model)
-    codes = ours.transform(test)
+    model, seconds = _model(size, train, options.model)
+    codes = model.transform(test)
     active = float((codes > 0).sum(1).mean())
-    our_error = _error(test, ours.inverse_transform(codes))
-    _say(f"{name}: {active:.1f} active features, error {our_error:.5f}")
+    model_error = _error(test, model.inverse_transform(codes))
+    _say(f"{name}: {active:.1f} active features, error {model_error:.5f}")
     start = time.perf_counter()
     learner = MiniBatchDictionaryLearning(
         size.features, batch_size=256, max_iter=5, transform_algorithm="omp", random_state=0
@@ -99,15 +99,15 @@ def run(options: argparse.Namespace) -> None:
     for atoms in size.atoms:
         coder = _coder(dictionary, atoms)
         start = time.perf_counter()
-        with warnings.catch_warnings():  # of rows that fewer atoms explain wholly
+        with warnings.catch_warnings():  # some rows need fewer atoms
             warnings.simplefilter("ignore")
             found = coder.transform(test)
         rate = len(test) / (time.perf_counter() - start)
         error = _error(test, found @ dictionary)
         curve.append({"atoms": atoms, "error": error, "samples_per_second": rate})
-        _say(f"matching pursuit, {atoms} atoms: error {error:.5f}, {rate:.0f} samples a second")
-    worse = [p["atoms"] for p in curve if p["error"] >= our_error]
-    better = [p["atoms"] for p in curve if p["error"] < our_error]
+        _say(f"matching pursuit, {atoms} atoms: error {error:.5f}, {rate:.0f} samples per second")
+    worse = [p["atoms"] for p in curve if p["error"] >= model_error]
+    better = [p["atoms"] for p in curve if p["error"] < model_error]
     chosen = {
         "omp_next_above": max(worse, default=None),
         "omp_next_below": min(better, default=None),
@@ -115,16 +115,16 @@ def run(options: argparse.Namespace) -> None:
     chosen |= {"omp_mean_active": max(1, round(active)), "omp_budget": size.budget}
     pca = PCA(max(1, round(active)), random_state=0).fit(train)
     with tempfile.TemporaryDirectory() as folder:
-        ours.save(Path(folder) / "model")
+        model.save(Path(folder) / "model")
         session = open_session(export_run(Path(folder) / "model", Path(folder) / "model.onnx"))
     exported = session.run(None, {"x": test})
     same = (dense_codes(exported[0], exported[1], size.features) == codes).all(1).mean()
     encoders: dict[str, Callable[[Rows], Any]] = {
-        "sdlgm": ours.transform,
+        "sdlgm": model.transform,
         "onnxruntime": lambda x: session.run(None, {"x": x}),
         "pca": pca.transform,
     }
-    errors = {"sdlgm": our_error, "pca": _error(test, pca.inverse_transform(pca.transform(test)))}
+    errors = {"sdlgm": model_error, "pca": _error(test, pca.inverse_transform(pca.transform(test)))}
     for label, number in chosen.items():
         if number is not None:
             coder = _coder(dictionary, number)
@@ -132,7 +132,7 @@ def run(options: argparse.Namespace) -> None:
             errors[label] = _error(test, coder.transform(test) @ dictionary)
     found = {
         "benchmark": "encode",
-        "data": f"{name}: {len(train)} rows to learn from, {len(test)} test rows to encode",
+        "data": f"{name}: {len(train)} training rows, {len(test)} test rows to encode",
         "error": "mean squared error of a value, test rows",
         "active_features_mean": active,
         "errors": errors,
@@ -144,14 +144,14 @@ def run(options: argparse.Namespace) -> None:
             str(batch): _timed(encoders, test[:batch], rounds)
             for batch, rounds in size.batches.items()
         },
-        "settings": {"profile": options.profile, "threads": 1, "model": ours.get_params()},
+        "settings": {"profile": options.profile, "threads": 1, "model": model.get_params()},
         "machine": machine(),
     }
     report(options, found)
 
 
 def _timed(encoders: dict[str, Callable[[Rows], Any]], rows: Rows, rounds: int) -> dict[str, Any]:
-    _say(f"{len(rows)} rows at a time")
+    _say(f"batches of {len(rows)} rows")
     calls = {name: (lambda f=encoder: f(rows)) for name, encoder in encoders.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -169,7 +169,7 @@ def _timed(encoders: dict[str, Callable[[Rows], Any]], rows: Rows, rounds: int) 
 
 
 def _data(size: Size) -> tuple[str, Rows, Rows]:
-    """Return name, training rows and test rows, from 0 to 1."""
+    """Return name, training rows and test rows, scaled from 0 to 1."""
     for name in size.data:
         try:
             data = load_data(DataConfig(name, binarisation="none"), "gaussian")
@@ -179,12 +179,12 @@ def _data(size: Size) -> tuple[str, Rows, Rows]:
             continue
         break
     train, test = (part.values.float().numpy() for part in (data.train, data.test))
-    white = train.max()
-    return name, train[: size.train] / white, test[: max(size.batches)] / white
+    maximum = train.max()
+    return name, train[: size.train] / maximum, test[: max(size.batches)] / maximum
 
 
-def _ours(size: Size, train: Rows, folder: Path | None) -> tuple[SDLGMTransformer, float | None]:
-    """Return the model, and the seconds that its training took if it was not there."""
+def _model(size: Size, train: Rows, folder: Path | None) -> tuple[SDLGMTransformer, float | None]:
+    """Return the model, and the seconds of its training unless it was loaded."""
     if folder is not None and folder.exists():
         return SDLGMTransformer.load(folder), None
     model = SDLGMTransformer(
@@ -212,7 +212,7 @@ def _coder(dictionary: NDArray[np.float64], atoms: int) -> SparseCoder:
 def _error(rows: Rows, decoded: NDArray[Any]) -> float:
     value = float(np.square(rows - decoded).mean(dtype=np.float64))
     if not math.isfinite(value):
-        raise DataError("An encoder gave numbers that are not finite.")
+        raise DataError("The decoded values of an encoder are not finite.")
     return value
 
 

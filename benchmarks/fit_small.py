@@ -1,7 +1,7 @@
-"""Seconds of a whole ``fit`` on 500 rows of 72 features, beside scikit-learn's MLPClassifier.
+"""Seconds of ``fit`` on 500 rows of 72 features, compared with scikit-learn's MLPClassifier.
 
-The case of a search over settings. Rows are the first 500 of Emotions (6 labels) where its files
-are there, else random ones of that size.
+This is the typical size in a search over settings. The rows are the first 500 of Emotions (6
+labels) if its files are available, and random otherwise.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from paper.timing.experiment import machine
+from paper.machine import machine
 from sklearn.neural_network import MLPClassifier
 
 from benchmarks._rounds import add_profile, in_turns, ratio, report, spread
@@ -31,12 +31,12 @@ ROWS = 500
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """The size of the benchmark."""
 
     rounds: int
     warmup: int
     share: float
-    """Share of the default lengths of training."""
+    """Factor on the default lengths of training."""
 
 
 PROFILES = {"full": Size(rounds=11, warmup=1, share=1.0), "smoke": Size(2, 0, 0.05)}
@@ -48,7 +48,7 @@ LARGER_BATCHES: dict[str, dict[str, Any]] = {
         "batch_size": 128, "learning_rate": 6e-3, "members": 10
     },
 }  # fmt: skip
-"""The defaults, and the settings of docs/fit-small.md."""
+"""The default settings, and those of docs/fit-small.md."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,17 +57,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure, print the ratios, and write the file that was asked for."""
+    """Measure, print the ratios, and write the results file."""
     torch.set_num_threads(1)
     size = PROFILES[options.profile]
-    name, rows, labels = _data()
+    data, rows, labels = _data()
 
     def length(default: int) -> int:
         return max(1, round(size.share * default))
 
     def mlp() -> Any:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it has not converged after its 200 epochs
+            warnings.simplefilter("ignore")  # about convergence within 200 epochs
             return MLPClassifier(random_state=0, max_iter=length(200)).fit(rows, labels)
 
     def classifier(**settings: Any) -> Callable[[], Any]:
@@ -75,33 +75,33 @@ def run(options: argparse.Namespace) -> None:
         return lambda: model.fit(rows, labels)
 
     transformer = SDLGMTransformer(random_state=0, epochs=length(100))  # 5 batches of 100 rows
-    contenders: dict[str, Callable[[], Any]] = {"MLPClassifier": mlp}
-    contenders |= {what: classifier(**settings) for what, settings in LARGER_BATCHES.items()}
-    contenders["transformer"] = lambda: transformer.fit(rows)
+    fits: dict[str, Callable[[], Any]] = {"MLPClassifier": mlp}
+    fits |= {name: classifier(**settings) for name, settings in LARGER_BATCHES.items()}
+    fits["transformer"] = lambda: transformer.fit(rows)
     first = {}
-    for what, contender in contenders.items():
+    for name, call in fits.items():
         start = time.perf_counter()
-        contender()
-        first[what] = time.perf_counter() - start
-    wall, cpu = in_turns(contenders, size.rounds, size.warmup)
-    rival = "MLPClassifier"
+        call()
+        first[name] = time.perf_counter() - start
+    wall, cpu = in_turns(fits, size.rounds, size.warmup)
+    baseline = "MLPClassifier"
     found = {
         "benchmark": "fit_small",
-        "data": f"{name}: {rows.shape[0]} x {rows.shape[1]}, {labels.shape[1]} labels",
-        "ratio_default": ratio(wall, "classifier", rival)["median"],
-        "ratio_transformer": ratio(wall, "transformer", rival)["median"],
-        "contenders": {
-            what: {
-                "seconds": spread(wall[what]),
-                "cpu_seconds": spread(cpu[what]),
-                "ratio": ratio(wall, what, rival),
-                "cpu_ratio": ratio(cpu, what, rival),
-                "first_call_seconds": first[what],
-                "settings": LARGER_BATCHES.get(what, {}),
+        "data": f"{data}: {rows.shape[0]} x {rows.shape[1]}, {labels.shape[1]} labels",
+        "ratio_default": ratio(wall, "classifier", baseline)["median"],
+        "ratio_transformer": ratio(wall, "transformer", baseline)["median"],
+        "timed": {
+            name: {
+                "seconds": spread(wall[name]),
+                "cpu_seconds": spread(cpu[name]),
+                "ratio": ratio(wall, name, baseline),
+                "cpu_ratio": ratio(cpu, name, baseline),
+                "first_call_seconds": first[name],
+                "settings": LARGER_BATCHES.get(name, {}),
             }
-            for what in contenders
+            for name in fits
         },
-        "n_iter": {rival: mlp().n_iter_, "transformer": transformer.n_iter_},
+        "n_iter": {baseline: mlp().n_iter_, "transformer": transformer.n_iter_},
         "settings": {"profile": options.profile, "rounds": size.rounds, "threads": 1},
         "machine": machine(),
     }
@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _data() -> tuple[str, NDArray[Any], NDArray[Any]]:
-    """Return name, rows and labels."""
+    """Return the name of the data, rows and labels."""
     try:
         data = load_multilabel("emotions")
     except DataError:

@@ -1,7 +1,7 @@
-"""Seconds until the library, and its help, are there: fresh processes, beside ``import torch``.
+"""Seconds to import the library and to show its help, relative to ``import torch``.
 
-Each is a new interpreter, start of Python included; they take turns, and each time is divided by
-that of ``import torch`` in the same round.
+Each program runs in a new interpreter, and the time includes the start of Python. The programs take
+turns, and each time is divided by that of ``import torch`` in the same round.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import sys
 import time
 from dataclasses import dataclass
 
-from paper.timing.experiment import machine
+from paper.machine import machine
 
 from benchmarks._rounds import Clocks, add_profile, ratio, report, spread
 
 __all__ = ["NAMES", "add_arguments", "run"]
 
 NAMES = ("import",)
-"""Other names of this benchmark; a module cannot have that one."""
+"""Other names of this benchmark; a module cannot be named like a keyword."""
 
 HELP = "from sdlgm.cli import run; run()"
-CONTENDERS: dict[str, tuple[str, ...]] = {
+PROGRAMS: dict[str, tuple[str, ...]] = {
     "python": ("pass",),
     "torch": ("import torch",),
     "torch and sklearn.base": ("import torch, sklearn.base",),
@@ -41,7 +41,7 @@ CONTENDERS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """The size of the benchmark."""
 
     rounds: int
     warmup: int
@@ -56,34 +56,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure, print the ratios, and write the file that was asked for."""
+    """Measure, print the ratios, and write the results file."""
     size = PROFILES[options.profile]
-    wall: Clocks = {name: [] for name in CONTENDERS}
-    cpu: Clocks = {name: [] for name in CONTENDERS}
+    wall: Clocks = {name: [] for name in PROGRAMS}
+    cpu: Clocks = {name: [] for name in PROGRAMS}
     for number in range(size.warmup + size.rounds):
-        for name, program in CONTENDERS.items():
+        for name, program in PROGRAMS.items():
             start, used = time.perf_counter(), _children()
-            subprocess.run(  # noqa: S603 (programs written above)
+            subprocess.run(  # noqa: S603 (the programs above)
                 [sys.executable, "-c", *program], check=True, stdout=subprocess.DEVNULL
             )
             if number >= size.warmup:
                 wall[name].append(time.perf_counter() - start)
                 cpu[name].append(_children() - used)
-    rival = "torch"
     found = {
         "benchmark": "imports",
-        "ratio_import": ratio(wall, "sdlgm", rival)["median"],
-        "ratio_import_all": ratio(wall, "all public names", rival)["median"],
-        "ratio_help": ratio(wall, "sdlgm --help", rival)["median"],
-        "contenders": {
+        "ratio_import": ratio(wall, "sdlgm", "torch")["median"],
+        "ratio_import_all": ratio(wall, "all public names", "torch")["median"],
+        "ratio_help": ratio(wall, "sdlgm --help", "torch")["median"],
+        "timed": {
             name: {
                 "program": program,
                 "seconds": spread(wall[name]),
                 "cpu_seconds": spread(cpu[name]),
-                "ratio_to_torch": ratio(wall, name, rival),
-                "cpu_ratio_to_torch": ratio(cpu, name, rival),
+                "ratio_to_torch": ratio(wall, name, "torch"),
+                "cpu_ratio_to_torch": ratio(cpu, name, "torch"),
             }
-            for name, program in CONTENDERS.items()
+            for name, program in PROGRAMS.items()
         },
         "settings": {"profile": options.profile, "rounds": size.rounds, "warmup": size.warmup},
         "machine": machine(),
@@ -92,6 +91,6 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _children() -> float:
-    """Processor seconds of the processes that have ended."""
+    """Return the processor seconds of the finished child processes."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

@@ -1,8 +1,7 @@
-"""Time and peak memory of sample and gradient of the latent alone, beside the naive relaxation.
+"""Time and peak memory of sampling codes and their gradient, compared with a naive relaxation.
 
-Both get the logits of gates and features of a batch and a loss that is linear in the codes, so that
-neither has networks to share its cost with. All budgets of one number of features take turns; then
-ours and the naive sampler of each.
+Both samplers get the logits of a batch and a loss that is linear in the codes; no networks are
+involved. All budgets of one number of features take turns, then both samplers for each budget.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from paper.timing.experiment import machine
+from paper.machine import machine
 from torch import Tensor
 
 from benchmarks._rounds import add_profile, in_turns, ratio, report, spread
@@ -30,21 +29,21 @@ from sdlgm.random import generator
 __all__ = ["add_arguments", "peak", "run"]
 
 ARRAYS = 5
-"""Arrays of ``batch x L0 x K`` numbers that the naive sampler has at a time, about."""
+"""Approximate number of arrays of ``batch x L0 x K`` numbers that the naive sampler needs."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """The size of the benchmark."""
 
     batch: int
     budgets: tuple[int, ...]
     features: dict[int, int]
-    """Numbers of features, and rounds."""
+    """Numbers of features, and rounds of each."""
     extra: tuple[int, int]
-    """One more pair of features and budget."""
+    """An additional pair of features and budget."""
     limit: int
-    """Bytes that the naive sampler may take."""
+    """Maximum bytes of the naive sampler."""
 
 
 PROFILES = {
@@ -71,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def ours(gates: Tensor, features: Tensor, budget: int, weights: Tensor) -> None:
-    """Draw codes and take the gradient as the library does by default, in one group."""
+    """Draw codes in one group and compute the gradient with the default estimator."""
     noise = generator(0, "noise")
     estimate = get_estimator(str(TrainingConfig().estimator))(
         grouped_gated_multinomial(budget, gates, features, validate_args=False),
@@ -82,7 +81,7 @@ def ours(gates: Tensor, features: Tensor, budget: int, weights: Tensor) -> None:
 
 
 def naive(gates: Tensor, features: Tensor, budget: int, weights: Tensor) -> None:
-    """Relax every slot, as the paper's eqs. 8, 10 and 12 are written (at temperature 1)."""
+    """Relax every slot by eqs. 8, 10 and 12 of the paper, at temperature 1."""
 
     def gumbel(*shape: int) -> Tensor:
         return -torch.empty(shape).exponential_().log()
@@ -99,7 +98,7 @@ SAMPLERS: dict[str, Callable[[Tensor, Tensor, int, Tensor], None]] = {"ours": ou
 
 
 def case(sampler: str, features: int, budget: int, batch: int) -> Callable[[], None]:
-    """Make the logits of one case; the result computes their gradients."""
+    """Return a call that computes the gradients of random logits."""
     source = generator(0, "logits")
     gates = torch.randn(batch, 1, generator=source).requires_grad_()
     logits = torch.randn(batch, features, generator=source).requires_grad_()
@@ -113,9 +112,9 @@ def case(sampler: str, features: int, budget: int, batch: int) -> Callable[[], N
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure, print the numbers, and write the file that was asked for."""
+    """Measure, print the numbers, and write the results file."""
     torch.set_num_threads(1)
-    torch.manual_seed(0)  # the naive sampler draws from torch's global generator, as people do
+    torch.manual_seed(0)  # the naive sampler uses torch's global generator
     size = PROFILES[options.profile]
     cases: list[dict[str, Any]] = []
     flat: dict[int, float] = {}
@@ -130,10 +129,10 @@ def run(options: argparse.Namespace) -> None:
             flat[features] = ratio(cpu, last, first)["median"]
             for budget in budgets:
                 name = str(budget)
-                about = _about(wall[name], cpu[name])
-                about["peak_megabytes"] = pool.apply(peak, ("ours", features, budget, size.batch))
-                cases.append({"features": features, "budget": budget, "ours": about})
-                cases[-1] |= _beside_naive(size, features, budget, rounds, steps[name], pool)
+                costs = _costs(wall[name], cpu[name])
+                costs["peak_megabytes"] = pool.apply(peak, ("ours", features, budget, size.batch))
+                cases.append({"features": features, "budget": budget, "ours": costs})
+                cases[-1] |= _compared_with_naive(size, features, budget, rounds, steps[name], pool)
     found = {
         "benchmark": "latent_cost",
         **_summary(size, flat, cases),
@@ -141,8 +140,8 @@ def run(options: argparse.Namespace) -> None:
         "slopes": _slopes(size, cases),
         "cases": cases,
         "why_null": (
-            f"the naive sampler has about {ARRAYS} arrays of batch x L0 x K floats at a time; "
-            f"where they are more than {size.limit:,} bytes it is not run"
+            f"the naive sampler needs about {ARRAYS} arrays of batch x L0 x K floats; it does not "
+            f"run where they exceed {size.limit:,} bytes"
         ),
         "settings": {
             "profile": options.profile,
@@ -156,37 +155,37 @@ def run(options: argparse.Namespace) -> None:
 
 
 def naive_bytes(batch: int, budget: int, features: int) -> int:
-    """Bytes that the naive sampler takes, about."""
+    """Return the approximate number of bytes of the naive sampler."""
     return 4 * ARRAYS * batch * budget * features
 
 
-def _beside_naive(
+def _compared_with_naive(
     size: Size, features: int, budget: int, rounds: int, step: Callable[[], None], pool: Any
 ) -> dict[str, Any]:
-    """Time the naive sampler in turns with ours, where it fits."""
+    """Time both samplers in turns, if the memory of the naive one is within the limit."""
     if naive_bytes(size.batch, budget, features) > size.limit:
         return {"naive": None, "naive_over_ours_cpu": None}
-    rival = case("naive", features, budget, size.batch)
-    wall, cpu = in_turns({"ours": step, "naive": rival}, max(3, rounds // 3), warmup=1)
-    about = _about(wall["naive"], cpu["naive"])
-    about["peak_megabytes"] = pool.apply(peak, ("naive", features, budget, size.batch))
-    return {"naive": about, "naive_over_ours_cpu": ratio(cpu, "naive", "ours")}
+    baseline = case("naive", features, budget, size.batch)
+    wall, cpu = in_turns({"ours": step, "naive": baseline}, max(3, rounds // 3), warmup=1)
+    costs = _costs(wall["naive"], cpu["naive"])
+    costs["peak_megabytes"] = pool.apply(peak, ("naive", features, budget, size.batch))
+    return {"naive": costs, "naive_over_ours_cpu": ratio(cpu, "naive", "ours")}
 
 
-def _about(wall: Sequence[float], cpu: Sequence[float]) -> dict[str, Any]:
+def _costs(wall: Sequence[float], cpu: Sequence[float]) -> dict[str, Any]:
     return {"rounds": len(wall), "seconds": spread(wall), "cpu_seconds": spread(cpu)}
 
 
 def _summary(size: Size, flat: dict[int, float], cases: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the numbers that the goals are about (for the smoke profile: their like)."""
+    """Return the numbers that are compared with the goals."""
     by = {(c["features"], c["budget"]): c for c in cases}
-    rival = by[min(size.features), 40 if 40 in size.budgets else size.budgets[-1]]
+    small = by[min(size.features), 40 if 40 in size.budgets else size.budgets[-1]]
     one = size.budgets[0]
     return {
         "flat_in_budget": flat[sorted(size.features)[1]],
         "flat_in_budget_all": {str(k): v for k, v in flat.items()},
         "peak_megabytes": by[size.extra]["ours"]["peak_megabytes"],
-        "times_faster_than_naive": rival["naive_over_ours_cpu"]["median"],
+        "times_faster_than_naive": small["naive_over_ours_cpu"]["median"],
         "slope_in_features": _slope(
             [(k, by[k, one]["ours"]["cpu_seconds"]["median"]) for k in size.features]
         ),
@@ -194,7 +193,7 @@ def _summary(size: Size, flat: dict[int, float], cases: list[dict[str, Any]]) ->
 
 
 def _slopes(size: Size, cases: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return slopes of log processor time: in L0 at each K, and in K at each L0."""
+    """Return the slopes of log processor time in L0 for each K, and in K for each L0."""
 
     def fit(sampler: str, along: str, **fixed: int) -> float | None:
         return _slope(
@@ -215,7 +214,7 @@ def _slopes(size: Size, cases: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _slope(points: list[tuple[int, float]]) -> float | None:
-    """Slope of a least-squares line through the logarithms; none through one point."""
+    """Return the slope of a least-squares line through the logarithms; ``None`` for one point."""
     if len(points) < 2:
         return None
     x, y = np.log(np.asarray(points, dtype=float).T)
@@ -223,22 +222,22 @@ def _slope(points: list[tuple[int, float]]) -> float | None:
 
 
 def _processes() -> Any:
-    """Return a pool whose tasks run each in a process of its own, which has the imports already."""
+    """Return a pool that runs each task in a new process with the modules imported."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.latent_cost"])
     return context.Pool(1, maxtasksperchild=1)
 
 
 def peak(sampler: str, features: int, budget: int, batch: int) -> float | None:
-    """Megabytes by which a case raises the peak of this process, its logits included.
+    """Return the increase of the peak memory of this process by a case, in megabytes.
 
-    The baseline is what a tiny case leaves behind it. ``None`` where the system does not say (the
-    peak of ``resource.getrusage`` will not do: it starts at that of the process that starts it).
+    It is measured from the memory after a tiny case. ``None`` if the system does not report it.
+    (``resource.getrusage`` cannot be used: its peak includes that of the parent process.)
     """
     torch.set_num_threads(1)
     case(sampler, 10, 2, 2)()
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak so far
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # reset the peak
     before = _status("VmRSS")
     case(sampler, features, budget, batch)()
     after = _status("VmHWM")
@@ -246,7 +245,7 @@ def peak(sampler: str, features: int, budget: int, batch: int) -> float | None:
 
 
 def _status(name: str) -> float | None:
-    """Return a number of megabytes (of a million bytes) from the system's table of this process."""
+    """Return an entry of ``/proc/self/status`` in megabytes (10^6 bytes)."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""An encoder as ONNX beside torch: same codes, size, microseconds per sample."""
+"""An encoder as ONNX and in torch: identical codes, sizes, microseconds per sample."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from paper.timing.experiment import machine
+from paper.machine import machine
 
 from sdlgm.export import compare_encoder, export_run, open_session
 from sdlgm.models import model_sha256
@@ -24,19 +24,17 @@ from sdlgm.training import Run
 __all__ = ["add_arguments", "run"]
 
 BATCHES = {1: 2000, 256: 100}
-"""Rows at a time, and rounds."""
+"""Batch sizes, and rounds of each."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this benchmark."""
     parser.add_argument("--run", type=Path, required=True, help="Folder of a finished run.")
-    parser.add_argument(
-        "--rounds", type=float, default=1.0, help="Factor on the rounds of the timing."
-    )
+    parser.add_argument("--rounds", type=float, default=1.0, help="Factor on the number of rounds.")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure, print the numbers, and write the file that was asked for."""
+    """Measure, print the numbers, and write the results file."""
     torch.set_num_threads(1)
     opened = Run.open(options.run)
     rows = opened.dataset.test
@@ -79,7 +77,7 @@ def run(options: argparse.Namespace) -> None:
 def _time(
     opened: Run, files: dict[str, Path], bits: torch.Tensor, batch: int, rounds: int
 ) -> dict[str, Any]:
-    """Time contenders in turns; each encodes the same rows, as bits, in a round."""
+    """Time all encoders in turns; in a round, they encode the same rows."""
     model = opened.model
     scale = 1.0 if not opened.dataset.test.dynamic else opened.dataset.test.maximum
 
@@ -92,22 +90,22 @@ def _time(
         session = open_session(files[name])
         return lambda x: session.run(None, {"x": x.numpy()})
 
-    contenders = {"torch": with_torch, "float": with_onnx("float"), "int8": with_onnx("int8")}
-    times: dict[str, list[float]] = {name: [] for name in contenders}
+    encoders = {"torch": with_torch, "float": with_onnx("float"), "int8": with_onnx("int8")}
+    times: dict[str, list[float]] = {name: [] for name in encoders}
     warmup = max(2, rounds // 10)
     for number in range(warmup + rounds):
         start = number * batch % (len(bits) - batch + 1)
         x = (bits[start : start + batch] * scale).contiguous()
-        for name, contender in contenders.items():
+        for name, encoder in encoders.items():
             clock = time.perf_counter()
-            contender(x)
+            encoder(x)
             if number >= warmup:
                 times[name].append(1e6 * (time.perf_counter() - clock) / batch)
     found: dict[str, Any] = {"rounds": rounds}
     for name, values in times.items():
         found[name] = {"median": statistics.median(values)}
         found[name]["quartiles"] = statistics.quantiles(values, n=4)[::2]
-        if name != "torch":  # to torch's time of the same round
+        if name != "torch":  # relative to the time of torch in the same round
             ratios = [mine / torchs for mine, torchs in zip(values, times["torch"], strict=True)]
             found[name]["ratio_to_torch"] = statistics.median(ratios)
     return found

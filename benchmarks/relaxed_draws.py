@@ -1,6 +1,6 @@
-"""Time and memory of the paper's relaxed draws: slots kept, drawn again, and written plainly.
+"""Time and memory of relaxed samples: slots stored, recomputed in backward, and a plain version.
 
-Memory is read from ``/proc``: on Linux only.
+Memory is read from ``/proc``, so the benchmark needs Linux.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from paper.timing.experiment import machine
+from paper.machine import machine
 
 from benchmarks._rounds import add_profile, in_turns, ratio, report, spread
 from sdlgm.distributions import RelaxedGatedMultinomial, _relaxed_slots
@@ -21,17 +21,17 @@ from sdlgm.distributions import RelaxedGatedMultinomial, _relaxed_slots
 __all__ = ["add_arguments", "run"]
 
 BATCH = 100
-WAYS = {"kept": 2**40, "drawn again": 0, "plain": 0}
-"""How, and the most numbers of slots that are kept."""
+WAYS = {"stored": 2**40, "recomputed": 0, "plain": 0}
+"""Variants, and the largest number of values of slots that each stores."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """The size of the benchmark."""
 
     rounds: int
     shapes: tuple[tuple[int, int], ...]
-    """Features K and budgets L0."""
+    """Pairs of features K and budget L0."""
     draws: tuple[str, ...]
 
 
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure, print the ratios, and write the file that was asked for."""
+    """Measure, print the ratios, and write the results file."""
     torch.set_num_threads(1)
     size = PROFILES[options.profile]
     found: dict[str, Any] = {"benchmark": "relaxed_draws", "draws": {}}
@@ -72,22 +72,24 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _step(way: str, draw: str, features: int, budget: int) -> Callable[[], None]:
-    """One draw of a batch and its gradient."""
+    """Return a call that draws a batch and computes its gradient."""
     source = torch.Generator().manual_seed(0)
     gates = torch.randn(BATCH, generator=source).requires_grad_()
     logits = torch.randn(BATCH, features, generator=source).requires_grad_()
-    heat = torch.tensor(1.0).requires_grad_()
+    temperature = torch.tensor(1.0).requires_grad_()
 
     def step() -> None:
         _relaxed_slots.MAX_SAVED = WAYS[way]
-        q = RelaxedGatedMultinomial(budget, gates, logits, heat, heat, validate_args=False)
+        q = RelaxedGatedMultinomial(
+            budget, gates, logits, temperature, temperature, validate_args=False
+        )
         if way != "plain":
             drawn = getattr(q, draw)(generator=source)
         else:
             opened, slots = q.rsample_slots(generator=source)
             parts = opened.unsqueeze(-1) * slots
-            most = 1 - torch.finfo(parts.dtype).eps
-            drawn = parts if draw == "rsample" else torch.log1p(-parts.clamp(max=most))
+            limit = 1 - torch.finfo(parts.dtype).eps
+            drawn = parts if draw == "rsample" else torch.log1p(-parts.clamp(max=limit))
             drawn = drawn.sum(-2)
         drawn.sum().backward()
 
@@ -95,21 +97,21 @@ def _step(way: str, draw: str, features: int, budget: int) -> Callable[[], None]
 
 
 def _peak(way: str, draw: str, features: int, budget: int) -> float:
-    """Megabytes that one step adds to the largest memory of a process of its own."""
+    """Return the megabytes that a step adds to the peak memory of a new process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_grown, (way, draw, features, budget))
+        return pool.apply(_increase, (way, draw, features, budget))
 
 
-def _grown(way: str, draw: str, features: int, budget: int) -> float:
+def _increase(way: str, draw: str, features: int, budget: int) -> float:
     torch.set_num_threads(1)
     _step(way, draw, 10, 4)()
-    before = _high_water()
+    before = _peak_memory()
     _step(way, draw, features, budget)()
-    return _high_water() - before
+    return _peak_memory() - before
 
 
-def _high_water() -> float:
-    """Return the largest memory so far, in megabytes."""
-    # The one of getrusage() is at least that of the parent.
+def _peak_memory() -> float:
+    """Return the peak memory of this process in megabytes."""
+    # The peak of getrusage() includes that of the parent process.
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024

@@ -1,7 +1,7 @@
-"""A training step over its matrix products alone, and where the rest of it goes.
+"""Seconds per training step relative to its matrix products, and the shares of all other parts.
 
-The products are bare ``torch.mm`` calls into arrays that are there, of the step's shapes and number
-type; whole steps, products and all other parts take turns in one process.
+The products are ``torch.mm`` calls into allocated arrays with the step's shapes and dtype. Steps,
+products and all other parts take turns in one process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from paper.timing.experiment import BATCH, INPUTS, machine
+from paper.machine import machine
+from paper.timing.experiment import BATCH, INPUTS
 
 from benchmarks._rounds import add_profile, in_turns, ratio, report, spread
 from benchmarks._step_parts import PRODUCTS, Call, Step
@@ -24,7 +25,7 @@ __all__ = ["add_arguments", "run"]
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """The size of the benchmark."""
 
     rounds: int
     warmup: int
@@ -40,7 +41,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "one group, shared trunk": {"groups": 1, "shared_trunk": True},
     "default": {},
 }
-"""The model that the goal is about, and the default."""
+"""The model of the goal, and the default."""
 GOAL = 1.35
 
 
@@ -48,11 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this benchmark."""
     add_profile(parser, PROFILES)
     parser.add_argument("--rounds", type=int, default=None, help="Rounds. Default: the profile's.")
-    parser.add_argument("--table", action="store_true", help="Print the parts as a table, too.")
+    parser.add_argument("--table", action="store_true", help="Also print the parts as a table.")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure, print the numbers, and write the file that was asked for."""
+    """Measure, print the numbers, and write the results file."""
     torch.set_num_threads(1)
     size = PROFILES[options.profile]
     rounds = options.rounds or size.rounds
@@ -107,15 +108,15 @@ def _thousand(value: Any) -> Any:
 
 
 def _table(models: dict[str, dict[str, Any]]) -> str:
-    """Write milliseconds of processor time and shares of the step as a Markdown table."""
+    """Return milliseconds of processor time and shares of the step as a Markdown table."""
     names = list(models)
     head = " | ".join(f"{name}, ms | share" for name in names)
     lines = [f"| part | {head} |", "|---" + "|---:" * 2 * len(names) + "|"]
     steps = [found["cpu_milliseconds"]["step"]["median"] for found in models.values()]
     for part in ("step", *next(iter(models.values()))["shares"]):
-        cells = []
+        values = []
         for found, whole in zip(models.values(), steps, strict=True):
             share = found["shares"].get(part, 1.0)
-            cells.append(f"{whole * share:.2f} | {100 * share:.1f} %")
-        lines.append(f"| {part} | {' | '.join(cells)} |")
+            values.append(f"{whole * share:.2f} | {100 * share:.1f} %")
+        lines.append(f"| {part} | {' | '.join(values)} |")
     return "\n".join(lines)

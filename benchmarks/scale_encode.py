@@ -1,7 +1,7 @@
-"""Rows a second and peak memory of encoding a Parquet data set, here and on Ray Data.
+"""Rows per second and peak memory of encoding a Parquet data set, locally and on Ray Data.
 
-Makes a data set of synthetic telemetry in a temporary folder, trains a model on a part, encodes all
-of it in fresh processes, and checks that the outputs are the same bytes.
+Writes synthetic telemetry to a temporary folder, trains a model on a part of it, encodes all of it
+in new processes, and compares the outputs byte by byte.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ COLUMNS, HOSTS = 64, 200
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this benchmark."""
-    parser.add_argument("--rows", type=int, default=2_000_000, help="Rows in all.")
-    parser.add_argument("--files", type=int, default=20, help="Files that they are cut into.")
-    parser.add_argument("--iterations", type=int, default=300, help="Of the model's training.")
+    parser.add_argument("--rows", type=int, default=2_000_000, help="Total number of rows.")
+    parser.add_argument("--files", type=int, default=20, help="Number of files.")
+    parser.add_argument("--iterations", type=int, default=300, help="Iterations of the training.")
     parser.add_argument(
-        "--folder", type=Path, default=None, help="Where to make the temporary one."
+        "--folder", type=Path, default=None, help="Folder in which the temporary folder is made."
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure, print the numbers, and write the file that was asked for."""
+    """Measure, print the numbers, and write the results file."""
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         found = _measure(Path(name), options.rows, options.files, options.iterations)
     if options.json is not None:
@@ -75,7 +75,7 @@ def _measure(folder: Path, rows: int, files: int, iterations: int) -> dict[str, 
         "megabytes_in": round(size / 1e6, 1),
         "machine": {"cpus": os.cpu_count(), "python": platform.python_version()},
     }
-    # The local runner with one thread of torch, as an actor has, and with as many as it likes.
+    # The local engine with one thread of torch, as Ray's actors have, and with all cores.
     for name, engine, threads in (
         ("local_1_thread", "local", "1"),
         ("ray", "ray", "1"),
@@ -95,7 +95,7 @@ def _measure(folder: Path, rows: int, files: int, iterations: int) -> dict[str, 
 
 
 def _telemetry(rows: int, part: int) -> pa.Table:
-    """Metrics of hosts: a few loads that come and go, mixed into 64 columns, with noise."""
+    """Return metrics of hosts: 12 intermittent loads, mixed into 64 columns with noise."""
     mixing = np.random.default_rng(0).normal(size=(12, COLUMNS)).astype(np.float32)
     source = np.random.default_rng([1, part])
     loads = (source.random((rows, 12)) < 0.25) * source.gamma(2.0, 0.5, (rows, 12))
@@ -108,7 +108,7 @@ def _telemetry(rows: int, part: int) -> pa.Table:
 
 
 def _encode(model: Path, lake: Path, out: Path, engine: str, threads: str) -> dict[str, Any]:
-    """Encode in a process of its own; its memory is that of all processes it starts."""
+    """Encode in a new process; measure the memory of it and of all processes that it starts."""
     code = (
         "import json, sys; from sdlgm.scale import encode_dataset\n"
         "r = encode_dataset(*sys.argv[1:4], engine=sys.argv[4], keep=['host', 'time'])\n"
@@ -128,11 +128,11 @@ def _encode(model: Path, lake: Path, out: Path, engine: str, threads: str) -> di
             peak[name] = max(peak[name], held)
         time.sleep(0.2)
     seconds = time.monotonic() - started
-    said = process.stdout.read() if process.stdout else ""
+    output = process.stdout.read() if process.stdout else ""
     if process.returncode:
         raise SystemExit(f"The encoding on {engine} failed.")
-    report = json.loads(said)
-    # From the end of the first file to that of the last: without what starting takes.
+    report = json.loads(output)
+    # From the end of the first file to the end of the last, which excludes the start-up.
     ends = sorted((path.stat().st_mtime, pq.read_metadata(path).num_rows) for path in out.iterdir())
     steady = sum(rows for _, rows in ends[1:]) / (ends[-1][0] - ends[0][0])
     return {
@@ -148,7 +148,7 @@ def _encode(model: Path, lake: Path, out: Path, engine: str, threads: str) -> di
 
 
 def _memory(root: int) -> dict[str, float]:
-    """Resident memory of a process and all that it started (PSS: shared pages are split), MB."""
+    """Return the memory of a process and its descendants in MB (PSS divides shared pages)."""
     parents: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -176,7 +176,7 @@ def _memory(root: int) -> dict[str, float]:
 
 
 def _equal(ours: list[Path], theirs: list[Path]) -> int:
-    """Count the files that are the same, byte for byte."""
+    """Return the number of files that are equal byte by byte."""
     same = (
         a.name == b.name and a.read_bytes() == b.read_bytes()
         for a, b in zip(ours, theirs, strict=True)
@@ -185,5 +185,5 @@ def _equal(ours: list[Path], theirs: list[Path]) -> int:
 
 
 def say(text: str) -> None:
-    """Print a sentence to standard error."""
+    """Print a line of progress to standard error."""
     print(text, file=sys.stderr, flush=True)

@@ -1,7 +1,6 @@
-"""Seconds a training step over those of a plain Gumbel-Softmax VAE with the same networks.
+"""Seconds per training step relative to a plain Gumbel-Softmax VAE with the same networks.
 
-What is measured, and the rival, stand in ``paper.timing.experiment``, which
-``python -m paper timing`` shares.
+The measurement and the baselines are those of ``python -m paper timing``.
 """
 
 from __future__ import annotations
@@ -21,14 +20,19 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this benchmark."""
     parser.add_argument(
-        "--profile", choices=sorted(PROFILES), default="full", help="smoke: only that it runs."
+        "--profile",
+        choices=sorted(PROFILES),
+        default="full",
+        help="smoke only shows that everything runs.",
     )
-    parser.add_argument("--rounds", type=int, default=None, help="Rounds. Default: the profile's.")
+    parser.add_argument(
+        "--rounds", type=int, default=None, help="Number of rounds. Default: that of the profile."
+    )
     parser.add_argument("--threads", type=int, default=1, help="Threads of torch. Default: 1.")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure, print the ratios, and write the file that was asked for."""
+    """Measure, print the ratios, and write the results file."""
     size = PROFILES[options.profile]
     if options.rounds is not None:
         size = dataclasses.replace(size, rounds=options.rounds)

@@ -1,58 +1,44 @@
-"""Cells that are computed once, and the files that experiments leave."""
+"""The results of experiments: numbers that are computed once, and the files written from them."""
 
 from __future__ import annotations
 
 import json
 import platform
-import signal
 import statistics
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import sdlgm
-from sdlgm.errors import SDLGMError
-from sdlgm.interrupts import handling
 from sdlgm.storage import atomic_path, read_json, write_json
 
 __all__ = [
-    "Cells",
-    "Found",
+    "Finished",
     "Numbers",
-    "Say",
-    "check_seeds",
-    "choose",
-    "in_processes",
+    "ResultCache",
     "row",
-    "say_on_stderr",
     "spread",
     "write_markdown",
     "write_results",
+    "write_tables",
 ]
 
 Numbers = dict[str, Any]
-Found = dict[str, dict[int, Numbers]]
-"""Numbers of the finished cells, by method and seed."""
-Say = Callable[[str], None]
-"""Takes a line of progress."""
+"""What was measured of a method with one seed."""
+Finished = dict[str, dict[int, Numbers]]
+"""The numbers of all finished measurements, by method and seed."""
 
 
-def say_on_stderr(text: str) -> None:
-    """Print a line of progress."""
-    print(text, file=sys.stderr, flush=True)
-
-
-class Cells:
-    """Results of (method, seed) in one file each, so that a run that was stopped goes on.
+class ResultCache:
+    """Keeps the numbers of each method and seed in a file, so that experiments can be resumed.
 
     Parameters
     ----------
     folder
-        Where the files are kept.
+        Folder of the files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -61,31 +47,59 @@ class Cells:
     def get(
         self, method: str, seed: int, settings: Mapping[str, Any], compute: Callable[[], Numbers]
     ) -> tuple[Numbers, bool]:
-        """Return a cell and whether it was there; compute it if it is missing or was set otherwise.
+        """Return numbers and whether they were stored; compute them if they were not.
 
-        ``settings`` is all that the cell depends on; it is stored beside the numbers.
+        Parameters
+        ----------
+        method, seed
+            Name the file.
+        settings
+            Everything the numbers depend on. They are stored beside the numbers, and numbers
+            stored with other settings are computed again.
+        compute
+            Returns the numbers. How long it took is added as ``"seconds"``.
         """
-        found = self.read(method, seed, settings)
-        if found is not None:
-            return found, True
+        stored = self.read(method, seed, settings)
+        if stored is not None:
+            return stored, True
         started = time.monotonic()
         numbers = {**compute(), "seconds": round(time.monotonic() - started, 1)}
         write_json(self._path(method, seed), {"settings": settings, "numbers": numbers})
         return numbers, False
 
     def read(self, method: str, seed: int, settings: Mapping[str, Any]) -> Numbers | None:
-        """Return a cell if it is there and was made with these settings."""
+        """Return stored numbers, or ``None`` if there are none for these settings."""
         path = self._path(method, seed)
         if not path.is_file():
             return None
-        found = read_json(path)
-        asked = json.loads(json.dumps(settings))  # tuples become lists, as in the file
-        return found["numbers"] if found.get("settings") == asked else None
+        stored = read_json(path)
+        wanted = json.loads(json.dumps(settings))  # tuples become lists, as in the file
+        return stored["numbers"] if stored.get("settings") == wanted else None
 
     def seeds(self, method: str) -> list[int]:
-        """Return the seeds of which there is a cell, however it was set."""
+        """Return the seeds for which there is a file, whatever its settings."""
         ends = [path.stem[len(method) + 1 :] for path in self.folder.glob(f"{method}-*.json")]
         return sorted(int(end) for end in ends if end.isdigit())
+
+    def finished(
+        self, methods: Iterable[str], settings: Callable[[str, int], Mapping[str, Any]]
+    ) -> Finished:
+        """Return all stored numbers of these methods, including those not requested this time.
+
+        Parameters
+        ----------
+        methods
+            Names of the methods; those without numbers are left out.
+        settings
+            Returns the settings of a method and a seed.
+        """
+        found: Finished = {}
+        for method in methods:
+            for seed in self.seeds(method):
+                numbers = self.read(method, seed, settings(method, seed))
+                if numbers is not None:
+                    found.setdefault(method, {})[seed] = numbers
+        return found
 
     def _path(self, method: str, seed: int) -> Path:
         return self.folder / f"{method}-{seed}.json"
@@ -103,7 +117,7 @@ def row(
     published: float | None = None,
     **more: Any,
 ) -> dict[str, Any]:
-    """Return one row of a results file: the mean over the seeds, and their deviation."""
+    """Return one row of a results file: the mean over the seeds and their standard deviation."""
     return {
         "method": method,
         "dataset": dataset,
@@ -116,6 +130,33 @@ def row(
         "published": published,
         **more,
     }
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Format a mean and, for several values, their standard deviation."""
+    text = f"{statistics.fmean(values):.{digits}f}"
+    return f"{text} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else text
+
+
+def write_tables(
+    path: Path, experiment: str, command: str, rows: Iterable[Mapping[str, Any]], markdown: str
+) -> Path:
+    """Write the results file of an experiment and, beside it, its tables in Markdown.
+
+    Parameters
+    ----------
+    path
+        The results file, ``NAME.json``; the tables go to ``NAME.md``.
+    experiment, command
+        Name of the experiment, and the command that repeats it.
+    rows
+        Rows of the results file, see :func:`row`.
+    markdown
+        The tables.
+    """
+    write_results(path, experiment, command, rows)
+    write_markdown(path.with_suffix(".md"), markdown)
+    return path
 
 
 def write_results(
@@ -133,80 +174,13 @@ def write_results(
 
 
 def write_markdown(path: Path, text: str) -> None:
-    """Write a table for people, atomically."""
+    """Write a table in Markdown, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text.rstrip() + "\n", encoding="utf-8")
 
 
-def choose(names: Sequence[str] | None, known: Iterable[str], what: str) -> list[str]:
-    """Return the names asked for, or all.
-
-    Raises
-    ------
-    SDLGMError
-        If one is unknown; the message lists those that are known.
-    """
-    known = list(known)
-    unknown = [name for name in names or () if name not in known]
-    if unknown:
-        raise SDLGMError(f"No {what} is named {unknown[0]!r}. There are {', '.join(known)}.")
-    return [name for name in known if not names or name in names]
-
-
-def check_seeds(number: int) -> int:
-    """Return a number of seeds.
-
-    Raises
-    ------
-    SDLGMError
-        If it is not positive.
-    """
-    if number < 1:
-        raise SDLGMError(f"seeds must be a positive integer, got {number}.")
-    return number
-
-
-def in_processes(
-    run: Callable[..., Any], plan: Sequence[tuple[Any, ...]], jobs: int
-) -> Iterable[Any]:
-    """Yield ``run(*cell)`` for each cell as it is done, ``jobs`` processes of one thread at a time.
-
-    Raises
-    ------
-    SDLGMError
-        If ``jobs`` is not positive.
-    """
-    if jobs < 1:
-        raise SDLGMError(f"jobs must be a positive integer, got {jobs}.")
-    if jobs == 1:
-        return (run(*cell) for cell in plan)
-    return _in_pool(run, plan, jobs)
-
-
-def _in_pool(run: Callable[..., Any], plan: Sequence[tuple[Any, ...]], jobs: int) -> Iterator[Any]:
-    """Yield from a pool whose processes end with this one, after Ctrl-C and after SIGTERM."""
-    import joblib
-
-    pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-    with handling(signal.default_int_handler, signal.SIGTERM):
-        yield from pool(joblib.delayed(_alone)(run, cell) for cell in plan)
-
-
-def _alone(run: Callable[..., Any], cell: tuple[Any, ...]) -> Any:
-    import torch
-
-    torch.set_num_threads(1)
-    return run(*cell)
-
-
-def spread(values: Sequence[float], digits: int) -> str:
-    """Spell a mean and, of several values, their standard deviation."""
-    text = f"{statistics.fmean(values):.{digits}f}"
-    return f"{text} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else text
-
-
 def _commit() -> str | None:
-    """Return the commit of the checkout that this package runs from, marked if it was changed."""
+    """Return the commit of the checkout that runs, marked ``-dirty`` if files were changed."""
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--exclude=*"],  # noqa: S607

@@ -1,4 +1,4 @@
-"""What is trained for the discrete bound: the preset, its rivals, and its variations."""
+"""The trainings of the discrete bound: the preset, baselines, and variations of the preset."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from sdlgm.config import ModelConfig, TrainingConfig, preset
 __all__ = ["BUDGETS", "PROFILES", "Case", "Size", "cases"]
 
 BUDGETS = (5, 10, 20, 40, 80)
-"""Budgets L0 of the sweep, at K = 200; of more than 40 slots, two share a group."""
+"""Budgets L0 of the sweep, with K = 200; with more than 40 slots, two share a group."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is trained and measured."""
+    """The size of the experiment."""
 
     data: str
     iterations: int | None
-    """Of the headline; ``None``: the preset's own."""
+    """Iterations of the headline; ``None`` for those of the preset."""
     short: int
-    """The paper's budget of iterations, of all other trainings."""
+    """Iterations of all other trainings; in the profile full those of the paper."""
     points: int
-    """Evaluations along a training, evenly spaced."""
+    """Number of evaluations during a training, evenly spaced."""
     rows: int
-    """Test rows of those evaluations, evenly spaced; the final numbers are of the whole split."""
+    """Number of test rows in those evaluations. The final numbers use the whole split."""
     importance_samples: int
-    """Of every ``nll_bound`` but those of ``close_samples``."""
+    """Codes per sample in ``nll_bound``, except in the closer evaluations."""
     close_samples: int
-    """Of two more measurements of ours: seed 0 of the headline, and the longest training."""
+    """Codes per sample in the closer evaluations of the headline (seed 0) and the longest run."""
     refine_steps: int
-    """By which posteriors are refined for the second of these."""
+    """Gradient steps that refine the posteriors in the second closer evaluation."""
     seeds: int
-    """Of the headline, and of the default and its rival; all others take one."""
+    """Seeds of the headline, and of the default and its baseline. All other cases have one."""
     long: int
     """Iterations of the longest training."""
 
@@ -51,7 +51,7 @@ class Case:
     """One model and its training."""
 
     parts: tuple[str, ...]
-    """Tables that it stands in: headline, long, short, networks, budget or data."""
+    """Tables that list it: headline, long, short, networks, budget or data."""
     title: str
     data: str
     model: ModelConfig
@@ -59,12 +59,12 @@ class Case:
     importance_samples: int
     seeds: int = 1
     close_samples: int = 0
-    """Codes a sample of two more measurements of seed 0: at the encoder's posteriors, and at
-    posteriors refined by ``refine_steps`` steps; 0: none."""
+    """Codes per sample in two more evaluations of seed 0, with the encoder's posteriors and with
+    posteriors refined by ``refine_steps`` steps; 0 for neither."""
     refine_steps: int = 0
 
     def settings(self, size: Size) -> dict[str, Any]:
-        """Return all that its numbers depend on, beside the seed."""
+        """Return everything that its numbers depend on, except the seed."""
         return {
             "data": self.data,
             "model": dataclasses.asdict(self.model),
@@ -78,7 +78,7 @@ class Case:
 
 
 CATEGORICAL: dict[str, Any] = {"budget": 20, "groups": 20, "gates": "open", "slot_cost": 0.0}
-"""20 latents of 10 values, as of Jang et al. 2017, under the preset's networks and training."""
+"""20 latents of 10 values as in Jang et al. 2017, with the preset's networks and training."""
 PLAIN: dict[str, Any] = {
     "encoder_hidden": (512, 384, 256),
     "residual": False,
@@ -89,16 +89,16 @@ PLAIN: dict[str, Any] = {
 }
 """The paper's networks."""
 LONGER = 1.15
-"""The categorical latent's steps are shorter: it takes so many times as many."""
+"""Factor on the iterations of the categorical latent, for equal wall time."""
 
 
 LONG: dict[str, Any] = {"weight_decay": 0.05, "slot_cost": 0.0}
-"""Of the longest training. The longer, the less decay: rate x decay x iterations is 6 in all."""
+"""Changes for the longest training: rate x decay x iterations is 6, as in the preset best."""
 
 
 def cases(size: Size) -> dict[str, Case]:
-    """Return all cases by name, in the order in which they are run."""
-    ours, theirs = "K = 200, L0 = 40, 40 groups", "20 x 10 categorical"
+    """Return all cases by name, in the order in which they run."""
+    ours, categorical = "K = 200, L0 = 40, 40 groups", "20 x 10 categorical"
     sparse = f"{ours}, a slot cost of 0.1"
     headline: dict[str, Any] = {} if size.iterations is None else {"iterations": size.iterations}
     iterations = preset("best", **headline)[1].iterations
@@ -111,16 +111,16 @@ def cases(size: Size) -> dict[str, Case]:
         ),
         "best": case("headline", ours, start="best", repeated=True, close=True, **headline),
         "categorical": case(
-            "headline", theirs, start="best", repeated=True, **CATEGORICAL, **longer
+            "headline", categorical, start="best", repeated=True, **CATEGORICAL, **longer
         ),
         "best-sparse": case(
             "headline", sparse, start="best", repeated=True, slot_cost=0.1, **headline
         ),
         "default": case("short budget", f"{ours}, the default", repeated=True),
         "default-plain": case("short", f"{ours}, the preset plain", start="plain"),
-        "categorical-short": case("short", theirs, repeated=True, **CATEGORICAL),
+        "categorical-short": case("short", categorical, repeated=True, **CATEGORICAL),
         "paper-networks": case("networks", ours, **PLAIN),
-        "categorical-paper-networks": case("networks", theirs, **PLAIN, **CATEGORICAL),
+        "categorical-paper-networks": case("networks", categorical, **PLAIN, **CATEGORICAL),
     }
     for budget in BUDGETS:
         if budget != found["default"].model.budget:
@@ -130,7 +130,7 @@ def cases(size: Size) -> dict[str, Case]:
     for data in ("fashion-mnist", "digits", "mnist-5k"):
         found[data] = case("data", f"{ours}, the default", data)
         found[f"{data}-plain"] = case("data", f"{ours}, the preset plain", data, start="plain")
-    found["categorical-learned-short"] = case("short", f"{theirs}, learned prior", **learned)
+    found["categorical-learned-short"] = case("short", f"{categorical}, learned prior", **learned)
     return found
 
 
@@ -145,7 +145,7 @@ def _case(
     close: bool = False,
     **changes: Any,
 ) -> Case:
-    """Make a case of a preset and changes; all but the headline and the longest are short."""
+    """Make a case from a preset and changes; all but the headline and the longest run are short."""
     long = parts in ("headline", "long")
     if not long:
         changes = {**changes, "iterations": size.short}

@@ -1,7 +1,7 @@
-"""The discrete bound on MNIST: the preset ``best``, its curve, its rivals, budgets and features.
+"""The discrete bound on MNIST: the preset ``best``, baselines, budgets, features and curves.
 
-Every number of a bound is of hard codes and the exact KL. The evaluations along a training are of
-test rows and choose nothing: no training is stopped, tuned or picked by them.
+All bounds are evaluated with hard codes and the exact KL. The evaluations during a training use
+test rows and decide nothing: no training is stopped, tuned or selected by them.
 """
 
 from __future__ import annotations
@@ -19,17 +19,15 @@ from torch import Tensor
 from paper.bound import pictures as drawing
 from paper.bound.cases import PROFILES, Case, Size, cases
 from paper.bound.tables import markdown, table_rows
-from paper.results import (
-    Cells,
-    Found,
-    Numbers,
+from paper.results import Finished, Numbers, ResultCache, write_tables
+from paper.running import (
     Say,
     check_seeds,
     choose,
-    in_processes,
+    measure_all,
+    plan_runs,
+    profile_named,
     say_on_stderr,
-    write_markdown,
-    write_results,
 )
 from sdlgm.config import DataConfig
 from sdlgm.data import Dataset, Rows, load_data
@@ -46,9 +44,9 @@ from sdlgm.training.model_training import Result, train
 __all__ = ["reproduce"]
 
 ALIVE = 1e-3
-"""A feature is alive if more than this share of the test rows use it."""
+"""A feature is alive if more than this fraction of the test rows use it."""
 SHOWN, USERS = 80, 100
-"""Features of the picture, and codes over which a feature's effect is averaged."""
+"""Number of features in the picture, and of codes over which a feature's effect is averaged."""
 
 
 def reproduce(
@@ -60,61 +58,75 @@ def reproduce(
     jobs: int = 1,
     say: Say = say_on_stderr,
 ) -> Path:
-    """Train what is missing and write bound.json, bound.md and the pictures.
+    """Train what is missing; write bound.json, bound.md and the pictures.
 
     Parameters
     ----------
     out
-        Folder of the results, and of one file a (case, seed) in ``cells-PROFILE``: what was
-        stopped goes on after the last of them, and within a training after its last checkpoint.
+        Folder of the results. Its folder ``cells-PROFILE`` keeps one file per case and seed, from
+        which an experiment that was stopped continues; a training that was stopped continues from
+        its last checkpoint.
     profile
         ``"full"`` or ``"smoke"``.
     seeds
-        Number of seeds of the headline, counted from 0. Default: of the profile.
+        Number of seeds of the headline, counted from 0. Default: that of the profile.
     only
-        Cases to run; others that are done already are reported, too.
+        Cases to run. The files report all finished cases.
     jobs
-        Processes at a time, one thread each.
+        Number of processes, with one thread each.
     say
-        Takes a line of progress for each case.
+        Receives a line of progress for each case and seed. Cases whose data are not available are
+        reported and left out.
 
     Raises
     ------
     SDLGMError
         If a profile or a case is unknown, ``jobs`` is not positive, or the extra ``report`` is not
-        installed. Data that are not to be had are said and left out.
+        installed.
     """
     out = Path(out)
-    (profile,) = choose([profile], PROFILES, "profile")
+    size = profile_named(profile, PROFILES)
     require_report("The experiment's pictures")
-    size = PROFILES[profile]
     if seeds is not None:
         size = dataclasses.replace(size, seeds=check_seeds(seeds))
     known = cases(size)
-    chosen = choose(only, known, "case")
-    plan = [(name, seed) for name in chosen for seed in range(known[name].seeds)]
-    plan.sort(key=lambda cell: cell[1])
-    done = in_processes(functools.partial(_cell, out, profile, size), plan, jobs)
-    for place, (name, seed, found) in enumerate(done, 1):
-        if isinstance(found, str):
-            say(f"[{place}/{len(plan)}] {name} was left out: {found}")
-            continue
-        say(
-            f"[{place}/{len(plan)}] {name}, seed {seed}: negative ELBO "
-            f"{found['negative_elbo']:.2f}, bound {found['nll_bound']:.2f}, "
-            f"{found['active_features_mean']:.1f} active, {found['alive']} alive "
-            f"({found['minutes']:.1f} min)"
-        )
-    return _write(out, profile, size)
+    plan = plan_runs(choose(only, known, "case"), lambda name: range(known[name].seeds))
+    measure = functools.partial(_measured, out, profile, size)
+    measure_all(measure, plan, _progress, say=say, jobs=jobs)
+    found = _cache(out, profile).finished(known, lambda name, seed: known[name].settings(size))
+    _draw(out, profile, size, found)
+    command = f"python -m paper bound --profile {profile}"
+    return write_tables(
+        out / "bound.json",
+        "bound",
+        command,
+        table_rows(found, known),
+        markdown(found, known, size),
+    )
 
 
-# --- cells ------------------------------------------------------------------------------------
+def _cache(out: Path, profile: str) -> ResultCache:
+    return ResultCache(out / f"cells-{profile}")
 
 
-def _cell(
+def _progress(result: tuple[str, int, Numbers | str]) -> str:
+    name, seed, numbers = result
+    if isinstance(numbers, str):
+        return f"{name} was left out: {numbers}"
+    return (
+        f"{name}, seed {seed}: negative ELBO {numbers['negative_elbo']:.2f}, bound "
+        f"{numbers['nll_bound']:.2f}, {numbers['active_features_mean']:.1f} active, "
+        f"{numbers['alive']} alive ({numbers['minutes']:.1f} min)"
+    )
+
+
+def _measured(
     out: Path, profile: str, size: Size, name: str, seed: int
 ) -> tuple[str, int, Numbers | str]:
-    """Train one case with one seed and measure it; or say why it cannot be."""
+    """Return the numbers of a case and a seed, or the reason why its data are not available.
+
+    Train and measure it if its numbers are not stored.
+    """
     case = cases(size)[name]
 
     def compute() -> Numbers:
@@ -137,14 +149,14 @@ def _cell(
         }
 
     try:
-        numbers, _ = Cells(out / f"cells-{profile}").get(name, seed, case.settings(size), compute)
+        numbers, _ = _cache(out, profile).get(name, seed, case.settings(size), compute)
     except DataError as error:
         return name, seed, str(error)
     return name, seed, numbers
 
 
 def _close(case: Case, model: SDLGM, rows: Rows) -> list[Numbers]:
-    """Measure with more codes, at the encoder's posteriors and at refined ones."""
+    """Evaluate with more codes, with the encoder's posteriors and with refined ones."""
     if not case.close_samples:
         return []
     measure = functools.partial(evaluate, model, rows, importance_samples=case.close_samples)
@@ -154,18 +166,18 @@ def _close(case: Case, model: SDLGM, rows: Rows) -> list[Numbers]:
 def _trained(
     case: Case, dataset: Dataset, size: Size, seed: int, folder: Path
 ) -> tuple[SDLGM, Result]:
-    """Train, from the folder's checkpoint if there is one."""
+    """Train, from the folder's checkpoint if it has one."""
     training = dataclasses.replace(case.training, seed=seed)
     rows, test = dataset.train, dataset.test
     model = SDLGM(case.model, data_statistics(rows.grey()), generator(seed, "weights"))
-    few = test.subset(torch.arange(0, len(test), max(1, len(test) // size.rows)))
+    subset = test.subset(torch.arange(0, len(test), max(1, len(test) // size.rows)))
     resumes = (folder / CHECKPOINT).is_file()
-    result = train(model, rows, training, validation=few, folder=folder, resume=resumes)
+    result = train(model, rows, training, validation=subset, folder=folder, resume=resumes)
     return model, result
 
 
 def _curve(result: Result) -> list[tuple[int, float, float]]:
-    """Return (step, minutes, negative ELBO on the test rows) of each evaluation."""
+    """Return (step, minutes, negative ELBO on the test rows) for each evaluation."""
     lines = [line for line in result.history if line["event"] == "train"]
     steps, seconds = (
         [0, *(line["step"] for line in lines)],
@@ -180,7 +192,7 @@ def _curve(result: Result) -> list[tuple[int, float, float]]:
 
 @torch.no_grad()
 def _codes(model: SDLGM, rows: Rows) -> list[tuple[Tensor, Tensor]]:
-    """Draw the bits and one code of each row."""
+    """Draw the bits of each row and one code for them."""
     noise = generator(0, "evaluation codes")
     model.eval()
     return [
@@ -193,21 +205,9 @@ def _folder(out: Path, profile: str, name: str, seed: int) -> Path:
     return out / f"models-{profile}" / f"{name}-{seed}"
 
 
-# --- files ------------------------------------------------------------------------------------
-
-
-def _write(out: Path, profile: str, size: Size) -> Path:
-    """Write the files of all cells that are done, whatever was asked for this time."""
-    cells, found = Cells(out / f"cells-{profile}"), Found()
+def _draw(out: Path, profile: str, size: Size, found: Finished) -> None:
+    """Draw the curves, the sweep over budgets and the features, as far as they are finished."""
     known = cases(size)
-    for name, case in known.items():
-        for seed in cells.seeds(name):
-            numbers = cells.read(name, seed, case.settings(size))
-            if numbers is not None:
-                found.setdefault(name, {})[seed] = numbers
-    command = f"python -m paper bound --profile {profile}"
-    write_results(out / "bound.json", "bound", command, table_rows(found, known))
-    write_markdown(out / "bound.md", markdown(found, known, size))
     lines = {
         f"{known[name].title}, {known[name].training.iterations:,} iterations": [
             numbers["curve"] for numbers in found[name].values()
@@ -216,7 +216,7 @@ def _write(out: Path, profile: str, size: Size) -> Path:
         if name in found
     }
     if lines:
-        paper = ("the paper's 99.05, which is no bound", 99.05) if size.data == "mnist" else None
+        paper = ("the paper's 99.05, not a bound", 99.05) if size.data == "mnist" else None
         _save(drawing.draw_curves(lines, paper), out / "bound_curve.png")
     sweep = [
         (case.model.budget, found[name][0]["negative_elbo"], found[name][0]["active_features_mean"])
@@ -227,11 +227,10 @@ def _write(out: Path, profile: str, size: Size) -> Path:
         _save(drawing.draw_budgets(sorted(sweep)), out / "bound_budget.png")
     if 0 in found.get("best", {}):
         _draw_features(out, profile, known["best"])
-    return out / "bound.json"
 
 
 def _draw_features(out: Path, profile: str, case: Case) -> None:
-    """Draw what each of the most used features adds to the pixels of the codes that hold it."""
+    """Draw how each of the most used features changes the pixels of the codes that contain it."""
     model = load_model(_folder(out, profile, "best", 0))
     dataset = load_data(DataConfig(case.data, binarisation="dynamic"), "bernoulli")
     codes = torch.cat([codes for _, codes in _codes(model, dataset.test)])
@@ -247,7 +246,7 @@ def _draw_features(out: Path, profile: str, case: Case) -> None:
 
 @torch.no_grad()
 def _effect(model: SDLGM, codes: Tensor, feature: int) -> Tensor:
-    """Mean of the pixels' probabilities of codes that hold a feature, less those without it."""
+    """Return how much the mean pixels of codes change when a feature is added."""
     users = codes[codes[:, feature] > 0][:USERS]
     without = users.clone()
     without[:, feature] = 0

@@ -1,4 +1,4 @@
-"""Pictures of the discrete bound: its course in training, over budgets, and what features do."""
+"""Pictures of the discrete bound: during training, by budget, and the effects of features."""
 
 from __future__ import annotations
 
@@ -14,29 +14,33 @@ from sdlgm.report.drawing import ACCENT, INK, SOFT, WARM, new_figure, png, tidy
 __all__ = ["draw_budgets", "draw_curves", "draw_features"]
 
 ACROSS = 16
-"""Features in a row of the picture."""
+"""Number of features in a row of the picture."""
 STYLES = ((ACCENT, "-"), (ACCENT, "-."), (WARM, "-"), (ACCENT, ":"), (WARM, ":"))
-"""Colours and dashes of the curves, in their order: three long trainings, two short ones."""
-UNIT = "negative ELBO, nats a sample (lower is better)"
+"""Colours and dashes of the curves, in order: three long trainings, then two short ones."""
+UNIT = "negative ELBO, nats per sample (lower is better)"
 
 
 def draw_curves(
     lines: Mapping[str, Sequence[Sequence[tuple[int, float, float]]]],
     reference: tuple[str, float] | None = None,
 ) -> bytes:
-    """Draw the bound against minutes; a thin line a seed, of (step, minutes, nats); a PNG.
+    """Draw the bound against training time, one line per seed; return a PNG.
 
-    At most five titles, see ``STYLES``.
-    ``reference`` names a number that is drawn as a dashed line.
+    Parameters
+    ----------
+    lines
+        By title, for each seed its points (step, minutes, nats). At most five titles are drawn.
+    reference
+        Name and value of a number that is drawn as a dashed line.
     """
     figure = new_figure(6.4, 3.8)
     axis = figure.subplots()
     lowest = reference[1] if reference else math.inf
-    for (title, seeds), (ink, dashes) in zip(lines.items(), STYLES, strict=False):
+    for (title, seeds), (colour, dashes) in zip(lines.items(), STYLES, strict=False):
         for place, points in enumerate(seeds):
             minutes, nats = [point[1] for point in points], [point[2] for point in points]
             label = None if place else title
-            axis.plot(minutes, nats, color=ink, linewidth=1.3, linestyle=dashes, label=label)
+            axis.plot(minutes, nats, color=colour, linewidth=1.3, linestyle=dashes, label=label)
             lowest = min(lowest, *nats)
     if reference:
         name, value = reference
@@ -54,9 +58,12 @@ def draw_curves(
 
 
 def draw_budgets(points: Sequence[tuple[int, float, float]]) -> bytes:
-    """Draw the bound, and how many features are active, against the budget; return a PNG.
+    """Draw the bound and the number of active features against the budget; return a PNG.
 
-    ``points`` holds (budget, nats, mean active features).
+    Parameters
+    ----------
+    points
+        Budget, nats and mean number of active features.
     """
     figure = new_figure(6.4, 3.2)
     bound, active = figure.subplots(1, 2)
@@ -74,10 +81,10 @@ def draw_budgets(points: Sequence[tuple[int, float, float]]) -> bytes:
 
 
 def draw_features(images: NDArray[np.floating[Any]], names: Sequence[str], title: str) -> bytes:
-    """Draw what features add (blue) and take away (red), shape ``(n, h, w)``; return a PNG."""
+    """Draw what features add (blue) and remove (red), shape ``(n, h, w)``; return a PNG."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    inks = LinearSegmentedColormap.from_list("", [WARM, "white", ACCENT])
+    colours = LinearSegmentedColormap.from_list("", [WARM, "white", ACCENT])
     rows = math.ceil(len(images) / ACROSS)
     figure = new_figure(0.66 * ACROSS, 0.85 * rows + 0.5)
     figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
@@ -87,6 +94,6 @@ def draw_features(images: NDArray[np.floating[Any]], names: Sequence[str], title
         axis.axis("off")
     for axis, image, name in zip(axes.flat, images, names, strict=False):
         most = max(float(np.abs(image).max()), 1e-6)
-        axis.imshow(image, cmap=inks, vmin=-most, vmax=most, interpolation="nearest")
+        axis.imshow(image, cmap=colours, vmin=-most, vmax=most, interpolation="nearest")
         axis.set_title(name, fontsize=6, color=INK, pad=1.5)
     return png(figure, 130, colours=128)

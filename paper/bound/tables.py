@@ -1,4 +1,4 @@
-"""The tables of the discrete bound: rows for machines, and Markdown."""
+"""The tables of the discrete bound: rows of the results file, and Markdown."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from paper.bound.cases import Case, Size
-from paper.results import Found, Numbers, row, spread
+from paper.results import Finished, Numbers, row, spread
 
 __all__ = ["markdown", "table_rows"]
 
 METRICS = {
     "negative_elbo": "nats, lower is better, a bound",
     "nll_bound": "nats, lower is better, a bound",
-    "active_features_mean": "features a code",
-    "active_features_max": "features a code",
+    "active_features_mean": "features per code",
+    "active_features_max": "features per code",
     "alive": "features",
     "minutes": "minutes on one thread",
 }
 PARTS = {
-    "headline": "The preset beside the categorical latent: the same networks, estimator and rate",
+    "headline": "The preset and a categorical latent with the same networks, estimator and rate",
     "long": "The longest training",
     "short": "The paper's budget of {short:,} iterations of batch 100",
     "networks": "The paper's plain networks, {short:,} iterations",
     "budget": "Budgets L0 at K = 200, {short:,} iterations",
-    "data": "The default untouched on other data, {short:,} iterations",
+    "data": "The default settings on other data, {short:,} iterations",
 }
 CLOSE = (
-    "The same weights, measured with more samples",
+    "The same weights, evaluated with more samples",
     "The same weights; each row's posterior fitted to it by {steps} gradient steps",
 )
 SAMPLES, REFINED = "-close", "-refined"
-"""Endings of the names of cases that were measured again."""
-ABOUT = (
-    "Negative ELBO (hard codes, exact KL, one code a sample) and the importance-weighted bound: "
-    "nats a sample, lower is better, both bounds; dynamically binarised, batch 100, the last "
-    "weights, the whole test split. Alive: used by more than 0.1 % of its rows. Minutes: wall time "
-    "of one thread. ± is the standard deviation over seeds."
+"""Suffixes of the names of cases in the closer evaluations."""
+DESCRIPTION = (
+    "Negative ELBO (hard codes, exact KL, one code per sample) and importance-weighted bound: both "
+    "are bounds, in nats per sample, lower is better. Dynamic binarisation, batch 100, the last "
+    "weights, the whole test split. Alive: features used by more than 0.1 % of its rows. Minutes: "
+    "wall time of one thread. ± is the standard deviation over seeds."
 )
 HEAD = (
     "| latent | data | seeds | iterations | minutes | negative ELBO | NLL bound (samples) "
@@ -45,17 +45,17 @@ HEAD = (
 RULE = "|---|---|---|---:|---:|---:|---:|---:|---:|---:|"
 
 
-def table_rows(found: Found, known: Mapping[str, Case]) -> list[dict[str, Any]]:
-    """Return a row for each case, measurement and metric, and each case's curves."""
+def table_rows(found: Finished, known: Mapping[str, Case]) -> list[dict[str, Any]]:
+    """Return a row for each case, evaluation and metric, with the curves of the case."""
     measured = [("", found), *((SAMPLES, one) for one in _close(found))]
     rows = []
-    for ending, cases in measured:
+    for suffix, cases in measured:
         for name, by_seed in cases.items():
             case, seeds, first = known[name], list(by_seed), by_seed[min(by_seed)]
             for metric, unit in METRICS.items():
                 rows.append(
                     row(
-                        name + ending + REFINED * bool(first["refine_steps"]),
+                        name + suffix + REFINED * bool(first["refine_steps"]),
                         [by_seed[seed][metric] for seed in seeds],
                         seeds,
                         dataset=case.data,
@@ -69,15 +69,15 @@ def table_rows(found: Found, known: Mapping[str, Case]) -> list[dict[str, Any]]:
                         refine_steps=first["refine_steps"],
                         per_seed=[by_seed[seed][metric] for seed in seeds],
                         curves=[by_seed[seed]["curve"] for seed in seeds]
-                        if metric == "negative_elbo" and not ending
+                        if metric == "negative_elbo" and not suffix
                         else None,
                     )
                 )
     return rows
 
 
-def _close(found: Found) -> list[Found]:
-    """Return the closer measurements: at the encoder's posteriors, and at refined ones."""
+def _close(found: Finished) -> list[Finished]:
+    """Return the closer evaluations: with the encoder's posteriors, and with refined ones."""
     return [
         {
             name: {seed: one | one["close"][place] for seed, one in by_seed.items() if one["close"]}
@@ -88,20 +88,20 @@ def _close(found: Found) -> list[Found]:
     ]
 
 
-def markdown(found: Found, known: Mapping[str, Case], size: Size) -> str:
-    """Return the tables of all parts of which something is done."""
-    text = [ABOUT]
+def markdown(found: Finished, known: Mapping[str, Case], size: Size) -> str:
+    """Return the tables of all parts that have finished cases."""
+    text = [DESCRIPTION]
     for part, title in PARTS.items():
         names = [name for name in found if part in known[name].parts]
         if names:
-            spelled = title.format(short=size.short)
+            heading = title.format(short=size.short)
             lines = [_line(known[name], found[name]) for name in names]
-            text.append("\n".join([f"### {spelled}", "", HEAD, RULE, *lines]))
+            text.append("\n".join([f"### {heading}", "", HEAD, RULE, *lines]))
     for title, close in zip(CLOSE, _close(found), strict=True):
         lines = [_line(known[name], by_seed) for name, by_seed in close.items()]
         if lines:
-            spelled = title.format(steps=size.refine_steps)
-            text.append("\n".join([f"### {spelled}", "", HEAD, RULE, *lines]))
+            heading = title.format(steps=size.refine_steps)
+            text.append("\n".join([f"### {heading}", "", HEAD, RULE, *lines]))
     return "\n\n".join(text)
 
 
@@ -111,7 +111,7 @@ def _line(case: Case, by_seed: Mapping[int, Numbers]) -> str:
     def over(metric: str, digits: int) -> str:
         return spread(_take(numbers, metric), digits)
 
-    cells = [
+    values = [
         case.title,
         case.data,
         ", ".join(map(str, by_seed)),
@@ -123,7 +123,7 @@ def _line(case: Case, by_seed: Mapping[int, Numbers]) -> str:
         f"{max(_take(numbers, 'active_features_max')):.0f}",
         over("alive", 0),
     ]
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(values)} |"
 
 
 def _take(numbers: Iterable[Numbers], metric: str) -> list[float]:

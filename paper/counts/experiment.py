@@ -1,8 +1,8 @@
-"""How many of each digit: the paper's section IV.C and Table III.
+"""Counting digits: section IV.C and Table III of the paper.
 
-Images of five columns, each a digit or empty; the target is how many of each digit there are. The
-MSE that is compared with the paper is that of the expected counts (``predict_mean``), averaged over
-the 10 dimensions and all test images.
+An image has five columns, each of which holds a digit or is empty. The target is the number of
+times that each digit occurs. The MSE that is compared with the paper is that of the expected
+counts (``predict_mean``), averaged over the 10 dimensions and all test images.
 """
 
 from __future__ import annotations
@@ -10,25 +10,22 @@ from __future__ import annotations
 import functools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from paper.counts.methods import COLUMNS, METHODS, PROFILES, Method, Profile
-from paper.counts.page import Counted, write_counts_page
-from paper.results import (
-    Cells,
-    Found,
+from paper.counts.page import Predicted, write_counts_page
+from paper.results import Finished, Numbers, ResultCache, row, spread, write_tables
+from paper.running import (
     Say,
     check_seeds,
     choose,
-    row,
+    measure_all,
+    plan_runs,
+    profile_named,
     say_on_stderr,
-    spread,
-    write_markdown,
-    write_results,
 )
 from sdlgm.data import digit_columns
 from sdlgm.data.digit_columns import EMPTY
@@ -37,9 +34,9 @@ from sdlgm.estimators.counter import BaseCounter
 __all__ = ["reproduce"]
 
 TRANSFER = (3, 8, 12)
-"""Numbers of columns that the column encoder is tested on without having seen them."""
+"""Numbers of columns that the column encoder is tested on but not trained on."""
 SHOWN = 20
-"""Test images of the first seed, from the first on, that the page shows."""
+"""Number of test images on the page, the first ones of the first seed."""
 
 
 def reproduce(
@@ -50,59 +47,62 @@ def reproduce(
     only: Sequence[str] | None = None,
     say: Say = say_on_stderr,
 ) -> Path:
-    """Run what is missing of the experiment and write counts.json, counts.md and counts.html.
+    """Run what is missing of the experiment; write counts.json, counts.md and counts.html.
 
     Parameters
     ----------
     out
-        Folder of the results, and of one file a (method, seed) in ``cells``: a run that was
-        stopped goes on after the last of them.
+        Folder of the results. Its folder ``cells`` keeps one file per method and seed, from which
+        an experiment that was stopped continues.
     profile
         ``"full"`` (5,000 training and 1,000 test images of MNIST, 5 seeds) or ``"smoke"``.
     seeds
-        Number of seeds, counted from 0; a seed draws its own images, weights and order.
+        Number of seeds, counted from 0. A seed determines the images, the weights and the order
+        of the batches.
     only
-        Methods to run; others that are done already are reported, too.
+        Methods to run. The files report all finished methods.
     say
-        Takes a line of progress for each cell.
+        Receives a line of progress for each method and seed.
 
     Raises
     ------
     SDLGMError
-        If a profile or a method is unknown, or the data are not to be had.
+        If a profile or a method is unknown, or the data are not available.
     """
     out = Path(out)
-    (name,) = choose([profile], PROFILES, "profile")
-    size = PROFILES[name]
+    size = profile_named(profile, PROFILES)
     number = size.seeds if seeds is None else check_seeds(seeds)
-    chosen = choose(only, METHODS, "method")
-    cells = Cells(out / "cells")
-    # All methods of a seed before the next seed, so that a run cut short compares like with like.
-    plan = [(method, seed) for seed in range(number) for method in chosen]
-    for place, (method, seed) in enumerate(plan, 1):
-        counter = METHODS[method].make(size, seed)
-        settings = {**asdict(size), **counter.get_params(), "empty": METHODS[method].empty}
-        numbers, there = cells.get(
-            method, seed, settings, functools.partial(_compute, method, counter, size, seed)
-        )
-        spent = "done before" if there else f"{numbers['seconds']} s"
-        say(
-            f"[{place}/{len(plan)}] {method}, seed {seed}: MSE {numbers['mse']:.4f}, exact "
-            f"{numbers['exact']:.3f} ({spent})"
-        )
-    found = _found(cells, size)
-    # The files hold all cells that are done, whatever was asked for this time.
-    most = 1 + max(seed for by_seed in found.values() for seed in by_seed)
-    spelled = f"python -m paper counts --profile {profile} --seeds {most}"
-    write_results(out / "counts.json", "counts", spelled, _rows(found, size))
-    write_markdown(out / "counts.md", _markdown(found, size))
-    _write_page(out / "counts.html", found, size, spelled)
-    return out / "counts.json"
+    plan = plan_runs(choose(only, METHODS, "method"), lambda method: range(number))
+    cache = ResultCache(out / "cells")
+    measure_all(functools.partial(_measured, cache, size), plan, _progress, say=say)
+    found = cache.finished(METHODS, lambda method, seed: METHODS[method].settings(size, seed))
+    done = 1 + max(seed for by_seed in found.values() for seed in by_seed)
+    command = f"python -m paper counts --profile {profile} --seeds {done}"
+    _write_page(out / "counts.html", found, size, command)
+    return write_tables(
+        out / "counts.json", "counts", command, _rows(found, size), _markdown(found, size)
+    )
 
 
-def _compute(method: str, counter: BaseCounter, size: Profile, seed: int) -> dict[str, Any]:
-    """Fit one counter on one seed's images and measure it."""
-    empty = METHODS[method].empty
+def _measured(
+    cache: ResultCache, size: Profile, method: str, seed: int
+) -> tuple[str, int, Numbers, bool]:
+    """Return the numbers of a method and a seed, and whether they were stored."""
+    compute = functools.partial(_compute, method, size, seed)
+    return method, seed, *cache.get(method, seed, METHODS[method].settings(size, seed), compute)
+
+
+def _progress(result: tuple[str, int, Numbers, bool]) -> str:
+    method, seed, numbers, stored = result
+    spent = "done before" if stored else f"{numbers['seconds']} s"
+    return (
+        f"{method}, seed {seed}: MSE {numbers['mse']:.4f}, exact {numbers['exact']:.3f} ({spent})"
+    )
+
+
+def _compute(method: str, size: Profile, seed: int) -> Numbers:
+    """Fit a counter to the images of a seed and measure it."""
+    counter, empty = METHODS[method].make(size, seed), METHODS[method].empty
     images, counts = digit_columns(size.train, COLUMNS, "train", empty, seed, size.source)
     counter.fit(images, counts)
     numbers = _measure(counter, size, seed, COLUMNS, empty)
@@ -134,30 +134,13 @@ def _measure(
     }
 
 
-def _found(cells: Cells, size: Profile) -> Found:
-    """Read all finished cells of this size, whatever was asked for this time."""
-    found: Found = {}
-    for name, method in METHODS.items():
-        for seed in cells.seeds(name):
-            settings = {
-                **asdict(size),
-                **method.make(size, seed).get_params(),
-                "empty": method.empty,
-            }
-            numbers = cells.read(name, seed, settings)
-            if numbers is not None:
-                found.setdefault(name, {})[seed] = numbers
-    return found
-
-
-def _rows(found: Found, size: Profile) -> list[dict[str, Any]]:
+def _rows(found: Finished, size: Profile) -> list[dict[str, Any]]:
     rows = []
     for name, by_seed in found.items():
         method = METHODS[name]
         protocol = (
             f"{size.train} training and {size.test} test images of {size.source}'s own training "
-            f"and test digits, a column empty with probability {method.empty}, drawn anew for each "
-            "seed"
+            f"and test digits, a column empty with probability {method.empty}, drawn for each seed"
         )
 
         def add(
@@ -202,19 +185,19 @@ def _rows(found: Found, size: Profile) -> list[dict[str, Any]]:
     return rows
 
 
-def _markdown(found: Found, size: Profile) -> str:
-    """Return the tables: all methods, transfer, and errors of each digit."""
-    about = (
+def _markdown(found: Finished, size: Profile) -> str:
+    """Return the tables: all methods, other numbers of columns, and the errors of each digit."""
+    description = (
         f"{size.train:,} training and {size.test:,} test images of five columns, from the "
-        f"training and the test digits of {size.source}; a column is empty with probability "
-        f"{EMPTY} unless said; mean ± standard deviation over the seeds. Lower MSE is better. "
-        "*MSE* is that of the expected counts and is compared with the paper; *MSE of integers* "
-        "that of the predicted whole numbers."
+        f"training and the test digits of {size.source}. A column is empty with probability "
+        f"{EMPTY} unless stated otherwise. Mean ± standard deviation over the seeds; lower MSE is "
+        "better. *MSE* is that of the expected counts and is compared with the paper; *MSE of "
+        "integers* is that of the predicted whole numbers."
     )
     lines = [
-        about,
+        description,
         "",
-        "| method | MSE | paper | MSE of integers | exact vector | seeds | seconds a seed |",
+        "| method | MSE | paper | MSE of integers | exact vector | seeds | seconds per seed |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name, by_seed in found.items():
@@ -231,7 +214,7 @@ def _markdown(found: Found, size: Profile) -> str:
         numbers = list(found["columns"].values())
         lines += [
             "",
-            f"The column encoder, trained on {COLUMNS} columns, on other numbers of columns:",
+            f"The column encoder, trained on {COLUMNS} columns, with other numbers of columns:",
             "",
             "| columns | MSE | exact vector |",
             "|---:|---:|---:|",
@@ -244,7 +227,7 @@ def _markdown(found: Found, size: Profile) -> str:
             )
     lines += [
         "",
-        "Share of the test images whose count of a digit is wrong, in per cent (mean over seeds):",
+        "Percentage of test images with a wrong count of a digit (mean over the seeds):",
         "",
         f"| method | {' | '.join(map(str, range(10)))} |",
         f"|---|{'---:|' * 10}",
@@ -255,11 +238,11 @@ def _markdown(found: Found, size: Profile) -> str:
     return "\n".join(lines)
 
 
-def _write_page(path: Path, found: Found, size: Profile, command: str) -> None:
+def _write_page(path: Path, found: Finished, size: Profile, command: str) -> None:
     seed = min((seed for by_seed in found.values() for seed in by_seed), default=0)
     images, counts = _test_images(size, seed, COLUMNS, EMPTY)
     tables = [
-        Counted(METHODS[name].title, np.array(by_seed[seed]["shown"]), _summary(by_seed))
+        Predicted(METHODS[name].title, np.array(by_seed[seed]["shown"]), _summary(by_seed))
         for name, by_seed in found.items()
         if seed in by_seed and name in ("random-forest", "mlp-changed", "columns")
     ]

@@ -1,10 +1,10 @@
-"""The methods of the counting experiment, and its sizes."""
+"""The methods of the counting experiment, and its profiles."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sdlgm.baselines import ConstantCounter, ForestCounter, PoissonCounter, SoftmaxCounter
@@ -15,7 +15,7 @@ from sdlgm.estimators.counter import BaseCounter
 __all__ = ["COLUMNS", "METHODS", "PROFILES", "Method", "Profile"]
 
 COLUMNS = 5
-"""Columns of a training image."""
+"""Number of columns of a training image."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Profile:
     test: int
     seeds: int
     scale: float
-    """Share of the epochs and trees."""
+    """Factor on the numbers of epochs and trees."""
 
-    def much(self, number: int) -> int:
+    def scaled(self, number: int) -> int:
         """Scale a number of epochs or trees."""
         return max(1, round(self.scale * number))
 
@@ -50,19 +50,24 @@ class Method:
     published: float | None = None
     """MSE in the paper."""
     empty: float = EMPTY
-    """Probability of an empty column in its images."""
+    """Probability that a column of its images is empty."""
+
+    def settings(self, profile: Profile, seed: int) -> dict[str, Any]:
+        """Return everything that the numbers of a seed depend on."""
+        parameters = self.make(profile, seed).get_params()
+        return {**asdict(profile), **parameters, "empty": self.empty}
 
 
 # The counts of an image do not depend on the order of its columns, nor on small shifts.
 MLP: dict[str, Any] = {"epochs": 40, "batch_size": 50, "learning_rate": 2e-3}
-CHANGED: dict[str, Any] = {"shuffle_columns": True, "shift": 1.0, "rotation": 5.0}
+AUGMENTED: dict[str, Any] = {"shuffle_columns": True, "shift": 1.0, "rotation": 5.0}
 
 
 def _network(
     kind: Callable[..., BaseCounter], encoder: str, **settings: Any
 ) -> Callable[[Profile, int], BaseCounter]:
     def make(profile: Profile, seed: int) -> BaseCounter:
-        epochs = profile.much(settings["epochs"])
+        epochs = profile.scaled(settings["epochs"])
         chosen = {**settings, "epochs": epochs, "image_columns": COLUMNS}
         return kind(encoder, random_state=seed, **chosen)
 
@@ -73,7 +78,7 @@ def _forest(kind: str) -> Callable[[Profile, int], BaseCounter]:
     def make(profile: Profile, seed: int) -> BaseCounter:
         return ForestCounter(
             kind,  # type: ignore[arg-type]
-            n_estimators=profile.much(100),
+            n_estimators=profile.scaled(100),
             max_features="sqrt",
             random_state=seed,
         )
@@ -84,10 +89,10 @@ def _forest(kind: str) -> Callable[[Profile, int], BaseCounter]:
 METHODS: dict[str, Method] = {
     "constant": Method("constant (training mean)", "baseline", lambda p, s: ConstantCounter()),
     "random-forest": Method(
-        "random forest, 100 trees, sqrt(D) features a split", "baseline", _forest("random"), 0.16
+        "random forest, 100 trees, sqrt(D) features per split", "baseline", _forest("random"), 0.16
     ),
     "extra-trees": Method(
-        "extra trees, 100 trees, sqrt(D) features a split", "baseline", _forest("extra")
+        "extra trees, 100 trees, sqrt(D) features per split", "baseline", _forest("extra")
     ),
     "mlp": Method(
         "SDLGMCounter, MLP, tied slots (the paper's setting)",
@@ -96,30 +101,30 @@ METHODS: dict[str, Method] = {
         0.05,
     ),
     "mlp-changed": Method(
-        "SDLGMCounter, MLP, tied slots, columns shuffled, shifted, turned; mean of 30 orders",
+        "SDLGMCounter, MLP, tied slots, columns shuffled, shifted and rotated; mean of 30 orders",
         "multinomial",
-        _network(SDLGMCounter, "mlp", tied=True, test_orders=30, **MLP, **CHANGED),
+        _network(SDLGMCounter, "mlp", tied=True, test_orders=30, **MLP, **AUGMENTED),
         0.05,
     ),
     "mlp-untied": Method(
-        "SDLGMCounter, MLP, untied slots, same changes, one order",
+        "SDLGMCounter, MLP, untied slots, same augmentation, one order",
         "Poisson-multinomial",
-        _network(SDLGMCounter, "mlp", tied=False, **MLP, **CHANGED),
+        _network(SDLGMCounter, "mlp", tied=False, **MLP, **AUGMENTED),
     ),
     "mlp-poisson": Method(
-        "independent Poisson heads, MLP, same changes",
+        "independent Poisson heads, MLP, same augmentation",
         "Poisson",
-        _network(PoissonCounter, "mlp", test_orders=30, **MLP, **CHANGED),
+        _network(PoissonCounter, "mlp", test_orders=30, **MLP, **AUGMENTED),
     ),
     "mlp-softmax": Method(
-        "softmax over 0..5 a class, MLP, same changes",
+        "softmax over 0..5 for each class, MLP, same augmentation",
         "categorical",
-        _network(SoftmaxCounter, "mlp", test_orders=30, **MLP, **CHANGED),
+        _network(SoftmaxCounter, "mlp", test_orders=30, **MLP, **AUGMENTED),
     ),
     "conv": Method(
-        "SDLGMCounter, convolutions over the whole image, tied slots, same changes",
+        "SDLGMCounter, convolutions over the whole image, tied slots, same augmentation",
         "multinomial",
-        _network(SDLGMCounter, "conv", tied=True, epochs=15, learning_rate=3e-3, **CHANGED),
+        _network(SDLGMCounter, "conv", tied=True, epochs=15, learning_rate=3e-3, **AUGMENTED),
     ),
     "mlp-columns": Method(
         "SDLGMCounter, MLP of one hidden layer shared by the columns, untied slots",
@@ -137,7 +142,7 @@ METHODS: dict[str, Method] = {
         ),
     ),
     "columns": Method(
-        "SDLGMCounter, convolutions shared by the columns, untied slots, shifted and turned; "
+        "SDLGMCounter, convolutions shared by the columns, untied slots, shifted and rotated; "
         "mean of 9 shifts",
         "Poisson-multinomial",
         _network(
@@ -152,8 +157,8 @@ METHODS: dict[str, Method] = {
         ),
     ),
 }
-# The paper does not tell its share of empty columns. With half of them empty the random forest has
-# the paper's error, so that this is where its methods can be compared with ours.
+# The paper does not state how many columns are empty. With half of them empty, the random forest
+# has the error that the paper reports for it, so its methods can be compared with ours there.
 METHODS |= {
     f"{name}-half": dataclasses.replace(
         METHODS[name], title=f"half of the columns empty: {METHODS[name].title}", empty=0.5

@@ -1,4 +1,4 @@
-"""The paper's Table III as a page: images with predicted counts, the right ones green."""
+"""The page of Table III: images with predicted counts, correct ones in green."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from numpy.typing import NDArray
 from sdlgm.report.drawing import data_uri
 from sdlgm.report.rendering import render_page, require_report
 
-__all__ = ["Counted", "write_counts_page"]
+__all__ = ["Predicted", "write_counts_page"]
 
 
 @dataclass(frozen=True)
-class Counted:
-    """What one method makes of the images."""
+class Predicted:
+    """The predictions of one method."""
 
     title: str
     counts: NDArray[np.int64]
     """Predicted counts, shape ``(n, K)``."""
     summary: str
-    """Its numbers over all images, in words."""
+    """Its errors over all images, as text."""
 
 
 def write_counts_page(
     path: Path | str,
     images: NDArray[np.uint8],
     truth: NDArray[np.int64],
-    predicted: Sequence[Counted],
+    predicted: Sequence[Predicted],
     command: str,
 ) -> Path:
     """Write one self-contained HTML page, atomically; return its path.
@@ -45,7 +45,7 @@ def write_counts_page(
     truth
         Their counts, shape ``(n, K)``.
     predicted
-        What each method predicts for these images.
+        Predictions of each method for these images.
     command
         The command that made the page.
 
@@ -60,11 +60,11 @@ def write_counts_page(
             "title": method.title,
             "summary": method.summary,
             "right": int((method.counts == truth).all(1).sum()),
-            "cells": [
+            "images": [
                 {
                     "image": _png(image),
-                    "said": _spelled(counts),
-                    "true": _spelled(right),
+                    "predicted": _as_text(counts),
+                    "true": _as_text(right),
                     "right": bool((counts == right).all()),
                 }
                 for image, counts, right in zip(images, method.counts, truth, strict=True)
@@ -81,10 +81,10 @@ def write_counts_page(
     )
 
 
-def _spelled(counts: NDArray[np.int64]) -> str:
-    """Spell counts as ``3, 4 x2``: each class that is there, and how often."""
-    there = [f"{k} ×{count}" if count > 1 else str(k) for k, count in enumerate(counts) if count]  # noqa: RUF001
-    return ", ".join(there) or "none"
+def _as_text(counts: NDArray[np.int64]) -> str:
+    """Format counts as ``3, 4 x2``: each class that occurs, and how often."""
+    present = [f"{k} ×{count}" if count > 1 else str(k) for k, count in enumerate(counts) if count]  # noqa: RUF001
+    return ", ".join(present) or "none"
 
 
 def _png(image: NDArray[np.uint8]) -> str:

@@ -1,1 +1,1 @@
-"""What codes look like: figures 3 and 4 of the paper."""
+"""Reconstructions and a map of the codes: figures 3 and 4 of the paper."""

@@ -1,4 +1,4 @@
-"""The digits that figures 3 and 4 show, and what models and baselines make of them."""
+"""The digits of figures 3 and 4, their codes and reconstructions, and the baselines."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from sdlgm.data import Dataset
 from sdlgm.random import generator
 from sdlgm.training import Run
 
-__all__ = ["Digits", "Look", "look_at", "measure_baselines", "take_digits"]
+__all__ = ["Digits", "ModelView", "measure_baselines", "take_digits", "view_model"]
 
 
 @dataclass(frozen=True)
 class Digits:
-    """The test digits that are looked at."""
+    """The test digits of the figures."""
 
     grey: Tensor
     """Grey values from 0 to 1, shape ``(n, D)``."""
     bits: Tensor
-    """Bits drawn with these probabilities, which the models see and are scored on."""
+    """Bits drawn with these probabilities, which the models encode and are evaluated on."""
     labels: Tensor
     shown: Tensor
-    """Places of those of figure 3."""
+    """Indices of the digits of figure 3."""
     shape: tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Look:
-    """What one model makes of the digits."""
+class ModelView:
+    """The codes, reconstructions and numbers of one model."""
 
     run: Run
     decoded: Decoded
@@ -50,7 +50,7 @@ class Look:
 
 
 def take_digits(dataset: Dataset, digits: int, shown: int) -> Digits:
-    """Take digits evenly spaced over the test split, and of these the shown ones likewise."""
+    """Select digits evenly spaced over the test split and, among them, the ones that are shown."""
     number = min(digits, len(dataset.test))
     rows = dataset.test.subset(_evenly(len(dataset.test), number))
     return Digits(
@@ -66,8 +66,8 @@ def _evenly(total: int, number: int) -> Tensor:
     return torch.linspace(0, total - 1, number).long()
 
 
-def look_at(run: Run, digits: Digits) -> Look:
-    """Encode the digits by a finished run and measure all that the figures speak of."""
+def view_model(run: Run, digits: Digits) -> ModelView:
+    """Encode the digits with the model of a run and compute the numbers of the figures."""
     decoded = decode_both(run.model, digits.bits)
     slots = open_slots(decoded, ModelConfig().prior_gate)
     metrics = run.metrics
@@ -86,23 +86,23 @@ def look_at(run: Run, digits: Digits) -> Look:
         "variance_ratio": slots.variance_ratio,
         "variance_within": slots.within,
         "variance_between": slots.between,
-        "tv_law": total_variation(slots.law, slots.binomial),
+        "tv_exact": total_variation(slots.exact, slots.binomial),
         "tv_drawn": total_variation(slots.drawn, slots.binomial),
         "tv_by_chance": slots.draw_noise,
-        "tv_prior": total_variation(slots.law, slots.prior),
+        "tv_prior": total_variation(slots.exact, slots.prior),
         "tv_logits": total_variation(slots.rounded, slots.binomial),
         "minutes": metrics["training_seconds"] / 60,
     }
-    return Look(run, decoded, slots, numbers)
+    return ModelView(run, decoded, slots, numbers)
 
 
 def _pixel_error(means: Tensor, bits: Tensor) -> float:
-    """Share of the bits that lie on the other side of one half than their decoded means."""
+    """Return the fraction of bits that differ from their decoded means, rounded."""
     return float(((means > 0.5) != (bits > 0.5)).double().mean())
 
 
 def measure_baselines(dataset: Dataset, digits: Digits) -> dict[str, Numbers]:
-    """Measure what can be had without a code: the mean digit, pixels, principal components."""
+    """Measure baselines without a code: the mean digit, pixels, principal components."""
     from sklearn.decomposition import PCA
 
     mean = dataset.train.grey().mean(0)
@@ -110,7 +110,7 @@ def measure_baselines(dataset: Dataset, digits: Digits) -> dict[str, Numbers]:
     loss = -likelihood.log_prob(digits.bits).double().sum(-1).mean()
     majority = digits.labels.bincount().max() / len(digits.labels)
     components = min(ModelConfig().features, len(dataset.train), *dataset.train.values.shape[1:])
-    # On grey values, of which the training rows have many more than any draw of bits.
+    # Fitted to grey values, which carry more information than one draw of bits.
     pca = PCA(components, random_state=0).fit(dataset.train.grey().numpy())
 
     def near(features: Tensor) -> Numbers:

@@ -1,4 +1,4 @@
-"""What figures 3 and 4 show, as numbers: decoded codes, laws of open slots, neighbours, a map."""
+"""The data of figures 3 and 4: decoded codes, numbers of open slots, neighbours, a map."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sdlgm.random import generator
 __all__ = [
     "Decoded",
     "OpenSlots",
-    "binomial_law",
+    "binomial_probs",
     "decode_both",
     "map_in_the_plane",
     "neighbour_accuracy",
@@ -30,38 +30,38 @@ __all__ = [
 
 Array = NDArray[np.float64]
 BATCH = 500
-"""Digits at a time: a relaxed draw of as many takes ``BATCH * L0 * K`` numbers."""
+"""Batch size. A relaxed sample of a batch holds ``BATCH * L0 * K`` numbers."""
 NEIGHBOURS = 10
 PERPLEXITY = 30.0
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a model makes of ``n`` samples, by one code each."""
+    """The codes of ``n`` samples, one each, and their reconstructions."""
 
     codes: Tensor
     """Discrete codes, shape ``(n, K)``."""
     expected: Tensor
-    """Expected counts of the posterior, shape ``(n, K)``: no codes, but what they scatter about."""
+    """Expected counts of the posterior, shape ``(n, K)``."""
     hard: Tensor
     """Means of the data decoded from the discrete codes, shape ``(n, D)``."""
     relaxed: Tensor
-    """The same from relaxed samples at the model's temperatures."""
+    """Means decoded from relaxed samples at the model's temperatures, shape ``(n, D)``."""
     hard_loss: Tensor
-    """Minus the log-likelihood at the discrete codes (nats), shape ``(n,)``."""
+    """Negative log-likelihood given the discrete codes (nats), shape ``(n,)``."""
     relaxed_loss: Tensor
-    """The same at the relaxed samples; part of no bound."""
+    """Negative log-likelihood given the relaxed samples; not part of a bound."""
     gate_logits: Tensor
     """Sparsity logits, the outputs of ``h(x; gamma)`` of eq. 7, shape ``(n, G)``."""
-    law: Tensor
-    """Law of the number of open slots of each sample, shape ``(n, L0 + 1)``, float64."""
+    open_probs: Tensor
+    """Distribution of the number of open slots of each sample, ``(n, L0 + 1)``, float64."""
 
 
 @torch.no_grad()
 def decode_both(model: SDLGM, bits: Tensor, seed: int = 0) -> Decoded:
-    """Encode samples of shape ``(n, D)``, decode their codes, and relaxed samples beside them.
+    """Encode samples of shape ``(n, D)``; decode their codes and relaxed samples.
 
-    Two calls with one seed give the same.
+    The result depends only on the arguments.
     """
     hard_noise, relaxed_noise = (generator(seed, f"figure {kind}") for kind in ("hard", "relaxed"))
     parts = []
@@ -87,17 +87,18 @@ def decode_both(model: SDLGM, bits: Tensor, seed: int = 0) -> Decoded:
 
 @dataclass(frozen=True)
 class OpenSlots:
-    r"""How many slots ``L`` samples open, against the Binomial of the same mean.
+    r"""The number ``L`` of open slots of samples, compared with the Binomial of the same mean.
 
-    The exact law of :math:`L` over all samples is the mean of their own laws, which are
-    :math:`\mathrm{Binomial}(L_0, \lambda_i)` for one group and sums of ``G`` independent Binomials
-    else. Its variance falls into the mean of their variances and the variance of their means.
+    The distribution of :math:`L` over all samples is the mean of the distributions of the samples.
+    These are :math:`\mathrm{Binomial}(L_0, \lambda_i)` for one group, and sums of ``G``
+    independent Binomials for ``G`` groups. The variance of :math:`L` is the mean of the samples'
+    variances plus the variance of their means.
     """
 
     drawn: Array
-    """Share of the samples whose code opens each number of slots, shape ``(L0 + 1,)``."""
-    law: Array
-    """Exact law, without the noise of a draw, shape ``(L0 + 1,)``."""
+    """Fraction of the samples whose code opens each number of slots, shape ``(L0 + 1,)``."""
+    exact: Array
+    """Exact distribution, without the noise of drawing codes, shape ``(L0 + 1,)``."""
     binomial: Array
     """``Binomial(L0, E[L] / L0)``, shape ``(L0 + 1,)``."""
     prior: Array
@@ -105,43 +106,43 @@ class OpenSlots:
     expected: Array
     """Expected number of open slots of each sample, shape ``(n,)``."""
     rounded: Array
-    """Share of the samples whose expected number rounds to each, shape ``(L0 + 1,)``: for one group
-    the histogram of the sparsity logits, on bins one slot wide."""
+    """Fraction of the samples whose expected number rounds to each, shape ``(L0 + 1,)``: for one
+    group the histogram of the sparsity logits, with bins one slot wide."""
     gate_logits: Array
     """All sparsity logits, shape ``(n, G)``."""
     within: float
-    """Mean of the samples' variances, over the variance of ``binomial``."""
+    """Mean of the samples' variances, divided by the variance of ``binomial``."""
     between: float
-    """Variance of the samples' means, over the variance of ``binomial``."""
+    """Variance of the samples' means, divided by the variance of ``binomial``."""
 
     @property
     def variance_ratio(self) -> float:
-        """Variance of ``law`` over that of ``binomial``: 1 for a Binomial."""
+        """Variance of ``exact`` divided by that of ``binomial``: 1 for a Binomial."""
         return self.within + self.between
 
     @property
     def draw_noise(self) -> float:
-        r"""Total variation that ``drawn`` has from ``law`` by chance, about.
+        r"""Approximate expected total variation between ``drawn`` and ``exact``.
 
         .. math:: \tfrac12 \sum_l \sqrt{2 p_l (1 - p_l) / (\pi n)}
         """
-        spread = np.sqrt(2 * self.law * (1 - self.law) / (math.pi * len(self.expected)))
+        spread = np.sqrt(2 * self.exact * (1 - self.exact) / (math.pi * len(self.expected)))
         return 0.5 * float(spread.sum())
 
 
 def open_slots(decoded: Decoded, prior_gate: float = 0.5) -> OpenSlots:
-    """Compare the numbers of open slots of samples with a Binomial."""
-    laws, budget = decoded.law.numpy(), decoded.law.shape[1] - 1
+    """Compare the numbers of open slots of samples with a Binomial distribution."""
+    probs, budget = decoded.open_probs.numpy(), decoded.open_probs.shape[1] - 1
     slots = np.arange(budget + 1, dtype=np.float64)
-    means = laws @ slots
-    variances = laws @ slots**2 - means**2
+    means = probs @ slots
+    variances = probs @ slots**2 - means**2
     share = float(means.mean()) / budget
     scale = budget * share * (1 - share)
     return OpenSlots(
         drawn=_histogram(decoded.codes.sum(-1).numpy(), budget),
-        law=laws.mean(0),
-        binomial=binomial_law(budget, share),
-        prior=binomial_law(budget, prior_gate),
+        exact=probs.mean(0),
+        binomial=binomial_probs(budget, share),
+        prior=binomial_probs(budget, prior_gate),
         expected=means,
         rounded=_histogram(means.round(), budget),
         gate_logits=decoded.gate_logits.double().numpy(),
@@ -150,8 +151,8 @@ def open_slots(decoded: Decoded, prior_gate: float = 0.5) -> OpenSlots:
     )
 
 
-def binomial_law(budget: int, share: float) -> Array:
-    """Return the law of ``Binomial(budget, share)``, shape ``(budget + 1,)``."""
+def binomial_probs(budget: int, share: float) -> Array:
+    """Return the probabilities of ``Binomial(budget, share)``, shape ``(budget + 1,)``."""
     odds = torch.logit(torch.tensor(share, dtype=torch.float64))
     code = GatedMultinomial(budget, odds, torch.zeros(1, dtype=torch.float64))
     return code.total_log_prob(torch.arange(budget + 1)).exp().numpy()
@@ -162,14 +163,14 @@ def _histogram(totals: NDArray[np.floating], budget: int) -> Array:
 
 
 def total_variation(one: Array, other: Array) -> float:
-    """Half the sum of absolute differences of two laws: 0 if equal, 1 if disjoint."""
+    """Return half the sum of absolute differences of two distributions, between 0 and 1."""
     return 0.5 * float(np.abs(one - other).sum())
 
 
 def neighbour_accuracy(features: Tensor, labels: Tensor) -> float:
-    """Share of samples whose class most of their ten nearest other samples have.
+    """Return the accuracy of a classifier by the ten nearest neighbours, leaving one out.
 
-    Euclidean distance, among the samples themselves, each left out of its own neighbours.
+    Each sample is classified by its ten nearest other samples, by Euclidean distance.
 
     Parameters
     ----------
@@ -194,10 +195,10 @@ def require_map() -> None:
 
 
 def map_in_the_plane(features: Tensor, seed: int = 0) -> Array:
-    """Place samples of shape ``(n, d)`` in the plane by t-SNE, deterministically: ``(n, 2)``.
+    """Map samples of shape ``(n, d)`` to the plane by t-SNE, deterministically; return ``(n, 2)``.
 
-    Perplexity 30 (less for fewer than 91 samples), Euclidean distance, exact neighbours, start at
-    the first two principal components.
+    Perplexity 30 (less for fewer than 91 samples), Euclidean distance, exact neighbours; the first
+    two principal components are the start.
 
     Raises
     ------

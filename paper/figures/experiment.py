@@ -1,7 +1,8 @@
-"""The paper's figures 3 and 4: reconstructions from real codes, a map of codes, their open slots.
+"""Figures 3 and 4 of the paper: reconstructions from codes, a map of codes, and open slots.
 
-Two models are trained (or found in the folder of the results): the default one, and the paper's
-one with its relaxed objective. Digits are evenly spaced over the test split; none is chosen by eye.
+Two models are trained, or loaded from the folder of the results: the preset ``plain``, and the
+paper's model with its relaxed objective. The digits are evenly spaced over the test split; none is
+chosen by hand.
 """
 
 from __future__ import annotations
@@ -14,24 +15,32 @@ from typing import Any
 from torch import Tensor
 
 from paper.figures import page as drawing
-from paper.figures.comparisons import Digits, Look, look_at, measure_baselines, take_digits
+from paper.figures.comparisons import (
+    Digits,
+    ModelView,
+    measure_baselines,
+    take_digits,
+    view_model,
+)
 from paper.figures.data import map_in_the_plane, require_map
 from paper.figures.tables import (
     Numbers,
     Tables,
-    about,
     baseline_table,
+    describe,
     figure_rows,
     markdown,
     model_table,
 )
-from paper.results import (
+from paper.results import write_tables
+from paper.running import (
     Say,
     check_seeds,
     choose,
+    measure_all,
+    plan_runs,
+    profile_named,
     say_on_stderr,
-    write_markdown,
-    write_results,
 )
 from sdlgm.config import DataConfig, ModelConfig, preset
 from sdlgm.data import load_data
@@ -50,9 +59,9 @@ class Profile:
     data: str
     iterations: int
     digits: int
-    """Test digits of figure 4 and of all numbers but the bounds, which are of the whole split."""
+    """Number of test digits in figure 4 and in all numbers except the bounds (the whole split)."""
     shown: int
-    """Test digits of figure 3."""
+    """Number of test digits in figure 3."""
     importance_samples: int
 
 
@@ -64,7 +73,7 @@ PROFILES = {
 
 @dataclass(frozen=True)
 class Model:
-    """One of the two models."""
+    """A model of the figures and its objective."""
 
     title: str
     family: str
@@ -91,63 +100,66 @@ def reproduce(
     only: Sequence[str] | None = None,
     say: Say = say_on_stderr,
 ) -> Path:
-    """Train what is missing and write figure3.png, figure4.png and figures.json, .md and .html.
+    """Train what is missing; write figure3.png, figure4.png and figures.json, .md and .html.
 
     Parameters
     ----------
     out
-        Folder of the results, and of the runs in ``runs``: a training that was stopped goes on.
+        Folder of the results. Its folder ``runs`` keeps the trainings; a training that was stopped
+        continues from its last checkpoint.
     profile
         ``"full"`` (MNIST, 10,000 iterations, 3,000 test digits) or ``"smoke"``.
     seeds
-        Number of trainings of each model, with seeds from 0 (default: 1). The figures show seed 0,
+        Number of trainings of each model, with seeds from 0. Default: 1. The figures show seed 0;
         the numbers are means over the seeds.
     only
-        Models to show: ``default``, ``paper-relaxed``.
+        Models to show: ``default`` or ``paper-relaxed``.
     say
-        Takes a line of progress for each training.
+        Receives a line of progress for each training.
 
     Raises
     ------
     SDLGMError
-        If a profile or model is unknown, the extra ``report`` is not installed (said before
-        anything is trained), or ``out`` holds runs of other settings.
+        If a profile or model is unknown, the extra ``report`` is not installed (checked before
+        anything is trained), or ``out`` holds runs with other settings.
     """
     out = Path(out)
-    (name,) = choose([profile], PROFILES, "profile")
-    size, chosen = PROFILES[name], choose(only, MODELS, "model")
+    size, chosen = profile_named(profile, PROFILES), choose(only, MODELS, "model")
     number = 1 if seeds is None else check_seeds(seeds)
     require_report("The page of figures")
     require_map()
     dataset = load_data(_data(size))
     digits = take_digits(dataset, size.digits, size.shown)
-    looks: dict[str, list[Look]] = {model: [] for model in chosen}
-    plan = [(model, seed) for seed in range(number) for model in chosen]
-    for place, (model, seed) in enumerate(plan, 1):
+    views: dict[str, list[ModelView]] = {model: [] for model in chosen}
+
+    def measure(model: str, seed: int) -> str:
         run = _trained(out / "runs" / f"{model}-{seed}", MODELS[model], size, seed)
-        looks[model].append(look_at(run, digits))
-        bound = run.metrics["negative_elbo"]
-        say(f"[{place}/{len(plan)}] {model}, seed {seed}: negative ELBO {bound:.2f} nats")
+        views[model].append(view_model(run, digits))
+        return f"{model}, seed {seed}: negative ELBO {run.metrics['negative_elbo']:.2f} nats"
+
+    measure_all(measure, plan_runs(chosen, lambda model: range(number)), str, say=say)
     baselines = measure_baselines(dataset, digits)
     command = f"python -m paper figures --profile {profile} --seeds {number}"
     command += f" --only {' '.join(chosen)}" if len(chosen) < len(MODELS) else ""
-    numbers = {model: [look.numbers for look in found] for model, found in looks.items()}
+    numbers = {model: [view.numbers for view in found] for model, found in views.items()}
     tables = Tables(numbers, baselines)
     families = {model: MODELS[model].family for model in chosen}
-    described = about(size.data, size.iterations, len(digits.bits), number, size.importance_samples)
-    rows = figure_rows(tables, families, size.data, described, size.importance_samples)
-    write_results(out / "figures.json", "figures", command, rows)
-    write_markdown(out / "figures.md", markdown(tables, described))
-    first = {model: found[0] for model, found in looks.items()}
+    description = describe(
+        size.data, size.iterations, len(digits.bits), number, size.importance_samples
+    )
+    rows = figure_rows(tables, families, size.data, description, size.importance_samples)
+    first = {model: found[0] for model, found in views.items()}
     pictures = [_figure3(out, first, digits), _figure4(out, first, digits, baselines)]
     drawing.write_figures_page(
         out / "figures.html",
         pictures,
         [model_table(tables), baseline_table(tables)],
-        described,
+        description,
         command,
     )
-    return out / "figures.json"
+    return write_tables(
+        out / "figures.json", "figures", command, rows, markdown(tables, description)
+    )
 
 
 def _data(size: Profile) -> DataConfig:
@@ -155,81 +167,77 @@ def _data(size: Profile) -> DataConfig:
 
 
 def _trained(folder: Path, model: Model, size: Profile, seed: int) -> Run:
-    """Return a finished run of these settings: found, resumed, or trained."""
+    """Return a finished run with these settings; train or resume it if necessary."""
     training = preset(
         "plain",
         iterations=size.iterations,
-        objective=model.objective,  # type: ignore[arg-type]
+        objective=model.objective,
         seed=seed,
     )[1]
-    asked = Run(folder, RunConfig(_data(size), model.config, training))
+    wanted = RunConfig(_data(size), model.config, training)
     samples = size.importance_samples
     if not (folder / "config.yaml").exists():
-        config = asked.config
         return fit(
-            config.data,
-            config.model,
-            config.training,
-            out=folder,
-            importance_samples=samples,
+            wanted.data, wanted.model, wanted.training, out=folder, importance_samples=samples
         )
-    if Run.open(folder) != asked:
+    run = Run.open(folder)
+    if run.config != wanted:
         raise SDLGMError(
-            f"{folder} holds a run of other settings (another --profile?). Choose another --out, "
+            f"{folder} holds a run with other settings (another --profile?). Choose another --out, "
             "or delete that folder."
         )
     if not (folder / "metrics.json").exists():
         return resume(folder, importance_samples=samples)
-    return asked
+    return run
 
 
-def _figure3(out: Path, looks: dict[str, Look], digits: Digits) -> drawing.Picture:
+def _figure3(out: Path, views: dict[str, ModelView], digits: Digits) -> drawing.Picture:
     def images(values: Tensor) -> Any:
         return values[digits.shown].view(-1, *digits.shape).double().numpy()
 
     strips = [
         drawing.Strip("test digit", "grey values", images(digits.grey)),
-        drawing.Strip("bits drawn from it", "what is encoded and scored", images(digits.bits)),
+        drawing.Strip("bits drawn from it", "encoded and evaluated", images(digits.bits)),
     ]
-    for name, look in looks.items():
-        title, metrics = MODELS[name].title, look.run.metrics
-        if look.run.config.training.objective == "paper":
-            note = f"relaxed objective {metrics['relaxed_objective']:.1f} nats: no bound"
-            relaxed = images(look.decoded.relaxed)
+    for name, view in views.items():
+        title, metrics = MODELS[name].title, view.run.metrics
+        if view.run.config.training.objective == "paper":
+            note = f"relaxed objective {metrics['relaxed_objective']:.1f} nats: not a bound"
+            relaxed = images(view.decoded.relaxed)
             strips.append(drawing.Strip(f"{title}: relaxed sample", note, relaxed))
         note = f"negative ELBO {metrics['negative_elbo']:.1f} nats: a bound"
-        codes = images(look.decoded.hard)
+        codes = images(view.decoded.hard)
         strips.append(drawing.Strip(f"{title}: discrete code", note, codes, is_code=True))
     png = _save(drawing.draw_strips(strips), out / "figure3.png")
     return drawing.Picture(
-        "Figure 3: digits, and what their codes decode to",
+        "Figure 3: digits and their reconstructions",
         png,
         "rows of digits and of their reconstructions",
-        f"{len(digits.shown)} test digits evenly spaced over the split, not chosen. Blue rows were "
-        "decoded from discrete codes (counts, one draw), the means of the pixels shown; the grey "
-        "row of a relaxed sample from the real numbers that the paper's objective scores.",
+        f"{len(digits.shown)} test digits, evenly spaced over the split, not chosen by hand. Blue "
+        "rows show the mean pixels decoded from discrete codes (counts, one draw). The grey row of "
+        "a relaxed sample was decoded from the real numbers that the paper's objective evaluates.",
     )
 
 
 def _figure4(
-    out: Path, looks: dict[str, Look], digits: Digits, baselines: dict[str, Numbers]
+    out: Path, views: dict[str, ModelView], digits: Digits, baselines: dict[str, Numbers]
 ) -> drawing.Picture:
     columns, accuracies = [], {}
-    for name, look in looks.items():
-        title, numbers, slots = MODELS[name].title, look.numbers, look.slots
+    for name, view in views.items():
+        title, numbers, slots = MODELS[name].title, view.numbers, view.slots
         accuracies[f"codes, {title}"] = numbers["neighbours_codes"]
         accuracies[f"expected counts, {title}"] = numbers["neighbours_expected"]
         columns.append(
             drawing.Column(
                 title=title,
-                plane=map_in_the_plane(look.decoded.codes),
+                plane=map_in_the_plane(view.decoded.codes),
                 map_note=f"t-SNE of {len(digits.bits):,} discrete codes, {MODELS[name].family}",
                 drawn=slots.drawn,
-                law=slots.law,
+                exact=slots.exact,
                 binomial=slots.binomial,
                 prior=slots.prior,
                 slots_note=f"variance {numbers['variance_ratio']:.2f} of the Binomial's, "
-                f"total variation {numbers['tv_law']:.2f}",
+                f"total variation {numbers['tv_exact']:.2f}",
                 rounded=slots.rounded,
                 logits_note=f"variance {numbers['variance_between']:.2f} of the Binomial's, "
                 f"total variation {numbers['tv_logits']:.2f}",
@@ -238,22 +246,22 @@ def _figure4(
     for name, found in baselines.items():
         if "neighbours" in found:
             accuracies[name] = found["neighbours"]
-    first = next(iter(looks))
-    gates = f"Gate by gate: {MODELS[first].title}", looks[first].slots.gate_logits.ravel()
+    first = next(iter(views))
+    gates = f"All gates: {MODELS[first].title}", views[first].slots.gate_logits.ravel()
     figure = drawing.draw_codes(
         columns,
         digits.labels.numpy(),
-        ("Pixels", map_in_the_plane(digits.bits), "t-SNE of the bits themselves"),
+        ("Pixels", map_in_the_plane(digits.bits), "t-SNE of the bits"),
         gates,
         accuracies,
     )
     return drawing.Picture(
-        "Figure 4: a map of the codes, and how many slots they open",
+        "Figure 4: a map of the codes, and the numbers of slots they open",
         _save(figure, out / "figure4.png"),
         "maps of codes coloured by digit, and histograms of open slots and sparsity logits",
-        "Maps: a number stands where its class is densest. Open slots: bars are one draw of "
-        "each digit's code, the solid line the mean of the digits' own laws. Sparsity logits: "
-        "those of the digits on bins one slot wide (of 40 gates, the logit of their mean).",
+        "Maps: each number marks where its class is densest. Open slots: the bars show one code "
+        "per digit, the solid line the exact distribution. Sparsity logits: histogram with bins "
+        "one slot wide (with 40 gates, of the logit of their mean).",
     )
 
 

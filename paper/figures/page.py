@@ -17,8 +17,8 @@ __all__ = ["Column", "Picture", "Strip", "draw_codes", "draw_strips", "write_fig
 
 Array = NDArray[np.float64]
 GREY = "#51677a"
-CELL, WORDS = 0.8, 2.9
-"""Widths in inches of an image of a strip, and of the words beside it."""
+IMAGE_WIDTH, TEXT_WIDTH = 0.8, 2.9
+"""Widths in inches of an image of a strip, and of the text beside it."""
 
 
 @dataclass(frozen=True)
@@ -27,32 +27,32 @@ class Strip:
 
     title: str
     note: str
-    """What the row is worth, in a line or two under the title."""
+    """One or two lines below the title."""
     images: Array
     """Values from 0 to 1, shape ``(n, h, w)``."""
     is_code: bool = False
-    """Whether these were decoded from discrete codes."""
+    """Whether the images were decoded from discrete codes."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """What is drawn of one model: a map, and how many slots its codes open."""
+    """The plots of one model: a map, and the numbers of slots that its codes open."""
 
     title: str
     plane: Array
-    """Places in the plane, shape ``(n, 2)``."""
+    """Coordinates in the plane, shape ``(n, 2)``."""
     map_note: str
     drawn: Array
-    """Share of the samples that open 0, 1, ..., L0 slots."""
-    law: Array
-    """Exact law of the open slots."""
+    """Fraction of the samples that open 0, 1, ..., L0 slots."""
+    exact: Array
+    """Exact distribution of the number of open slots."""
     binomial: Array
-    """The Binomial of the same mean."""
+    """The Binomial distribution of the same mean."""
     prior: Array
-    """The Binomial of the paper's prior."""
+    """The Binomial distribution of the paper's prior."""
     slots_note: str
     rounded: Array
-    """Share of the samples whose expected number of open slots rounds to each."""
+    """Fraction of the samples whose expected number of open slots rounds to each number."""
     logits_note: str
 
 
@@ -67,25 +67,25 @@ class Picture:
 
 
 def draw_strips(strips: Sequence[Strip]) -> bytes:
-    """Draw rows of images under each other, each with its title (figure 3); return a PNG."""
+    """Draw rows of images with their titles (figure 3); return a PNG."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    inks = [LinearSegmentedColormap.from_list("", ["white", ink]) for ink in (INK, ACCENT)]
+    colours = [LinearSegmentedColormap.from_list("", ["white", colour]) for colour in (INK, ACCENT)]
     number, height = len(strips[0].images), len(strips)
-    figure = new_figure(WORDS + CELL * number, CELL * height)
+    figure = new_figure(TEXT_WIDTH + IMAGE_WIDTH * number, IMAGE_WIDTH * height)
     figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
-    widths = [WORDS / CELL, *[1.0] * number]
+    widths = [TEXT_WIDTH / IMAGE_WIDTH, *[1.0] * number]
     axes = figure.subplots(height, number + 1, squeeze=False, gridspec_kw={"width_ratios": widths})
     for axis in axes.flat:
         axis.axis("off")
     for row, strip in zip(axes, strips, strict=True):
-        said = {"x": 0.0, "transform": row[0].transAxes}
+        style = {"x": 0.0, "transform": row[0].transAxes}
         row[0].text(
-            y=0.54, s=strip.title, color=INK, fontsize=10, weight="bold", va="bottom", **said
+            y=0.54, s=strip.title, color=INK, fontsize=10, weight="bold", va="bottom", **style
         )
-        row[0].text(y=0.46, s=strip.note, color=GREY, fontsize=8, va="top", **said)
+        row[0].text(y=0.46, s=strip.note, color=GREY, fontsize=8, va="top", **style)
         for axis, image in zip(row[1:], strip.images, strict=True):
-            axis.imshow(image, cmap=inks[strip.is_code], vmin=0, vmax=1, interpolation="nearest")
+            axis.imshow(image, cmap=colours[strip.is_code], vmin=0, vmax=1, interpolation="nearest")
     return png(figure, 130, colours=128)
 
 
@@ -96,7 +96,7 @@ def draw_codes(
     gate_logits: tuple[str, Array],
     accuracies: Mapping[str, float],
 ) -> bytes:
-    """Draw maps of codes and the spread of their open slots (figure 4); return a PNG.
+    """Draw maps of codes and histograms of their open slots (figure 4); return a PNG.
 
     Parameters
     ----------
@@ -105,11 +105,11 @@ def draw_codes(
     labels
         Classes of the samples, shape ``(n,)``.
     baseline
-        Title, places and note of a map of the data themselves.
+        Title, coordinates and note of a map of the data.
     gate_logits
-        Title and values of the sparsity logits of the first model, gate by gate.
+        Title and values of the sparsity logits of all gates of the first model.
     accuracies
-        Share of samples that their nearest neighbours classify rightly, by representation.
+        Accuracy of a nearest-neighbour classifier, by the features it uses.
     """
     width = len(columns) + 1
     figure = new_figure(4.3 * width, 11.6)
@@ -142,16 +142,16 @@ def _map(axis: Any, plane: Array, labels: NDArray[np.int64], title: str, note: s
     _head(axis, title, note)
 
 
-def _densest(places: Array) -> Array:
-    """Return the place that is nearest to a third of the others, so that it lies among its own."""
-    apart = np.linalg.norm(places[:, None] - places[None], axis=-1)
-    return places[np.quantile(apart, 1 / 3, axis=1).argmin()]
+def _densest(points: Array) -> Array:
+    """Return the point with the smallest distance to the nearest third of the others."""
+    apart = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    return points[np.quantile(apart, 1 / 3, axis=1).argmin()]
 
 
 def _slots(axis: Any, column: Column) -> None:
-    slots = np.arange(len(column.law))
+    slots = np.arange(len(column.exact))
     axis.bar(slots, column.drawn, width=0.9, color=SOFT, label="drawn codes")
-    axis.plot(slots, column.law, color=ACCENT, linewidth=1.8, label="exact law")
+    axis.plot(slots, column.exact, color=ACCENT, linewidth=1.8, label="exact distribution")
     axis.plot(
         slots, column.binomial, color=WARM, linewidth=1.6, linestyle="--",
         label="Binomial, same mean",
@@ -160,13 +160,13 @@ def _slots(axis: Any, column: Column) -> None:
         slots, column.prior, color=GREY, linewidth=1.2, linestyle=":",
         label="Binomial, paper's prior",
     )  # fmt: skip
-    _finish(axis, "open slots L of a digit", "share of digits")
+    _finish(axis, "open slots L of a digit", "fraction of digits")
     _head(axis, f"Open slots: {column.title}", column.slots_note)
 
 
 def _expected(axis: Any, column: Column) -> None:
-    """Histogram of the sparsity logits, on bins that are one slot wide."""
-    budget = len(column.law) - 1
+    """Draw a histogram of the sparsity logits with bins one slot wide."""
+    budget = len(column.exact) - 1
     slots = np.arange(budget + 1)
     axis.bar(slots, column.rounded, width=0.9, color=SOFT, label="digits")
     axis.plot(
@@ -175,7 +175,7 @@ def _expected(axis: Any, column: Column) -> None:
     )  # fmt: skip
     shown = [-4, -2, -1, 0, 1, 2, 4]
     axis.set_xticks([budget / (1 + np.exp(-logit)) for logit in shown], [f"{x:g}" for x in shown])
-    _finish(axis, "sparsity logit (on the scale of expected open slots)", "share of digits")
+    _finish(axis, "sparsity logit (on the scale of expected open slots)", "fraction of digits")
     _head(axis, f"Sparsity logits: {column.title}", column.logits_note)
 
 
@@ -184,31 +184,33 @@ def _gates(axis: Any, title: str, logits: Array) -> None:
     bins = np.linspace(low, high, 61)
     axis.hist(logits, bins=bins, weights=np.full(len(logits), 1 / len(logits)), color=SOFT)
     axis.axvline(0, color=INK, linewidth=0.8)
-    axis.text(0.02, 0.95, "gate rather closed", transform=axis.transAxes, color=GREY, fontsize=8)
     axis.text(
-        0.98, 0.95, "rather open", transform=axis.transAxes, color=GREY, fontsize=8, ha="right"
+        0.02, 0.95, "gate more often closed", transform=axis.transAxes, color=GREY, fontsize=8
     )
-    _finish(axis, "sparsity logit of a gate", "share of gates", legend=False)
-    _head(axis, title, f"{(logits > 0).mean():.0%} rather open than closed")
+    axis.text(
+        0.98, 0.95, "more often open", transform=axis.transAxes, color=GREY, fontsize=8, ha="right"
+    )
+    _finish(axis, "sparsity logit of a gate", "fraction of gates", legend=False)
+    _head(axis, title, f"{(logits > 0).mean():.0%} are more often open than closed")
 
 
 def _bars(axis: Any, accuracies: Mapping[str, float]) -> None:
-    """Dots on a common scale, the best on top."""
+    """Draw dots on a common scale, the best on top."""
     ordered = sorted(accuracies.items(), key=lambda item: item[1])
     for place, (name, value) in enumerate(ordered):
         axis.plot([0, value], [place, place], color=SOFT, linewidth=1)
         axis.plot(value, place, "o", color=ACCENT, markersize=6)
-        said = {"textcoords": "offset points", "fontsize": 8}
-        axis.annotate(name, (0, place), xytext=(1, 4), color=GREY, va="bottom", **said)
+        style = {"textcoords": "offset points", "fontsize": 8}
+        axis.annotate(name, (0, place), xytext=(1, 4), color=GREY, va="bottom", **style)
         axis.annotate(
-            f"{value:.1%}", (value, place), xytext=(7, -1), color=INK, va="center", **said
+            f"{value:.1%}", (value, place), xytext=(7, -1), color=INK, va="center", **style
         )
     axis.set_ylim(-0.6, len(ordered))
     axis.set_yticks([])
     axis.set_xlim(0, 1.15)
     axis.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
-    _finish(axis, "right by the 10 nearest neighbours", "", legend=False)
-    _head(axis, "Do neighbours share a class?", "each digit left out of its own neighbours")
+    _finish(axis, "accuracy of the 10 nearest neighbours", "", legend=False)
+    _head(axis, "Do neighbours share a class?", "leave-one-out classification")
 
 
 def _head(axis: Any, title: str, note: str) -> None:
@@ -220,7 +222,7 @@ def _finish(axis: Any, below: str, beside: str, *, legend: bool = True) -> None:
     axis.set_xlabel(below, fontsize=9, color=INK)
     axis.set_ylabel(beside, fontsize=9, color=INK)
     tidy(axis)
-    if legend:  # room above the curves
+    if legend:  # leave room above the curves
         axis.legend(frameon=False, fontsize=8, loc="upper left", ncols=2, columnspacing=1.2)
         axis.set_ylim(0, 1.22 * axis.get_ylim()[1])
 
@@ -229,7 +231,7 @@ def write_figures_page(
     path: Path | str,
     pictures: Sequence[Picture],
     tables: Sequence[Sequence[Sequence[str]]],
-    about: str,
+    description: str,
     command: str,
 ) -> Path:
     """Write one self-contained HTML page, atomically; return its path.
@@ -239,11 +241,11 @@ def write_figures_page(
     path
         File to write.
     pictures
-        Its figures.
+        Figures of the page.
     tables
-        Each of rows of numbers, the head first.
-    about
-        Data, training and units, in a sentence.
+        Tables of the page: rows of values, the head first.
+    description
+        Data, training and units.
     command
         The command that made the page.
     """
@@ -256,6 +258,6 @@ def write_figures_page(
         Path(__file__).with_name("page.html.jinja"),
         pictures=shown,
         tables=tables,
-        about=about,
+        description=description,
         command=command,
     )

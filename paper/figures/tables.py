@@ -1,4 +1,4 @@
-"""The numbers that stand beside figures 3 and 4: rows of the results file, and tables."""
+"""The numbers of figures 3 and 4: rows of the results file, and tables."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ __all__ = [
     "METRICS",
     "Numbers",
     "Tables",
-    "about",
     "baseline_table",
+    "describe",
     "figure_rows",
     "markdown",
     "model_table",
 ]
 
 Numbers = dict[str, float]
-"""Values by the name of the metric."""
+"""Values by metric."""
 
 
 class Tables(NamedTuple):
     """All numbers of the experiment."""
 
     models: Mapping[str, Sequence[Numbers]]
-    """Of each model, one entry a seed."""
+    """For each model, the numbers of each seed."""
     baselines: Mapping[str, Numbers]
 
 
 class Metric(NamedTuple):
-    """How a metric is named and spelled."""
+    """The title of a metric and its number of digits."""
 
     title: str
     digits: int
@@ -41,24 +41,24 @@ class Metric(NamedTuple):
 METRICS = {
     "negative_elbo": Metric("negative ELBO, nats (bound)", 2),
     "nll_bound": Metric("NLL bound, nats (bound)", 2),
-    "relaxed_objective": Metric("relaxed objective, nats (no bound)", 2),
+    "relaxed_objective": Metric("relaxed objective, nats (not a bound)", 2),
     "active_features_mean": Metric("active features, mean", 2),
     "gate_temperature": Metric("temperature of the gates", 3),
     "feature_temperature": Metric("temperature of the features", 3),
     "reconstruction_codes": Metric("-log p(x given discrete code), nats", 2),
     "reconstruction_relaxed": Metric("-log p(x given relaxed sample), nats", 2),
-    "pixel_error_codes": Metric("wrong pixels from discrete codes, share", 4),
-    "pixel_error_relaxed": Metric("wrong pixels from relaxed samples, share", 4),
+    "pixel_error_codes": Metric("wrong pixels from discrete codes, fraction", 4),
+    "pixel_error_relaxed": Metric("wrong pixels from relaxed samples, fraction", 4),
     "neighbours_codes": Metric("10-nearest-neighbour accuracy of codes", 4),
     "neighbours_expected": Metric("10-nearest-neighbour accuracy of expected counts", 4),
     "open_slots_mean": Metric("open slots, mean", 2),
     "variance_ratio": Metric("variance of open slots over the Binomial's", 3),
-    "variance_within": Metric("... of which within a digit", 3),
-    "variance_between": Metric("... of which between digits (sparsity logits)", 3),
-    "tv_law": Metric("total variation: law of open slots, Binomial of same mean", 3),
+    "variance_within": Metric("... within a digit", 3),
+    "variance_between": Metric("... between digits (sparsity logits)", 3),
+    "tv_exact": Metric("total variation: open slots, Binomial of same mean", 3),
     "tv_drawn": Metric("total variation: drawn open slots, Binomial of same mean", 3),
-    "tv_by_chance": Metric("total variation of a draw by chance", 3),
-    "tv_prior": Metric("total variation: law of open slots, Binomial(L0, 1/2)", 3),
+    "tv_by_chance": Metric("total variation expected from drawing codes", 3),
+    "tv_prior": Metric("total variation: open slots, Binomial(L0, 1/2)", 3),
     "tv_logits": Metric("total variation: sparsity logits, Binomial of same mean", 3),
     "minutes": Metric("minutes of training", 1),
 }
@@ -66,21 +66,21 @@ METRICS = {
 
 BASELINE_METRICS = {
     "nll": Metric("-log p(x), nats (bound)", 2),
-    "pixel_error": Metric("wrong pixels, share", 4),
+    "pixel_error": Metric("wrong pixels, fraction", 4),
     "neighbours": Metric("10-nearest-neighbour accuracy", 4),
 }
 
 
-def about(data: str, iterations: int, digits: int, seeds: int, importance_samples: int) -> str:
-    """Say in a few sentences what the numbers are of."""
+def describe(data: str, iterations: int, digits: int, seeds: int, importance_samples: int) -> str:
+    """Describe the data, the training and the units."""
     shape, batch = preset("plain")[0], TrainingConfig().batch_size
-    spelled = "seed 0" if seeds == 1 else f"{seeds} seeds from 0 (figures: seed 0)"
+    which = "seed 0" if seeds == 1 else f"{seeds} seeds from 0 (figures: seed 0)"
     return (
         f"{data}, dynamic binarisation, K = {shape.features}, L0 = {shape.budget}, "
-        f"{iterations:,} iterations of batch {batch}, {spelled}. Bounds are of the whole test "
-        f"split, the NLL bound with M = {importance_samples}; all else of {digits:,} digits evenly "
-        "spaced over it, one code each. Nats are per sample, lower is better; accuracies and "
-        "shares lie between 0 and 1."
+        f"{iterations:,} iterations of batch {batch}, {which}. Bounds are means over the whole "
+        f"test split, the NLL bound with M = {importance_samples}. All other numbers use "
+        f"{digits:,} digits, evenly spaced over the split, with one code each. Nats are per "
+        "sample, lower is better; accuracies and fractions lie between 0 and 1."
     )
 
 
@@ -123,16 +123,16 @@ def figure_rows(
 
 
 def model_table(tables: Tables) -> list[list[str]]:
-    """Return all metrics of the models, the head first."""
+    """Return all metrics of the models as a table, the head first."""
     body = [
-        [metric.title, *(_spelled(by_seed, name) for by_seed in tables.models.values())]
+        [metric.title, *(_formatted(by_seed, name) for by_seed in tables.models.values())]
         for name, metric in METRICS.items()
     ]
     return [["metric", *tables.models], *body]
 
 
 def baseline_table(tables: Tables) -> list[list[str]]:
-    """Return what can be had without a code, the head first."""
+    """Return the baselines without a code as a table, the head first."""
     body = [
         [
             name,
@@ -149,8 +149,8 @@ def baseline_table(tables: Tables) -> list[list[str]]:
 def markdown(tables: Tables, described: str) -> str:
     """Return the tables in Markdown."""
     without = (
-        "Without a code (*mean digit*: independent pixels at the training mean, so that its nats "
-        "are a bound; neighbours by Euclidean distance among the same digits):"
+        "Baselines without a code. *mean digit*: independent pixels with the training mean, so its "
+        "nats are a bound. Neighbours by Euclidean distance among the same digits."
     )
     return "\n".join(
         [
@@ -165,11 +165,11 @@ def markdown(tables: Tables, described: str) -> str:
     )
 
 
-def _spelled(by_seed: Sequence[Numbers], name: str) -> str:
+def _formatted(by_seed: Sequence[Numbers], name: str) -> str:
     return spread([numbers[name] for numbers in by_seed], METRICS[name].digits)
 
 
 def _lines(table: Sequence[Sequence[str]]) -> list[str]:
     head, *body = table
     rule = f"|---|{'---:|' * (len(head) - 1)}"
-    return [f"| {' | '.join(head)} |", rule, *(f"| {' | '.join(cells)} |" for cells in body)]
+    return [f"| {' | '.join(head)} |", rule, *(f"| {' | '.join(values)} |" for values in body)]

@@ -1,1 +1,1 @@
-"""Studies behind single numbers of the documentation; each file is a program."""
+"""Studies behind single numbers of the documentation: ``python -m paper.studies.NAME``."""

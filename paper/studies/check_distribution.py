@@ -1,9 +1,9 @@
-"""The closed forms of the code against enumeration, and its budget against ten million draws.
+"""Check closed forms of codes against enumeration, and the budget with ten million draws.
 
     python -m paper.studies.check_distribution
 
-Prints the largest deviations over 200 random settings of K = 3 features and a budget of L0 = 3 (20
-codes each), and how often the budget was exceeded. A quarter of a minute.
+Prints the largest deviations over 200 random distributions with K = 3 features and a budget of
+L0 = 3 (20 codes each), and how many codes exceed the budget. Takes 15 seconds.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ DRAWS = 10_000_000
 
 
 def random_code(generator: torch.Generator, settings: int = 200) -> GatedMultinomial:
-    """Return a batch of random codes in float64."""
-    shape = {"generator": generator, "dtype": torch.float64}
-    gates, features = torch.randn(settings, **shape), torch.randn(settings, 3, **shape)
+    """Return a batch of random distributions of codes in float64."""
+    gates = torch.randn(settings, generator=generator, dtype=torch.float64)
+    features = torch.randn(settings, 3, generator=generator, dtype=torch.float64)
     return GatedMultinomial(3, 2 * gates, 2 * features)
 
 
 def largest(difference: torch.Tensor) -> str:
-    """Spell the largest absolute entry."""
+    """Format the largest absolute entry."""
     return f"{difference.abs().max().item():.1e}"
 
 
 def check_enumeration(generator: torch.Generator) -> None:
-    """Compare with sums over all codes, with torch's Multinomial and with finite differences."""
+    """Compare with sums over all codes, torch's Multinomial and finite differences."""
     q, p = random_code(generator), random_code(generator)
     codes = q.enumerate_support()
     log_q, log_p = q.log_prob(codes), p.log_prob(codes)
@@ -41,8 +41,14 @@ def check_enumeration(generator: torch.Generator) -> None:
     torchs = Multinomial(3, logits=q.slot_log_probs).log_prob(full)
     print(f"log_prob equals torch's Multinomial within {largest(log_q - torchs)}")
 
-    def value(*logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        one, other = GatedMultinomial(3, *logits[:2]), GatedMultinomial(3, *logits[2:])
+    def value(
+        gates: torch.Tensor,
+        features: torch.Tensor,
+        prior_gates: torch.Tensor,
+        prior_features: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        one = GatedMultinomial(3, gates, features)
+        other = GatedMultinomial(3, prior_gates, prior_features)
         return one.log_prob(codes[:, :2]), kl_divergence(one, other)
 
     leaves = [
@@ -54,8 +60,8 @@ def check_enumeration(generator: torch.Generator) -> None:
 
 
 def check_budget(generator: torch.Generator) -> None:
-    """Count the draws whose sum exceeds the budget, over random settings."""
-    drawn = broken = 0
+    """Count the codes that exceed the budget, over random distributions."""
+    drawn = exceeded = 0
     while drawn < DRAWS:
         total, features = (int(torch.randint(1, 60, (), generator=generator)) for _ in range(2))
         scale = 15 * torch.rand((), generator=generator)
@@ -65,10 +71,10 @@ def check_budget(generator: torch.Generator) -> None:
             scale * torch.randn(50, features, generator=generator),
         )
         codes = q.sample((2500,), generator=generator)
-        broken += int((codes.sum(-1) > total).sum())
+        exceeded += int((codes.sum(-1) > total).sum())
         drawn += codes[..., 0].numel()
     print(f"codes drawn                                {drawn:,}")
-    print(f"codes over the budget                      {broken}")
+    print(f"codes over the budget                      {exceeded}")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""What each choice of one code costs and gives: a table of trained models' codes on test rows.
+"""Compare the ways to choose one code from a posterior, for trained models on test rows.
 
     sdlgm fit mnist --preset plain --out runs/mnist
     sdlgm fit mnist --preset plain --groups 1 --iterations 5000 --out runs/mnist_g1
     python -m paper.studies.code_choices runs/mnist runs/mnist_g1  # docs/results/code_choices.*
 
-Takes a few minutes a run on one core; rows that are measured already (in --cells) are kept. Of
-each choice: minus the log-likelihood of the bits at the code, the code's length under the prior,
-their sum, the mean squared error of the decoded mean to the grey values, and the seconds that
-choosing all codes takes.
+Takes a few minutes per run on one core; numbers in the folder --cache are not computed again. For
+each method: the negative log-likelihood of the bits given the code, the length of the code under
+the prior, their sum, the mean squared error between decoded means and grey values, and the seconds
+to choose all codes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paper.results import Cells, row, write_markdown, write_results
+from paper.results import ResultCache, row, write_tables
 from sdlgm.data import Rows
 from sdlgm.inference import BATCH, encode_batches
 from sdlgm.models import SDLGM, model_sha256
@@ -30,7 +30,7 @@ from sdlgm.training import Run
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 LIMITS = (None, 20, 10, 5)
-CHOICES: dict[str, dict[str, Any]] = {
+METHODS: dict[str, dict[str, Any]] = {
     "sample": {"code": "sample"},
     "mode": {"code": "mode"},
     "mean": {"code": "mean"},
@@ -43,14 +43,14 @@ METRICS = (
     "reconstruction", "prior_bits", "joint", "active_features_mean", "mean_squared_error",
 )  # fmt: skip
 COLUMNS = (
-    "code", "at most m features", "-log p(x given z), nats", "-log2 p(z), bits",
+    "code", "max_active", "-log p(x given z), nats", "-log2 p(z), bits",
     "**-log p(x, z), nats**", "active features", "squared error", "seconds",
 )  # fmt: skip
 
 
 @torch.no_grad()
 def by_reconstruction(model: SDLGM, rows: Rows, seed: int) -> Iterator[Tensor]:
-    """Yield the codes of least -log p(x | z) among 16 candidates, whatever they cost."""
+    """Yield the codes with the smallest -log p(x | z) among 16 candidates."""
     bits, noise = generator(seed, "evaluation bits"), generator(seed, "evaluation codes")
     for x in rows.batches(BATCH, bits):
         posterior = model.posterior(x)
@@ -63,7 +63,7 @@ def by_reconstruction(model: SDLGM, rows: Rows, seed: int) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def measure(model: SDLGM, rows: Rows, batches: Iterator[Tensor], seed: int) -> dict[str, float]:
-    """Average what codes give and cost over rows whose bits are those that were encoded."""
+    """Return the metrics of codes, averaged over rows with the bits that were encoded."""
     started = time.monotonic()
     codes = torch.cat(list(batches))
     seconds = time.monotonic() - started
@@ -85,12 +85,14 @@ def measure(model: SDLGM, rows: Rows, batches: Iterator[Tensor], seed: int) -> d
     }
 
 
-def table(run: Run, cells: Cells, seed: int) -> Iterator[tuple[str, int | None, dict[str, Any]]]:
-    """Yield choice, limit and numbers, measuring what is missing."""
+def table(
+    run: Run, cache: ResultCache, seed: int
+) -> Iterator[tuple[str, int | None, dict[str, Any]]]:
+    """Yield method, limit and numbers, measuring what is missing."""
     model, rows = run.model, run.dataset.test
     for limit in LIMITS:
-        for name in [*CHOICES, OTHER] if limit is None else CHOICES:
-            options = {**CHOICES.get(name, {}), "max_active": limit}
+        for name in [*METHODS, OTHER] if limit is None else METHODS:
+            options = {**METHODS.get(name, {}), "max_active": limit}
             settings = {"name": name, **options, "model": model_sha256(run.model)}
             batches = (
                 by_reconstruction(model, rows, seed)
@@ -102,18 +104,18 @@ def table(run: Run, cells: Cells, seed: int) -> Iterator[tuple[str, int | None, 
                 return measure(model, rows, batches, seed)
 
             label = f"{run.folder.name} {name} {limit}".replace(" ", "-").replace(",", "")
-            numbers, _ = cells.get(label, seed, settings, compute)
+            numbers, _ = cache.get(label, seed, settings, compute)
             print(run.folder.name, name, limit, numbers, flush=True)
             yield name, limit, numbers
 
 
 def main() -> None:
-    """Parse the command line, measure, and write both files."""
+    """Read the command line, measure, and write both files."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("runs", nargs="+", type=Path, help="folders of trained runs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--cells", type=Path, default=Path("runs/code_choices"))
+    parser.add_argument("--cache", type=Path, default=Path("runs/code_choices"))
     options = parser.parse_args()
     found, pages = [], []
     for folder in options.runs:
@@ -121,7 +123,7 @@ def main() -> None:
         known, config = run.metrics, run.config.model
         title = f"K = {config.features}, L0 = {config.budget}, {config.groups} groups"
         lines = [f"| {' | '.join(COLUMNS)} |", f"|---|{'---:|' * (len(COLUMNS) - 1)}"]
-        for name, limit, numbers in table(run, Cells(options.cells), options.seed):
+        for name, limit, numbers in table(run, ResultCache(options.cache), options.seed):
             a, b, c, d, e = (numbers[metric] for metric in METRICS)
             cap = limit or "-"
             lines.append(
@@ -151,7 +153,7 @@ def main() -> None:
                     [known["evaluation_seed"]],
                     dataset=known["data"],
                     family=title,
-                    protocol="as measured when training ended",
+                    protocol="evaluated at the end of the training",
                     metric=metric,
                     model_sha256=model_sha256(run.model),
                 )
@@ -166,9 +168,9 @@ def main() -> None:
     command = (
         f"python -m paper.studies.code_choices {' '.join(f'runs/{f.name}' for f in options.runs)}"
     )
-    write_results(options.out / "code_choices.json", "code_choices", command, found)
-    write_markdown(options.out / "code_choices.md", "\n\n".join(pages))
-    print((options.out / "code_choices.md").read_text())
+    path = options.out / "code_choices.json"
+    write_tables(path, "code_choices", command, found, "\n\n".join(pages))
+    print(path.with_suffix(".md").read_text())
 
 
 if __name__ == "__main__":

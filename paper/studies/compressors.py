@@ -1,4 +1,4 @@
-"""General compressors, as programs would use them on the bits of images; each result is undone."""
+"""General-purpose compressors on the bits of images; every result is decompressed and compared."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = ["NAMES", "Size", "sizes"]
 
 
 class Size(NamedTuple):
-    """What a compressor made of images."""
+    """The compressed size of images."""
 
     name: str
     single: bool
-    """Whether each image was compressed for itself, or all of them as one."""
+    """Whether each image was compressed separately, or all of them together."""
     bits: float
     """Bits per image."""
     seconds: float
-    """For all images, there and back."""
+    """Seconds to compress and decompress all images."""
 
 
 def _xz(raw: bytes) -> bytes:
@@ -50,15 +50,15 @@ NAMES = (*_COMPRESSORS, "PNG, 1 bit, optimised")
 
 
 def sizes(bits: np.ndarray, names: Sequence[str], width: int = 28) -> Iterator[Size]:
-    """Yield what compressors make of images ``(n, D)`` of 0 and 1: of each one, and of all as one.
+    """Yield the sizes of binary images ``(n, D)``, compressed separately and together.
 
-    Eight pixels a byte; for PNG, all as one is one tall picture.
+    Eight pixels are packed into a byte. For PNG, all images together are one tall picture.
     """
     packed = np.packbits(bits, axis=1)
     for name in names:
         for single in (True, False):
             if single and name == "xz 9e":
-                continue  # it takes a tenth of a second to set up its dictionary
+                continue  # its dictionary takes a tenth of a second to set up
             started = time.perf_counter()
             if name.startswith("PNG"):
                 total = sum(_png(part, width) for part in (bits if single else [bits]))
@@ -69,7 +69,7 @@ def sizes(bits: np.ndarray, names: Sequence[str], width: int = 28) -> Iterator[S
                     done = pack(raw)
                     total += len(done)
                     if bytes(unpack(done, len(raw))) != raw:
-                        raise SystemExit(f"{name} did not give back what it was given.")
+                        raise SystemExit(f"{name} did not restore its input.")
             yield Size(name, single, 8 * total / len(bits), time.perf_counter() - started)
 
 
@@ -78,5 +78,5 @@ def _png(bits: np.ndarray, width: int) -> int:
     Image.fromarray(pixels).save(file, "PNG", optimize=True)
     file.seek(0)
     if not np.array_equal(np.asarray(Image.open(file)), pixels):
-        raise SystemExit("PNG did not give back what it was given.")
+        raise SystemExit("PNG did not restore its input.")
     return file.getbuffer().nbytes

@@ -1,11 +1,11 @@
-"""The figures of the README's table: four trainings on MNIST, each by one command.
+"""The numbers of the README's table: four trainings on MNIST, each by one command.
 
     python -m paper.studies.core_numbers            # train what is missing, then write the table
     python -m paper.studies.core_numbers --only default paper-relaxed
     python -m paper.studies.core_numbers --table    # only write the table
 
 Each training takes five to ten minutes on one core, each evaluation (1,000 importance samples on
-10,000 digits) about ten. A run that was killed goes on from its last checkpoint. Writes
+10,000 digits) about ten. A training that was stopped continues from its last checkpoint. Writes
 docs/results/core_mnist.json and core_mnist.md, and the pictures in docs/images.
 """
 
@@ -41,12 +41,12 @@ MEASURE = "sdlgm evaluate {run} --data mnist --split test --importance-samples 1
 
 
 def command(template: str, run: Path, extra: str = "") -> str:
-    """Spell a command as a user would type it."""
+    """Return a command as a user would type it."""
     return f"{template.format(run=run.relative_to(ROOT))} {extra}".strip()
 
 
 def call(text: str) -> str:
-    """Run a command of ours and return its standard output."""
+    """Run a command of sdlgm and return its standard output."""
     print(f"$ {text}", file=sys.stderr, flush=True)
     words = [str(Path(sys.executable).parent / "sdlgm"), *shlex.split(text)[1:]]
     done = subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
@@ -54,7 +54,7 @@ def call(text: str) -> str:
 
 
 def produce(name: str) -> None:
-    """Train and evaluate one setting, unless that has been done."""
+    """Train and evaluate one setting if it is not finished."""
     run = RUNS / name
     if not (run / "metrics.json").exists():
         if (run / "config.yaml").exists():
@@ -91,9 +91,9 @@ def write_table() -> None:
         measured = json.loads((run / "measured.json").read_text())
         trained = json.loads((run / "metrics.json").read_text())
         minutes = trained["training_seconds"] / 60
-        heat = [trained[f"{part}_temperature"] for part in ("gate", "feature")]
-        spelled = command(COMMON, run, extra)
-        more = {"minutes": round(minutes, 1), "command": spelled}
+        temperatures = [trained[f"{part}_temperature"] for part in ("gate", "feature")]
+        shown = command(COMMON, run, extra)
+        more = {"minutes": round(minutes, 1), "command": shown}
         for metric in ("negative_elbo", "relaxed_objective", "active_features_mean"):
             rows.append(row(name, metric, measured[metric], **more))
         rows.append(row(name, "active_features_max", measured["active_features_max"], **more))
@@ -101,29 +101,29 @@ def write_table() -> None:
         rows.append(
             row(name, "nll_bound", measured["nll_bound"], importance_samples=samples, **more)
         )
-        for part, value in zip(("gate", "feature"), heat, strict=True):
+        for part, value in zip(("gate", "feature"), temperatures, strict=True):
             rows.append(row(name, f"{part}_temperature", value, **more))
         lines.append(
             f"| {title} | {measured['relaxed_objective']:.1f} "
             f"| **{measured['negative_elbo']:.1f}** "
             f"| {measured['nll_bound']:.1f} | {measured['active_features_mean']:.1f} "
-            f"| {measured['active_features_max']} | {heat[0]:.2f} / {heat[1]:.2f} | {minutes:.1f} |"
+            f"| {measured['active_features_max']} "
+            f"| {temperatures[0]:.2f} / {temperatures[1]:.2f} | {minutes:.1f} |"
         )
-    results.write_results(
-        RESULTS / "core_mnist.json", "core_mnist", "python -m paper.studies.core_numbers", rows
-    )
     columns = (
         "trained on", "relaxed objective (no bound)", "negative ELBO (bound)",
         "NLL bound, M = 1,000", "active features, mean", "largest", "temperature gate / feature",
         "minutes",
     )  # fmt: skip
     head = f"| {' | '.join(columns)} |\n|---|{'---:|' * (len(columns) - 1)}\n"
-    results.write_markdown(RESULTS / "core_mnist.md", head + "\n".join(lines))
+    path = RESULTS / "core_mnist.json"
+    shown = "python -m paper.studies.core_numbers"
+    results.write_tables(path, "core_mnist", shown, rows, head + "\n".join(lines))
     print((RESULTS / "core_mnist.md").read_text())
 
 
 def write_pictures() -> None:
-    """Cut the reconstructions out of the reports of the two runs that the README shows."""
+    """Extract the reconstructions from the reports of the two runs in the README."""
     for name in ("default", "paper-relaxed"):
         if (RUNS / name / "metrics.json").exists():
             page = write_report(Run.open(RUNS / name)).read_text()
@@ -134,10 +134,12 @@ def write_pictures() -> None:
 
 
 def main() -> None:
-    """Parse the command line and do what it says."""
+    """Read the command line; train and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", nargs="+", choices=SETTINGS, default=list(SETTINGS))
-    parser.add_argument("--table", action="store_true", help="write the table of finished runs")
+    parser.add_argument(
+        "--table", action="store_true", help="only write the table of finished runs"
+    )
     options = parser.parse_args()
     for name in [] if options.table else options.only:
         produce(name)

@@ -1,8 +1,8 @@
-"""Cross-validate SDLGMClassifier on the training rows of a Mulan set; print one line of figures.
+"""Cross-validate SDLGMClassifier on the training rows of a Mulan data set; print its metrics.
 
     python -m paper.studies.cross_validate_labels emotions inputs=bins epochs=20 threshold=micro
 
-Settings are parameters of the classifier. Test rows are never touched.
+Settings are parameters of the classifier. Test rows are not used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sdlgm.estimators.metrics import macro_f1_harmonic, macro_f1_mean, micro_f1
 
 
 def setting(text: str) -> tuple[str, Any]:
-    """Split ``name=value``; a value that is no Python literal is a word."""
+    """Split ``name=value``; a value that is not a Python literal is a string."""
     name, value = text.split("=", 1)
     try:
         return name, ast.literal_eval(value)
@@ -29,7 +29,7 @@ def setting(text: str) -> tuple[str, Any]:
 
 
 def main() -> None:
-    """Read the command line, and pool the predictions of five random folds."""
+    """Read the command line; pool the predictions of five random folds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("set")
     parser.add_argument("settings", nargs="*", type=setting)
@@ -38,7 +38,7 @@ def main() -> None:
     split = "first-400" if args.set == "cal500" else "official"
     data = load_multilabel(args.set, split, drop_unlabelled=True, standardise=True)
     X, Y = data.X_train, data.Y_train  # noqa: N806
-    figures, start = [], time.perf_counter()
+    metrics, start = [], time.perf_counter()
     for partition in range(args.partitions):
         fold = np.random.default_rng(1000 + partition).permutation(len(X)) % 5
         chosen, number = np.zeros_like(Y), np.zeros(len(X))
@@ -51,7 +51,7 @@ def main() -> None:
             proba[held], chosen[held] = model.predict_proba(X[held]), model.predict(X[held])
             number[held] = model.predict_counts(X[held])
         safe = np.clip(np.where(Y, proba, 1 - proba), 1e-6, 1)
-        figures.append(
+        metrics.append(
             [
                 -np.log(safe).sum(1).mean(),
                 100 * micro_f1(Y, chosen),
@@ -60,7 +60,7 @@ def main() -> None:
                 np.abs(number - Y.sum(1)).mean(),
             ]
         )
-    loss, micro, harmonic, mean, error = np.mean(figures, 0)
+    loss, micro, harmonic, mean, error = np.mean(metrics, 0)
     seconds = time.perf_counter() - start
     print(
         f"{args.set} {dict(args.settings)}: nats {loss:.3f}, micro-F1 {micro:.1f}, macro-F1 "

@@ -1,12 +1,12 @@
-"""Every gradient estimator beside the exact gradient by enumeration, as a table.
+"""Compare every gradient estimator with the exact gradient by enumeration.
 
     python -m paper.studies.gradient_table                       # writes docs/results/gradients.*
-    python -m paper.studies.gradient_table --draws 2000 --seed 1 --out /tmp/gradients
+    python -m paper.studies.gradient_table --draws 2000 --seed 1 --out runs/gradients
 
-Takes about a minute on one core. For each family of codes, five random posteriors (standard normal
-logits) with five random losses (two layers, tanh), the same for all estimators; of each, the mean
-and covariance of --draws draws. "Unbiased" says whether all coordinates of all means lie within
-4.8 standard errors of the exact gradient.
+Takes about a minute on one core. For each family of codes, there are five random posteriors
+(standard normal logits) with five random losses (two layers, tanh), the same for all estimators.
+The table reports mean and covariance of --draws draws. "Unbiased" means that all coordinates of all
+means lie within 4.8 standard errors of the exact gradient.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from paper.results import row, write_markdown, write_results
+from paper.results import row, write_tables
 from sdlgm.gradients import ControlVariate, estimators, multi_sample, options
 from sdlgm.gradients.checking import (
     FAMILIES,
@@ -34,12 +34,12 @@ POSTERIORS = 5
 LIMIT = 4.8
 COLUMNS = (
     "estimator", "family", "unbiased", "largest z", "relative bias", "relative std",
-    "cosine, mean", "cosine, least", "decoder calls",
+    "cosine, mean", "cosine, smallest", "decoder calls",
 )  # fmt: skip
 
 
 def settings(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield what an estimator is tried with, and how that is called."""
+    """Yield labels and settings of an estimator."""
     own = options(name)
     if "samples" in own:
         samples = 2 if multi_sample(name) else 4
@@ -48,9 +48,9 @@ def settings(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for slope in (1.0, 2.0):
             yield f"{name}, slope {slope:g}", {"slope": slope}
     elif "gate_temperature" in own:
-        for heat in (1.0, 0.5):
-            heats = {"gate_temperature": heat, "feature_temperature": heat}
-            yield f"{name}, temperatures {heat:g}", heats
+        for value in (1.0, 0.5):
+            both = {"gate_temperature": value, "feature_temperature": value}
+            yield f"{name}, temperatures {value:g}", both
     else:
         yield name, {}
     if "control_variate" in own:
@@ -68,7 +68,7 @@ def measure(
         posterior, loss = random_posterior(shape, source), curved_loss(shape.features, source)
         own = dict(extra)
         if "control_variate" in own:
-            # An untrained one: the mean loss of the other draws.
+            # Untrained, so it predicts the mean loss of the other draws.
             own["control_variate"] = ControlVariate(shape.features, shape.groups)
         noise = generator(seed, f"{label} {family}", number)
         found.append(check_gradient(name, posterior, loss, draws, generator=noise, **own))
@@ -76,26 +76,37 @@ def measure(
 
 
 def main() -> None:
-    """Parse the command line, measure, and write both files."""
+    """Read the command line, measure, and write both files."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--draws", type=int, default=20_000, help="draws of each gradient")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--out", type=Path, default=RESULTS, help="folder of gradients.json and .md"
     )
-    asked = parser.parse_args()
-    command = f"python -m paper.studies.gradient_table --draws {asked.draws} --seed {asked.seed}"
-    protocol = f"{POSTERIORS} random posteriors and losses, {asked.draws:,} draws of each"
+    requested = parser.parse_args()
+    command = (
+        f"python -m paper.studies.gradient_table --draws {requested.draws} --seed {requested.seed}"
+    )
+    protocol = f"{POSTERIORS} random posteriors and losses, {requested.draws:,} draws of each"
     rows, lines = [], [f"| {' | '.join(COLUMNS)} |", "|---|---|---|" + "---:|" * (len(COLUMNS) - 3)]
     for name in estimators():
         for label, extra in settings(name):
             for family in FAMILIES:
-                found = measure(name, label, extra, family, asked.seed, asked.draws)
+                found = measure(name, label, extra, family, requested.seed, requested.draws)
                 columns = {key: [asdict(f)[key] for f in found] for key in asdict(found[0])}
                 columns["max_z"] = [max(columns["max_z"])]
                 for metric, values in columns.items():
-                    about = {"dataset": "random losses", "family": family, "protocol": protocol}
-                    rows.append(row(label, values, [asked.seed], metric=metric, **about))
+                    rows.append(
+                        row(
+                            label,
+                            values,
+                            [requested.seed],
+                            dataset="random losses",
+                            family=family,
+                            protocol=protocol,
+                            metric=metric,
+                        )
+                    )
                 mean = {key: statistics.fmean(values) for key, values in columns.items()}
                 lines.append(
                     f"| {label} | {family} | {'yes' if mean['max_z'] < LIMIT else 'no'} "
@@ -104,8 +115,8 @@ def main() -> None:
                     f"| {min(columns['cosine']):.3f} | {mean['decoder_calls']:g} |"
                 )
                 print(lines[-1], flush=True)
-    write_results(asked.out / "gradients.json", "gradients", command, rows)
-    write_markdown(asked.out / "gradients.md", "\n".join(lines))
+    path = requested.out / "gradients.json"
+    write_tables(path, "gradients", command, rows, "\n".join(lines))
 
 
 if __name__ == "__main__":

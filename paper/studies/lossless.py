@@ -1,10 +1,10 @@
-"""Bits per image of lossless compression, beside the discrete bound and general compressors.
+"""Compare bits per image of lossless compression with the bound and with other compressors.
 
     python -m paper.studies.lossless runs/mnist                  # writes docs/results/lossless.*
-    python -m paper.studies.lossless runs/mnist --out /tmp/lossless
+    python -m paper.studies.lossless runs/mnist --out runs/lossless
 
-About two minutes. The run's test images, binarised once with seed 0. Everything that is compressed
-is decompressed and compared.
+Takes about two minutes. The images are the run's test images, binarised once with seed 0. All
+compressed data are decompressed and compared.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from paper.results import row, write_markdown, write_results
+from paper.results import row, write_tables
 from paper.studies.compressors import NAMES, sizes
 from sdlgm.codec import compress_file, decompress_file, drawn_rows
 from sdlgm.objectives.bounds import negative_elbo
@@ -33,7 +33,7 @@ PUBLISHED = 0.19
 
 
 def bound(run: Run, values: torch.Tensor) -> float:
-    """Negative ELBO in bits per image, the mean over some draws of every code."""
+    """Return the negative ELBO in bits per image, averaged over several draws of each code."""
     noise, total = generator(SEED, "bound"), 0.0
     for _ in range(DRAWS):
         for x in values.split(1000):
@@ -63,29 +63,33 @@ def measure(run: Run) -> Iterator[dict[str, Any]]:
             **more,
         )
 
-    yield line(f"bound: negative ELBO, mean of {DRAWS} codes an image", limit)
+    yield line(f"bound: negative ELBO, mean of {DRAWS} codes per image", limit)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "images.sdl"
         started = time.perf_counter()
         found = compress_file(run.model, rows, path, seed=SEED)
         middle = time.perf_counter()
-        again = decompress_file(run.model, path)
+        restored = decompress_file(run.model, path)
         ended = time.perf_counter()
-    if not torch.equal(again, values):
-        raise SystemExit("What was decompressed is not what was compressed.")
+    if not torch.equal(restored, values):
+        raise SystemExit("The decompressed images differ from the original ones.")
     seconds = (middle - started, ended - middle)
-    more = {"initial_bits": found.initial_bits, "seconds_there_and_back": seconds}
-    yield line("sdl, without initial bits", found.payload_bits / len(values), **more)
+    yield line(
+        "sdl, without initial bits",
+        found.payload_bits / len(values),
+        initial_bits=found.initial_bits,
+        seconds_there_and_back=seconds,
+    )
     yield line("sdl, the whole file", found.file_bits / len(values), sum(seconds))
     for size in sizes(values.numpy().astype(np.uint8), NAMES):
-        what = "each image" if size.single else "all images as one"
-        yield line(f"{size.name}, {what}", size.bits, size.seconds)
+        unit = "each image" if size.single else "all images together"
+        yield line(f"{size.name}, {unit}", size.bits, size.seconds)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Lay the rows out as Markdown."""
+    """Return the rows as a Markdown table."""
     lines = [
-        "| what | bits per image | per pixel | over the bound | seconds there and back |",
+        "| method | bits per image | per pixel | over the bound | seconds for both directions |",
         "|---|---:|---:|---:|---:|",
     ]
     for each in rows:
@@ -102,7 +106,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Measure and write."""
+    """Read the command line, measure, and write both files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="Folder of a trained run.")
     parser.add_argument("--out", type=Path, default=RESULTS, help="Folder of the results.")
@@ -110,8 +114,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = list(measure(Run.open(options.run)))
     command = "python -m paper.studies.lossless RUN"
-    write_results(options.out / "lossless.json", "lossless", command, rows)
-    write_markdown(options.out / "lossless.md", table(rows))
+    write_tables(options.out / "lossless.json", "lossless", command, rows, table(rows))
     print(table(rows))
 
 

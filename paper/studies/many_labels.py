@@ -2,7 +2,7 @@
 
     python -m paper.studies.many_labels --labels 100000 --rows 20000
 
-Rows are sparse: each label switches on a few inputs of its own, so that labels can be learned.
+Rows are sparse: each label switches on a few inputs, so that the labels can be learned.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def synthetic(
 ) -> tuple[sp.csr_array, sp.csr_array]:
     """Return sparse inputs ``(rows, features)`` and labels ``(rows, labels)``.
 
-    Label k has the frequency of a Zipf law's k-th (offset 100) and switches on 3 inputs.
+    Label k has a frequency proportional to 1 / (k + 100) and switches on 3 inputs.
     """
     source = np.random.default_rng(seed)
     frequency = 1 / (np.arange(labels) + 100.0)
@@ -47,12 +47,12 @@ def synthetic(
 
 
 def peak() -> float:
-    """Peak resident memory of this process in GB."""
+    """Return the peak resident memory of this process in GB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Fit, predict, and say what it took."""
+    """Fit and predict; return times, memory and precision."""
     X, Y = synthetic(args.rows, args.labels, args.labels_a_row, args.features, args.seed)  # noqa: N806
     test_X, test_Y = synthetic(  # noqa: N806
         1000, args.labels, args.labels_a_row, args.features, args.seed + 1
@@ -79,7 +79,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     top, _ = model.top_k(test_X, 5)
     dense = np.array([test_Y[[i]].toarray().ravel()[line] for i, line in enumerate(top)])
-    number = np.diff(predicted.indptr)
+    number = np.diff(sp.csr_array(predicted).indptr)
     return {
         **vars(args),
         "fit_seconds_per_1000_rows_and_epoch": round(1000 * fitted / args.rows / args.epochs, 2),
@@ -96,7 +96,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Read the command line."""
+    """Read the command line and print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--labels", type=int, default=100_000)

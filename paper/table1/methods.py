@@ -1,4 +1,4 @@
-"""The systems of the paper's Table I under its two protocols, and the sizes of the runs."""
+"""The methods of Table I under its two protocols, and the profiles of the experiment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from paper.results import check_seeds
+from paper.running import check_seeds
 from sdlgm.config import Binarisation, ModelConfig, TrainingConfig, preset
 
 __all__ = ["PROFILES", "PROTOCOLS", "Method", "Profile", "methods"]
@@ -19,32 +19,37 @@ class Profile:
     """The size of an experiment."""
 
     source: str
-    """Data set."""
+    """Name of the data set."""
     iterations: int
-    """Gradient steps of a training."""
+    """Number of gradient steps of a training."""
     selection: int
-    """Gradient steps of a training that only chooses the rate (protocol jang)."""
+    """Number of gradient steps of a training that chooses the learning rate (protocol jang)."""
     rates: tuple[float, ...]
-    """Rates to choose from (protocol jang)."""
+    """Learning rates to choose from (protocol jang)."""
     seeds: int
-    """Seeds of a method."""
+    """Number of seeds of a method."""
     importance_samples: int
-    """Codes a sample in the bound."""
+    """Number of codes per sample in the importance-weighted bound."""
     bound_rows: int
-    """Test rows, evenly spaced, on which the bound is measured."""
+    """Number of test rows, evenly spaced, on which that bound is measured."""
 
 
 PROFILES = {
-    ("jang", "full"): Profile("mnist", 20_000, 3_000, (1e-3, 3e-3), 1, 1000, 10_000),
-    ("jang", "smoke"): Profile("mnist-5k", 60, 20, (1e-3, 3e-3), 1, 10, 100),
-    ("paper", "full"): Profile("mnist", 10_000, 0, (), 10, 1000, 1000),
-    ("paper", "smoke"): Profile("mnist-5k", 200, 0, (), 1, 10, 100),
+    "jang": {
+        "full": Profile("mnist", 20_000, 3_000, (1e-3, 3e-3), 1, 1000, 10_000),
+        "smoke": Profile("mnist-5k", 60, 20, (1e-3, 3e-3), 1, 10, 100),
+    },
+    "paper": {
+        "full": Profile("mnist", 10_000, 0, (), 10, 1000, 1000),
+        "smoke": Profile("mnist-5k", 200, 0, (), 1, 10, 100),
+    },
 }
+"""Profiles by protocol and name."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the table: a latent, its networks, and how it is trained."""
+    """One row of the table: a discrete latent, its networks, and its training."""
 
     title: str
     family: str
@@ -52,12 +57,12 @@ class Method:
     training: TrainingConfig
     binarisation: Binarisation
     published: dict[str, float] = dataclasses.field(default_factory=dict)
-    """What the paper prints, by our name of the metric."""
+    """The published numbers, by our name of the metric."""
     most_seeds: int | None = None
-    """Fewer seeds than the profile's, where the method only stands beside those of the paper."""
+    """Largest number of seeds, for methods that are only compared with those of the paper."""
 
     def settings(self, size: Profile) -> dict[str, Any]:
-        """Return all that a cell depends on, beside its seed."""
+        """Return everything that the numbers depend on, except the seed."""
         return {
             **dataclasses.asdict(size),
             "model": dataclasses.asdict(self.model),
@@ -94,9 +99,9 @@ PUBLISHED = {
     "gumbel_softmax": (101.5, 105.0),
     "st_gumbel_softmax": (107.8, 111.5),
 }
-"""Test bound, 1,000 samples, of 20 x 10 categorical and 200 Bernoulli (Jang et al., Table 1)."""
+"""Test bound with 1,000 samples of 20 x 10 categorical and 200 Bernoulli (Jang et al., Table 1)."""
 OURS = ("reinmax", "reinforce_loo", "vimco")
-"""Estimators that the table of 2017 does not have."""
+"""Estimators that are not in the table of 2017."""
 
 
 def _jang() -> dict[str, Method]:
@@ -105,14 +110,14 @@ def _jang() -> dict[str, Method]:
     plan += [(name, family) for name in OURS[1:] for family in ("categorical", "bernoulli")]
     found = {}
     for estimator, family in plan:
-        spelled, latent = FAMILIES[family]
+        title, latent = FAMILIES[family]
         published = {}
         if estimator in PUBLISHED:
             number = PUBLISHED[estimator][("categorical", "bernoulli").index(family)]
             published = {"nll_bound": number}
         found[f"{estimator}-{family}"] = Method(
             estimator,
-            spelled,
+            title,
             preset("plain", **LINEAR, **latent)[0],  # type: ignore[arg-type]
             preset(
                 "plain",
@@ -138,7 +143,7 @@ def _paper() -> dict[str, Method]:
     xu = {"relaxed_objective": 99.05, "training_objective": 99.58}
     return {
         "sdlgm": Method(
-            "SDLGM, relaxed objective, as the paper tells",
+            "SDLGM, relaxed objective, as described in the paper",
             "K = 200, L0 = 40, one group",
             preset("plain", groups=1, **PLAIN)[0],
             relaxed,
@@ -147,7 +152,7 @@ def _paper() -> dict[str, Method]:
             most_seeds=2,
         ),
         "sdlgm-gelu": Method(
-            "SDLGM, relaxed objective, GELU and a rate of 2e-3, which the paper leaves open",
+            "SDLGM, relaxed objective, GELU and a rate of 2e-3, which the paper does not state",
             "K = 200, L0 = 40, one group",
             preset("plain", groups=1, **{**PLAIN, "activation": "gelu"})[0],
             dataclasses.replace(relaxed, learning_rate=2e-3),
@@ -171,7 +176,7 @@ def _paper() -> dict[str, Method]:
             most_seeds=1,
         ),
         "default": Method(
-            "SDLGM, discrete bound, default of this program",
+            "SDLGM, discrete bound, the preset plain",
             "K = 200, L0 = 40, 40 groups",
             preset("plain")[0],
             preset("plain")[1],
@@ -181,14 +186,14 @@ def _paper() -> dict[str, Method]:
     }
 
 
-def seeds_of(method: Method, size: Profile, asked: int | None) -> range:
-    """Return the seeds of a method: those asked for, or those of its own and the profile's size.
+def seeds_of(method: Method, size: Profile, requested: int | None) -> range:
+    """Return the seeds of a method: those requested, or those of the method and the profile.
 
     Raises
     ------
     SDLGMError
-        If the number asked for is not positive.
+        If the requested number is not positive.
     """
-    if asked is not None:
-        return range(check_seeds(asked))
+    if requested is not None:
+        return range(check_seeds(requested))
     return range(min(size.seeds, method.most_seeds or size.seeds))

@@ -1,4 +1,4 @@
-"""The methods of the multi-label experiment: estimators, their settings and their decisions."""
+"""The methods of the multi-label experiment: estimators, their settings and decision rules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sdlgm.baselines import ConstantLabels, ForestLabels, LinearLabels, MLPLabel
 from sdlgm.baselines.linear_labels import label_distribution
 from sdlgm.estimators.thresholds import apply_counts, apply_threshold
 
-__all__ = ["METHODS", "PROFILES", "Answers", "Decision", "Method", "Profile", "Size"]
+__all__ = ["METHODS", "PROFILES", "Decision", "Method", "Predictions", "Profile", "Size"]
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,16 @@ class Profile:
     """The size of an experiment."""
 
     rows: int | None
-    """Most rows of training and of test data; ``None`` for all."""
+    """Maximum number of training and of test rows; ``None`` for all."""
     seeds: int
     ranking_seeds: int
-    """Seeds of the random methods on the two large sets."""
+    """Number of seeds of the random methods on the two large data sets."""
     scale: float
-    """Share of trees, epochs and iterations."""
+    """Factor on the numbers of trees, epochs and iterations."""
     settings: int | None
-    """Most settings that a method chooses from."""
+    """Maximum number of settings that a method chooses from."""
 
-    def much(self, number: int) -> int:
+    def scaled(self, number: int) -> int:
         """Scale a number of trees, epochs or iterations."""
         return max(1, round(self.scale * number))
 
@@ -43,23 +43,23 @@ PROFILES = {
 
 @dataclass(frozen=True)
 class Size:
-    """What a decision may know of the training data."""
+    """What a decision rule may know about the training data."""
 
     labels: int
     """K."""
     most: int
-    """Labels of the training row that has most: the budget L0."""
+    """Largest number of labels of a training row: the budget L0."""
 
 
-class Answers:
-    """What a fitted estimator says of some rows, asked once."""
+class Predictions:
+    """Predictions of a fitted estimator for some rows, each computed once."""
 
     def __init__(self, estimator: Any, rows: Any) -> None:
         self.estimator, self.rows = estimator, rows
         self._known: dict[str, NDArray[np.float64]] = {}
 
-    def ask(self, name: str) -> NDArray[np.float64]:
-        """Return the outcome of ``predict_proba``, ``decision_function`` or the like."""
+    def get(self, name: str) -> NDArray[np.float64]:
+        """Return the result of a method, such as ``predict_proba`` or ``decision_function``."""
         if name not in self._known:
             self._known[name] = getattr(self.estimator, name)(self.rows)
         return self._known[name]
@@ -67,45 +67,44 @@ class Answers:
 
 @dataclass(frozen=True)
 class Decision:
-    """A way from answers to labels that can be chosen."""
+    """A rule that turns predictions into labels."""
 
     name: str
-    labels: Callable[[Answers], NDArray[Any]]
+    labels: Callable[[Predictions], NDArray[Any]]
     """Returns 0 or 1, ``(n, K)``."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the tables: a factory, and what is chosen by cross-validation.
+    """One row of the tables: a factory, and the settings that cross-validation chooses from.
 
-    To add one, put it into :data:`METHODS`: the selection, the tables and the figures take all
-    that are there.
+    To add a method, add it to :data:`METHODS`.
     """
 
     title: str
     family: str
     make: Callable[[Mapping[str, Any], Profile, int], Any]
-    """From one of the settings, the profile and a seed to an estimator, not fitted."""
+    """Returns an unfitted estimator for one of the settings, a profile and a seed."""
     settings: Sequence[Mapping[str, Any]]
     decisions: Callable[[Size], list[Decision]]
     published: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Micro-F1 and macro-F1 in the paper, in per cent, by data set."""
+    """Published micro-F1 and macro-F1, in per cent, by data set."""
     random: bool = False
-    """Whether a seed matters."""
+    """Whether the result depends on the seed."""
     presence: bool = True
-    """Whether ``predict_proba`` means the chance that a label is there."""
+    """Whether ``predict_proba`` returns the probability that a label is present."""
     aim: str | None = None
-    """A setting that is given the aim, ``"micro"`` or ``"macro"``: of an estimator that chooses its
-    own threshold in ``fit``, and is then fitted for each aim. With :func:`own` as its decision and
-    a single setting nothing is left to cross-validate."""
+    """Name of the parameter that receives the aim, ``"micro"`` or ``"macro"``, of an estimator that
+    chooses its own threshold in ``fit``; it is fitted once per aim. With :func:`own` as its
+    decision rule and a single setting, nothing is cross-validated."""
     ranks: bool = True
-    """Whether it takes part in the ranking of the large sets."""
+    """Whether the method is used on the large data sets."""
     ranking_settings: Sequence[Mapping[str, Any]] | None = None
-    """Settings there; default: the same."""
+    """Settings on the large data sets. Default: the same."""
 
 
 def thresholds(values: Iterable[float], clip: bool) -> Callable[[Size], list[Decision]]:
-    """Return decisions ``predict_proba > value``; with at least one label and at most L0."""
+    """Return the rules ``predict_proba > value``; ``clip`` keeps 1 to L0 labels per row."""
     each = [float(value) for value in values]
 
     def make(size: Size) -> list[Decision]:
@@ -114,7 +113,7 @@ def thresholds(values: Iterable[float], clip: bool) -> Callable[[Size], list[Dec
         def above(value: float) -> Decision:
             return Decision(
                 f"p > {value:.4g}",
-                lambda a: apply_threshold(a.ask("predict_proba"), value, low, high),
+                lambda p: apply_threshold(p.get("predict_proba"), value, low, high),
             )
 
         return [above(value) for value in each]
@@ -123,8 +122,8 @@ def thresholds(values: Iterable[float], clip: bool) -> Callable[[Size], list[Dec
 
 
 def own(size: Size) -> list[Decision]:
-    """Return the one decision that the estimator itself makes."""
-    return [Decision("its own", lambda a: a.ask("predict"))]
+    """Return the rule that uses the estimator's own ``predict``."""
+    return [Decision("its own", lambda p: p.get("predict"))]
 
 
 def _shares(size: Size) -> list[Decision]:
@@ -135,8 +134,8 @@ def _supports(size: Size) -> list[Decision]:
     def scaled(scale: float) -> Decision:
         return Decision(
             f"sparsemax({scale:g} z) > 0",
-            lambda a: apply_threshold(
-                label_distribution("sparsemax", scale * a.ask("decision_function")), 0, 0
+            lambda p: apply_threshold(
+                label_distribution("sparsemax", scale * p.get("decision_function")), 0, 0
             ),
         )
 
@@ -147,7 +146,7 @@ def _frequent(size: Size) -> list[Decision]:
     def first(number: int) -> Decision:
         return Decision(
             f"{number} most frequent",
-            lambda a: apply_counts(a.ask("predict_proba"), number),
+            lambda p: apply_counts(p.get("predict_proba"), number),
         )
 
     return [first(number) for number in range(1, size.labels + 1)]
@@ -155,7 +154,7 @@ def _frequent(size: Size) -> list[Decision]:
 
 def _linear(loss: Any) -> Callable[[Mapping[str, Any], Profile, int], Any]:
     def make(settings: Mapping[str, Any], profile: Profile, seed: int) -> Any:
-        return LinearLabels(loss, l2=settings["l2"], max_iter=profile.much(100))
+        return LinearLabels(loss, l2=settings["l2"], max_iter=profile.scaled(100))
 
     return make
 
@@ -163,7 +162,7 @@ def _linear(loss: Any) -> Callable[[Mapping[str, Any], Profile, int], Any]:
 def _forest(kind: Any, **fixed: Any) -> Callable[[Mapping[str, Any], Profile, int], Any]:
     def make(settings: Mapping[str, Any], profile: Profile, seed: int) -> Any:
         chosen = {"n_estimators": 300, **fixed, **settings}
-        chosen["n_estimators"] = profile.much(chosen["n_estimators"])
+        chosen["n_estimators"] = profile.scaled(chosen["n_estimators"])
         return ForestLabels(kind, random_state=seed, **chosen)
 
     return make
@@ -175,7 +174,7 @@ def _network(settings: Mapping[str, Any], profile: Profile, seed: int) -> Any:
 
     chosen = {**settings}
     quantiles = chosen.pop("inputs") == "quantile"
-    network = MLPLabels(random_state=seed, **{**chosen, "epochs": profile.much(chosen["epochs"])})
+    network = MLPLabels(random_state=seed, **{**chosen, "epochs": profile.scaled(chosen["epochs"])})
     if not quantiles:
         return network
     ranks = QuantileTransformer(
@@ -187,7 +186,7 @@ def _network(settings: Mapping[str, Any], profile: Profile, seed: int) -> Any:
 LAMBDAS = [{"l2": 10.0**-power} for power in range(10)]
 FINE = np.arange(0.04, 0.62, 0.02)
 TREES = [{"min_samples_leaf": leaf} for leaf in (1, 3)]
-# Leaves of several rows: each leaf holds K numbers, which are gigabytes of single-row leaves.
+# Leaves hold several rows: each leaf stores K numbers, and single-row leaves need gigabytes.
 FEW_TREES = [{"n_estimators": 50, "min_samples_leaf": leaf} for leaf in (3, 10)]
 NETWORKS = [
     {"inputs": inputs, "alpha": alpha, "epochs": 60}
@@ -195,7 +194,7 @@ NETWORKS = [
     for alpha in (0.1, 1.0)
 ]
 LARGE_NETWORKS = [
-    {"inputs": "as they are", "alpha": alpha, "epochs": 10, "members": 1, "batch_size": 128}
+    {"inputs": "raw", "alpha": alpha, "epochs": 10, "members": 1, "batch_size": 128}
     for alpha in (1e-2, 1e-1)
 ]
 

@@ -1,4 +1,4 @@
-"""Figure and page of the multi-label experiment."""
+"""The figure and the page of the multi-label experiment."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Histograms = Mapping[str, NDArray[np.int64]]
 
 
 def write_sparsity_figure(path: Path | str, numbers: Histograms) -> Path:
-    """Draw figure 5 of the paper as PNG: how many rows have how many labels.
+    """Draw figure 5 of the paper as PNG: histograms of the number of labels of a row.
 
     Parameters
     ----------
     path
         File to write, atomically.
     numbers
-        By the name of a set the number of labels of each of its rows.
+        The number of labels of each row, by data set.
 
     Raises
     ------
@@ -49,16 +49,16 @@ def write_labels_page(
     tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]],
     command: str,
 ) -> Path:
-    """Write one self-contained HTML page of the figure and the tables, atomically.
+    """Write a self-contained HTML page with the figure and the tables, atomically.
 
     Parameters
     ----------
     path
         File to write.
     numbers
-        By the name of a set the number of labels of each of its rows; none for no figure.
+        The number of labels of each row, by data set. If empty, there is no figure.
     tables
-        Title, header and rows of each.
+        Title, header and rows of each table.
     command
         The command that made the page.
 
@@ -85,7 +85,7 @@ def _draw(numbers: Histograms) -> Figure:
         rows = np.bincount(labels)
         axis.bar(np.arange(len(rows)), rows, color=SOFT, width=0.9)
         axis.set_title(name, fontsize=9)
-        axis.set_xlabel("labels of a row")
+        axis.set_xlabel("number of labels of a row")
         tidy(axis)
     axes[0].set_ylabel("training rows")
     return figure

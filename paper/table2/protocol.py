@@ -1,8 +1,8 @@
-"""How methods of the multi-label experiment are chosen and measured.
+"""Selection and measurement in the multi-label experiment.
 
-The protocol of Martins & Astudillo 2016: settings and decisions are chosen by five folds of the
-training rows, once for the micro-F1 and once for the macro-F1, and the choice is fitted to all
-training rows and measured on the test rows once.
+The protocol of Martins and Astudillo (2016): five folds of the training rows choose a setting and
+a decision rule, once for the micro-F1 and once for the macro-F1. The chosen method is fitted to all
+training rows and measured on the test rows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from paper.table2.methods import Answers, Method, Profile, Size
+from paper.table2.methods import Method, Predictions, Profile, Size
 from sdlgm.data import MultilabelDataset
 from sdlgm.estimators.metrics import (
     count_violations,
@@ -41,9 +41,9 @@ Numbers = dict[str, Any]
 
 
 def blocks(rows: int, folds: int = FOLDS) -> list[NDArray[np.bool_]]:
-    """Return which rows each fold holds out: blocks of neighbours, in the order of the file.
+    """Return which rows each fold holds out: contiguous blocks in the order of the file.
 
-    All but the last have ``ceil(rows / folds)`` rows, as in the published experiments.
+    All blocks except the last have ``ceil(rows / folds)`` rows, as in the published experiments.
     """
     size = -(-rows // folds)
     place = np.arange(rows) // size
@@ -51,16 +51,16 @@ def blocks(rows: int, folds: int = FOLDS) -> list[NDArray[np.bool_]]:
 
 
 def select(method: Method, data: MultilabelDataset, profile: Profile) -> Numbers:
-    """Choose a setting and a decision for each aim by cross-validation on the training rows.
+    """Choose a setting and a decision rule for each aim by cross-validation on the training rows.
 
-    Every setting is fitted once a fold, and all decisions are made from its answers. The seed is 0.
-    Of equally good ones the first is taken.
+    Each setting is fitted once per fold with seed 0, and all rules use its predictions. The first
+    of equally good pairs is chosen.
 
     Returns
     -------
     dict
-        For ``"micro"`` and ``"macro"``: places of the setting and of the decision, the name of the
-        decision, and the mean F1 (per cent) over the folds, ``None`` if there is nothing to choose.
+        For ``"micro"`` and ``"macro"``: the indices of the setting and of the rule, the name of
+        the rule, and the mean F1 (per cent) over the folds, ``None`` if there is only one pair.
     """
     settings = _settings(method, profile)
     decisions = method.decisions(_size(data.Y_train))
@@ -78,9 +78,9 @@ def select(method: Method, data: MultilabelDataset, profile: Profile) -> Numbers
         fitted = _Fitted(method, part, profile, 0)
         for aim, (name, metric) in enumerate(AIMS.items()):
             for place in range(len(settings)):
-                answers = fitted.answers(place, name)
+                predictions = fitted.predictions(place, name)
                 for row, decision in enumerate(decisions):
-                    f1 = metric(part.Y_test, decision.labels(answers))
+                    f1 = metric(part.Y_test, decision.labels(predictions))
                     found[aim, place, row] += f1 / len(folds)
     chosen: Numbers = {}
     for name, values in zip(AIMS, found, strict=True):
@@ -97,21 +97,22 @@ def select(method: Method, data: MultilabelDataset, profile: Profile) -> Numbers
 def measure(
     method: Method, data: MultilabelDataset, profile: Profile, chosen: Numbers, seed: int
 ) -> Numbers:
-    """Fit what was chosen to all training rows, and measure it on the test rows.
+    """Fit the chosen setting to all training rows and measure it on the test rows.
 
     Returns
     -------
     dict
-        For each aim the three F1 (per cent), rows without labels and over the budget, and the mean
-        absolute error of the number of labels; of the micro choice also the calibration error.
+        For each aim, the three F1 scores (per cent), the numbers of rows without labels and over
+        the budget, and the mean absolute error of the number of labels; for the micro-F1 also the
+        calibration error.
     """
     size = _size(data.Y_train)
     decisions = method.decisions(size)
     fitted = _Fitted(method, data, profile, seed)
     numbers: Numbers = {"test_rows": len(data.Y_test)}
     for aim in AIMS:
-        answers = fitted.answers(chosen[aim]["setting"], aim)
-        labels = decisions[chosen[aim]["decision"]].labels(answers)
+        predictions = fitted.predictions(chosen[aim]["setting"], aim)
+        labels = decisions[chosen[aim]["decision"]].labels(predictions)
         empty, over = count_violations(labels, 1, size.most)
         numbers[aim] = {
             "micro_f1": 100 * micro_f1(data.Y_test, labels),
@@ -122,22 +123,22 @@ def measure(
             "label_count_error": label_count_error(data.Y_test, labels.sum(1)),
         }
     if method.presence:
-        chances = fitted.answers(chosen["micro"]["setting"], "micro").ask("predict_proba")
+        chances = fitted.predictions(chosen["micro"]["setting"], "micro").get("predict_proba")
         numbers["calibration_error"] = expected_calibration_error(data.Y_test, chances)
     return numbers
 
 
 class _Fitted:
-    """Estimators of a method that are fitted to training rows when they are asked for, once."""
+    """Estimators of a method, each fitted to the training rows once, when it is first needed."""
 
     def __init__(
         self, method: Method, data: MultilabelDataset, profile: Profile, seed: int
     ) -> None:
         self.method, self.data, self.profile, self.seed = method, data, profile, seed
-        self._known: dict[tuple[int, str], Answers] = {}
+        self._known: dict[tuple[int, str], Predictions] = {}
 
-    def answers(self, place: int, aim: str) -> Answers:
-        """Return what the setting at a place, fitted for an aim, says of the test rows."""
+    def predictions(self, place: int, aim: str) -> Predictions:
+        """Return the predictions for the test rows of a setting, fitted for an aim."""
         key = (place, aim if self.method.aim else "")
         if key not in self._known:
             setting = dict(_settings(self.method, self.profile)[place])
@@ -145,12 +146,12 @@ class _Fitted:
                 setting[self.method.aim] = aim
             estimator = self.method.make(setting, self.profile, self.seed)
             estimator.fit(self.data.X_train, self.data.Y_train)
-            self._known[key] = Answers(estimator, self.data.X_test)
+            self._known[key] = Predictions(estimator, self.data.X_test)
         return self._known[key]
 
 
 def select_ranking(method: Method, data: MultilabelDataset, profile: Profile) -> Numbers:
-    """Choose a setting by nDCG@5 on the last fifth of the training rows, the seed being 0."""
+    """Choose a setting by nDCG@5 on the last fifth of the training rows, with seed 0."""
     settings = _ranking_settings(method, profile)
     held = blocks(data.Y_train.shape[0])[-1]
     found = []
@@ -166,7 +167,7 @@ def select_ranking(method: Method, data: MultilabelDataset, profile: Profile) ->
 def measure_ranking(
     method: Method, data: MultilabelDataset, profile: Profile, chosen: Numbers, seed: int
 ) -> Numbers:
-    """Fit the chosen setting to all training rows; return P@k and nDCG@k (per cent) and costs."""
+    """Fit the chosen setting to all training rows; return P@k, nDCG@k (per cent) and costs."""
     estimator = method.make(_ranking_settings(method, profile)[chosen["setting"]], profile, seed)
     started = time.monotonic()
     estimator.fit(data.X_train, data.Y_train)
@@ -179,7 +180,7 @@ def measure_ranking(
 
 
 def in_fresh_process(work: Callable[..., Numbers], *arguments: Any) -> Numbers:
-    """Call a function of a module in a new process, so that its peak memory is its own."""
+    """Call a function of a module in a new process, so that its peak memory can be measured."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(work, *arguments).result()
 
@@ -198,11 +199,11 @@ def _size(labels: Any) -> Size:
 
 
 def _peak_gigabytes() -> float:
-    """Return the most memory (10^9 bytes) that this process has held, libraries included."""
+    """Return the peak memory of this process, including libraries, in units of 10^9 bytes."""
     status = Path("/proc/self/status")
-    if status.exists():  # the resource usage of a new process on Linux holds its parent's
+    if status.exists():  # on Linux, the resource usage of a new process includes its parent's
         line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
         return int(line.split()[1]) * 1024 / 1e9
-    import resource  # not on Windows
+    import resource  # not available on Windows
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9  # bytes on macOS

@@ -1,4 +1,4 @@
-"""Rows, Markdown and page of the multi-label experiment, from its finished cells."""
+"""The rows, tables and page of the multi-label experiment."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from paper.results import row, spread
 from paper.table2.methods import Method
 
-__all__ = ["Cell", "markdown", "page_tables", "result_rows"]
+__all__ = ["Measurement", "markdown", "page_tables", "result_rows"]
 
 
 @dataclass(frozen=True)
-class Cell:
-    """What was measured of a method with one seed on one split."""
+class Measurement:
+    """The numbers of a method with one seed on one split."""
 
     task: str
     split: str
@@ -54,10 +54,12 @@ PUBLISHED_RANKS = {
 """P@1/3/5 and nDCG@1/3/5 in the Extreme Classification Repository (nDCG@1 is P@1)."""
 
 
-def result_rows(cells: Sequence[Cell], methods: Mapping[str, Method]) -> list[dict[str, Any]]:
+def result_rows(
+    measurements: Sequence[Measurement], methods: Mapping[str, Method]
+) -> list[dict[str, Any]]:
     """Return the rows of the results file."""
     rows = []
-    for (task, name), group in _groups(cells).items():
+    for (task, name), group in _groups(measurements).items():
         method = methods[name]
         for metric, (pick, published) in _metrics(task, group, method).items():
             by_seed = _by_seed(group, pick, total=metric.split(" ")[0] in ("empty", "over_budget"))
@@ -72,7 +74,7 @@ def result_rows(cells: Sequence[Cell], methods: Mapping[str, Method]) -> list[di
                     metric=metric,
                     published=published,
                     title=method.title,
-                    chosen=[_chosen(cell, method, metric) for cell in group if cell.seed == 0],
+                    chosen=[_chosen(one, method, metric) for one in group if one.seed == 0],
                     cross_validated=_cross_validated(group, metric),
                 )
             )
@@ -80,9 +82,9 @@ def result_rows(cells: Sequence[Cell], methods: Mapping[str, Method]) -> list[di
 
 
 def _metrics(
-    task: str, group: Sequence[Cell], method: Method
+    task: str, group: Sequence[Measurement], method: Method
 ) -> dict[str, tuple[Pick, float | None]]:
-    """Return what is measured on a set, with the published numbers."""
+    """Return the metrics of a data set, with the published numbers."""
     found: dict[str, tuple[Pick, float | None]] = {}
     if group[0].ranking:
         for metric in (*RANKS, "work_seconds", "peak_gigabytes"):
@@ -90,8 +92,8 @@ def _metrics(
         return found
     micro, macro = method.published.get(task.removesuffix("-folds"), (None, None))
     for metric, (aim, _) in F1.items():
-        beside = {"micro_f1": micro, "macro_f1_harmonic": macro}.get(metric)
-        found[metric] = (lambda n, a=aim, m=metric: n[a][m], beside)  # type: ignore[misc]
+        value = {"micro_f1": micro, "macro_f1_harmonic": macro}.get(metric)
+        found[metric] = (lambda n, a=aim, m=metric: n[a][m], value)  # type: ignore[misc]
     for aim in ("micro", "macro"):
         for metric in ("empty", "over_budget", "label_count_error"):
             name = f"{metric} ({aim} choice)"
@@ -102,20 +104,20 @@ def _metrics(
     return found
 
 
-def markdown(cells: Sequence[Cell], methods: Mapping[str, Method]) -> str:
+def markdown(measurements: Sequence[Measurement], methods: Mapping[str, Method]) -> str:
     """Return all tables as Markdown."""
-    about = (
+    description = (
         "Per cent, higher is better; mean ± standard deviation over the seeds. Protocol of F1: "
-        f"{PROTOCOL[False]}. The micro-F1 is that of the choice for micro-F1, both macro-F1 are of "
-        "the choice for the harmonic one. *Harmonic*: harmonic mean of macro precision and macro "
+        f"{PROTOCOL[False]}. The micro-F1 uses the choice for micro-F1, both macro-F1 use the "
+        "choice for the harmonic one. *Harmonic*: harmonic mean of macro precision and macro "
         "recall, the definition of the published baselines; *mean*: mean of the labels' F1 "
-        "(scikit-learn), never above it. *Cross-validated*: mean F1 (micro; harmonic macro) over "
-        "the 5 blocks of held-out training rows, of the setting and decision that are best there: "
-        "a little optimistic, and more so the more there is to choose from. The paper does not "
-        "say which 400 rows of CAL500 it took, nor its definition of macro-F1."
+        "(scikit-learn), never larger. *Cross-validated*: mean F1 (micro; harmonic macro) over "
+        "the 5 blocks of held-out training rows, for the setting and decision rule that are best "
+        "there. It is slightly optimistic, the more so with more settings to choose from. The "
+        "paper states neither which 400 rows of CAL500 it used nor its definition of macro-F1."
     )
-    lines = [about]
-    for title, header, rows in page_tables(cells, methods):
+    lines = [description]
+    for title, header, rows in page_tables(measurements, methods):
         lines += ["", f"## {title}", "", f"| {' | '.join(header)} |"]
         lines += [f"|---|{'---:|' * (len(header) - 1)}"]
         lines += [f"| {' | '.join(values)} |" for values in rows]
@@ -125,9 +127,9 @@ def markdown(cells: Sequence[Cell], methods: Mapping[str, Method]) -> str:
 Table = tuple[str, list[str], list[list[str]]]
 
 
-def page_tables(cells: Sequence[Cell], methods: Mapping[str, Method]) -> list[Table]:
+def page_tables(measurements: Sequence[Measurement], methods: Mapping[str, Method]) -> list[Table]:
     """Return title, header and rows of each table."""
-    groups = _groups(cells)
+    groups = _groups(measurements)
     tables = []
     for task, title in TITLES.items():
         here = {name: group for (key, name), group in groups.items() if key == task}
@@ -141,7 +143,7 @@ def page_tables(cells: Sequence[Cell], methods: Mapping[str, Method]) -> list[Ta
 
 
 def _scores(
-    task: str, title: str, groups: Mapping[str, list[Cell]], methods: Mapping[str, Method]
+    task: str, title: str, groups: Mapping[str, list[Measurement]], methods: Mapping[str, Method]
 ) -> Table:
     header = ["method", "micro-F1", "paper", "macro-F1, harmonic", "paper", "macro-F1, mean"]
     header += ["cross-validated, micro / macro", "seeds", "chosen for micro; for macro"]
@@ -156,27 +158,29 @@ def _scores(
             if metric != "macro_f1_mean":
                 values.append("" if published is None else f"{published:.2f}")
         chosen = [
-            "; ".join(_chosen(cell, method, metric) for metric in ("micro_f1", "macro_f1_mean"))
-            for cell in group
-            if cell.seed == 0
+            "; ".join(_chosen(one, method, metric) for metric in ("micro_f1", "macro_f1_mean"))
+            for one in group
+            if one.seed == 0
         ]
         choice = chosen[0] if len(chosen) == 1 else "by fold, see the JSON"
         validated = [_cross_validated(group, metric) for metric in ("micro_f1", "macro_f1_mean")]
-        spelled = " / ".join("" if value is None else f"{value:.2f}" for value in validated)
-        rows.append([*values, spelled, str(len({cell.seed for cell in group})), choice])
+        folds = " / ".join("" if value is None else f"{value:.2f}" for value in validated)
+        rows.append([*values, folds, str(len({one.seed for one in group})), choice])
     return f"{title}: F1", header, rows
 
 
-def _sets(title: str, groups: Mapping[str, list[Cell]], methods: Mapping[str, Method]) -> Table:
+def _sets(
+    title: str, groups: Mapping[str, list[Measurement]], methods: Mapping[str, Method]
+) -> Table:
     header = [
         "method",
-        "rows predicted empty, micro / macro choice",
-        "over the budget L0, micro / macro choice",
+        "rows predicted empty, chosen for micro / macro",
+        "over the budget L0, chosen for micro / macro",
     ]
-    header += ["error of the number of labels, micro choice", "calibration error"]
+    header += ["error of the number of labels, chosen for micro", "calibration error"]
     rows = []
     for name, group in groups.items():
-        numbers = [cell.numbers for cell in group]
+        numbers = [one.numbers for one in group]
         measured = sum(n["test_rows"] for n in numbers)
         counts = [
             f"{sum(n['micro'][what] for n in numbers)} / {sum(n['macro'][what] for n in numbers)} "
@@ -194,7 +198,7 @@ def _sets(title: str, groups: Mapping[str, list[Cell]], methods: Mapping[str, Me
 
 
 def _ranking(
-    task: str, title: str, groups: Mapping[str, list[Cell]], methods: Mapping[str, Method]
+    task: str, title: str, groups: Mapping[str, list[Measurement]], methods: Mapping[str, Method]
 ) -> Table:
     header = ["method", "P@1", "P@3", "P@5", "nDCG@1", "nDCG@3", "nDCG@5", "seeds"]
     header += ["minutes", "peak memory, GB", "chosen"]
@@ -204,53 +208,53 @@ def _ranking(
         for metric in RANKS:
             by_seed = _by_seed(group, lambda n, m=metric: n[m])  # type: ignore[misc]
             values.append(spread(list(by_seed.values()), 2))
-        minutes = statistics.fmean(cell.numbers["work_seconds"] for cell in group) / 60
-        memory = max(cell.numbers["peak_gigabytes"] for cell in group)
-        number = len({cell.seed for cell in group})
+        minutes = statistics.fmean(one.numbers["work_seconds"] for one in group) / 60
+        memory = max(one.numbers["peak_gigabytes"] for one in group)
+        number = len({one.seed for one in group})
         chosen = _chosen(group[0], methods[name], "ranking")
         rows.append([*values, str(number), f"{minutes:.2f}", f"{memory:.1f}", chosen])
     for name, published in PUBLISHED_RANKS[task].items():
-        spelled = ["" if value is None else f"{value:.2f}" for value in published]
-        rows.append([f"published: {name}", *spelled, "", "", "", ""])
+        ranks = ["" if value is None else f"{value:.2f}" for value in published]
+        rows.append([f"published: {name}", *ranks, "", "", "", ""])
     text = "labels in the order of their scores; minutes and memory of fit and prediction"
     return f"{title}: {text}", header, rows
 
 
-def _groups(cells: Sequence[Cell]) -> dict[tuple[str, str], list[Cell]]:
-    groups: dict[tuple[str, str], list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault((cell.task, cell.method), []).append(cell)
+def _groups(measurements: Sequence[Measurement]) -> dict[tuple[str, str], list[Measurement]]:
+    groups: dict[tuple[str, str], list[Measurement]] = {}
+    for one in measurements:
+        groups.setdefault((one.task, one.method), []).append(one)
     return groups
 
 
-def _by_seed(group: Sequence[Cell], pick: Pick, total: bool = False) -> dict[int, float]:
+def _by_seed(group: Sequence[Measurement], pick: Pick, total: bool = False) -> dict[int, float]:
     """Return for each seed the mean, or the total, over the splits."""
     values: dict[int, list[float]] = {}
-    for cell in group:
-        values.setdefault(cell.seed, []).append(pick(cell.numbers))
+    for one in group:
+        values.setdefault(one.seed, []).append(pick(one.numbers))
     return {seed: sum(v) if total else statistics.fmean(v) for seed, v in sorted(values.items())}
 
 
-def _chosen(cell: Cell, method: Method, metric: str) -> str:
-    """Spell what was chosen for a metric."""
-    if cell.ranking:
+def _chosen(one: Measurement, method: Method, metric: str) -> str:
+    """Format the setting and decision rule chosen for a metric."""
+    if one.ranking:
         given = method.ranking_settings or method.settings
-        return _spelled(given[cell.choice["setting"]])
-    choice = cell.choice["macro" if "macro" in metric else "micro"]
-    parts = [_spelled(method.settings[choice["setting"]]), choice["decision_name"]]
+        return _formatted(given[one.choice["setting"]])
+    choice = one.choice["macro" if "macro" in metric else "micro"]
+    parts = [_formatted(method.settings[choice["setting"]]), choice["decision_name"]]
     return ", ".join(part for part in parts if part)
 
 
-def _cross_validated(group: Sequence[Cell], metric: str) -> float | None:
-    """F1 (per cent) on held-out training rows that a choice was made by, the mean of the splits."""
+def _cross_validated(group: Sequence[Measurement], metric: str) -> float | None:
+    """Return the F1 (per cent) on held-out training rows of the choice, averaged over splits."""
     if group[0].ranking:
         return None
     aim = "macro" if "macro" in metric else "micro"
-    values = [cell.choice[aim]["cross_validated"] for cell in group if cell.seed == 0]
+    values = [one.choice[aim]["cross_validated"] for one in group if one.seed == 0]
     return None if None in values else statistics.fmean(values)
 
 
-def _spelled(setting: Mapping[str, Any]) -> str:
+def _formatted(setting: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{name} {value:g}" if isinstance(value, int | float) else f"{name} {value}"
         for name, value in setting.items()

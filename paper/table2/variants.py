@@ -1,9 +1,9 @@
-"""The rows of the multi-label experiment that are ours: SDLGM-Dis, -Gen and -Con.
+"""The variants of SDLGM in the multi-label experiment: SDLGM-Dis, -Gen and -Con.
 
-Three rows are the library's form (exact presence, members on folds, inputs as bins). Three are the
-paper's own (relaxed draws at a temperature, plain ReLU, z-scores, one network), as far as it tells:
-it names neither the networks of section IV.B nor how a relaxed code becomes a likelihood of labels.
-The last one averages SDLGM-Con with extra trees.
+Three rows use the library's settings (exact presence probabilities, members trained on folds,
+binned inputs). Three use the paper's (relaxed samples at a temperature, plain ReLU, z-scores, one
+network). The paper states neither the networks of section IV.B nor how a relaxed code becomes a
+likelihood of labels. The last row averages SDLGM-Con with extra trees.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PUBLISHED: Mapping[str, Mapping[str, tuple[float, float]]] = {
         "cal500": (45.40, 25.74),
     },
 }
-# How long to train depends on how many rows and how rare labels are: it is what is chosen.
+# The best length of training depends on the number of rows and the rarity of labels.
 LENGTHS = [{"epochs": epochs} for epochs in (40, 80)]
 PAPER: dict[str, Any] = {
     "label_likelihood": "relaxed",
@@ -54,7 +54,8 @@ PAPER: dict[str, Any] = {
     "epochs": 100,
     "elbo_weight": 1.0,
 }
-BUDGETS = [{"budget": budget} for budget in (2, 10, 50)]  # what the paper chose for its three sets
+BUDGETS = [{"budget": budget} for budget in (2, 10, 50)]
+"""The budgets of the paper, for its three data sets."""
 LARGE: dict[str, Any] = {
     "inputs": "none",
     "threshold": 0.3,
@@ -70,7 +71,7 @@ LARGE_LENGTHS = [{**LARGE, "epochs": epochs} for epochs in (6, 10)]
 def _maker(variant: Variant, fixed: Mapping[str, Any]) -> Callable[..., SDLGMClassifier]:
     def make(settings: Mapping[str, Any], profile: Profile, seed: int) -> SDLGMClassifier:
         chosen = {**fixed, **settings}
-        chosen["epochs"] = profile.much(chosen["epochs"])
+        chosen["epochs"] = profile.scaled(chosen["epochs"])
         return SDLGMClassifier(variant, random_state=seed, **chosen)
 
     return make
@@ -95,7 +96,7 @@ def _paper(variant: Variant, short: str) -> Method:
         return thresholds(np.arange(0.05, 0.525, 0.05), clip=False)(size)
 
     return Method(
-        f"SDLGM-{short}, the paper's form: relaxed, temperature 3; p > 0.05 n",
+        f"SDLGM-{short}, the paper's settings: relaxed, temperature 3; p > 0.05 n",
         "paper",
         _maker(variant, PAPER),
         BUDGETS,
@@ -107,23 +108,23 @@ def _paper(variant: Variant, short: str) -> Method:
 
 
 class _WithTrees:
-    """SDLGM-Con and extra trees, whose probabilities are averaged: the two err differently."""
+    """Averages the probabilities of SDLGM-Con and extra trees."""
 
     def __init__(self, network: SDLGMClassifier, trees: ForestLabels) -> None:
         self.network, self.trees = network, trees
 
     def fit(self, X: Any, Y: Any) -> Self:  # noqa: N803
-        """Fit both."""
+        """Fit both estimators."""
         self.network.fit(X, Y)
         self.trees.fit(X, Y)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
-        """Average the two."""
+        """Return the mean of both probabilities."""
         return (self.network.predict_proba(X) + self.trees.predict_proba(X)) / 2
 
     def get_params(self) -> dict[str, Any]:
-        """Return the parameters of both."""
+        """Return the parameters of both estimators."""
         trees = {f"trees_{name}": value for name, value in self.trees.get_params().items()}
         return {**self.network.get_params(), **trees}
 
@@ -132,7 +133,7 @@ def _with_trees(settings: Mapping[str, Any], profile: Profile, seed: int) -> _Wi
     network = _maker("conditional", SMALL_TABLES)({"epochs": settings["epochs"]}, profile, seed)
     trees = ForestLabels(
         "extra",
-        n_estimators=profile.much(300),
+        n_estimators=profile.scaled(300),
         min_samples_leaf=settings["min_samples_leaf"],
         random_state=seed,
     )

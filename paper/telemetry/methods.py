@@ -1,28 +1,38 @@
-"""Other ways to send windows of telemetry: their bytes and their errors, step by step.
+"""Windows of telemetry, and the bytes and errors of baselines that send them.
 
-All get what our codes get: the same training windows, entropy coding by one adaptive coder that has
-seen the training windows' symbols, and, where it helps, the mean and the scale of each window.
+All methods have the same training windows, the same adaptive entropy coder, which starts from the
+symbols of the training windows, and, where it helps, the mean and the scale of each window.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.fft import dct, idct
 from sklearn.decomposition import PCA, MiniBatchDictionaryLearning, sparse_encode
+from sklearn.exceptions import ConvergenceWarning
+
+from paper.telemetry.profiles import LENGTH
+from sdlgm.data import Series, sliding_windows
 
 __all__ = [
     "Point",
     "Windows",
     "adaptive_bits",
+    "baseline_curves",
+    "cut",
     "dictionary",
     "downsample_curve",
     "envelope",
+    "lossless",
     "omp_curve",
+    "sparse_numbers",
     "transform_curve",
     "zstd_bytes",
 ]
@@ -30,19 +40,21 @@ __all__ = [
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 MEAN_STEP, SCALE_FLOOR, SCALE_RATIO = 0.25, 0.05, 2**0.5
-"""Of what is sent of a window: step of the mean, least scale, ratio of neighbouring scales."""
+"""Quantisation of a window's mean and scale: step, smallest scale, ratio of adjacent scales."""
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows in units of their metric's training deviation, and what is sent of each in advance.
+    """Windows in units of the standard deviation of their metric in training.
+
+    The quantised mean and scale of a window are sent first, as side information.
 
     Parameters
     ----------
     values
-        Shape ``(n, D)``, in the order of metrics and times.
+        Shape ``(n, D)``, ordered by metric and time.
     metric
-        Number of the metric of each, shape ``(n,)``.
+        Index of the metric of each window, shape ``(n,)``.
     """
 
     values: Array
@@ -55,27 +67,27 @@ class Windows:
 
     @property
     def classes(self) -> Integers:
-        """Quantised logarithms of the deviations, from 0."""
+        """Quantised logarithms of the standard deviations, from 0."""
         ratio = np.maximum(self.values.std(1) / SCALE_FLOOR, 1)
         return np.round(np.log(ratio) / np.log(SCALE_RATIO)).astype(np.int64)
 
     @property
     def mean(self) -> Array:
-        """Means as the receiver knows them, shape ``(n, 1)``."""
+        """Dequantised means, shape ``(n, 1)``."""
         return np.asarray(MEAN_STEP * self.levels[:, None], np.float64)
 
     @property
     def scale(self) -> Array:
-        """Deviations as the receiver knows them, shape ``(n, 1)``."""
+        """Dequantised standard deviations, shape ``(n, 1)``."""
         return np.asarray(SCALE_FLOOR * SCALE_RATIO ** self.classes[:, None], np.float64)
 
     @property
     def shapes(self) -> Array:
-        """Windows without their mean and scale."""
+        """Windows, centred and scaled."""
         return (self.values - self.mean) / self.scale
 
     def side_bits(self, before: Windows) -> Array:
-        """Bits of mean and scale, each as its change since the window before, shape ``(n,)``."""
+        """Return the bits of mean and scale, coded as changes between windows, shape ``(n,)``."""
         own, past = self._changes(before), before._changes(None)
         return adaptive_bits(past[:, :1], own[:, :1]) + adaptive_bits(past[:, 1:], own[:, 1:])
 
@@ -83,27 +95,37 @@ class Windows:
         sent = np.stack([self.levels, self.classes], 1)
         last = np.zeros_like(sent)
         for metric in np.unique(self.metric):
-            mine = np.flatnonzero(self.metric == metric)
-            last[mine[1:]] = sent[mine[:-1]]
+            own = np.flatnonzero(self.metric == metric)
+            last[own[1:]] = sent[own[:-1]]
             if before is not None:
                 known = np.flatnonzero(before.metric == metric)[-1]
-                last[mine[0]] = before.levels[known], before.classes[known]
+                last[own[0]] = before.levels[known], before.classes[known]
         return sent - last
 
 
 @dataclass(frozen=True)
 class Point:
-    """One setting of one method."""
+    """Bytes and error of one setting of a method."""
 
     bytes: float
-    """Mean over the windows, what is sent in advance included."""
+    """Mean bytes per window, including the side information."""
     error: float
     """Normalised RMSE."""
     setting: str
 
 
+def cut(series: Iterable[Series], part: str, stride: int) -> Windows:
+    """Return the windows of a part (``"train"`` or ``"test"``) of all series."""
+    found, metric = [], []
+    for number, one in enumerate(series):
+        values = one.standard[: one.cut] if part == "train" else one.standard[one.cut :]
+        found.append(sliding_windows(values, stride))
+        metric += [number] * len(found[-1])
+    return Windows(np.concatenate(found), np.array(metric))
+
+
 def rmse(values: Array, decoded: Array) -> float:
-    """Root of the mean squared error over all windows and samples."""
+    """Return the root mean squared error over all windows and samples."""
     return float(np.sqrt(np.mean((values - decoded) ** 2)))
 
 
@@ -114,39 +136,40 @@ def adaptive_bits(
     *,
     flat: bool = False,
 ) -> Array:
-    """Ideal length, in bits, of integers under counts that receiver and sender both update.
+    """Return the ideal code length of integers under an adaptive model, in bits.
 
-    Each column has a table of its own for each context. A table starts as the counts of the
-    training windows in that context, plus 4 of all training windows' law, plus 1 of one that falls
-    as ``1 / (1 + k^2)`` (or that is flat), so that nothing is impossible. It counts each window
-    that was coded. An arithmetic coder comes within a few bytes of it in all.
+    Each column has a table of counts for each context. A table starts with the counts of the
+    training windows in that context, plus 4 counts with the distribution of all training windows,
+    plus 1 count with probabilities proportional to ``1 / (1 + k^2)`` (or uniform), so that every
+    symbol is possible. Sender and receiver add each coded window to the counts. An arithmetic coder
+    needs only a few bytes more in total.
 
     Parameters
     ----------
     past, symbols
         Integers of the training and of the test windows, shapes ``(m, d)`` and ``(n, d)``.
     contexts
-        A small number for each window of both.
+        A small integer for each training and each test window.
     flat
-        For symbols without an order.
+        Whether the symbols have no order; the single count is then uniform.
 
     Returns
     -------
     Array
-        Bits of each test window, shape ``(n,)``.
+        Bits per test window, shape ``(n,)``.
     """
     low = int(min(past.min(), symbols.min(), 0))
     width = int(max(past.max(), symbols.max())) - low + 1
     columns = np.arange(past.shape[1])
-    law = np.ones(width) if flat else 1 / (1.0 + np.arange(low, low + width) ** 2)
-    start = np.tile(law / law.sum(), (len(columns), 1))
+    base = np.ones(width) if flat else 1 / (1.0 + np.arange(low, low + width) ** 2)
+    start = np.tile(base / base.sum(), (len(columns), 1))
     np.add.at(start, (columns, past - low), 1)
     known = contexts or (np.zeros(len(past), np.int64), np.zeros(len(symbols), np.int64))
     bits = np.zeros(len(symbols))
     for context in np.unique(known[1]):
         table = start.copy()
         if contexts is not None:
-            table = law / law.sum() + 4 * start / start.sum(1, keepdims=True)
+            table = base / base.sum() + 4 * start / start.sum(1, keepdims=True)
             np.add.at(table, (columns, past[known[0] == context] - low), 1)
         total = table.sum(1)
         for index in np.flatnonzero(known[1] == context):
@@ -158,12 +181,12 @@ def adaptive_bits(
 
 
 def zstd_bytes(content: bytes) -> int:
-    """Size after zstd at its level 19."""
+    """Return the size after compression by zstd, level 19."""
     return len(pa.Codec("zstd", compression_level=19).compress(content))
 
 
 def _quantise(values: Array, step: float | Array, dead: float) -> Integers:
-    """Nearest multiples of the step, but for a dead zone about 0 that is wider by ``2 dead``."""
+    """Return the nearest multiples of a step, with a dead zone around 0 wider by ``2 dead``."""
     size = np.abs(values) / step
     return (np.sign(values) * np.floor(size + 0.5 - dead)).astype(np.int64)
 
@@ -177,11 +200,11 @@ def transform_curve(
     sends_scale: bool = False,
     components: int | None = None,
 ) -> list[Point]:
-    """Bytes and errors of transform coding: principal components, or cosines (``fixed``).
+    """Return bytes and errors of transform coding by principal components or cosines (``fixed``).
 
-    All coefficients (or the first ``components``) are rounded to multiples of a step, with and
-    without a wider dead zone, and coded adaptively. If the scale is sent, mean and scale are paid
-    for, the transform sees shapes, and the scale is the coder's context.
+    All coefficients (or the first ``components``) are rounded to multiples of a step, with dead
+    zones of several widths, and coded adaptively. With ``sends_scale``, the transform is applied to
+    the shapes, the scale is the context of the coder, and the side information counts.
     """
     inputs = [part.shapes if sends_scale else part.values for part in (train, test)]
     if fixed:
@@ -213,7 +236,7 @@ def transform_curve(
 
 
 def dictionary(shapes: Array, atoms: int, seed: int) -> Array:
-    """Learn atoms of norm 1 from shapes, shape ``(atoms, D)``."""
+    """Learn dictionary atoms of norm 1 from shapes, shape ``(atoms, D)``."""
     learner = MiniBatchDictionaryLearning(
         atoms,
         alpha=1.0,
@@ -229,10 +252,10 @@ def dictionary(shapes: Array, atoms: int, seed: int) -> Array:
 def omp_curve(
     train: Windows, test: Windows, atoms: Array, budgets: Iterable[int], steps: Iterable[float]
 ) -> list[Point]:
-    """Bytes and errors of sparse coding: at most L0 atoms by OMP, their coefficients rounded.
+    """Return bytes and errors of sparse coding: at most L0 atoms by OMP, rounded coefficients.
 
-    Sent are mean and scale, the number of atoms whose coefficient is not rounded to 0, which they
-    are (a subset of the dictionary), and the coefficients.
+    The sender transmits mean and scale, the number of atoms with a nonzero rounded coefficient,
+    the subset of these atoms, and the coefficients.
     """
     size = len(atoms)
     log_choose = np.concatenate(
@@ -268,7 +291,7 @@ def omp_curve(
 
 
 def downsample_curve(train: Windows, test: Windows, steps: Iterable[float]) -> list[Point]:
-    """Bytes and errors of means over blocks, rounded, as changes: the smaller of zstd and coder."""
+    """Return bytes and errors of rounded block means, coded as changes by zstd or the coder."""
     points = []
     for factor in (1, 2, 4, 8, 16, 32, 64):
         blocks = [
@@ -287,7 +310,7 @@ def downsample_curve(train: Windows, test: Windows, steps: Iterable[float]) -> l
 
 
 def envelope(points: Iterable[Point]) -> list[Point]:
-    """Return the points that no other beats in both bytes and error, by rising bytes."""
+    """Return the Pareto-optimal points in order of increasing bytes."""
     kept: list[Point] = []
     for point in sorted(points, key=lambda p: (p.bytes, p.error)):
         if not kept or point.error < kept[-1].error:
@@ -296,9 +319,81 @@ def envelope(points: Iterable[Point]) -> list[Point]:
 
 
 def bytes_at(points: Iterable[Point], error: float) -> float | None:
-    """Bytes at an error, interpolated between neighbours of the envelope; ``None`` if outside."""
+    """Return the bytes at an error, interpolated on the envelope; ``None`` outside of it."""
     kept = envelope(points)
     errors = np.array([point.error for point in kept])[::-1]
     if not len(errors) or not errors[0] <= error <= errors[-1]:
         return None
     return float(np.interp(error, errors, np.array([point.bytes for point in kept])[::-1]))
+
+
+def sparse_numbers(
+    train: Windows, test: Windows, seed: int, size: int, budgets: Sequence[int]
+) -> dict[str, Any]:
+    """Return errors with real coefficients: L0 atoms by OMP, and L0 principal components.
+
+    Parameters
+    ----------
+    train, test
+        Training and test windows.
+    seed, size
+        Of the learned dictionary.
+    budgets
+        Numbers L0 of atoms and components.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        atoms = dictionary(train.shapes, size, seed)
+    pca = PCA().fit(train.shapes)
+    found: dict[str, Any] = {"omp": [], "pca": [], "atoms": atoms.tolist()}
+    coefficients = pca.transform(test.shapes)
+    for budget in budgets:
+        code = sparse_encode(test.shapes, atoms, algorithm="omp", n_nonzero_coefs=budget)
+        kept = np.where(np.arange(LENGTH) < budget, coefficients, 0)
+        for name, shape in (("omp", code @ atoms), ("pca", pca.inverse_transform(kept))):
+            found[name].append(rmse(test.values, test.mean + test.scale * shape))
+    return found
+
+
+def baseline_curves(
+    train: Windows,
+    past: Windows,
+    test: Windows,
+    atoms: Array,
+    budgets: Sequence[int],
+    steps: Sequence[float],
+) -> dict[str, Any]:
+    """Return points of bytes and error of all baselines."""
+    found = {
+        "PCA": transform_curve(train, test, steps),
+        "PCA, mean and scale sent": transform_curve(train, test, steps, sends_scale=True),
+        "DCT": transform_curve(train, test, steps, fixed=True),
+        "DCT, mean and scale sent": transform_curve(
+            train, test, steps, fixed=True, sends_scale=True
+        ),
+        "OMP, learned dictionary": omp_curve(past, test, atoms, budgets, steps),
+        "means of blocks, rounded": downsample_curve(past, test, steps),
+    }
+    return {name: [asdict(point) for point in points] for name, points in found.items()}
+
+
+def lossless(series: Iterable[Series]) -> dict[str, float]:
+    """Return bytes per window of the test parts, compressed without loss in one zstd stream."""
+    parts = [one.values[one.cut :] for one in series]
+    parts = [values[: len(values) // LENGTH * LENGTH] for values in parts]
+    windows = sum(map(len, parts)) / LENGTH
+    floats = np.concatenate(parts).astype("<f4")
+    planes = floats.view(np.uint8).reshape(-1, 4).T
+    scaled = []
+    for values in parts:  # the smallest number of decimals, up to six, that is exact
+        digits = next((d for d in range(6) if np.allclose(values, values.round(d), 1e-9, 1e-9)), 6)
+        scaled.append(np.diff(np.round(values * 10**digits).astype("<i8"), prepend=0))
+    text = "\n".join(f"{value:.12g}" for value in np.concatenate(parts)).encode()
+    return {
+        "float32, uncompressed": 256.0,
+        "zstd of float32": zstd_bytes(floats.tobytes()) / windows,
+        "zstd of float32, byte planes": zstd_bytes(planes.tobytes()) / windows,
+        "zstd of decimals as text": zstd_bytes(text) / windows,
+        "zstd of changes of scaled decimals": zstd_bytes(np.concatenate(scaled).tobytes())
+        / windows,
+    }

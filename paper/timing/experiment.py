@@ -1,17 +1,14 @@
-"""Seconds a training step: the paper's remark on time, beside a plain Gumbel-Softmax VAE.
+"""Seconds per training step, compared with baselines such as a plain Gumbel-Softmax VAE.
 
-Absolute times are those of a machine and of what else runs on it. What is compared is the ratio of
-two steps that were taken one right after the other, so that both meet the same machine.
+Absolute times depend on the machine and its load. The experiment therefore compares ratios of
+steps that were taken one directly after the other.
 """
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,19 +16,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from paper.results import (
-    Say,
-    choose,
-    row,
-    say_on_stderr,
-    write_markdown,
-    write_results,
-)
+from paper.machine import as_text, machine
+from paper.results import row, write_tables
+from paper.running import Say, profile_named, say_on_stderr, torch_threads
 from paper.timing.models import (
     Autoencoder,
+    BaselineModel,
     GaussianVAE,
     GumbelSoftmaxVAE,
-    Rival,
     TopKAutoencoder,
 )
 from sdlgm.config import Activation, ModelConfig, preset
@@ -41,42 +33,43 @@ from sdlgm.nn import DataStatistics
 from sdlgm.random import generator
 from sdlgm.training.step import Trainer
 
-__all__ = ["CONTENDERS", "PROFILES", "Measured", "Size", "measure", "reproduce"]
+__all__ = ["MODELS", "PROFILES", "Measured", "Size", "measure", "reproduce"]
 
-INPUTS, BATCH, SHARE_ON = 784, 100, 0.13
+INPUTS, BATCH, ON_PROBABILITY = 784, 100, 0.13
+"""Bits per sample, samples per batch, and the probability that a bit is on."""
 PUBLISHED = 0.013 / 0.009
-"""Ratio of the paper's seconds an iteration."""
+"""Published ratio of the seconds per iteration."""
 
 Step = Callable[[Tensor, int], Tensor]
-"""Takes a gradient step on a batch, and its number."""
+"""Takes a gradient step on a batch; the second argument counts the steps."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """The size of the experiment."""
 
     rounds: int = 400
-    """Rounds; in each every contender takes one step."""
+    """Number of rounds. In each round, every model takes one step."""
     warmup: int = 20
-    """Rounds before those that count."""
+    """Number of rounds before the measured ones."""
     hidden: tuple[int, ...] = (512, 384, 256)
-    """Widths of the encoder's hidden layers; the decoder mirrors them."""
+    """Widths of the encoder's hidden layers, which the decoder mirrors."""
 
 
 PROFILES = {"full": Size(), "smoke": Size(rounds=5, warmup=1, hidden=(32, 16))}
 
 
 @dataclass(frozen=True)
-class Contender:
-    """A model that is timed."""
+class TimedModel:
+    """A model whose training step is timed."""
 
     title: str
     ratios: Mapping[str, str] = field(default_factory=dict)
-    """Names of its ratios, and the contender of the same networks that each divides by."""
+    """Names of its ratios, and the baseline with the same networks that each is relative to."""
     model: ModelConfig | None = None
-    """Settings of ours, or ``None`` for a rival."""
-    network: type[Rival] | None = None
-    """The rival."""
+    """Settings of an SDLGM, or ``None`` for a baseline."""
+    network: type[BaselineModel] | None = None
+    """Class of a baseline, or ``None`` for an SDLGM."""
     objective: Literal["elbo", "paper"] = "elbo"
     activation: Activation = "gelu"
     normalisation: Literal["layer", "none"] = "layer"
@@ -86,26 +79,28 @@ class Contender:
 PLAIN: dict[str, Any] = {"activation": "relu", "normalisation": "none"}
 """The paper's networks."""
 
-RIVALS = {
-    "rival": "",
+BASELINES = {
+    "gumbel-softmax": "",
     "autoencoder": "_over_autoencoder",
     "gaussian": "_over_gaussian",
     "top-k": "_over_top_k",
 }
-"""Rivals with LayerNorm and GELU, and how a ratio to each is called."""
+"""Baselines with LayerNorm and GELU, and the suffixes of the ratios to them."""
 
 
-def _ours(title: str, name: str, **settings: Any) -> Contender:
-    """One of our models under the default objective, beside all rivals of the same networks."""
-    ratios = {f"ratio_{name}{end}": rival for rival, end in RIVALS.items()}
-    return Contender(f"SDLGM, {title}", ratios, preset("plain", **settings)[0])
+def _ours(title: str, name: str, **settings: Any) -> TimedModel:
+    """Return an SDLGM with the default objective, compared with all baselines."""
+    ratios = {f"ratio_{name}{suffix}": baseline for baseline, suffix in BASELINES.items()}
+    return TimedModel(f"SDLGM, {title}", ratios, preset("plain", **settings)[0])
 
 
-CONTENDERS = {
-    "rival": Contender("Gumbel-Softmax VAE, 20 x 10, LayerNorm and GELU", network=GumbelSoftmaxVAE),
-    "autoencoder": Contender("autoencoder without noise, 200", network=Autoencoder),
-    "gaussian": Contender("Gaussian VAE, 200", network=GaussianVAE),
-    "top-k": Contender("top-k autoencoder, 40 of 200", network=TopKAutoencoder),
+MODELS = {
+    "gumbel-softmax": TimedModel(
+        "Gumbel-Softmax VAE, 20 x 10, LayerNorm and GELU", network=GumbelSoftmaxVAE
+    ),
+    "autoencoder": TimedModel("autoencoder without noise, 200", network=Autoencoder),
+    "gaussian": TimedModel("Gaussian VAE, 200", network=GaussianVAE),
+    "top-k": TimedModel("top-k autoencoder, 40 of 200", network=TopKAutoencoder),
     "default": _ours("default (40 groups, ReinMax)", "default"),
     "default-shared-trunk": _ours(
         "default with a shared trunk", "default_shared_trunk", shared_trunk=True
@@ -114,57 +109,56 @@ CONTENDERS = {
     "default-one-group-shared-trunk": _ours(
         "one group, shared trunk", "default_one_group_shared_trunk", groups=1, shared_trunk=True
     ),
-    "rival-plain": Contender(
+    "gumbel-softmax-plain": TimedModel(
         "Gumbel-Softmax VAE, 20 x 10, the paper's plain networks",
         network=GumbelSoftmaxVAE,
         **PLAIN,
     ),
-    "relaxed": Contender(
+    "relaxed": TimedModel(
         "SDLGM, the paper's relaxed objective and plain networks (one group)",
-        {"ratio_relaxed": "rival-plain"},
+        {"ratio_relaxed": "gumbel-softmax-plain"},
         preset("plain", groups=1, prior="fixed", **PLAIN)[0],
         objective="paper",
         published=PUBLISHED,
         **PLAIN,
     ),
 }
-"""All that is timed, in the order of a round."""
+"""All models that are timed, in the order of a round."""
 
 
-def _step(contender: Contender, size: Size) -> Step:
-    """Set a contender up."""
-    if contender.network is not None:
-        about = contender.activation, contender.normalisation
-        return contender.network(INPUTS, size.hidden, *about).step
-    model_config = contender.model or preset("plain")[0]
-    settings = {**asdict(model_config), "encoder_hidden": size.hidden}
-    statistics_ = DataStatistics(torch.full((INPUTS,), SHARE_ON), torch.ones(INPUTS), 2)
+def _step(timed: TimedModel, size: Size) -> Step:
+    """Make a model and return its training step."""
+    if timed.network is not None:
+        return timed.network(INPUTS, size.hidden, timed.activation, timed.normalisation).step
+    config = timed.model or preset("plain")[0]
+    settings = {**asdict(config), "encoder_hidden": size.hidden}
+    statistics_ = DataStatistics(torch.full((INPUTS,), ON_PROBABILITY), torch.ones(INPUTS), 2)
     model = SDLGM(preset("plain", **settings)[0], statistics_, generator(0, "weights"))
-    return Trainer(model, preset("plain", objective=contender.objective)[1]).step
+    return Trainer(model, preset("plain", objective=timed.objective)[1]).step
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of each contender in each round, and what they were measured on."""
+    """The seconds of each model in each round."""
 
     wall: dict[str, list[float]]
-    """Seconds that passed, by contender."""
+    """Wall time in seconds, by model."""
     cpu: dict[str, list[float]]
-    """Seconds of processor time, by contender: these leave out what other programs took."""
+    """Processor time in seconds, by model. It excludes the time of other programs."""
     threads: int
     size: Size
 
     def ratios(self, clock: Literal["wall", "cpu"] = "wall") -> dict[str, list[float]]:
-        """Ratio of each contender's step to its rival's in the same round."""
+        """Return the ratios of each model's step to its baselines' steps in the same round."""
         seconds = getattr(self, clock)
         return {
-            ratio: [a / b for a, b in zip(seconds[name], seconds[rival], strict=True)]
-            for name, contender in CONTENDERS.items()
-            for ratio, rival in contender.ratios.items()
+            ratio: [a / b for a, b in zip(seconds[name], seconds[baseline], strict=True)]
+            for name, timed in MODELS.items()
+            for ratio, baseline in timed.ratios.items()
         }
 
     def summary(self) -> dict[str, Any]:
-        """Return plain values: a key for each ratio (a median), times in ms, settings, machine."""
+        """Return the median of each ratio, times in ms, the settings and the machine."""
         found: dict[str, Any] = {k: statistics.median(v) for k, v in self.ratios().items()}
         found["cpu_time"] = {k: statistics.median(v) for k, v in self.ratios("cpu").items()}
         found["ratio_quartiles"] = {k: _quartiles(v) for k, v in self.ratios().items()}
@@ -173,8 +167,8 @@ class Measured:
                 "median": 1e3 * statistics.median(wall),
                 "quartiles": [1e3 * q for q in _quartiles(wall)],
                 "cpu_median": 1e3 * statistics.median(self.cpu[name]),
-                "title": CONTENDERS[name].title,
-                "rivals": dict(CONTENDERS[name].ratios),
+                "title": MODELS[name].title,
+                "baselines": dict(MODELS[name].ratios),
             }
             for name, wall in self.wall.items()
         }
@@ -188,24 +182,29 @@ class Measured:
 def measure(
     size: Size, *, threads: int = 1, say: Callable[[str], None] = lambda text: None
 ) -> Measured:
-    """Time a training step of every contender, in turns: A B C A B C ...
+    """Time the training steps of all models in turns: A B C A B C ...
 
-    A step is forward pass, backward pass and Adam: of ours all that
-    :meth:`sdlgm.training.step.Trainer.step` does. Left out of both are reading and binarising data,
-    logs and checkpoints.
+    A step is a forward pass, a backward pass and an update by Adam; for an SDLGM it is
+    :meth:`sdlgm.training.step.Trainer.step`. Reading and binarising data, logging and checkpoints
+    are not included.
+
+    Raises
+    ------
+    SDLGMError
+        If ``threads`` is not positive, or there are fewer than two rounds.
     """
     if threads < 1:
         raise SDLGMError(f"threads must be a positive integer, got {threads}.")
     if size.rounds < 2:
         raise SDLGMError(f"rounds must be at least 2, got {size.rounds}.")
     source = generator(0, "bits")
-    with _threads(threads), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # the rival draws from torch's global generator, as people do
+    with torch_threads(threads), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # the baselines use torch's global generator
         batches = [
-            torch.bernoulli(torch.full((BATCH, INPUTS), SHARE_ON), generator=source)
+            torch.bernoulli(torch.full((BATCH, INPUTS), ON_PROBABILITY), generator=source)
             for _ in range(8)
         ]
-        steps = {name: _step(contender, size) for name, contender in CONTENDERS.items()}
+        steps = {name: _step(timed, size) for name, timed in MODELS.items()}
         wall: dict[str, list[float]] = {name: [] for name in steps}
         cpu: dict[str, list[float]] = {name: [] for name in steps}
         for number in range(size.warmup + size.rounds):
@@ -226,7 +225,7 @@ def reproduce(
     profile: str = "full",
     say: Say = say_on_stderr,
 ) -> Path:
-    """Measure on one thread, and write timing.json and timing.md.
+    """Measure on one thread; write timing.json and timing.md.
 
     Parameters
     ----------
@@ -235,36 +234,34 @@ def reproduce(
     profile
         ``"full"`` (the paper's networks, 400 rounds) or ``"smoke"``.
     say
-        Takes lines of progress.
+        Receives lines of progress.
 
     Raises
     ------
     SDLGMError
         If the profile is unknown.
     """
-    (name,) = choose([profile], PROFILES, "profile")
-    measured = measure(PROFILES[name], say=say)
-    out = Path(out)
+    measured = measure(profile_named(profile, PROFILES), say=say)
     command = f"python -m paper timing --profile {profile}"
-    write_results(out / "timing.json", "timing", command, _rows(measured))
-    write_markdown(out / "timing.md", _markdown(measured))
-    return out / "timing.json"
+    return write_tables(
+        Path(out) / "timing.json", "timing", command, _rows(measured), _markdown(measured)
+    )
 
 
 def _rows(measured: Measured) -> list[dict[str, Any]]:
     found = measured.summary()
     protocol = (
         f"one step on {BATCH} x {INPUTS} random bits, hidden layers {list(measured.size.hidden)}, "
-        f"{measured.threads} thread, {measured.size.rounds} rounds in turns; {_spell(machine())}"
+        f"{measured.threads} thread, {measured.size.rounds} rounds in turns; {as_text(machine())}"
     )
     rows = []
-    for name, contender in CONTENDERS.items():
-        family = "rival" if contender.model is None else "K = 200, L0 = 40"
-        about: dict[str, Any] = {"dataset": "bits", "family": family, "protocol": protocol}
-        about["title"] = contender.title
+    for name, timed in MODELS.items():
+        family = "baseline" if timed.model is None else "K = 200, L0 = 40"
+        labels: dict[str, Any] = {"dataset": "bits", "family": family, "protocol": protocol}
+        labels["title"] = timed.title
         times = found["milliseconds"][name]
         rows.append(
-            row(name, [times["median"]], [0], metric="milliseconds (median)", **about)
+            row(name, [times["median"]], [0], metric="milliseconds (median)", **labels)
             | {"quartiles": times["quartiles"]}
         )
         rows += [
@@ -273,82 +270,44 @@ def _rows(measured: Measured) -> list[dict[str, Any]]:
                 [found[ratio]],
                 [0],
                 metric=ratio,
-                published=contender.published,
+                published=timed.published,
                 quartiles=found["ratio_quartiles"][ratio],
                 cpu_time=found["cpu_time"][ratio],
-                **about,
+                **labels,
             )
-            for ratio in contender.ratios
+            for ratio in timed.ratios
         ]
     return rows
 
 
 def _markdown(measured: Measured) -> str:
     found = measured.summary()
-    about = (
-        f"Milliseconds a training step (batch {BATCH}, {INPUTS} bits, hidden layers "
-        f"{list(measured.size.hidden)}, {measured.threads} thread), and the ratio to the rival's "
-        f"step of the same round: medians (quartiles) of {measured.size.rounds} rounds in turns. "
-        f"{_spell(machine())}."
+    description = (
+        f"Milliseconds per training step (batch {BATCH}, {INPUTS} bits, hidden layers "
+        f"{list(measured.size.hidden)}, {measured.threads} thread), and the ratio to the step of a "
+        f"baseline in the same round: medians and quartiles of {measured.size.rounds} rounds. "
+        f"{as_text(machine())}."
     )
     lines = [
-        about,
+        description,
         "",
-        "| model | ms | rival | ratio | quartiles | ratio of processor time | paper |",
+        "| model | ms | baseline | ratio | quartiles | ratio of processor time | paper |",
         "|---|---:|---|---:|---:|---:|---:|",
     ]
-    for name, contender in CONTENDERS.items():
-        start = f"| {contender.title} | {found['milliseconds'][name]['median']:.2f} "
-        if not contender.ratios:
+    for name, timed in MODELS.items():
+        start = f"| {timed.title} | {found['milliseconds'][name]['median']:.2f} "
+        if not timed.ratios:
             lines.append(start + "| | | | | |")
-        published = "" if contender.published is None else f"{contender.published:.2f}"
-        for ratio, rival in contender.ratios.items():
+        published = "" if timed.published is None else f"{timed.published:.2f}"
+        for ratio, baseline in timed.ratios.items():
             low, high = found["ratio_quartiles"][ratio]
             lines.append(
-                f"{start}| {CONTENDERS[rival].title} | **{found[ratio]:.3f}** | {low:.3f} - "
+                f"{start}| {MODELS[baseline].title} | **{found[ratio]:.3f}** | {low:.3f} - "
                 f"{high:.3f} | {found['cpu_time'][ratio]:.3f} | {published} |"
             )
     return "\n".join(lines)
 
 
-def machine() -> dict[str, Any]:
-    """Say what this is measured on, and how busy it is."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {
-        "processor": _processor(),
-        "system": platform.platform(),
-        "cores": os.cpu_count(),
-        "load": load,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-    }
-
-
-def _spell(found: dict[str, Any]) -> str:
-    load = "unknown" if found["load"] is None else f"{found['load']:.1f}"
-    return f"{found['processor']}, {found['cores']} cores, load {load}, torch {found['torch']}"
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
 def _quartiles(values: Sequence[float]) -> list[float]:
     first, _, third = statistics.quantiles(values, n=4)
     return [first, third]
-
-
-@contextmanager
-def _threads(number: int) -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -1,6 +1,7 @@
-"""The rivals of the timing: autoencoders in plain torch, as lean as it lets them be.
+"""The baselines of the timing experiment: minimal autoencoders in plain torch.
 
-No wrapper, no centring of the input, nothing logged; torch's fused Adam, as ours.
+They have no wrapper, no centring of the input and no logging, and use torch's fused Adam, as
+:class:`sdlgm.models.SDLGM` does.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from sdlgm.config import Activation
 from sdlgm.nn import mlp
 from sdlgm.random import generator
 
-__all__ = ["Autoencoder", "GaussianVAE", "GumbelSoftmaxVAE", "Rival", "TopKAutoencoder"]
+__all__ = ["Autoencoder", "BaselineModel", "GaussianVAE", "GumbelSoftmaxVAE", "TopKAutoencoder"]
 
 CODE, ACTIVE = 200, 40
-"""Width of the codes, and how many of them a top-k autoencoder keeps."""
+"""Width of the codes, and the number of entries that a top-k autoencoder keeps."""
 
 
-class Rival(nn.Module, abc.ABC):
-    """Encoder, a code of 200 numbers, and the mirrored decoder of bits.
+class BaselineModel(nn.Module, abc.ABC):
+    """An encoder, a code of 200 numbers, and a mirrored decoder of bits.
 
     Parameters
     ----------
@@ -32,11 +33,11 @@ class Rival(nn.Module, abc.ABC):
     hidden
         Widths of the encoder's hidden layers.
     activation, normalisation
-        Of the hidden layers.
+        Activation and normalisation of the hidden layers.
     """
 
     outputs = CODE
-    """What the encoder says of each sample."""
+    """Number of outputs of the encoder."""
 
     def __init__(
         self,
@@ -46,7 +47,7 @@ class Rival(nn.Module, abc.ABC):
         normalisation: Literal["layer", "none"],
     ) -> None:
         super().__init__()
-        noise = generator(0, "rival")
+        noise = generator(0, "baseline")
         widths = hidden, hidden[::-1]
         self.encoder, self.decoder = (
             mlp(
@@ -63,7 +64,7 @@ class Rival(nn.Module, abc.ABC):
         """Return the mean loss of a batch ``(b, D)``."""
 
     def error(self, x: Tensor, code: Tensor) -> Tensor:
-        """Return minus the log-likelihood of bits, shape ``(b,)``."""
+        """Return the negative log-likelihood of bits, shape ``(b,)``."""
         return F.binary_cross_entropy_with_logits(self.decoder(code), x, reduction="none").sum(-1)
 
     def step(self, x: Tensor, number: int) -> Tensor:
@@ -75,15 +76,15 @@ class Rival(nn.Module, abc.ABC):
         return loss.detach()
 
 
-class GumbelSoftmaxVAE(Rival):
-    """20 categorical latents of 10 (Jang et al. 2017).
+class GumbelSoftmaxVAE(BaselineModel):
+    """20 categorical latents of 10 values (Jang et al. 2017).
 
-    ``torch.nn.functional.gumbel_softmax`` at a fixed temperature, and the KL from the uniform prior
-    in closed form.
+    Uses ``torch.nn.functional.gumbel_softmax`` at a fixed temperature, and the KL from the uniform
+    prior in closed form.
     """
 
     def loss(self, x: Tensor) -> Tensor:
-        """Minus the relaxed ELBO."""
+        """Return the negative relaxed ELBO."""
         logits = self.encoder(x).view(-1, 20, 10)
         code = F.gumbel_softmax(logits, tau=1.0).flatten(1)
         log_q = F.log_softmax(logits, dim=-1)
@@ -91,32 +92,32 @@ class GumbelSoftmaxVAE(Rival):
         return (self.error(x, code) + divergence).mean()
 
 
-class Autoencoder(Rival):
-    """No noise and no prior: the code is what the encoder says."""
+class Autoencoder(BaselineModel):
+    """An autoencoder without noise and prior."""
 
     def loss(self, x: Tensor) -> Tensor:
-        """Minus the log-likelihood."""
+        """Return the negative log-likelihood."""
         return self.error(x, self.encoder(x)).mean()
 
 
-class GaussianVAE(Rival):
-    """200 independent Gaussian latents under a standard normal prior (Kingma & Welling 2014)."""
+class GaussianVAE(BaselineModel):
+    """200 independent Gaussian latents with a standard normal prior (Kingma and Welling 2014)."""
 
     outputs = 2 * CODE
 
     def loss(self, x: Tensor) -> Tensor:
-        """Minus the ELBO."""
+        """Return the negative ELBO."""
         mean, log_variance = self.encoder(x).chunk(2, dim=-1)
         code = torch.addcmul(mean, torch.exp(0.5 * log_variance), torch.randn_like(mean))
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1)
         return (self.error(x, code) + divergence).mean()
 
 
-class TopKAutoencoder(Rival):
-    """A sparse autoencoder that keeps the 40 largest of 200 (Makhzani & Frey 2014)."""
+class TopKAutoencoder(BaselineModel):
+    """A sparse autoencoder that keeps the 40 largest of 200 outputs (Makhzani and Frey 2014)."""
 
     def loss(self, x: Tensor) -> Tensor:
-        """Minus the log-likelihood."""
+        """Return the negative log-likelihood."""
         raw = self.encoder(x)
         values, places = raw.topk(ACTIVE, dim=-1, sorted=False)
         code = torch.zeros_like(raw).scatter(-1, places, values.relu())

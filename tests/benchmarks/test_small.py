@@ -1,4 +1,4 @@
-"""Benchmarks at their smallest: that they run, and which keys they write; never a time."""
+"""The benchmarks in their smallest profiles: they run and write their keys; no times."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def bench(out: Path, *words: str) -> dict[str, Any]:
     return json.loads(out.read_text())
 
 
-def test_imports_under_both_names(tmp_path: Path) -> None:
+def test_imports_run_under_their_short_name(tmp_path: Path) -> None:
     found = bench(tmp_path / "import.json", "import")
     assert found["benchmark"] == "imports"
     for key in ("ratio_import", "ratio_import_all", "ratio_help"):
         assert found[key] > 0
-    assert found["contenders"]["torch"]["ratio_to_torch"]["median"] == 1
+    assert found["timed"]["torch"]["ratio_to_torch"]["median"] == 1
 
 
 def test_fit_small(tmp_path: Path) -> None:
     found = bench(tmp_path / "fit.json", "fit_small")
     assert found["ratio_default"] > 0
     assert found["n_iter"] == {"MLPClassifier": 10, "transformer": 25}
-    assert found["contenders"]["classifier"]["settings"] == {}
-    for contender in found["contenders"].values():
-        assert contender["first_call_seconds"] > 0
-        assert len(contender["seconds"]["quartiles"]) == 2
+    assert found["timed"]["classifier"]["settings"] == {}
+    for timed in found["timed"].values():
+        assert timed["first_call_seconds"] > 0
+        assert len(timed["seconds"]["quartiles"]) == 2
 
 
 def test_encode(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_encode(tmp_path: Path) -> None:
     found = bench(tmp_path / "encode.json", "encode", "--model", str(model))
     errors, atoms = found["errors"], found["atoms"]
     assert found["onnx_identical_codes"] > 0.9
-    # The two points of comparison lie around our error.
+    # The two numbers of atoms enclose the error of the codes.
     if atoms["omp_next_above"] is not None:
         assert errors["omp_next_above"] >= errors["sdlgm"]
     if atoms["omp_next_below"] is not None:
@@ -57,9 +57,9 @@ def test_encode(tmp_path: Path) -> None:
     for timing in found["batches"].values():
         assert {"sdlgm", "onnxruntime", "pca", "omp_budget"} <= set(timing)
         assert timing["sdlgm"]["times_slower_than_sdlgm"]["median"] == 1
-    again = bench(tmp_path / "again.json", "encode", "--model", str(model))
-    assert again["training_seconds"]["sdlgm"] is None
-    assert again["errors"]["sdlgm"] == errors["sdlgm"]
+    loaded = bench(tmp_path / "loaded.json", "encode", "--model", str(model))
+    assert loaded["training_seconds"]["sdlgm"] is None
+    assert loaded["errors"]["sdlgm"] == errors["sdlgm"]
 
 
 def test_compiled(tmp_path: Path) -> None:
@@ -73,10 +73,10 @@ def test_relaxed_draws(tmp_path: Path) -> None:
     found = bench(tmp_path / "relaxed.json", "relaxed_draws")
     assert len(found["draws"]) == 1
     for ways in found["draws"].values():
-        assert set(ways) == {"kept", "drawn again", "plain"}
+        assert set(ways) == {"stored", "recomputed", "plain"}
         assert ways["plain"]["cpu_ratio_to_plain"]["median"] == 1
-        # 3.2 MB of slots, and plainly several arrays of that size.
-        assert 0 < ways["kept"]["peak_megabytes"] < ways["plain"]["peak_megabytes"]
+        # The slots take 3.2 MB; the plain version needs several such arrays.
+        assert 0 < ways["stored"]["peak_megabytes"] < ways["plain"]["peak_megabytes"]
 
 
 def test_latent_cost(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_latent_cost(tmp_path: Path) -> None:
     assert {"flat_in_budget", "peak_megabytes", "times_faster_than_naive"} <= set(found)
     pairs = {(c["features"], c["budget"]): c for c in found["cases"]}
     assert set(pairs) == {(10, 1), (10, 8), (40, 1), (40, 4), (40, 8)}
-    assert pairs[40, 8]["naive"] is None  # its arrays are over the limit
+    assert pairs[40, 8]["naive"] is None  # its arrays exceed the limit
     assert pairs[40, 4]["naive_over_ours_cpu"]["median"] > 0
     for case in pairs.values():
         assert case["ours"]["cpu_seconds"]["median"] > 0

@@ -142,7 +142,7 @@ def test_fit_on_a_table(in_tmp: Path, capfd: pytest.CaptureFixture[str]) -> None
         ("fit --out r", "Name the data"),
         ("fit digits --out r --groups 7", "groups = 7 does not divide both"),
         ("fit digits --out r --objective paper --estimator reinmax", "fixes estimator"),
-        ("fit digits --out r --estimator nope", "No estimator is named 'nope'"),
+        ("fit digits --out r --estimator nope", "There is no estimator 'nope'"),
         ("fit none.csv --out r", "none.csv does not exist"),
         ("evaluate r", "r holds no run"),
         ("resume r", "sdlgm fit DATA --out r"),

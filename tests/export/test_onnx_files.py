@@ -14,7 +14,14 @@ import torch
 import sdlgm
 from sdlgm.cli import main
 from sdlgm.errors import ConfigError, ModelFileError, SDLGMError
-from sdlgm.export import compare_encoder, dense_codes, export_run, open_session, read_model
+from sdlgm.export import (
+    compare_encoder,
+    dense_codes,
+    export_run,
+    open_session,
+    read_model,
+    write_model,
+)
 from sdlgm.export import graph as graph_module
 from sdlgm.models import model_sha256
 from sdlgm.random import generator
@@ -38,6 +45,21 @@ def test_codes_of_real_digits_are_those_of_torch(run: Run, encoder: Path) -> Non
     assert found.identical >= 0.99
     assert found.changed_counts <= 0.02
     assert found.reconstruction == pytest.approx(found.reconstruction_torch, abs=0.05)
+
+
+def test_an_encoder_that_0_1_exported_can_be_compared(
+    run: Run, encoder: Path, tmp_path: Path
+) -> None:
+    """Version 0.1 called the key of the largest grey value "white"."""
+    model = read_model(encoder)
+    about = {entry.key: entry.value for entry in model.metadata_props}
+    about["white"] = about.pop("maximum_grey_value")
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, about)
+    path = write_model(model, tmp_path / "old.onnx")
+    assert compare_encoder(run.model, path, bits(run)) == compare_encoder(
+        run.model, encoder, bits(run)
+    )
 
 
 def test_an_8_bit_encoder_is_close_on_real_digits(run: Run, encoder: Path, tmp_path: Path) -> None:

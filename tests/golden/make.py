@@ -86,9 +86,9 @@ def transformer(folder: Path) -> dict[str, Any]:
 MAKERS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "model-2": model,
     "run-2": run,
-    "classifier-1": classifier,
-    "counter-1": counter,
-    "transformer-1": transformer,
+    "classifier-2": classifier,
+    "counter-2": counter,
+    "transformer-2": transformer,
 }
 
 

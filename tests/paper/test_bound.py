@@ -1,4 +1,4 @@
-"""The discrete bound at its smallest: files, pictures, resuming, what stands side by side."""
+"""The experiment on the discrete bound in its smallest profile."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from paper.__main__ import main
 from paper.bound import experiment as bound
 from paper.bound.cases import BUDGETS, PROFILES, cases
 
-from sdlgm.cli import main
-from sdlgm.config import ModelConfig
+from sdlgm.cli import main as sdlgm_main
+from sdlgm.config import ModelConfig, preset
 from sdlgm.errors import SDLGMError
 
 NAMES = ["best", "categorical", "budget-5", "budget-80"]
@@ -19,12 +20,12 @@ NAMES = ["best", "categorical", "budget-5", "budget-80"]
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bound")
-    words = f"reproduce bound --profile smoke --out {folder} --only"
+    words = f"bound --profile smoke --out {folder} --only"
     assert main([*words.split(), *NAMES]) == 0
     return folder
 
 
-def test_the_files_hold_every_number(out: Path) -> None:
+def test_files_contain_all_metrics(out: Path) -> None:
     rows = json.loads((out / "bound.json").read_text())["rows"]
     by = {(row["method"], row["metric"]): row for row in rows}
     assert {method for method, _ in by} == {*NAMES, "best-close", "best-close-refined"}
@@ -50,45 +51,46 @@ def test_the_files_hold_every_number(out: Path) -> None:
     assert "L0 = 80, 40 groups" in text
 
 
-def test_the_pictures_are_drawn(out: Path) -> None:
+def test_pictures_are_drawn(out: Path) -> None:
     for name in ("curve", "budget", "features"):
         assert (out / f"bound_{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_command_of_the_preset_gives_the_headline(out: Path, tmp_path: Path) -> None:
+def test_fit_command_with_the_preset_reproduces_the_headline(out: Path, tmp_path: Path) -> None:
     words = f"fit digits --preset best --iterations 40 --importance-samples 5 --out {tmp_path}/run"
-    assert main(words.split()) == 0
+    assert sdlgm_main(words.split()) == 0
     headline = json.loads((out / "cells-smoke" / "best-0.json").read_text())["numbers"]
     found = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert found["negative_elbo"] == headline["negative_elbo"]
     assert found["nll_bound"] == headline["nll_bound"]
 
 
-def test_what_is_done_is_not_done_again(out: Path) -> None:
+def test_finished_cases_are_not_trained_again(out: Path) -> None:
     before = (out / "cells-smoke" / "best-0.json").read_bytes()
-    said: list[str] = []
-    bound.reproduce(out, profile="smoke", only=["best"], say=said.append)
-    assert len(said) == 1
+    lines: list[str] = []
+    bound.reproduce(out, profile="smoke", only=["best"], say=lines.append)
+    assert len(lines) == 1
     assert (out / "cells-smoke" / "best-0.json").read_bytes() == before
 
 
-def test_wrong_arguments_are_named(tmp_path: Path) -> None:
+def test_wrong_arguments_raise_errors(tmp_path: Path) -> None:
     with pytest.raises(SDLGMError, match="No case is named 'worst'"):
         bound.reproduce(tmp_path, profile="smoke", only=["worst"])
     with pytest.raises(SDLGMError, match="jobs must be a positive integer, got 0"):
         bound.reproduce(tmp_path, profile="smoke", jobs=0)
 
 
-def test_rivals_differ_in_their_latent_alone() -> None:
+def test_the_baseline_differs_only_in_its_latent_distribution() -> None:
     known = cases(PROFILES["full"])
-    ours, theirs = known["best"], known["categorical"]
+    ours, baseline = known["best"], known["categorical"]
     for field in ("encoder_hidden", "residual", "shared_trunk", "activation", "normalisation"):
-        assert getattr(ours.model, field) == getattr(theirs.model, field)
+        assert getattr(ours.model, field) == getattr(baseline.model, field)
     for field in ("estimator", "learning_rate", "weight_decay", "batch_size", "schedule"):
-        assert getattr(ours.training, field) == getattr(theirs.training, field)
-    assert theirs.training.iterations > ours.training.iterations
+        assert getattr(ours.training, field) == getattr(baseline.training, field)
+    assert baseline.training.iterations > ours.training.iterations
     sweep = [case.model.budget for case in known.values() if "budget" in case.parts]
     assert sorted(sweep) == list(BUDGETS)
     assert known["paper-networks"].model.activation == "relu"
     assert not known["paper-networks"].model.residual
-    assert known["default-plain"].model == ModelConfig()
+    assert known["default"].model == ModelConfig()
+    assert known["default-plain"].model == preset("plain")[0]

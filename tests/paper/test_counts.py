@@ -1,4 +1,4 @@
-"""The counting experiment at its smallest: files, resuming, errors."""
+"""The counting experiment in its smallest profile: files, resuming, errors."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
+from paper.__main__ import main
 from paper.counts import experiment as counts
-from paper.results import Cells, row
+from paper.results import ResultCache, row
 
-from sdlgm.cli import main
 from sdlgm.errors import SDLGMError
 
 ROW = {
@@ -23,12 +23,12 @@ FAST = ["constant", "extra-trees", "columns", "constant-half"]
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("counts")
-    words = f"reproduce counts --profile smoke --seeds 2 --out {folder} --only {' '.join(FAST)}"
+    words = f"counts --profile smoke --seeds 2 --out {folder} --only {' '.join(FAST)}"
     assert main(words.split()) == 0
     return folder
 
 
-def test_the_results_file_has_its_form(out: Path) -> None:
+def test_results_file_has_the_documented_form(out: Path) -> None:
     result = json.loads((out / "counts.json").read_text())
     assert set(result) == {"experiment", "command", "commit", "versions", "rows"}
     assert result["experiment"] == "counts"
@@ -47,7 +47,7 @@ def test_the_results_file_has_its_form(out: Path) -> None:
     assert "probability 0.5," in by["constant-half", "digit columns, 5", "mse"]["protocol"]
 
 
-def test_the_tables_and_the_page(out: Path) -> None:
+def test_tables_and_page_are_written(out: Path) -> None:
     text = (out / "counts.md").read_text()
     for part in ("200 training and 100 test", "(`constant`)", "| 12 |", "compared with the paper"):
         assert part in text, part
@@ -58,7 +58,7 @@ def test_the_tables_and_the_page(out: Path) -> None:
     assert re.findall(r'(?:src|href)="(?!data:|#)([^"]*)"', page) == []
 
 
-def test_finished_cells_are_not_computed_again(
+def test_finished_methods_are_not_fitted_again(
     out: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(*arguments: object) -> None:
@@ -73,22 +73,22 @@ def test_finished_cells_are_not_computed_again(
     assert (out / "counts.json").read_bytes() == before
 
 
-def test_a_cell_of_other_settings_is_computed_anew(tmp_path: Path) -> None:
-    cells = Cells(tmp_path)
-    asked = {"epochs": 3, "widths": (4, 5)}
-    assert cells.get("m", 0, asked, lambda: {"mse": 1.0})[1] is False
-    assert cells.get("m", 0, asked, lambda: {"mse": 2.0})[0]["mse"] == 1.0
-    assert cells.get("m", 0, {"epochs": 4}, lambda: {"mse": 2.0})[0]["mse"] == 2.0
-    assert cells.get("m", 1, asked, lambda: {"mse": 3.0})[1] is False
+def test_numbers_with_other_settings_are_computed_again(tmp_path: Path) -> None:
+    cache = ResultCache(tmp_path)
+    settings = {"epochs": 3, "widths": (4, 5)}
+    assert cache.get("m", 0, settings, lambda: {"mse": 1.0})[1] is False
+    assert cache.get("m", 0, settings, lambda: {"mse": 2.0})[0]["mse"] == 1.0
+    assert cache.get("m", 0, {"epochs": 4}, lambda: {"mse": 2.0})[0]["mse"] == 2.0
+    assert cache.get("m", 1, settings, lambda: {"mse": 3.0})[1] is False
 
 
-def test_one_seed_has_no_deviation() -> None:
-    about = {"dataset": "d", "family": "f", "protocol": "p", "metric": "mse"}
-    assert row("m", [2.0], [0], **about)["std"] is None
-    assert row("m", [1.0, 3.0], [0, 1], **about)["value"] == 2.0
+def test_one_seed_has_no_standard_deviation() -> None:
+    labels = {"dataset": "d", "family": "f", "protocol": "p", "metric": "mse"}
+    assert row("m", [2.0], [0], **labels)["std"] is None
+    assert row("m", [1.0, 3.0], [0, 1], **labels)["value"] == 2.0
 
 
-def test_unknown_names_are_refused(tmp_path: Path) -> None:
+def test_unknown_names_raise_errors(tmp_path: Path) -> None:
     with pytest.raises(SDLGMError, match="No method is named 'forest'. There are constant, random"):
         counts.reproduce(tmp_path, profile="smoke", only=["forest"])
     with pytest.raises(SDLGMError, match="No profile is named 'huge'. There are full, smoke"):

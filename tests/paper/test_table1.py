@@ -1,4 +1,4 @@
-"""Table I at its smallest: files, resuming, the honest columns, errors."""
+"""Table I in its smallest profile: files, resuming, bounds, errors."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from paper.__main__ import main
 from paper.table1 import experiment as table1
 from paper.table1.methods import PUBLISHED, methods
 
-from sdlgm.cli import main
 from sdlgm.errors import SDLGMError
 
 JANG = ["gumbel_softmax-categorical", "muprop-bernoulli", "reinmax-code-1"]
@@ -19,7 +19,7 @@ JANG = ["gumbel_softmax-categorical", "muprop-bernoulli", "reinmax-code-1"]
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("table1")
     for protocol, names in (("jang", JANG), ("paper", ["sdlgm", "default"])):
-        words = f"reproduce table1 --protocol {protocol} --profile smoke --out {folder} --only"
+        words = f"table1 --protocol {protocol} --profile smoke --out {folder} --only"
         assert main([*words.split(), *names]) == 0
     return folder
 
@@ -31,7 +31,7 @@ def values(out: Path, protocol: str) -> dict[tuple[str, str], dict]:
     return {(line["method"], line["metric"]): line for line in result["rows"]}
 
 
-def test_bounds_stand_beside_what_is_none(out: Path) -> None:
+def test_bounds_are_listed_beside_the_relaxed_objective(out: Path) -> None:
     for protocol, names in (("jang", JANG), ("paper", ["sdlgm", "default"])):
         by = values(out, protocol)
         assert {method for method, _ in by} == set(names)
@@ -45,7 +45,7 @@ def test_bounds_stand_beside_what_is_none(out: Path) -> None:
     assert values(out, "paper")["sdlgm", "relaxed_objective"]["published"] == 99.05
 
 
-def test_published_numbers_are_those_of_jang(out: Path) -> None:
+def test_published_numbers_are_those_of_jang_et_al(out: Path) -> None:
     by = values(out, "jang")
     assert by["gumbel_softmax-categorical", "nll_bound"]["published"] == 101.5
     assert by["muprop-bernoulli", "nll_bound"]["published"] == 109.7
@@ -58,19 +58,19 @@ def test_published_numbers_are_those_of_jang(out: Path) -> None:
     assert "| 101.5 |" in text
 
 
-def test_latents_are_what_they_are_called(out: Path) -> None:
+def test_latent_families_have_the_expected_number_of_features(out: Path) -> None:
     by = values(out, "jang")
     line = by["gumbel_softmax-categorical", "active_features_mean"]
     assert line["value"] == by["gumbel_softmax-categorical", "active_features_max"]["value"] == 20
     assert by["reinmax-code-1", "active_features_max"]["value"] <= 40
 
 
-def test_finished_cells_are_not_computed_again(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_methods_are_not_trained_again(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = values(out, "jang")
     monkeypatch.setattr(table1, "train", None)
-    said: list[str] = []
-    table1.reproduce(out, profile="smoke", only=JANG[:1], say=said.append)
-    assert "rates [1/2]" in said[0]
+    lines: list[str] = []
+    table1.reproduce(out, profile="smoke", only=JANG[:1], say=lines.append)
+    assert "rates [1/2]" in lines[0]
     assert values(out, "jang") == before
     assert not list((out / "work").iterdir())
 
@@ -81,15 +81,26 @@ def test_finished_cells_are_not_computed_again(out: Path, monkeypatch: pytest.Mo
         ("table1 --only gumbel", "No method is named 'gumbel'. There are score_function-"),
         ("table1 --seeds 0", "seeds must be a positive integer, got 0"),
         ("table1 --jobs 0", "jobs must be a positive integer, got 0"),
-        ("counts --protocol paper", "counts takes no --protocol"),
+        ("table1 --profile huge", "No profile is named 'huge'. There are full, smoke"),
     ],
 )
-def test_errors(words: str, message: str, in_tmp: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main(["reproduce", *words.split(), "--profile", "smoke"]) == 1
+def test_wrong_values_exit_with_a_message(
+    words: str, message: str, in_tmp: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["table1", "--profile", "smoke", *words.split()[1:]]) == 1
     assert message in capsys.readouterr().err.replace("\n", " ")
     assert not list(in_tmp.iterdir())
 
 
-def test_an_unknown_protocol_is_named(tmp_path: Path) -> None:
+def test_options_of_other_experiments_are_usage_errors(
+    in_tmp: Path, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["counts", "--protocol", "paper", "--profile", "smoke"])
+    assert "counts takes no --protocol" in capsys.readouterr().err
+    assert not list(in_tmp.iterdir())
+
+
+def test_an_unknown_protocol_raises_an_error(tmp_path: Path) -> None:
     with pytest.raises(SDLGMError, match="No protocol is named 'yang'. There are jang, paper"):
         table1.reproduce(tmp_path, protocol="yang")

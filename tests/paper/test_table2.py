@@ -1,4 +1,4 @@
-"""The multi-label experiment at its smallest, on sets made here: files, choice, resuming."""
+"""The multi-label experiment in its smallest profile, on synthetic data sets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from paper.results import Cells
+from paper.__main__ import main
+from paper.results import ResultCache
 from paper.table2 import experiment as table2
 from paper.table2 import protocol as table2_protocol
 from paper.table2.methods import METHODS, PROFILES, Method, Size, own, thresholds
@@ -17,7 +18,6 @@ from paper.table2.protocol import blocks, in_fresh_process, measure, select
 from scipy.sparse import csr_array
 
 from sdlgm.baselines import ConstantLabels, LinearLabels
-from sdlgm.cli import main
 from sdlgm.data import MultilabelDataset
 from sdlgm.errors import SDLGMError
 from sdlgm.estimators.metrics import macro_f1_harmonic, micro_f1
@@ -28,7 +28,7 @@ SMOKE = PROFILES["smoke"]
 
 
 def small(name: str, split: str = "official", **options: bool) -> MultilabelDataset:
-    """A set of 12 labels that depend on 5 inputs; sparse if the real one is."""
+    """A data set of 12 labels that depend on 5 inputs, sparse if the real one is."""
     random = np.random.default_rng(int(split[-1]) if split.startswith("fold") else 0)
     x = random.normal(size=(90, 5)) * (random.random((90, 5)) < 0.8)
     y = (x @ np.random.default_rng(7).normal(size=(5, 12)) > 1.5).astype(np.int64)
@@ -41,7 +41,7 @@ def small(name: str, split: str = "official", **options: bool) -> MultilabelData
 
 @pytest.fixture
 def sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small sets instead of the real ones, measured in this process, where they are known."""
+    """Replace the data sets by small ones and measure in this process, which has them."""
     table2._load.cache_clear()
     monkeypatch.setattr(table2, "load_multilabel", small)
     monkeypatch.setattr(table2, "in_fresh_process", lambda work, *arguments: work(*arguments))
@@ -49,12 +49,14 @@ def sets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def out(tmp_path: Path, sets: None) -> Path:
-    words = f"reproduce table2 --profile smoke --seeds 2 --out {tmp_path} --only"
+    words = f"table2 --profile smoke --seeds 2 --out {tmp_path} --only"
     assert main([*words.split(), *SETS, *FAST]) == 0
     return tmp_path
 
 
-def test_the_files(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_written_and_finished_choices_kept(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = json.loads((out / "table2.json").read_text())
     assert set(result) == {"experiment", "command", "commit", "versions", "rows"}
     assert result["command"] == "python -m paper table2 --profile smoke"
@@ -97,22 +99,22 @@ def test_the_files(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads((out / "table2.json").read_text()) == result
 
 
-def test_a_set_that_is_not_done_on_all_its_splits_is_not_reported(out: Path) -> None:
+def test_seeds_that_miss_a_split_are_not_reported(out: Path) -> None:
     (out / "cells" / "cal500-folds.fold-3.softmax-0.json").unlink()
     (out / "cells" / "cal500-folds.fold-1.mlp-1.json").unlink()
-    cells = list(table2._found(Cells(out / "cells"), SMOKE))
-    done = {(c.method, c.seed) for c in cells if c.task == "cal500-folds"}
+    finished = list(table2._finished(ResultCache(out / "cells"), SMOKE))
+    done = {(c.method, c.seed) for c in finished if c.task == "cal500-folds"}
     assert ("mlp", 0) in done
     assert not done & {("softmax", 0), ("mlp", 1)}
 
 
-def test_folds_are_blocks_of_the_published_size() -> None:
+def test_folds_have_the_published_sizes() -> None:
     assert [int(held.sum()) for held in blocks(391)] == [79, 79, 79, 79, 75]
     assert np.flatnonzero(blocks(10)[1]).tolist() == [2, 3]
     assert sum(held.astype(int) for held in blocks(13)).tolist() == [1] * 13
 
 
-def test_the_choice_is_the_best_of_all_and_sees_no_test_row() -> None:
+def test_the_best_pair_is_chosen_without_test_rows() -> None:
     method, data = METHODS["logistic"], small("emotions")
     choice = select(method, data, SMOKE)
     decisions = method.decisions(Size(12, 5))
@@ -140,14 +142,14 @@ def test_the_choice_is_the_best_of_all_and_sees_no_test_row() -> None:
     assert numbers["micro"]["empty"] == (labels.sum(1) == 0).sum()
 
 
-def test_what_leaves_no_choice_is_not_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_pair_is_not_cross_validated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table2_protocol, "blocks", None)
     choice = select(METHODS["all"], small("emotions"), SMOKE)
     assert choice["macro"]["decision_name"] == "its own"
     assert choice["macro"]["cross_validated"] is None
 
 
-def test_an_estimator_with_a_threshold_of_its_own_is_fitted_for_each_aim() -> None:
+def test_an_estimator_with_its_own_threshold_is_fitted_for_each_aim() -> None:
     made: list[str] = []
 
     def make(settings, profile, seed):
@@ -162,29 +164,29 @@ def test_an_estimator_with_a_threshold_of_its_own_is_fitted_for_each_aim() -> No
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_decisions_are_spelled_differently_and_each_keeps_its_threshold(name: str) -> None:
+def test_decision_rules_have_distinct_names(name: str) -> None:
     names = [decision.name for decision in METHODS[name].decisions(Size(12, 4))]
     assert len(set(names)) == len(names)
 
 
-def test_thresholds_with_a_floor_and_a_cap() -> None:
-    class Sure:
+def test_thresholds_keep_the_minimum_and_maximum_number_of_labels() -> None:
+    class Fixed:
         def predict_proba(self, rows: int) -> np.ndarray:
             return np.tile([0.9, 0.6, 0.2], (rows, 1))
 
-    answers = table2_protocol.Answers(Sure(), 2)
+    predictions = table2_protocol.Predictions(Fixed(), 2)
     low, high = thresholds([0.1, 0.95], clip=True)(Size(3, 2))
-    assert low.labels(answers).tolist() == [[1, 1, 0]] * 2
-    assert high.labels(answers).tolist() == [[1, 0, 0]] * 2
+    assert low.labels(predictions).tolist() == [[1, 1, 0]] * 2
+    assert high.labels(predictions).tolist() == [[1, 0, 0]] * 2
     free = thresholds([0.1, 0.95], clip=False)(Size(3, 2))
-    assert [d.labels(answers).sum() for d in free] == [6, 0]
+    assert [d.labels(predictions).sum() for d in free] == [6, 0]
 
 
-def test_a_fresh_process() -> None:
+def test_a_fresh_process_has_another_id() -> None:
     assert in_fresh_process(os.getpid) != os.getpid()
 
 
-def test_unknown_names_are_refused(tmp_path: Path) -> None:
+def test_unknown_names_raise_errors(tmp_path: Path) -> None:
     with pytest.raises(SDLGMError, match="No method or set is named 'yeast'. There are constant"):
         table2.reproduce(tmp_path, profile="smoke", only=["yeast"])
     with pytest.raises(SDLGMError, match="No profile is named 'huge'"):

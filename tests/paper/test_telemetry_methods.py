@@ -1,4 +1,4 @@
-"""Bytes and errors of the rivals: lengths that add up, errors that fall, round trips."""
+"""The baselines of the telemetry experiment: code lengths, errors and side information."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def parts() -> tuple[Windows, Windows]:
     return Windows(values[:60], metric), Windows(values[60:], np.repeat([0, 1], 15))
 
 
-def test_adaptive_lengths_are_those_of_the_tables() -> None:
+def test_adaptive_code_lengths_follow_the_counts() -> None:
     past, symbols = np.array([[0], [0], [1]]), np.array([[0], [1]])
-    # Start: 3 counts and a flat law of one; then the first 0 is counted.
+    # The table starts with 3 counts plus one uniform count; then the first 0 is added.
     expected = -np.log2([(2 + 0.5) / 4, (1 + 0.5) / 5])
     np.testing.assert_allclose(methods.adaptive_bits(past, symbols, flat=True), expected)
 
 
-def test_adaptive_length_nears_the_entropy_and_contexts_pay() -> None:
+def test_adaptive_code_length_approaches_the_entropy_given_a_context() -> None:
     source = np.random.default_rng(1)
     context = source.integers(0, 2, 20_000)
     symbols = np.where(context == 1, source.integers(0, 16, 20_000), 3)[:, None]
@@ -35,7 +35,7 @@ def test_adaptive_length_nears_the_entropy_and_contexts_pay() -> None:
     np.testing.assert_allclose(aware.mean(), 4 * context[10_000:].mean(), rtol=0.02)
 
 
-def test_mean_and_scale_come_back(parts: tuple[Windows, Windows]) -> None:
+def test_mean_and_scale_are_quantised_within_half_a_step(parts: tuple[Windows, Windows]) -> None:
     past, own = parts
     assert np.abs(own.mean[:, 0] - own.values.mean(1)).max() <= methods.MEAN_STEP / 2 + 1e-12
     ratio = own.scale[:, 0] / own.values.std(1)
@@ -59,7 +59,9 @@ def curves(parts: tuple[Windows, Windows]) -> dict[str, list[Point]]:
     }
 
 
-def test_finer_steps_cost_more_and_err_less(parts: tuple[Windows, Windows]) -> None:
+def test_smaller_steps_need_more_bytes_and_reduce_errors(
+    parts: tuple[Windows, Windows],
+) -> None:
     for name, points in curves(parts).items():
         kept = methods.envelope(points)
         assert len(kept) >= 3, name
@@ -69,8 +71,8 @@ def test_finer_steps_cost_more_and_err_less(parts: tuple[Windows, Windows]) -> N
         assert finest.bytes > max(points, key=lambda p: p.error).bytes
 
 
-def test_rounding_to_a_step_errs_as_it_must(parts: tuple[Windows, Windows]) -> None:
-    # An orthonormal transform: the error of the coefficients is that of the samples.
+def test_rounding_error_matches_the_uniform_distribution(parts: tuple[Windows, Windows]) -> None:
+    # The transform is orthonormal, so coefficients and samples have the same error.
     (point,) = (
         p for p in methods.transform_curve(*parts, (0.25,), fixed=True) if p.setting.endswith(" 0")
     )
@@ -78,7 +80,7 @@ def test_rounding_to_a_step_errs_as_it_must(parts: tuple[Windows, Windows]) -> N
     assert point.error == pytest.approx(0.25 / np.sqrt(12), rel=0.2)
 
 
-def test_interpolation_along_the_envelope() -> None:
+def test_bytes_are_interpolated_on_the_envelope() -> None:
     points = [Point(1, 0.8, ""), Point(3, 0.4, ""), Point(4, 0.6, ""), Point(2, 0.9, "")]
     assert [p.bytes for p in methods.envelope(points)] == [1, 3]
     assert methods.bytes_at(points, 0.6) == pytest.approx(2)

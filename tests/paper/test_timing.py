@@ -1,4 +1,4 @@
-"""The timing of a step at its smallest: keys and files; never the times themselves."""
+"""The timing of training steps in its smallest profile: keys and files, but no times."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from paper.__main__ import main
 from paper.timing import experiment as timing
 
-from sdlgm.cli import main
 from sdlgm.errors import SDLGMError
 
 RATIOS = {
@@ -21,7 +21,7 @@ RATIOS = {
 }  # fmt: skip
 
 
-def test_the_benchmark_writes_its_keys(tmp_path: Path) -> None:
+def test_benchmark_writes_the_documented_keys(tmp_path: Path) -> None:
     out = tmp_path / "new" / "step_time.json"
     command = "-m benchmarks step_time --profile smoke --rounds 3 --json"
     subprocess.run(
@@ -36,16 +36,16 @@ def test_the_benchmark_writes_its_keys(tmp_path: Path) -> None:
         assert found["cpu_time"][key] > 0
         low, high = found["ratio_quartiles"][key]
         assert low <= high
-    assert set(found["milliseconds"]) == set(timing.CONTENDERS)
+    assert set(found["milliseconds"]) == set(timing.MODELS)
     assert found["settings"]["rounds"] == 3
     assert found["settings"]["threads"] == 1
     assert found["machine"]["torch"] == torch.__version__
 
 
-def test_the_experiment_writes_rows_and_a_table(
+def test_experiment_writes_rows_and_a_table(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["reproduce", "timing", "--profile", "smoke", "--out", str(tmp_path)]) == 0
+    assert main(["timing", "--profile", "smoke", "--out", str(tmp_path)]) == 0
     assert "html" not in capfd.readouterr().err
     result = json.loads((tmp_path / "timing.json").read_text())
     assert set(result) == {"experiment", "command", "commit", "versions", "rows"}
@@ -55,28 +55,28 @@ def test_the_experiment_writes_rows_and_a_table(
     assert "1.44" in (tmp_path / "timing.md").read_text()
 
 
-def test_measuring_leaves_torch_as_it_was() -> None:
+def test_measuring_restores_threads_and_random_state() -> None:
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     timing.measure(timing.PROFILES["smoke"], threads=2)
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_only_the_latent_differs() -> None:
+def test_baselines_have_the_same_networks() -> None:
     size = timing.PROFILES["full"]
-    for contender in timing.CONTENDERS.values():
-        if contender.model is None:
+    for timed in timing.MODELS.values():
+        if timed.model is None:
             continue
-        assert contender.model.encoder_hidden == size.hidden
-        assert contender.ratios
-        for name in contender.ratios.values():
-            rival = timing.CONTENDERS[name]
-            assert rival.network is not None
-            assert contender.model.activation == rival.activation
-            assert contender.model.normalisation == rival.normalisation
+        assert timed.model.encoder_hidden == size.hidden
+        assert timed.ratios
+        for name in timed.ratios.values():
+            baseline = timing.MODELS[name]
+            assert baseline.network is not None
+            assert timed.model.activation == baseline.activation
+            assert timed.model.normalisation == baseline.normalisation
 
 
-def test_errors() -> None:
+def test_wrong_arguments_raise_errors() -> None:
     with pytest.raises(SDLGMError, match="threads must be a positive integer, got 0"):
         timing.measure(timing.PROFILES["smoke"], threads=0)
     with pytest.raises(SDLGMError, match="rounds must be at least 2, got 1"):

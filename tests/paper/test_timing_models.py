@@ -1,4 +1,4 @@
-"""The timing's rivals: they learn, and their losses are what they are said to be."""
+"""The baselines of the timing experiment: training and losses."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import pytest
 import torch
 from paper.timing.models import (
     Autoencoder,
+    BaselineModel,
     GaussianVAE,
     GumbelSoftmaxVAE,
-    Rival,
     TopKAutoencoder,
 )
 
-RIVALS = [Autoencoder, GaussianVAE, GumbelSoftmaxVAE, TopKAutoencoder]
+BASELINES = [Autoencoder, GaussianVAE, GumbelSoftmaxVAE, TopKAutoencoder]
 
 
-@pytest.mark.parametrize("rival", RIVALS)
-def test_a_rival_learns(rival: type[Rival]) -> None:
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_training_reduces_the_loss(baseline: type[BaselineModel]) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = rival(16, (12, 8), "gelu", "layer")
+        network = baseline(16, (12, 8), "gelu", "layer")
         x = torch.bernoulli(torch.full((4, 16), 0.5)).repeat(8, 1)
         losses = [float(network.step(x, step)) for step in range(300)]
     assert sum(losses[-20:]) < 0.9 * sum(losses[:20])
 
 
-def test_a_top_k_code_keeps_forty() -> None:
+def test_top_k_codes_keep_forty_entries() -> None:
     network = TopKAutoencoder(16, (12,), "relu", "none")
     codes = []
     network.decoder.register_forward_pre_hook(lambda _, inputs: codes.append(inputs[0]))
@@ -38,7 +38,7 @@ def test_a_top_k_code_keeps_forty() -> None:
     torch.testing.assert_close(codes[0], expected)
 
 
-def test_the_gaussian_divergence_is_torchs() -> None:
+def test_gaussian_kl_equals_the_kl_of_torch() -> None:
     network = GaussianVAE(16, (12,), "relu", "none").double()
     x = torch.ones(3, 16, dtype=torch.float64)
     mean, log_variance = network.encoder(x).chunk(2, -1)

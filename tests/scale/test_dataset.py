@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from sdlgm.cli import main
 from sdlgm.codec import decode_file, describe, read_codes
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.scale import ArrowEncoder, encode_dataset, is_dataset
-from sdlgm.scale.parquet_files import Task, encode_file
+from sdlgm.scale.parquet_files import NOTE, Task, encode_file
 from sdlgm.training import Run
 
 KEEP = ["host", "time"]
@@ -198,17 +199,34 @@ def test_a_file_that_changes_while_it_is_read_has_no_output(
 def test_the_command_takes_folders(
     scale_run: Run, lake: Path, in_tmp: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    call = ["encode", str(scale_run.folder), str(lake), "codes"]
+    call = ["encode", str(scale_run.folder), str(lake), "--out", "codes"]
     assert main([*call, "--keep", "host", "time"]) == 0
     check(scale_run, lake, Path("codes"))
     assert "7,500 rows in 3 files" in capfd.readouterr().err
     for more, message in (
-        (["--code", "sample"], "drawn at random"),
+        (["--code", "sample"], "draws would depend"),
         (["--split", "test"], "has no splits"),
         (["--seed", "3"], "Nothing is drawn"),
     ):
         assert main([*call, "--keep", "host", "time", *more]) == 1
         assert message in capfd.readouterr().err
-    one = ["encode", str(scale_run.folder), str(lake / "a.parquet"), "codes.parquet"]
+    one = ["encode", str(scale_run.folder), str(lake / "a.parquet"), "--out", "codes.parquet"]
     assert main([*one, "--engine", "ray"]) == 1
-    assert "OUT" in capfd.readouterr().err
+    assert "must be a folder" in capfd.readouterr().err
+
+
+def test_a_data_set_that_0_1_encoded_is_continued(
+    scale_run: Run, lake: Path, tmp_path: Path
+) -> None:
+    """Version 0.1 noted "choice" in the files where later versions note "code"."""
+    encode = {"keep": KEEP, "progress": False}
+    encode_dataset(scale_run.folder, lake, tmp_path / "out", **encode)  # type: ignore[arg-type]
+    path = tmp_path / "out/a.parquet"
+    table, metadata = pq.read_table(path), dict(pq.read_metadata(path).metadata)
+    note = json.loads(metadata[NOTE.encode()])
+    note["encoding"]["choice"] = note["encoding"].pop("code")
+    metadata[NOTE.encode()] = json.dumps(note).encode()
+    del metadata[b"ARROW:schema"]
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+    report = encode_dataset(scale_run.folder, lake, tmp_path / "out", **encode)  # type: ignore[arg-type]
+    assert report.encoded_files == 0

@@ -77,7 +77,7 @@ class Card:
         """
         parts = [
             f"# {repo_id}",
-            f"A `{self.kind}` of [sdlgm](https://pypi.org/project/sdlgm/). {self.what}",
+            f"A `{self.kind}` of the library sdlgm. {self.what}",
             "## Load it",
             f"```python\n{self.loading.format(repo_id=repo_id)}\n```",
             f"{_ON_LOADING} SHA-256 of the model: `{self.sha256}`.",

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch import distributions as td
 
-from sdlgm.config import CodeMethod
+from sdlgm.config import CodeMethod, ModelConfig
 from sdlgm.data import Samples
 from sdlgm.distributions import Grouped
 from sdlgm.errors import ConfigError
 from sdlgm.random import generator as make_generator
 
-if TYPE_CHECKING:
-    from sdlgm.models import SDLGM
-
-__all__ = ["BATCH", "check_code", "choose_codes", "encode_batches", "limit_active"]
+__all__ = ["BATCH", "CodeModel", "check_code", "choose_codes", "encode_batches", "limit_active"]
 
 BATCH = 1000
 """Number of rows to encode at a time."""
@@ -27,9 +25,31 @@ CODES_AT_ONCE = 2_000
 """Number of codes to decode at a time: about what fits in a processor's cache."""
 
 
+class CodeModel(Protocol):
+    """What choosing a code asks of a model; :class:`~sdlgm.models.SDLGM` has it."""
+
+    config: ModelConfig
+
+    def posterior(self, x: Tensor) -> Grouped:
+        """Return ``q(z | x)`` of samples ``(n, D)``."""
+        ...
+
+    def prior(self) -> Grouped:
+        """Return ``p(z)``."""
+        ...
+
+    def data_distribution(self, codes: Tensor) -> td.Distribution:
+        """Return ``p(x | z)`` of codes ``(*batch, K)``."""
+        ...
+
+    def check_rows(self, rows: Samples, what: str | None = None) -> None:
+        """Raise ``DataError`` unless rows suit the model."""
+        ...
+
+
 @torch.no_grad()
 def choose_codes(
-    model: SDLGM,
+    model: CodeModel,
     x: Tensor,
     code: CodeMethod = "mode",
     *,
@@ -97,7 +117,7 @@ def choose_codes(
 
 @torch.no_grad()
 def encode_batches(
-    model: SDLGM,
+    model: CodeModel,
     rows: Samples,
     code: CodeMethod = "mode",
     *,
@@ -117,7 +137,7 @@ def encode_batches(
 
 
 def check_code(
-    model: SDLGM, code: CodeMethod, *, candidates: int = 16, max_active: int | None = None
+    model: CodeModel, code: CodeMethod, *, candidates: int = 16, max_active: int | None = None
 ) -> None:
     """Check the options of :func:`choose_codes`.
 
@@ -168,7 +188,7 @@ def limit_active(codes: Tensor, posterior: Grouped, max_active: int | None) -> T
 
 
 def _best(
-    model: SDLGM,
+    model: CodeModel,
     x: Tensor,
     posterior: Grouped,
     candidates: int,

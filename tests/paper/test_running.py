@@ -1,4 +1,4 @@
-"""A pool of an experiment: every cell once, and processes that end with it."""
+"""The process pool of experiments: every call once, and processes that end with it."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from paper.results import in_processes
+from paper.running import in_processes
 
 from sdlgm.errors import SDLGMError
 
 SCRIPT = """
 import os, pathlib, signal, sys, time
-from paper.results import in_processes
+from paper.running import in_processes
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
 
-def cell(name):
+def call(name):
     pathlib.Path(sys.argv[1], name).write_text(str(os.getpid()))
     time.sleep(60)
 
 try:
-    list(in_processes(cell, [(name,) for name in "abcd"], 2))
+    list(in_processes(call, [(name,) for name in "abcd"], 2))
 except KeyboardInterrupt:
     sys.exit(130)
 """
 
 
-def test_a_pool_runs_every_cell_once() -> None:
+def test_a_pool_makes_every_call_once() -> None:
     assert sorted(in_processes(pow, [(2, n) for n in range(5)], 2)) == [1, 2, 4, 8, 16]
     assert list(in_processes(pow, [(2, n) for n in range(5)], 1)) == [1, 2, 4, 8, 16]
     with pytest.raises(SDLGMError, match="jobs must be a positive integer, got 0"):
         in_processes(pow, [], 0)
 
 
-def test_sigterm_is_what_it_was_after_a_pool() -> None:
+def test_a_pool_restores_the_sigterm_handler() -> None:
     before = signal.getsignal(signal.SIGTERM)
     list(in_processes(pow, [(2, 3)], 2))
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_pool_ends_with_its_process(tmp_path: Path, number: signal.Signals) -> None:
+def test_worker_processes_end_with_their_parent(tmp_path: Path, number: signal.Signals) -> None:
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)])
     try:
         assert _within(60, lambda: len(list(tmp_path.iterdir())) == 2)
@@ -69,7 +69,7 @@ def _within(seconds: float, true: Callable[[], bool]) -> bool:
 
 
 def _text(path: Path) -> str:
-    """Read a file that a worker has made and may not have filled yet."""
+    """Read a file that a worker has created but may not have filled yet."""
     assert _within(5, lambda: path.read_text() != "")
     return path.read_text()
 
