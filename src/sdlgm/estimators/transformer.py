@@ -308,7 +308,8 @@ class SDLGMTransformer(
 
         The first call defines the model: its shape, the columns, the means and deviations that
         scale inputs, and the levels of categorical rows. Its rows should therefore be typical of
-        later ones. Later calls continue from there, or from ``fit``. Since the number of steps is
+        later ones: a :class:`~sdlgm.errors.SDLGMWarning` counts values that lie more than ten times
+        the first rows' range outside of it, and names their columns. Later calls continue from there, or from ``fit``. Since the number of steps is
         unknown, the learning rate is constant. The weight of the KL rises over the first steps of
         all calls: a share ``kl_warmup`` of the steps that ``fit`` would take. Weights are relative
         within a call.
@@ -382,8 +383,10 @@ class SDLGMTransformer(
         return self._table(self._codes(self.model_, self._rows(X)))
 
     @neutral()
-    def inverse_transform(self, X: Any) -> NDArray[np.float32]:  # noqa: N803
+    def inverse_transform(self, X: Any) -> NDArray[np.floating[Any]]:  # noqa: N803
         r"""Return the mean of :math:`p(x \mid z)` for each code, shape ``(n, D)``.
+
+        It is float32, or float64 if float32 would blur a column, such as Unix seconds.
 
         Parameters
         ----------
@@ -412,7 +415,7 @@ class SDLGMTransformer(
             ).numpy()
 
     @neutral()
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> NDArray[np.float32]:
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> NDArray[np.floating[Any]]:
         r"""Sample rows from the model: codes from the prior, and :math:`x \sim p(x \mid z)`.
 
         Parameters
