@@ -260,7 +260,7 @@ class SavedModelFolder(Saved):
             return cls._of_run(folder)
         estimator = super().load(folder)
         model = load_model(folder)
-        expected = describe_folder(folder)["network"]
+        expected = describe_folder(folder).get("network")
         if expected != {"dict": {"model_digest": digest(model.state_dict())}}:
             raise ModelFileError(
                 f"{folder / 'model.safetensors'} does not belong to {folder / 'estimator.json'}: "
