@@ -18,13 +18,12 @@ def run() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:  # as in the background of a shell
             signal.signal(number, _end)
-    from sdlgm.cli import main
+    from sdlgm.cli import run as run_command
 
     try:
-        status = main()
+        run_command()
     except KeyboardInterrupt:
-        status = 130
-    sys.exit(status)
+        sys.exit(130)
 
 
 def _end(number: int, frame: Any) -> None:

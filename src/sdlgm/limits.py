@@ -189,9 +189,12 @@ def parse_json(text: str | bytes, what: str, error: type[SDLGMError] = ModelFile
     SDLGMError
         ``error``, if it is not JSON, or exceeds a limit.
     """
+    longest = limit("digits")
 
     def integer(digits: str) -> int:
-        check("digits", len(digits.lstrip("-")), f"{what} has an integer that is too long", error)
+        if len(digits) > longest:
+            length = len(digits.lstrip("-"))
+            check("digits", length, f"{what} has an integer that is too long", error)
         return int(digits)
 
     def number(digits: str) -> float:

@@ -99,3 +99,9 @@ def test_tables_of_label_numbers_are_no_wider_than_the_labels(tmp_path: Path) ->
     folder = forge("classifier-1", tmp_path, _fitted(max_labels_=10**9))
     loaded = load(folder)
     assert loaded.predict_count_proba(np.zeros((2, 4), np.float32)).shape == (2, 4)
+
+
+def test_a_transformer_whose_file_names_no_network_is_refused(tmp_path: Path) -> None:
+    folder = forge("transformer-1", tmp_path, lambda about, tensors: about.pop("network"))
+    with pytest.raises(ModelFileError, match="does not belong to"):
+        load(folder)

@@ -277,7 +277,7 @@ class SavedModelFolder(Saved):
             return cls._of_run(folder)
         estimator = super().load(folder)
         model = load_model(folder)
-        expected = describe_folder(folder)["network"]
+        expected = describe_folder(folder).get("network")
         there, _, _ = read_tensors(folder / "model.safetensors")  # as written, before migration
         if expected != {"dict": {"model_digest": digest(there)}}:
             raise ModelFileError(
