@@ -15,7 +15,6 @@ __all__ = [
     "SDLGMError",
     "SDLGMWarning",
     "TrainingError",
-    "warn_user",
 ]
 
 

@@ -167,7 +167,7 @@ class Run:
 
 @neutral()
 def fit(
-    data: DataConfig | str,
+    data: DataConfig | Path | str,
     model: ModelConfig | None = None,
     training: TrainingConfig | None = None,
     *,
@@ -204,7 +204,8 @@ def fit(
     Interrupted
         After Ctrl-C or SIGTERM, once a checkpoint is written.
     """
-    data = DataConfig(data) if isinstance(data, str) else data
+    data = DataConfig(str(data)) if isinstance(data, str | Path) else data
+    _check_kinds(data, model, training)
     model = model or ModelConfig()
     training = resolve_training(training or TrainingConfig(), model.likelihood)
     kind = resolve_binarisation(data, model.likelihood)
@@ -240,6 +241,21 @@ def resume(folder: Path | str, *, importance_samples: int = 100, progress: bool 
         raise ConfigError(f"{run.folder} is complete; there is nothing to resume.")
     resumed = (run.folder / CHECKPOINT).exists()
     return _complete(run, _prepare(run), resumed, importance_samples, progress)
+
+
+def _check_kinds(data: Any, model: Any, training: Any) -> None:
+    """Raise ``ConfigError`` for an argument of another kind, such as two that are swapped."""
+    if not isinstance(data, DataConfig):
+        raise ConfigError(
+            f"data must be a DataConfig, or the name or path of a data set, got a "
+            f"{type(data).__name__}. For an array or a frame in memory, use SDLGMTransformer."
+        )
+    for name, value, kind in (
+        ("model", model, ModelConfig),
+        ("training", training, TrainingConfig),
+    ):
+        if value is not None and not isinstance(value, kind):
+            raise ConfigError(f"{name} must be a {kind.__name__}, got a {type(value).__name__}.")
 
 
 class _Prepared(NamedTuple):
