@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-__all__ = ["neutral", "without_variables"]
+__all__ = ["neutral"]
 
 
 @contextlib.contextmanager

@@ -59,7 +59,7 @@ def test_probabilities_and_labels_are_those_of_the_estimator(name: str, tmp_path
         assert (same | tied).all()
         assert same.mean() > 0.95
         sums = labels.sum(1)
-        assert sums.min() >= model.min_labels
+        assert sums.min() >= model.min_labels_
         assert sums.max() <= model.max_labels_
     if name == "cap":
         assert ((expected > model.threshold_).sum(1) > 2).any()

@@ -11,7 +11,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -194,3 +196,18 @@ def checkpoint_step(out: Path) -> int:
         )
     except FileNotFoundError:
         return 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.zeros((9, 4)),), "data must be a DataConfig.*got a ndarray.*use SDLGMTransformer"),
+        ((SMALL, DataConfig("digits")), "data must be a DataConfig.*got a ModelConfig"),
+        (("digits", TrainingConfig()), "model must be a ModelConfig, got a TrainingConfig"),
+        (("digits", None, SMALL), "training must be a TrainingConfig, got a ModelConfig"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(arguments: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        fit(*arguments, out=tmp_path / "r")
+    assert not (tmp_path / "r").exists()

@@ -373,6 +373,7 @@ def fit(
         After Ctrl-C or SIGTERM, once a checkpoint is written.
     """
     data = recorded(data)
+    _check_kinds(model, training)
     model = model or ModelConfig()
     training = resolve_training(training or TrainingConfig(), model.likelihood)
     kind = resolve_binarisation(data, model.likelihood)
@@ -428,6 +429,16 @@ def _expected_bytes(model: SDLGM) -> int:
     """
     weights = sum(tensor.nbytes for tensor in model.state_dict().values())
     return 9 * weights + 2**20
+
+
+def _check_kinds(model: Any, training: Any) -> None:
+    """Raise ``ConfigError`` for an argument of another kind, such as two that are swapped."""
+    for name, value, kind in (
+        ("model", model, ModelConfig),
+        ("training", training, TrainingConfig),
+    ):
+        if value is not None and not isinstance(value, kind):
+            raise ConfigError(f"{name} must be a {kind.__name__}, got a {type(value).__name__}.")
 
 
 class _Prepared(NamedTuple):
