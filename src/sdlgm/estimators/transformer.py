@@ -301,10 +301,10 @@ class SDLGMTransformer(
         The first call defines the model: its shape, the columns, the means and deviations that
         scale inputs, and the levels of categorical rows. Its rows should therefore be typical of
         later ones: a :class:`~sdlgm.errors.DataWarning` counts values that lie more than ten times
-        the first rows' range outside of it, and names their columns. Later calls continue from there, or from ``fit``. Since the number of steps is
-        unknown, the learning rate is constant. The weight of the KL rises over the first steps of
-        all calls: a share ``kl_warmup`` of the steps that ``fit`` would take. Weights are relative
-        within a call.
+        the first rows' range outside of it, and names their columns. Later calls continue from
+        there, or from ``fit``. Since the number of steps is unknown, the learning rate is constant.
+        The weight of the KL rises over the first steps of all calls: a share ``kl_warmup`` of the
+        steps that ``fit`` would take. Weights are relative within a call.
 
         Parameters
         ----------
