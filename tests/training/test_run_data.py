@@ -200,7 +200,9 @@ def test_fit_reads_the_columns_that_are_named(tmp_path: Path) -> None:
 
 def test_fit_of_an_array_or_of_swapped_arguments_says_what_it_takes(tmp_path: Path) -> None:
     for wrong in (np.zeros((3, 2)), SMALL, None):
-        with pytest.raises(ConfigError, match="takes the name of a data set, the path of a file"):
+        with pytest.raises(
+            ConfigError, match="data must be a DataConfig, or the name or path of a data set"
+        ):
             fit(wrong, out=tmp_path / "run")  # type: ignore[arg-type]
 
 

@@ -580,9 +580,9 @@ def recorded(data: DataConfig | Path | str) -> DataConfig:
         data = DataConfig(os.fspath(data))
     if not isinstance(data, DataConfig):
         raise ConfigError(
-            f"fit takes the name of a data set, the path of a file or a DataConfig, got "
-            f"{type(data).__name__}. Save an array with numpy.save first, or fit a "
-            "SDLGMTransformer to it."
+            "data must be a DataConfig, or the name or path of a data set, got a "
+            f"{type(data).__name__}. For an array or a frame in memory, use SDLGMTransformer, or "
+            "save it first."
         )
     if data.data in BUILT_IN:
         if data.columns or data.keep:
