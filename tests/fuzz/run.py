@@ -57,7 +57,12 @@ def main() -> None:
 def fuzz(
     trials: int, seed: int = 0, workers: int = 2, seconds: float | None = None
 ) -> dict[str, Any]:
-    """Run trials; return how many ended in which way, and the first failures of each kind."""
+    """Run trials; return how many ended in which way, and the first failures."""
+    with tempfile.TemporaryDirectory() as root:  # also of workers that are killed
+        return _fuzz(trials, seed, workers, seconds, root)
+
+
+def _fuzz(trials: int, seed: int, workers: int, seconds: float | None, root: str) -> dict[str, Any]:
     began = time.monotonic()
     context = mp.get_context("spawn")
     counts: collections.Counter[str] = collections.Counter()
@@ -69,7 +74,9 @@ def fuzz(
 
     def start(number: int) -> None:
         ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, seed, waiting[number]), daemon=True)
+        process = context.Process(
+            target=_work, args=(theirs, seed, waiting[number], root), daemon=True
+        )
         process.start()
         theirs.close()
         active[ours] = (number, process, [None, time.monotonic()])
@@ -110,6 +117,7 @@ def fuzz(
         if seconds is not None and time.monotonic() - began > seconds:
             for _, process, _ in active.values():
                 process.terminate()
+                process.join()
             break
     return {
         "seed": seed,
@@ -149,9 +157,9 @@ def _choose(targets: Any, seed: int, trial: int) -> tuple[str, Any]:
     return name, everything[name]
 
 
-def _work(pipe: Connection, seed: int, trials: list[int]) -> None:
+def _work(pipe: Connection, seed: int, trials: list[int], root: str) -> None:
     _quiet()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=root) as folder:
         targets = _targets(Path(folder))
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         most = pages * resource.getpagesize() + GIGABYTE
