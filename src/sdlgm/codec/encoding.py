@@ -20,7 +20,7 @@ from sdlgm.data import Columns, Rows
 from sdlgm.environment import neutral
 from sdlgm.errors import CodeFileError, ModelFileError
 from sdlgm.inference import encode_batches
-from sdlgm.limits import check_cells
+from sdlgm.limits import check_cells, parse_json
 from sdlgm.models import SDLGM, model_sha256
 
 __all__ = ["Decoded", "decode_file", "decode_table", "describe", "encode_file"]
@@ -87,10 +87,11 @@ def encode_file(
     if chosen == "sdz":
         return write_codes(path, counted(), describe(model), file_format)
     notes = {parquet.TABLE: json.dumps(columns.layout().to_dict())} if columns else None
-    schema = pa.schema([*(kept.schema if kept is not None else ()), *parquet.SCHEMA])
+    own = parquet.code_schema(model.config.budget, model.groups)
+    schema = pa.schema([*(kept.schema if kept is not None else ()), *own])
     with parquet.code_writer(path, describe(model), schema, notes) as writer:
         for codes in counted():
-            batch = parquet.to_arrow(codes)
+            batch = parquet.to_arrow(codes, own)
             if kept is None:
                 writer.write(batch)
                 continue
@@ -169,7 +170,7 @@ def decode_table(
         try:
             note, kept = parquet.read_passed(path)
             if note is not None:
-                columns = Columns.from_dict(json.loads(note), str(path))
+                columns = Columns.from_dict(parse_json(note, str(path), CodeFileError), str(path))
         except (ModelFileError, pa.ArrowException, ValueError, RecursionError) as error:
             raise CodeFileError(f"{path} is damaged: {error}") from None
     if columns is not None and columns.width not in (None, values.shape[1]):

@@ -31,7 +31,7 @@ from sdlgm.codec.bitsback import BATCH_ROWS, BitsBack, batch_sizes
 from sdlgm.data import Columns, Rows
 from sdlgm.environment import neutral
 from sdlgm.errors import CodeFileError
-from sdlgm.limits import check_cells, open_regular, reading
+from sdlgm.limits import check_cells, open_regular, parse_json, reading
 from sdlgm.models import SDLGM, model_sha256
 from sdlgm.outputs import atomic_path
 from sdlgm.random import generator
@@ -294,7 +294,7 @@ def _unpack_table(
         parts.append(content[_LENGTH.size : end])
         content = content[end:]
     layout, passed = parts
-    columns = Columns.from_dict(json.loads(layout), where) if layout else None
+    columns = Columns.from_dict(parse_json(layout, where, CodeFileError), where) if layout else None
     kept = pa.ipc.open_stream(passed).read_all() if passed else None
     if columns is not None and columns.width not in (None, width):
         raise ValueError(f"a layout of {columns.width} columns")
