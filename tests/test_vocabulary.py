@@ -26,10 +26,14 @@ RETIRED = {
 """Names of earlier versions that now have another name."""
 
 
+INTERNAL = {"__main__", "cli", "environment", "errors", "limits", "outputs"}
+"""Modules whose functions only the library itself calls."""
+
+
 def public_packages() -> Iterator[Any]:
     yield sdlgm
     for module in pkgutil.iter_modules(sdlgm.__path__, "sdlgm."):
-        if module.name not in ("sdlgm.__main__", "sdlgm.cli"):
+        if module.name.removeprefix("sdlgm.") not in INTERNAL:
             yield importlib.import_module(module.name)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from contextvars import ContextVar
 
 import numpy as np
 import torch
 
-__all__ = ["neutral"]
+__all__ = ["neutral", "shapes_only", "without_variables"]
+
+_SHAPES: ContextVar[bool] = ContextVar("shapes", default=False)
 
 
 @contextlib.contextmanager
@@ -33,7 +36,8 @@ def neutral() -> Iterator[None]:
     before = torch.get_default_dtype()
     with contextlib.ExitStack() as stack:
         stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
-        if torch.get_default_device().type != "cpu":  # the context slows down every call
+        # The context slows down every call.
+        if torch.get_default_device().type != "cpu" and not _SHAPES.get():
             stack.enter_context(torch.device("cpu"))
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
@@ -46,6 +50,17 @@ def neutral() -> Iterator[None]:
             yield
         finally:
             torch.set_default_dtype(before)
+
+
+@contextlib.contextmanager
+def shapes_only() -> Iterator[None]:
+    """Make the modules of a block on torch's meta device, which knows shapes and has no memory."""
+    token = _SHAPES.set(True)
+    try:
+        with torch.device("meta"):
+            yield
+    finally:
+        _SHAPES.reset(token)
 
 
 @contextlib.contextmanager

@@ -175,7 +175,7 @@ def test_warnings_are_sentences(
 
     monkeypatch.setitem(COMMANDS, "info", COMMANDS["info"]._replace(run=warned))
     assert call("info --quiet", run.folder) == 0
-    assert capfd.readouterr().err == "sdlgm: Few features are used.\n"
+    assert capfd.readouterr().err == "sdlgm: note: Few features are used.\n"
 
 
 def test_silence_ends_with_its_block(capfd: pytest.CaptureFixture[str]) -> None:

@@ -574,6 +574,9 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         require_integer(self, "n_labels_", where, low=1)
         require_integer(self, "max_labels_", where)
         self.max_labels_ = min(self.max_labels_, self.n_labels_)
+        if not hasattr(self, "min_labels_"):  # in files of 0.1, whose parameter was never None
+            self.min_labels_ = int(self.min_labels or 0) if self.multilabel_ else 1
+        require_integer(self, "min_labels_", where)
         threshold, classes = np.asarray(self.threshold_), np.asarray(self.classes_)
         single = not isinstance(self.multilabel_, bool) or not isinstance(self.sparse_labels_, bool)
         if (
@@ -582,7 +585,7 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
             or threshold.shape not in ((), (self.n_labels_,))
             or np.isnan(threshold).any()
             or classes.shape != (self.n_labels_,)
-            or not 0 <= self._min_labels <= self.n_labels_
+            or self.min_labels_ > self.n_labels_
         ):
             raise ModelFileError(
                 f"{where} is damaged: threshold_, classes_ or min_labels do not fit "
@@ -591,8 +594,6 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
 
     def _restore_network(self, values: dict[str, Any]) -> nn.Module:
         self.network_ = LabelNetwork.restore(values, self.n_features_in_)
-        if not hasattr(self, "min_labels_"):  # in files of 0.1, whose parameter was never None
-            self.min_labels_ = int(self.min_labels or 0) if self.multilabel_ else 1
         return self.network_.model
 
 

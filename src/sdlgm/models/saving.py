@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sdlgm.config import ModelConfig, from_dict, to_dict
-from sdlgm.environment import neutral
+from sdlgm.environment import neutral, shapes_only
 from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.limits import check, is_integer, reading
 from sdlgm.migration import migrate_model, migrate_statistics
@@ -197,7 +197,7 @@ def load_weights(
     ModelFileError
         If the tensors do not fit, or a weight is not finite.
     """
-    with reading(f"The description of {where}"), torch.device("meta"):
+    with reading(f"The description of {where}"), shapes_only():
         shapes = {prefix + name: tensor for name, tensor in new().state_dict().items()}
     tensors = dict(tensors)
     migrate_statistics(tensors, shapes)
