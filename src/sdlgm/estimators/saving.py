@@ -472,6 +472,12 @@ def unpack(packed: Any, tensors: dict[str, Tensor]) -> Any:
             return {key: unpack(item, tensors) for key, item in items.items()}
         case {"pairs": list(pairs), **rest} if not rest and all(map(_is_pair, pairs)):
             return {key: unpack(item, tensors) for key, item in pairs}
+    return _unpack_leaf(packed, tensors)
+
+
+def _unpack_leaf(packed: Any, tensors: dict[str, Tensor]) -> Any:
+    """Restore a number that JSON lacks, or an array."""
+    match packed:
         case {"float": str(word), **rest} if not rest and word in _SPECIAL:
             return _SPECIAL[word]
         case {"scalar": [str(kind), number], **rest} if not rest:
@@ -482,13 +488,18 @@ def unpack(packed: Any, tensors: dict[str, Tensor]) -> Any:
             return _take(name, _dtype(kind, packed), tuple(shape), tensors)
         case {"strings": ["object" | "str" as kind, list(shape), list(items)], **rest} if not rest:
             if all(isinstance(item, str) for item in items):
-                if kind == "str":  # numpy gives each item the width of the longest
-                    size = 4 * len(items) * max(map(len, items), default=0)
-                    check("text_bytes", size, "The size of an array of fixed-width strings")
-                return np.array(items, object if kind == "object" else np.str_).reshape(shape)
+                return _strings(kind, shape, items)
     raise ModelFileError(
         f"The file holds {str(packed)[:80]!r}, which is not a value that sdlgm saves."
     )
+
+
+def _strings(kind: str, shape: list[Any], items: list[str]) -> NDArray[Any]:
+    """Return an array of strings; numpy gives each of fixed width that of the longest."""
+    if kind == "str":
+        size = 4 * len(items) * max(map(len, items), default=0)
+        check("text_bytes", size, "The size of an array of fixed-width strings")
+    return np.array(items, object if kind == "object" else np.str_).reshape(shape)
 
 
 def _is_pair(pair: Any) -> bool:

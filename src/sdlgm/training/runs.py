@@ -5,25 +5,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import hashlib
-import json
 import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-import yaml
 
 from sdlgm.config import (
     DataConfig,
     ModelConfig,
     TrainingConfig,
-    from_dict,
     resolve_training,
-    to_dict,
 )
 from sdlgm.data import (
     BUILT_IN,
@@ -44,11 +39,9 @@ from sdlgm.gradients import get_estimator
 from sdlgm.inference.codes import encode_batches
 from sdlgm.inference.evaluation import Evaluation, evaluate
 from sdlgm.inference.usage import FEW, count_used, warn_of_unused
-from sdlgm.limits import parse_yaml, read_bytes, reading
-from sdlgm.migration import migrate_run
 from sdlgm.models import SDLGM, load_model, model_sha256, save_model
 from sdlgm.nn import check_data, data_statistics, warn_of_constant_columns
-from sdlgm.outputs import atomic_path, check_space, locked, sweep
+from sdlgm.outputs import check_space, locked, sweep
 from sdlgm.progress import progress_bar
 from sdlgm.random import generator
 from sdlgm.storage import read_json, write_json
@@ -56,6 +49,7 @@ from sdlgm.training.checkpoint import FILE as CHECKPOINT
 from sdlgm.training.log import read_log
 from sdlgm.training.loop import Interrupted
 from sdlgm.training.model_training import train
+from sdlgm.training.run_config import RunConfig
 from sdlgm.training.run_folders import check_folder, place, replaced_by, replacing, starting
 from sdlgm.training.step import check_shared
 from sdlgm.training.tracking import check_tracker
@@ -67,58 +61,6 @@ if TYPE_CHECKING:
     from sdlgm.training.processes import Group
 
 __all__ = ["LoadedRows", "Run", "RunConfig", "fit", "resume", "train_in_group"]
-
-FORMAT_VERSION = 2
-"""Version of ``config.yaml``. Older versions are migrated, newer ones refused."""
-
-
-@dataclasses.dataclass(frozen=True)
-class RunConfig:
-    """All settings of a run."""
-
-    data: DataConfig
-    """What is learned from."""
-    model: ModelConfig
-    """The shape of the model."""
-    training: TrainingConfig
-    """How it is trained."""
-
-    @classmethod
-    def from_yaml(cls, path: Path | str) -> RunConfig:
-        """Read the settings of a run from its ``config.yaml``.
-
-        Raises
-        ------
-        ConfigError
-            If the file is not YAML, has an unknown key or a wrong value, is of a newer format, or
-            exceeds a limit of :mod:`sdlgm.limits`.
-        """
-        values = parse_yaml(read_bytes(path, "yaml_bytes", ConfigError), str(path))
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path} must map keys to values.")
-        version = values.get("format_version", 1)
-        if type(version) is not int or version > FORMAT_VERSION:
-            raise ConfigError(
-                f"{path} is of format version {version!r}; this version of sdlgm reads up to "
-                f"{FORMAT_VERSION}. Update sdlgm."
-            )
-        with reading(path, ConfigError):
-            values = migrate_run(values)
-            del values["format_version"]
-            return cls(*_split(values))
-
-    def to_yaml(self, path: Path | str) -> None:
-        """Write the settings atomically, one key a line."""
-        values = to_dict(self.data, self.model, self.training)
-        text = yaml.safe_dump({"format_version": FORMAT_VERSION, **values}, sort_keys=False)
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-
-    def sha256(self) -> str:
-        """Return a digest of all settings but the place of the data and the tracker."""
-        values = to_dict(self.data, self.model, self.training)
-        del values["data"], values["tracker"]
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 class LoadedRows(NamedTuple):
@@ -248,6 +190,24 @@ class Run:
             raise ModelFileError(f"{path} is damaged: it does not map names to numbers.")
         return metrics
 
+    def _known_rows(self, name: str, own: bool, split: str) -> LoadedRows:
+        """Return rows of the run's own data, or of another built-in set."""
+        config = self.config.data
+        other = dataclasses.replace(config, data=name, columns=None, keep=(), data_sha256=None)
+        dataset = self.dataset if own else load_data(other, self.config.model.likelihood)
+        return LoadedRows(dataset.rows(split), dataset.columns, None, dataset.image_shape)
+
+    def _matched(
+        self, table: Table, columns: Sequence[str] | None, keep: Sequence[str] | None
+    ) -> Table:
+        """Match the columns of a table with those of the training data."""
+        config = self.config.data
+        if keep is None:
+            keep = [each for each in config.keep if each in (table.names or ())]
+        if columns is None and self.columns.names is None:
+            columns = config.columns if table.names else None
+        return table.match(self.columns, columns, keep)
+
     def load_rows(
         self,
         data: Any = None,
@@ -286,26 +246,15 @@ class Run:
         """
         config, likelihood = self.config.data, self.config.model.likelihood
         named = data is None or isinstance(data, str | os.PathLike)
-        name = "the data"
-        if named:
-            name = config.data if data is None else os.fspath(data)
+        name = os.fspath(config.data if data is None else data) if named else "the data"
         if data is None or name in BUILT_IN:
             if columns or keep:
                 raise DataError(f"Columns can be named for a file only: name one, not {name}.")
-            own = data is None or name == config.data
-            other = dataclasses.replace(config, data=name, columns=None, keep=(), data_sha256=None)
-            dataset = self.dataset if own else load_data(other, likelihood)
-            rows = dataset.rows(split or "test")
-            return LoadedRows(rows, dataset.columns, None, dataset.image_shape)
+            return self._known_rows(name, data is None or name == config.data, split or "test")
         if named and Path(name).suffix not in SUFFIXES:
             load_data(dataclasses.replace(config, data=name))  # raises, with the nearest name
         header = config.header if header is None else header
-        table = read_table(name, header) if named else Table.of(data)
-        if keep is None:
-            keep = [each for each in config.keep if each in (table.names or ())]
-        if columns is None and self.columns.names is None:
-            columns = config.columns if table.names else None
-        table = table.match(self.columns, columns, keep)
+        table = self._matched(read_table(name, header) if named else Table.of(data), columns, keep)
         split = split or "all"
         kind = resolve_binarisation(dataclasses.replace(config, data=name), likelihood)
         own = False
@@ -602,23 +551,3 @@ def _measure(model: SDLGM, dataset: Dataset, importance_samples: int, progress: 
             importance_samples=importance_samples,
             progress=lambda done: update(done, {}),
         )
-
-
-def _split(values: Mapping[str, Any]) -> tuple[DataConfig, ModelConfig, TrainingConfig]:
-    """Split a flat mapping into the three configurations; an unknown key is an error."""
-    parts: list[dict[str, Any]] = [{}, {}, {}]
-    kinds = (DataConfig, ModelConfig, TrainingConfig)
-    for name, value in values.items():
-        for part, kind in zip(parts, kinds, strict=True):
-            if name in {field.name for field in dataclasses.fields(kind)}:
-                part[name] = value
-                break
-        else:
-            raise ConfigError(f"config.yaml has an unknown key {name!r}.")
-    if "data" not in parts[0]:
-        raise ConfigError("config.yaml does not name its data.")
-    return (
-        from_dict(DataConfig, parts[0]),
-        from_dict(ModelConfig, parts[1]),
-        from_dict(TrainingConfig, parts[2]),
-    )
