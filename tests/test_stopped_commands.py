@@ -44,7 +44,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run, a table, a folder of tables, and files made from them."""
     folder = tmp_path_factory.mktemp("stopped")
     source = np.random.default_rng(0)
-    values = source.poisson(1.5, (300, 8)).astype(np.uint8)
+    values = source.poisson(1.5, (1500, 8)).astype(np.uint8)
     np.save(folder / "table.npy", values)
     (folder / "lake/day=1").mkdir(parents=True)
     for name, rows in (("a", 2000), ("day=1/b", 3000), ("c", 1000)):

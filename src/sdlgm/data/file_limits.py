@@ -47,6 +47,12 @@ def _check_array(path: Path, size: int) -> None:
         (2, 0): np.lib.format.read_array_header_2_0,
     }
     with path.open("rb") as file:
+        if file.read(2) == b"PK":
+            raise DataError(
+                f"{path} cannot be read as npy: it is an archive of several arrays. Save one array "
+                "with np.save."
+            )
+        file.seek(0)
         try:
             version = np.lib.format.read_magic(file)
             shape, _, dtype = headers[version](file)

@@ -115,8 +115,9 @@ class SDLGM(nn.Module):
         decoder_width = (config.features, *decoder_hidden)[-1]
         self.decoder = hidden(config.features, decoder_hidden)
         self.output_head = linear(decoder_width, self.likelihood.n_outputs, generator)
-        with torch.no_grad():
-            self.output_head.bias.copy_(self.likelihood.initial_bias(statistics))
+        if not self.output_head.bias.is_meta:  # where only the shapes are wanted
+            with torch.no_grad():
+                self.output_head.bias.copy_(self.likelihood.initial_bias(statistics))
 
         start = start if config.gates == "learned" else math.inf
         self.prior_gate_logits = nn.Parameter(

@@ -105,7 +105,9 @@ class SupervisedSDLGM(nn.Module):
         self.encoder = layers(config.inputs, config.hidden, config.dropout)
         self.feature_head = EnsembleLinear(members, self.encoder.n_outputs, features, generator)
         self.gate_head = EnsembleLinear(members, self.encoder.n_outputs, 1, generator)
-        self._initialise_biases(presence)
+        shapes_only = self.gate_head.bias.is_meta
+        if not shapes_only:
+            self._initialise_biases(presence)
         if not config.decoder:
             return
         self.decoder = layers(features, config.hidden[::-1], 0.0)
@@ -118,8 +120,9 @@ class SupervisedSDLGM(nn.Module):
         self.prior_feature_logits = nn.Parameter(
             torch.zeros(members, 1, features), requires_grad=learned
         )
-        with torch.no_grad():
-            self.output_head.bias.copy_(self.likelihood.initial_bias(statistics))
+        if not shapes_only:
+            with torch.no_grad():
+                self.output_head.bias.copy_(self.likelihood.initial_bias(statistics))
 
     @torch.no_grad()
     def _initialise_biases(self, presence: Tensor) -> None:
