@@ -184,6 +184,16 @@ def test_kept_columns_pass_through_and_can_be_named_anew(made: Run, tmp_path: Pa
     assert found.column_names == ["rack", "host"]
 
 
+def test_a_container_takes_the_codes_and_says_that_it_keeps_no_columns(
+    made: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    call = ["encode", str(made.folder), made.config.data.data, "--out", str(tmp_path / "c.sdz")]
+    assert main(call) == 0
+    assert "without the columns that the run keeps (host)" in capfd.readouterr().err
+    assert main([*call, "--keep", "host"]) == 1
+    assert "columns to keep need a .parquet file" in capfd.readouterr().err
+
+
 def test_fit_reads_the_columns_that_are_named(tmp_path: Path) -> None:
     pq.write_table(frame(40), tmp_path / "x.parquet")
     call = ["fit", str(tmp_path / "x.parquet"), "--out", str(tmp_path / "run")]
