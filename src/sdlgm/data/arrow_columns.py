@@ -137,10 +137,6 @@ def too_large(name: str, where: str) -> DataError:
     )
 
 
-def _blocks(values: NDArray[Any]) -> list[NDArray[Any]]:
-    return np.array_split(values, max(1, values.size >> 16)) if len(values) else []
-
-
 def from_numbers(values: NDArray[Any], kind: str | None, whole: bool) -> pa.Array:
     """Return decoded values as a column of the type that the column had.
 
