@@ -29,8 +29,7 @@ ESTIMATORS = [
         input_dropout=0.0, threshold=0.5, min_labels=0, random_state=0,
     ),
     SDLGMCounter(hidden=(16,), epochs=3, batch_size=16, learning_rate=1e-2, random_state=0),
-    # The checks set n_components to 1, which the default of 8 groups does not divide.
-    SDLGMTransformer(groups=1, epochs=20),
+    SDLGMTransformer(epochs=20),
 ]  # fmt: skip
 
 

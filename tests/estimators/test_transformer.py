@@ -297,7 +297,7 @@ def test_a_search_with_several_jobs_gives_the_same_scores(table: np.ndarray) -> 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"budget": 5}, "groups = 5 does not divide"),
+        ({"groups": 5}, "groups = 5 does not divide"),
         ({"epochs": 0}, "epochs must be a positive integer or None, got 0"),
         ({"encoder_hidden": 5}, "encoder_hidden = 5 does not fit"),
         ({"code": "median"}, "got 'median'"),
@@ -326,3 +326,11 @@ def test_bad_data_are_refused(fitted: SDLGMTransformer, table: np.ndarray) -> No
         fitted.sample(0)
     with pytest.raises(TrainingError, match="learning_rate"):
         make(learning_rate=1e30).fit(table)
+
+
+def test_a_budget_that_does_not_divide_the_features_gets_fewer_groups_with_a_warning() -> None:
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    with pytest.warns(SDLGMWarning, match="50 is not a multiple of budget = 8.*2 groups"):
+        model = SDLGMTransformer(n_components=50, budget=8, epochs=1, random_state=0).fit(X)
+    assert model.model_.groups == 2
+    assert SDLGMTransformer(n_components=48, budget=8)._configs(40)[0].groups == 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any, Literal, Self
@@ -28,7 +29,7 @@ from sdlgm.config import (
 )
 from sdlgm.data import Samples
 from sdlgm.environment import neutral
-from sdlgm.errors import DataError
+from sdlgm.errors import DataError, warn
 from sdlgm.estimators.parameters import check_integer, plain
 from sdlgm.estimators.saving import SavedModelFolder
 from sdlgm.estimators.validation import (
@@ -87,7 +88,8 @@ class SDLGMTransformer(
         Budget :math:`L_0`: the largest sum of a code.
     groups
         Number of groups G that split features and budget evenly (G divides both). ``None``: the
-        budget, so that each slot has K / L0 features of its own and selects at most one of them.
+        budget, so that each slot has K / L0 features of its own and selects at most one of them;
+        if the budget does not divide K, the largest G that divides both, with a warning.
     gates, joint_gates, prior, prior_gate, gate_temperature, feature_temperature
         Gates and prior of the code, see :class:`~sdlgm.config.ModelConfig`.
     likelihood
@@ -367,6 +369,14 @@ class SDLGMTransformer(
         changes = {name: value for name, value in changes.items() if value is not None}
         if self.epochs is not None:
             changes["iterations"] = iterations_of(given["epochs"], rows, given["batch_size"])
+        features, budget = given["n_components"], given["budget"]
+        if self.groups is None and type(budget) is int and budget > 0 and features % budget:
+            changes["groups"] = math.gcd(features, budget)
+            warn(
+                f"n_components = {features} is not a multiple of budget = {budget}, so the code "
+                f"has {changes['groups']} groups instead of {budget}, which usually fits worse. "
+                "Use a multiple, or set groups."
+            )
         return preset("quick", features=given["n_components"], seed=seed, **changes)
 
     # --- codes --------------------------------------------------------------------------------
