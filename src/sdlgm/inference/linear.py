@@ -1,7 +1,8 @@
-"""A fast search for the codes of models with a linear decoder and a Gaussian likelihood."""
+"""Search for codes of models with a linear decoder and a Gaussian likelihood."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,7 +14,14 @@ from sdlgm.nn.likelihoods import Gaussian
 if TYPE_CHECKING:
     from sdlgm.models import SDLGM
 
-__all__ = ["is_quadratic", "search_quadratic"]
+__all__ = ["AdditiveSearch", "is_quadratic", "quadratic_search", "standard_residual"]
+
+NUMBERS_AT_ONCE = 2**21
+"""Products of rows and entries that are held at a time: 8 MB in single precision."""
+
+TABLE_LIMIT = 2**26
+"""Products of entries that are kept: 256 MB in single precision. Larger tables are computed anew
+for each block of rows and each group."""
 
 
 def is_quadratic(model: SDLGM) -> bool:
@@ -25,61 +33,214 @@ def is_quadratic(model: SDLGM) -> bool:
     return one_slot and isinstance(model.likelihood, Gaussian) and not len(model.decoder)
 
 
-@torch.no_grad()
-def search_quadratic(model: SDLGM, x: Tensor, slots: Tensor, weight: Tensor, sweeps: int) -> Tensor:
-    r"""Search as :func:`~sdlgm.inference.search_codes` does, without decoding.
+class AdditiveSearch:
+    r"""Searches for sums of entries, one of each group, that are close to vectors.
 
-    Let :math:`r = x - \hat x(z)` be the residual in units of the likelihood's scale, and :math:`a`
-    the column of the decoder that belongs to a feature. Putting the feature into an empty slot
-    changes :math:`\|r\|^2` by :math:`\|a\|^2 - 2 a^\top r`. One matrix product gives this for all
-    samples and all features of a group.
+    Minimises, for each vector :math:`x`,
+
+    .. math:: J(s) = \Big\|x - \sum_g c_{g, s_g}\Big\|^2 + \beta \sum_g \ell_{g, s_g}
+
+    over :math:`s`, where :math:`c` are the entries and :math:`\ell` their lengths. It computes the
+    products of all entries once. A sweep over the groups then takes sums of table rows and no
+    product with :math:`x`.
 
     Parameters
     ----------
-    model
-        A model for which :func:`is_quadratic` is true.
-    x
-        Samples, shape ``(n, D)``.
-    slots
-        Start, shape ``(n, L0)``: the index of a feature within the slot's group, or ``K / L0`` if
-        the slot is closed.
-    weight
-        Weight of the reconstruction, shape ``(n,)``.
-    sweeps
-        Largest number of sweeps.
+    entries
+        Entries ``c`` of shape ``(G, S, D)``.
+    lengths
+        Lengths of shape ``(G, S)``; an infinite one is never selected. Default: zeros.
 
-    Returns
-    -------
-    Tensor
-        Slots, shape ``(n, L0)``.
+    Examples
+    --------
+    >>> entries = torch.tensor([[[0.0], [4.0]], [[0.0], [1.0]]])
+    >>> search = AdditiveSearch(entries)
+    >>> search(torch.tensor([[4.9], [0.8]]), width=2).tolist()
+    [[1, 1], [0, 1]]
+    """
+
+    def __init__(self, entries: Tensor, lengths: Tensor | None = None) -> None:
+        self.groups, self.size, _ = entries.shape
+        self.entries = entries
+        self._flat = entries.flatten(0, 1)
+        lengths = entries.new_zeros(entries.shape[:2]) if lengths is None else lengths
+        never = lengths.isinf()
+        self._lengths = lengths.masked_fill(never, 0.0)
+        self._bias = entries.square().sum(-1).masked_fill(never, torch.inf)
+        self._first = torch.arange(self.groups, device=entries.device) * self.size
+        keep = len(self._flat) ** 2 <= TABLE_LIMIT
+        self._tables = [self._table(group) for group in range(self.groups)] if keep else []
+
+    def __call__(
+        self,
+        x: Tensor,
+        *,
+        rate: Tensor | float = 0.0,
+        start: Tensor | None = None,
+        width: int = 8,
+        sweeps: int = 8,
+    ) -> Tensor:
+        """Return the index of an entry in each group, shape ``(n, G)``.
+
+        Parameters
+        ----------
+        x
+            Vectors, shape ``(n, D)``.
+        rate
+            Weight ``beta`` of the lengths, at least 0: a number or shape ``(n,)``.
+        start
+            Indices ``(n, G)`` to improve. Default: a beam search over the groups in their order.
+        width
+            Number of candidates that the beam search keeps. Each is improved, and the best returned.
+        sweeps
+            Largest number of sweeps over the groups. Each replaces one entry at a time by the best
+            one, given the others, so that ``J`` never rises.
+        """
+        rates = torch.as_tensor(rate, dtype=x.dtype, device=x.device).reshape(-1, 1)
+        found = []
+        for rows in self._blocks(len(x), 1 if start is not None else width):
+            block, beta = x[rows], rates[rows] if len(rates) > 1 else rates
+            products = [-2 * (block @ own.T) for own in self.entries]
+            if start is not None:
+                found.append(self._sweep(products, start[rows], beta, sweeps)[0])
+                continue
+            beams = self._beam(products, beta, width)
+            wide = beams.shape[1]
+            which = torch.arange(len(block), device=x.device).repeat_interleave(wide)
+            slots, cost = self._sweep(products, beams.flatten(0, 1), beta, sweeps, which)
+            best = cost.view(-1, wide).argmin(1)
+            found.append(slots.view(-1, wide, self.groups)[which[::wide], best])
+        return torch.cat(found) if found else torch.zeros(0, self.groups, dtype=torch.int64)
+
+    def decode(self, slots: Tensor) -> Tensor:
+        """Return the sums of the entries ``(n, G)``, shape ``(n, D)``."""
+        return F.embedding_bag(slots + self._first, self._flat, mode="sum")
+
+    def _blocks(self, number: int, width: int) -> Iterator[slice]:
+        """Yield blocks of rows whose products, and candidates, fit in ``NUMBERS_AT_ONCE``."""
+        per_row = self.size * max(self.groups, width)
+        step = max(1, NUMBERS_AT_ONCE // per_row)
+        return (slice(at, at + step) for at in range(0, number, step))
+
+    def _table(self, group: int) -> Tensor:
+        """Return twice the products of all entries with those of a group, shape ``(G S, S)``."""
+        return 2 * (self._flat @ self.entries[group].T)
+
+    def _products_of(self, slots: Tensor, others: list[int], group: int) -> Tensor:
+        """Return twice the products of a group's entries with the sum of the others' selected."""
+        table = self._tables[group] if self._tables else self._table(group)
+        if not others:
+            return table.new_zeros(len(slots), self.size)
+        return F.embedding_bag((slots + self._first)[:, others], table, mode="sum")
+
+    def _charge(self, rate: Tensor, group: int) -> Tensor:
+        """Return what an entry costs by itself, shape ``(n, S)``, or ``(1, S)`` for one rate."""
+        return self._bias[group] + rate * self._lengths[group]
+
+    def _beam(self, products: list[Tensor], rate: Tensor, width: int) -> Tensor:
+        """Return the best codes that a beam search finds, shape ``(n, w, G)``."""
+        number, device = len(products[0]), products[0].device
+        slots = torch.zeros(number, 1, self.groups, dtype=torch.int64, device=device)
+        total = products[0].new_zeros(number, 1)
+        for group in range(self.groups):
+            wide = slots.shape[1]
+            alone = products[group] + self._charge(rate, group)
+            joint = self._products_of(slots.flatten(0, 1), list(range(group)), group)
+            cost = total.unsqueeze(-1) + alone.unsqueeze(1) + joint.view(number, wide, self.size)
+            kept = min(width, wide * self.size)
+            total, best = cost.flatten(1).topk(kept, largest=False)
+            parent = (best // self.size).unsqueeze(-1).expand(-1, -1, self.groups)
+            slots = slots.gather(1, parent)
+            slots[:, :, group] = best % self.size
+        return slots
+
+    def _sweep(
+        self,
+        products: list[Tensor],
+        slots: Tensor,
+        rate: Tensor,
+        sweeps: int,
+        which: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Improve slots one group at a time; return them and ``J`` up to a term of ``x``.
+
+        ``which`` names the row of ``products`` and ``rate`` that a row of ``slots`` belongs to.
+        """
+        slots = slots.clone()
+        everything = torch.arange(len(slots), device=slots.device) if which is None else which
+        active = torch.arange(len(slots), device=slots.device)
+        for _ in range(sweeps):
+            now = slots[active]
+            before = now.clone()
+            rows = everything[active]
+            charged = rate[rows] if len(rate) > 1 else rate
+            for group in range(self.groups):
+                others = [other for other in range(self.groups) if other != group]
+                cost = self._products_of(now, others, group)
+                cost += products[group].index_select(0, rows)
+                cost += self._charge(charged, group)
+                best = _argmin(cost)
+                held = now[:, group]
+                better = _at(cost, best) < _at(cost, held)
+                now[:, group] = torch.where(better, best, held)
+            slots[active] = now
+            active = active[(now != before).any(-1)]
+            if not len(active):
+                break
+        return slots, self._cost(products, slots, rate, everything)
+
+    def _cost(
+        self, products: list[Tensor], slots: Tensor, rate: Tensor, rows: Tensor
+    ) -> Tensor:
+        """Return ``J`` less the squared norm of ``x``, shape ``(n,)``."""
+        alone = sum(own[rows, held] for own, held in zip(products, slots.T, strict=True))
+        length = self._lengths.flatten()[slots + self._first].sum(-1)
+        rates = (rate[rows] if len(rate) > 1 else rate).squeeze(-1)
+        return alone + rates * length + self.decode(slots).square().sum(-1)
+
+
+def _argmin(values: Tensor) -> Tensor:
+    """Return the place of the least value of each row; NumPy's is ten times as fast on a CPU."""
+    if values.device.type != "cpu":
+        return values.argmin(-1)
+    return torch.from_numpy(values.numpy().argmin(-1))
+
+
+def _at(values: Tensor, places: Tensor) -> Tensor:
+    return values.gather(-1, places.unsqueeze(-1)).squeeze(-1)
+
+
+def quadratic_search(model: SDLGM) -> AdditiveSearch:
+    r"""Return the search over the codes of a model for which :func:`is_quadratic` is true.
+
+    Vectors are residuals without any feature (:func:`standard_residual`), and the last entry of a
+    group stands for a closed slot. ``J`` with a rate of :math:`\beta` is then, up to a constant,
+    :math:`-2 \log p(x \mid z) - \beta \log p(z)`.
     """
     size = model.config.features // model.groups
-    nothing = torch.zeros(1, model.config.features)
-    base = model.data_distribution(nothing).base_dist  # type: ignore[attr-defined]
-    normal = base.standard
-    columns = model.output_head.weight / normal.scale[0].unsqueeze(-1)
-    columns = columns.T.unflatten(0, (-1, size))
-    columns = F.pad(columns, (0, 0, 0, 1))  # (G, K/G + 1, D); the last of each group is "closed"
-    length = _lengths(model)
+    spread = _normal(model).scale[0]
+    entries = (model.output_head.weight / spread.unsqueeze(-1)).T.unflatten(0, (-1, size))
+    lengths = _lengths(model)
     if model.config.gates != "learned":
-        length[:, -1] = torch.inf
-    residual = (base.standard_units(x) - normal.loc) / normal.scale
-    for group, held in enumerate(slots.T):
-        residual -= columns[group][held]
-    slots, half = slots.clone(), 0.5 * columns.square().sum(-1)
-    for _ in range(sweeps):
-        before = slots.clone()
-        for group, own in enumerate(columns):
-            held = slots[:, group]
-            target = residual + own[held]
-            cost = weight.unsqueeze(-1) * (half[group] - target @ own.T) + length[group]
-            least, best = cost.min(-1)
-            now = cost.gather(-1, held.unsqueeze(-1)).squeeze(-1)
-            slots[:, group] = torch.where(least < now, best, held)
-            residual = target - own[slots[:, group]]
-        if torch.equal(before, slots):
-            break
-    return slots
+        lengths[:, -1] = torch.inf
+    return AdditiveSearch(F.pad(entries, (0, 0, 0, 1)), lengths)
+
+
+def standard_residual(model: SDLGM, x: Tensor) -> Tensor:
+    """Return samples ``(n, D)`` less the decoder's bias, in units of the likelihood's scale."""
+    nothing = torch.zeros(1, model.config.features, device=x.device)
+    base = model.data_distribution(nothing).base_dist  # type: ignore[attr-defined]
+    residual: Tensor = (base.standard_units(x) - base.standard.loc) / base.standard.scale
+    return residual
+
+
+def _normal(model: SDLGM) -> torch.distributions.Normal:
+    device = model.output_head.weight.device
+    nothing = torch.zeros(1, model.config.features, device=device)
+    found: torch.distributions.Normal = (
+        model.data_distribution(nothing).base_dist.standard  # type: ignore[attr-defined]
+    )
+    return found
 
 
 def _lengths(model: SDLGM) -> Tensor:

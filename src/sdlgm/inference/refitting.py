@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError
+from sdlgm.inference.slots import slots_of
 from sdlgm.nn.likelihoods import Gaussian
 from sdlgm.nn.statistics import standardise
 
 if TYPE_CHECKING:
     from sdlgm.models import SDLGM
 
-__all__ = ["refit_decoder", "refit_prior"]
+__all__ = ["least_squares", "refit_decoder", "refit_prior"]
 
 
 @neutral()
@@ -58,16 +58,70 @@ def refit_decoder(
         )
     if not ridge > 0:
         raise ConfigError(f"ridge must be positive, got {ridge}.")
-    weights = torch.as_tensor(weight, dtype=torch.float64).expand(len(x))
-    weights = (weights / weights.mean()).unsqueeze(-1)
     target = standardise(x, likelihood.shift, likelihood.unit)
-    design = F.pad(codes.double(), (0, 1), value=1.0)
-    penalty = torch.full((design.shape[1],), float(ridge), dtype=torch.float64)
+    slots = slots_of(codes, model.groups, model.config.budget)
+    weights = torch.as_tensor(weight, dtype=torch.float64, device=target.device).expand(len(x))
+    size = model.config.features // model.groups
+    entries, bias = least_squares(target, slots, model.groups, size, weights=weights, ridge=ridge)
+    model.output_head.weight.copy_(entries.T)
+    model.output_head.bias.copy_(bias)
+
+
+def least_squares(
+    x: Tensor,
+    slots: Tensor,
+    groups: int,
+    size: int,
+    *,
+    weights: Tensor | None = None,
+    ridge: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Return the entries ``(K, D)`` and the bias ``(D,)`` that fit vectors best, in float64.
+
+    This is the problem of :func:`refit_decoder`. Its normal equations are sums over pairs of slots,
+    so that no matrix of shape ``(n, K)`` is made.
+
+    Parameters
+    ----------
+    x
+        Vectors, shape ``(n, D)``.
+    slots
+        Their codes as slots, shape ``(n, L0)``: see :mod:`sdlgm.inference.slots`.
+    groups, size
+        Number of groups, and of features in each.
+    weights
+        Positive weights ``(n,)``. Default: ones.
+    ridge
+        The penalty, in units of a mean row.
+    """
+    weights = torch.ones(len(x), dtype=torch.float64, device=x.device) if weights is None else weights
+    weights = weights / weights.mean()
+    width, of_group = size + 1, slots.shape[1] // groups
+    total = groups * width  # closed slots are features that are left out at the end
+    gram = x.new_zeros(total + 1, total + 1, dtype=torch.float64)
+    moments = x.new_zeros(total + 1, x.shape[1], dtype=torch.float64)
+    weighted = weights.unsqueeze(-1) * x
+    moments[-1], gram[-1, -1] = weighted.sum(0), weights.sum()
+    places = [group * width for group in range(groups) for _ in range(of_group)]
+    for i, at in enumerate(places):
+        mine = slice(at, at + width)
+        moments[mine].index_add_(0, slots[:, i], weighted)
+        counts = torch.bincount(slots[:, i], weights, width)
+        gram[mine, -1] += counts
+        gram[-1, mine] += counts
+        for j, other in enumerate(places[: i + 1]):
+            pairs = torch.bincount(slots[:, i] * width + slots[:, j], weights, width**2)
+            pairs, theirs = pairs.view(width, width), slice(other, other + width)
+            gram[mine, theirs] += pairs
+            if j < i:
+                gram[theirs, mine] += pairs.T
+    kept = [at + k for at in range(0, total, width) for k in range(size)]
+    keep = torch.tensor([*kept, total], device=x.device)
+    penalty = torch.full((len(keep),), float(ridge), dtype=torch.float64, device=x.device)
     penalty[-1] = 0.0
-    weighted = weights * design
-    found = torch.linalg.solve(design.T @ weighted + penalty.diag(), weighted.T @ target)
-    model.output_head.weight.copy_(found[:-1].T)
-    model.output_head.bias.copy_(found[-1])
+    normal = gram[keep][:, keep] + penalty.diag()
+    found = torch.cholesky_solve(moments[keep], torch.linalg.cholesky(normal))
+    return found[:-1], found[-1]
 
 
 @neutral()

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from sdlgm.environment import neutral
-from sdlgm.inference.linear import is_quadratic, search_quadratic
+from sdlgm.inference.linear import is_quadratic, quadratic_search, standard_residual
+from sdlgm.inference.slots import counts_of, slots_of
 
 if TYPE_CHECKING:
     from sdlgm.models import SDLGM
@@ -56,26 +57,22 @@ def search_codes(
     Tensor
         Codes of shape ``(n, K)``, at most ``L0 / G`` in each group.
     """
-    slots = _slots(codes, model.groups, model.config.budget)
+    slots = slots_of(codes, model.groups, model.config.budget)
     weights = torch.as_tensor(weight, dtype=model.output_head.weight.dtype).expand(len(x))
     size = model.config.features // model.groups
     block = max(1, CODES_AT_ONCE // (size + 1))
     closes = model.config.gates == "learned"
     if is_quadratic(model):
-        found = [
-            search_quadratic(model, rows, start, weighted, sweeps)
-            for rows, start, weighted in zip(
-                *(t.split(CODES_AT_ONCE) for t in (x, slots, weights)), strict=True
-            )
-        ]
-        return _counts(torch.cat(found), model.groups, size)
+        search, residual = quadratic_search(model), standard_residual(model, x)
+        best = search(residual, rate=2 / weights, start=slots, sweeps=sweeps)
+        return counts_of(best, model.groups, size)
     found = [
         _search(model, rows, start, weighted, sweeps, closes)
         for rows, start, weighted in zip(
             x.split(block), slots.split(block), weights.split(block), strict=True
         )
     ]
-    return _counts(torch.cat(found), model.groups, size)
+    return counts_of(torch.cat(found), model.groups, size)
 
 
 def _search(
@@ -91,7 +88,7 @@ def _search(
         for slot in range(slots.shape[1]):
             proposed = slots.expand(len(options), -1, -1).clone()
             proposed[:, :, slot] = options[:, None]
-            codes = _counts(proposed, model.groups, size)
+            codes = counts_of(proposed, model.groups, size)
             cost = -weight * model.data_distribution(codes).log_prob(x) - prior.log_prob(codes)
             now = cost.gather(0, slots[:, slot].clamp_max(len(options) - 1)[None])[0]
             least, best = cost.min(0)
@@ -99,19 +96,3 @@ def _search(
         if torch.equal(before, slots):
             break
     return slots
-
-
-def _slots(codes: Tensor, groups: int, budget: int) -> Tensor:
-    """Return counts ``(n, K)`` as slots ``(n, L0)``: a feature of the group, or K/G if closed."""
-    counts = codes.long().unflatten(-1, (groups, -1))  # (n, G, K/G)
-    ends = counts.cumsum(-1).unsqueeze(-2)
-    place = torch.arange(budget // groups).unsqueeze(-1)
-    return (ends <= place).sum(-1).flatten(-2)  # features whose counts end before this slot
-
-
-def _counts(slots: Tensor, groups: int, size: int) -> Tensor:
-    """Count the features in slots ``(*, L0)``: shape ``(*, K)``."""
-    inside = slots.unflatten(-1, (groups, -1))
-    counts = torch.zeros(*inside.shape[:-1], size + 1)
-    counts.scatter_add_(-1, inside, torch.ones(inside.shape))
-    return counts[..., :-1].flatten(-2)
