@@ -12,7 +12,7 @@ from sdlgm.errors import ConfigError
 def test_a_preset_holds_its_own_settings_and_the_defaults_for_the_rest(name: str) -> None:
     model, training = preset(name)
     values = to_dict(model, training)
-    defaults = to_dict(ModelConfig(), resolve_training(TrainingConfig(), "bernoulli"))
+    defaults = to_dict(ModelConfig(), resolve_training(TrainingConfig(), ModelConfig()))
     own = {k: list(v) if isinstance(v, tuple) else v for k, v in PRESETS[name].items()}
     assert {key: values[key] for key in own} == own
     derived = {"groups", "estimator", "kl", "kl_warmup"}  # from the budget and the objective
@@ -20,7 +20,7 @@ def test_a_preset_holds_its_own_settings_and_the_defaults_for_the_rest(name: str
 
 
 def test_the_default_preset_is_the_default_configuration() -> None:
-    assert preset() == (ModelConfig(), resolve_training(TrainingConfig(), "bernoulli"))
+    assert preset() == (ModelConfig(), resolve_training(TrainingConfig(), ModelConfig()))
 
 
 def test_changes_override_the_preset() -> None:
@@ -41,12 +41,12 @@ def test_recommended_settings_depend_on_the_likelihood() -> None:
     assert not real.residual
     assert (bits.prior, real.prior) == ("learned_gates", "learned")
     training = TrainingConfig()
-    assert resolve_training(training, "bernoulli").learning_rate == 2e-3
-    assert resolve_training(training, "gaussian").learning_rate == 1e-3
+    assert resolve_training(training, ModelConfig()).learning_rate == 2e-3
+    assert resolve_training(training, ModelConfig(likelihood="gaussian")).learning_rate == 1e-3
 
 
 def test_explicit_settings_are_kept() -> None:
     config = ModelConfig(residual=False, encoder_hidden=(8,), prior="fixed")
     assert (config.residual, config.encoder_hidden, config.prior) == (False, (8,), "fixed")
-    training = resolve_training(TrainingConfig(learning_rate=0.5, weight_decay=0.0), "bernoulli")
+    training = resolve_training(TrainingConfig(learning_rate=0.5, weight_decay=0.0), ModelConfig())
     assert (training.learning_rate, training.weight_decay) == (0.5, 0.0)

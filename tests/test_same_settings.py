@@ -61,7 +61,7 @@ every_setting = pytest.mark.parametrize("name", SETTINGS)
 
 
 def as_yaml(model: ModelConfig, training: TrainingConfig) -> str:
-    return yaml.safe_dump(to_dict(model, resolve_training(training, model.likelihood)))
+    return yaml.safe_dump(to_dict(model, resolve_training(training, model)))
 
 
 def expected(name: str) -> str:

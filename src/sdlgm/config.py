@@ -29,11 +29,14 @@ __all__ = [
     "DataConfig",
     "LikelihoodName",
     "ModelConfig",
+    "ObjectiveName",
+    "Scaling",
     "TrackerName",
     "TrainingConfig",
     "from_dict",
     "iterations_of",
     "preset",
+    "quadratic",
     "resolve_training",
     "to_dict",
 ]
@@ -42,8 +45,10 @@ LikelihoodName = Literal["bernoulli", "gaussian", "poisson", "categorical"]
 Activation = Literal["gelu", "relu", "silu", "tanh"]
 Binarisation = Literal["dynamic", "fixed", "threshold", "none"]
 TrackerName = Literal["none", "tensorboard", "mlflow"]
-CodeMethod = Literal["mode", "mean", "sample", "best"]
-"""How to choose one code from a posterior: :func:`sdlgm.inference.choose_codes`."""
+CodeMethod = Literal["mode", "mean", "sample", "best", "search"]
+"""How to choose one code for a sample: :func:`sdlgm.inference.choose_codes`."""
+ObjectiveName = Literal["elbo", "paper", "rate_distortion"]
+Scaling = Literal["columns", "common"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +84,15 @@ class ModelConfig:
     open. Default: for bits only."""
     likelihood: LikelihoodName = "bernoulli"
     """Distribution of the data given a code."""
+    scaling: Scaling = "columns"
+    """Units of real numbers: the standard deviation of each column, which suits tables, or one
+    common deviation for all columns, which suits embeddings, images and series."""
     encoder_hidden: tuple[int, ...] | None = None
-    """Widths of the hidden layers of the encoder; the decoder mirrors them. Default: (512, 512,
-    512) for bits, (512, 384, 256) for other likelihoods."""
+    """Widths of the hidden layers of the encoder. Default: (512, 512, 512) for bits, (512, 384,
+    256) for other likelihoods."""
+    decoder_hidden: tuple[int, ...] | None = None
+    """Widths of the hidden layers of the decoder. Default: none (a linear decoder) for real numbers
+    with one slot per group, else those of the encoder in reverse."""
     sparsity_hidden: tuple[int, ...] = (256, 64)
     """Widths of the hidden layers of the sparsity network, which computes the gates."""
     shared_trunk: bool | None = None
@@ -106,7 +117,7 @@ class ModelConfig:
     """Initial temperature of relaxed features, for estimators that draw relaxed samples."""
 
     def __post_init__(self) -> None:
-        for name in ("encoder_hidden", "sparsity_hidden"):
+        for name in _WIDTHS:
             _require_few_layers(name, getattr(self, name))
         _convert_types(self)
         _fill_in(self, _networks(self.likelihood))
@@ -114,7 +125,10 @@ class ModelConfig:
         _require_at_most(self, "features", limit("features"))
         _require_at_most(self, "budget", MAX_BUDGET)
         self._resolve_groups()
-        for name in ("encoder_hidden", "sparsity_hidden"):
+        linear = self.likelihood == "gaussian" and self.groups == self.budget
+        mirrored = tuple(self.encoder_hidden or ())[::-1]
+        _fill_in(self, {"decoder_hidden": () if linear else mirrored})
+        for name in _WIDTHS:
             widths = getattr(self, name)
             if any(width < 1 for width in widths):
                 raise ConfigError(f"{name} must hold positive widths, got {widths}.")
@@ -152,9 +166,20 @@ class TrainingConfig:
     """Number of gradient steps."""
     batch_size: int = 100
     """Samples per step, over all devices."""
-    objective: Literal["elbo", "paper"] = "elbo"
+    objective: ObjectiveName | None = None
     """"elbo" minimises the negative ELBO of discrete codes. "paper" minimises the relaxed
-    objective of the paper (Gumbel-Softmax samples, KL of eqs. 13 and 14), which is not a bound."""
+    objective of the paper (Gumbel-Softmax samples, KL of eqs. 13 and 14), which is not a bound.
+    "rate_distortion" fits a linear decoder and the prior to codes that are searched for, and then
+    trains the encoder to propose these codes. Default: "rate_distortion" for real numbers with a
+    linear decoder and one slot per group, else "elbo"."""
+    turns: int = 25
+    """Turns of search and refitting under "rate_distortion"."""
+    rate: float | None = None
+    """Under "rate_distortion": the mean length of a code to aim at, in bits. Default: no limit
+    besides the budget."""
+    distortion: float | None = None
+    """Under "rate_distortion": the mean squared error to aim at, as a share of the variance of the
+    data in units of ``scaling``; codes are then as short as this allows."""
     estimator: str | None = None
     """Gradient estimator. Default: reinmax for "elbo"; "paper" always uses gumbel_softmax."""
     kl: Literal["exact", "paper"] | None = None
@@ -209,6 +234,9 @@ class TrainingConfig:
             self,
             "iterations",
             "batch_size",
+            "turns",
+            "rate",
+            "distortion",
             "temperature_decay",
             "evaluate_every",
             "checkpoint_every",
@@ -220,6 +248,7 @@ class TrainingConfig:
         _require_at_least_zero(self, "weight_decay", "slot_cost", "seed")
         if self.kl_warmup is not None and not 0 <= self.kl_warmup <= 1:
             raise ConfigError(f"kl_warmup is a share from 0 to 1, got {self.kl_warmup}.")
+        self._check_targets()
         self._check_devices()
         self._check_validation()
 
@@ -239,6 +268,27 @@ class TrainingConfig:
             _fill_in(self, {"estimator": "reinmax", "kl": "exact", "kl_warmup": 0.4})
         annealed = self.estimator == "slope_annealed_st"
         _fill_in(self, {"temperature": "annealed" if annealed else "learned"})
+
+    def _check_targets(self) -> None:
+        """Check what only search and refitting can aim at."""
+        given = [name for name in ("rate", "distortion") if getattr(self, name) is not None]
+        if not given:
+            return
+        if len(given) > 1:
+            raise ConfigError(
+                "rate and distortion are two targets of one training: give one of them, got "
+                f"rate = {self.rate} and distortion = {self.distortion}."
+            )
+        if self.objective not in (None, "rate_distortion"):
+            raise ConfigError(
+                f"{given[0]} = {getattr(self, given[0])} is a target of objective = "
+                f"'rate_distortion', got objective = {self.objective!r}."
+            )
+        if self.distortion is not None and self.distortion >= 1:
+            raise ConfigError(
+                "distortion is a share of the variance between 0 and 1, got "
+                f"{self.distortion}."
+            )
 
     def _check_devices(self) -> None:
         if self.batch_size % self.devices:
@@ -298,6 +348,10 @@ class DataConfig:
             )
 
 
+_WIDTHS = ("encoder_hidden", "decoder_hidden", "sparsity_hidden")
+"""Fields that hold the widths of hidden layers."""
+
+
 def _networks(likelihood: str) -> dict[str, Any]:
     """Return the recommended networks and prior of a likelihood (docs/research/discrete-bound)."""
     if likelihood == "bernoulli":
@@ -352,20 +406,45 @@ PRESETS: dict[str, dict[str, Any]] = {
 """
 
 
-def resolve_training(training: TrainingConfig, likelihood: LikelihoodName) -> TrainingConfig:
-    """Fill in the recommended learning rate and weight decay of a likelihood if they are ``None``.
+def resolve_training(training: TrainingConfig, model: ModelConfig) -> TrainingConfig:
+    """Fill in what the model recommends, where it is ``None``: objective, rate and weight decay.
+
+    Raises
+    ------
+    ConfigError
+        If the objective is ``"rate_distortion"`` and the model is not quadratic.
 
     Examples
     --------
-    >>> resolve_training(TrainingConfig(), "gaussian").learning_rate
-    0.001
+    >>> resolve_training(TrainingConfig(), ModelConfig(likelihood="gaussian")).objective
+    'rate_distortion'
     """
-    rate, decay = (2e-3, 0.3) if likelihood == "bernoulli" else (1e-3, 0.0)
+    rate, decay = (2e-3, 0.3) if model.likelihood == "bernoulli" else (1e-3, 0.0)
+    searched = training.objective == "rate_distortion"
+    targeted = training.rate is not None or training.distortion is not None
+    if (searched or targeted) and not quadratic(model):
+        raise ConfigError(
+            "objective = 'rate_distortion' needs likelihood = 'gaussian', decoder_hidden = () and "
+            f"groups = budget, got {model.likelihood!r}, {model.decoder_hidden} and {model.groups} "
+            f"groups with a budget of {model.budget}."
+        )
+    default: ObjectiveName = "rate_distortion" if quadratic(model) else "elbo"
     return dataclasses.replace(
         training,
+        objective=default if training.objective is None else training.objective,
         learning_rate=rate if training.learning_rate is None else training.learning_rate,
         weight_decay=decay if training.weight_decay is None else training.weight_decay,
     )
+
+
+def quadratic(model: ModelConfig) -> bool:
+    """Whether ``-log p(x | z)`` is quadratic in ``z``, with at most one feature in each group.
+
+    This holds for real numbers, a linear decoder and one slot per group. Codes are then found by a
+    fast search.
+    """
+    one_slot = model.groups == model.budget
+    return model.likelihood == "gaussian" and not model.decoder_hidden and one_slot
 
 
 def iterations_of(epochs: int, rows: int, batch_size: int) -> int:
@@ -412,7 +491,7 @@ def preset(name: str = "default", **changes: Any) -> tuple[ModelConfig, Training
     model = {key: value for key, value in values.items() if key in of_model}
     training = {key: value for key, value in values.items() if key not in of_model}
     config = from_dict(ModelConfig, model)
-    return config, resolve_training(from_dict(TrainingConfig, training), config.likelihood)
+    return config, resolve_training(from_dict(TrainingConfig, training), config)
 
 
 Config = TypeVar("Config", ModelConfig, TrainingConfig, DataConfig)

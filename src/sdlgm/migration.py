@@ -96,14 +96,27 @@ def migrate_model(about: Mapping[str, Any]) -> dict[str, Any]:
     if about["format_version"] == 1:
         about["config"] = _MODEL_0_1 | about["config"]
         about["format_version"] = 2
+    about["config"] = _with_decoder(about["config"])
     return about
+
+
+def _with_decoder(config: Any) -> Any:
+    """Add the hidden layers of the decoder, which used to mirror those of the encoder."""
+    if not isinstance(config, Mapping) or "decoder_hidden" in config:
+        return config
+    hidden = config.get("encoder_hidden")
+    return {**config, "decoder_hidden": hidden[::-1]} if isinstance(hidden, list) else config
 
 
 def migrate_statistics(found: dict[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     """Widen in place the means and scales of the data, which 0.1 stored in single precision.
 
-    They are the tensors that the model has in double precision.
+    They are the tensors that the model has in double precision. A rate weight of 1 is added where
+    there is none.
     """
+    for name in expected:
+        if name.rpartition(".")[-1] == "rate_weight":
+            found.setdefault(name, torch.ones(()))
     for name, tensor in expected.items():
         there = found.get(name)
         if tensor.dtype == torch.float64 and there is not None and there.dtype == torch.float32:
@@ -119,7 +132,8 @@ def migrate_run(settings: Mapping[str, Any]) -> dict[str, Any]:
     if settings.get("format_version", 1) == 1:
         settings = _MODEL_0_1 | _TRAINING_0_1 | settings
         settings["format_version"] = 2
-    return settings
+    found: dict[str, Any] = _with_decoder(settings)
+    return found
 
 
 def migrate_estimator(about: Mapping[str, Any]) -> dict[str, Any]:

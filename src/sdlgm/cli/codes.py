@@ -57,12 +57,18 @@ def _encode_parser() -> Parser:
     parser.add_argument(
         "--code",
         choices=typing.get_args(CodeMethod),
-        default="mode",
-        help="Take the most probable code, round the expected counts, draw from the posterior, or "
-        "take the best of several candidates by the length of sample and code together. A folder "
-        "takes mode only.",
+        default=None,
+        help="Take the most probable code, round the expected counts, draw from the posterior, "
+        "take the best of several candidates by the length of sample and code together, or search "
+        "for it. A folder takes mode and search. Default: search for models of real numbers with "
+        "a linear decoder, else mode.",
     )
-    parser.add_argument("--candidates", type=int, default=16, help="Codes that best compares.")
+    parser.add_argument(
+        "--candidates",
+        type=int,
+        default=16,
+        help="Codes that best compares, and that the beam of search keeps.",
+    )
     parser.add_argument(
         "--max_active",
         type=int,

@@ -49,7 +49,7 @@ def encode_file(
     rows: Rows,
     path: Path | str,
     *,
-    code: CodeMethod = "mode",
+    code: CodeMethod | None = None,
     candidates: int = 16,
     max_active: int | None = None,
     seed: int = 0,

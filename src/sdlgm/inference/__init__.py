@@ -5,12 +5,13 @@ from sdlgm.inference.codes import (
     check_code,
     check_posterior,
     choose_codes,
+    default_code,
     encode_batches,
     limit_active,
 )
 from sdlgm.inference.evaluation import Evaluation, evaluate
 from sdlgm.inference.refinement import check_refinement, refine_posterior
-from sdlgm.inference.refitting import refit_decoder, refit_prior
+from sdlgm.inference.refitting import least_squares, refit_decoder, refit_prior
 from sdlgm.inference.search import search_codes
 
 __all__ = [
@@ -20,8 +21,10 @@ __all__ = [
     "check_posterior",
     "check_refinement",
     "choose_codes",
+    "default_code",
     "encode_batches",
     "evaluate",
+    "least_squares",
     "limit_active",
     "refine_posterior",
     "refit_decoder",

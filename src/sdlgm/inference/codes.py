@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 from torch import distributions as td
 
-from sdlgm.config import CodeMethod, ModelConfig
+from sdlgm.config import CodeMethod, ModelConfig, quadratic
 from sdlgm.data import Samples
 from sdlgm.distributions import Grouped
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
+from sdlgm.inference.linear import quadratic_search, standard_residual
+from sdlgm.inference.search import search_codes
+from sdlgm.inference.slots import counts_of
 from sdlgm.random import generator as make_generator
 
 __all__ = [
@@ -23,6 +26,7 @@ __all__ = [
     "check_code",
     "check_posterior",
     "choose_codes",
+    "default_code",
     "encode_batches",
     "limit_active",
 ]
@@ -38,6 +42,8 @@ class CodeModel(Protocol):
     """What choosing a code asks of a model; :class:`~sdlgm.models.SDLGM` has it."""
 
     config: ModelConfig
+    groups: int
+    rate_weight: Tensor
 
     def posterior(self, x: Tensor) -> Grouped:
         """Return ``q(z | x)`` of samples ``(n, D)``."""
@@ -61,7 +67,7 @@ class CodeModel(Protocol):
 def choose_codes(
     model: CodeModel,
     x: Tensor,
-    code: CodeMethod = "mode",
+    code: CodeMethod | None = None,
     *,
     generator: torch.Generator | None = None,
     candidates: int = 16,
@@ -78,6 +84,7 @@ def choose_codes(
     "mean"     the expected counts, rounded by largest remainders   no       0
     "sample"   a draw from :math:`q(z \mid x)`, as in training      yes      0
     "best"     the candidate with the least :math:`-\log p(x, z)`   yes      ``candidates``
+    "search"   the code with the least :math:`J(z)` that is found   no       see below
     ========== ==================================================== ======== ================
 
     The candidates of "best" are the mode, the rounded mean and ``candidates - 2`` draws; ties go
@@ -88,6 +95,17 @@ def choose_codes(
 
     so a better reconstruction must be worth the length of its code.
 
+    "search" looks for the code itself. It minimises
+
+    .. math:: J(z) = -\log p(x \mid z) - \beta \log p(z)
+
+    where :math:`\beta` is the model's ``rate_weight``. If the decoder is linear, with a Gaussian
+    likelihood and one slot per group, a beam search over the groups keeps ``candidates`` codes, and
+    each is then improved slot by slot (:class:`~sdlgm.inference.linear.AdditiveSearch`). This does
+    not decode, and neither needs the encoder. For other models the search starts at the mode and
+    decodes ``L0 (K / G + 1)`` codes in each of up to three sweeps
+    (:func:`~sdlgm.inference.search_codes`).
+
     Parameters
     ----------
     model
@@ -95,16 +113,17 @@ def choose_codes(
     x
         Samples, shape ``(n, D)``.
     code
-        How to choose, see above.
+        How to choose, see above. Default: :func:`default_code`.
     generator
         Source of the draws of "sample" and "best"; ``None`` is torch's global one, as for any
         torch distribution. Its seed and the split of the rows into batches determine the codes.
         "mode" and "mean" depend on the row alone.
     candidates
-        Number of codes per sample that "best" compares, at least 2.
+        Number of codes per sample that "best" compares, at least 2, and that the beam of "search"
+        keeps, at least 1.
     max_active
         Largest number of features present, see :func:`limit_active`. "best" limits each candidate
-        before comparing.
+        before comparing; "search" closes the slots that raise ``J`` least.
     name, first_row
         What messages call the samples, and the number of the first.
 
@@ -120,9 +139,16 @@ def choose_codes(
     DataError
         As :func:`check_posterior`.
     """
+    code = default_code(model.config) if code is None else code
     check_code(model, code, candidates=candidates, max_active=max_active)
+    if code == "search" and quadratic(model.config):
+        return _searched(model, x, candidates, max_active, name, first_row)
     posterior = model.posterior(x)
     check_posterior(model, posterior, name, first_row)
+    if code == "search":
+        weight = 1 / float(model.rate_weight)
+        codes = search_codes(model, x, posterior.mode, weight=weight)
+        return limit_active(codes, posterior, max_active)
     if code == "best":
         return _best(model, x, posterior, candidates, max_active, generator)
     if code == "sample":
@@ -132,11 +158,22 @@ def choose_codes(
     return limit_active(codes, posterior, max_active)
 
 
+def default_code(config: ModelConfig) -> CodeMethod:
+    """Return how a model chooses codes by default: "search" where it is fast, else "mode".
+
+    Examples
+    --------
+    >>> default_code(ModelConfig()), default_code(ModelConfig(likelihood="gaussian"))
+    ('mode', 'search')
+    """
+    return "search" if quadratic(config) else "mode"
+
+
 @torch.no_grad()
 def encode_batches(
     model: CodeModel,
     rows: Samples,
-    code: CodeMethod = "mode",
+    code: CodeMethod | None = None,
     *,
     candidates: int = 16,
     max_active: int | None = None,
@@ -178,7 +215,11 @@ def check_posterior(model: CodeModel, posterior: Grouped, name: str, first_row: 
 
 
 def check_code(
-    model: CodeModel, code: CodeMethod, *, candidates: int = 16, max_active: int | None = None
+    model: CodeModel,
+    code: CodeMethod | None = None,
+    *,
+    candidates: int = 16,
+    max_active: int | None = None,
 ) -> None:
     """Check the options of :func:`choose_codes`.
 
@@ -188,13 +229,15 @@ def check_code(
         If ``code`` is unknown, ``candidates`` is below 2 or ``max_active`` below 1, or if
         ``max_active`` would close slots of a model whose gates are always open.
     """
-    if code not in typing.get_args(CodeMethod):
+    if code is not None and code not in typing.get_args(CodeMethod):
         known = ", ".join(map(repr, typing.get_args(CodeMethod)))
         raise ConfigError(f"code must be one of {known}, got {code!r}.")
     if code == "best" and candidates < 2:
         raise ConfigError(
             f"candidates must be at least 2 (the mode and the rounded mean), got {candidates}."
         )
+    if candidates < 1:
+        raise ConfigError(f"candidates must be at least 1, got {candidates}.")
     if max_active is None:
         return
     if max_active < 1:
@@ -226,6 +269,30 @@ def limit_active(codes: Tensor, posterior: Grouped, max_active: int | None) -> T
     absence = posterior.absence_log_probs.expand_as(codes).masked_fill(codes == 0, torch.inf)
     dropped = absence.argsort(dim=-1, stable=True)[..., max_active:]
     return codes.scatter(-1, dropped, 0.0)
+
+
+def _searched(
+    model: CodeModel,
+    x: Tensor,
+    width: int,
+    max_active: int | None,
+    name: str,
+    first_row: int,
+) -> Tensor:
+    """Return the codes that the search finds in a model that is quadratic."""
+    residual = standard_residual(model, x)
+    finite = residual.isfinite().all(-1)
+    if not bool(finite.all()):
+        row = first_row + int((~finite).nonzero()[0])
+        raise DataError(
+            f"{name}: row {row} (counted from 0) overflows in the units of the training data, so "
+            "that it has no code. Drop it, or correct it."
+        )
+    search, rate = quadratic_search(model), 2 * model.rate_weight
+    slots = search(residual, rate=rate, width=width)
+    if max_active is not None:
+        slots = search.close(residual, slots, max_active, rate=rate)
+    return counts_of(slots, model.groups, model.config.features // model.groups)
 
 
 def _best(

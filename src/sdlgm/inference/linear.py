@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sdlgm.nn.likelihoods import Gaussian
+from sdlgm.config import quadratic
 
 if TYPE_CHECKING:
     from sdlgm.models import SDLGM
 
-__all__ = ["AdditiveSearch", "is_quadratic", "quadratic_search", "standard_residual"]
+__all__ = ["AdditiveSearch", "additive_sum", "is_quadratic", "quadratic_search", "standard_residual"]
 
 NUMBERS_AT_ONCE = 2**21
 """Products of rows and entries that are held at a time: 8 MB in single precision."""
@@ -29,8 +30,7 @@ def is_quadratic(model: SDLGM) -> bool:
 
     This holds for a Gaussian likelihood, a decoder without hidden layers, and one slot per group.
     """
-    one_slot = model.groups == model.config.budget
-    return one_slot and isinstance(model.likelihood, Gaussian) and not len(model.decoder)
+    return quadratic(model.config)
 
 
 class AdditiveSearch:
@@ -112,9 +112,33 @@ class AdditiveSearch:
             found.append(slots.view(-1, wide, self.groups)[which[::wide], best])
         return torch.cat(found) if found else torch.zeros(0, self.groups, dtype=torch.int64)
 
+    def close(
+        self, x: Tensor, slots: Tensor, most: int, *, rate: Tensor | float = 0.0
+    ) -> Tensor:
+        """Close slots until at most ``most`` hold a feature, one at a time.
+
+        The last entry of each group must be zero; it stands for a closed slot. Each step closes the
+        slot that raises ``J`` least. Arguments are those of a call.
+        """
+        slots, last = slots.clone(), self.size - 1
+        rates = torch.as_tensor(rate, dtype=x.dtype, device=x.device).reshape(-1, 1)
+        squares, lengths = self.entries.square().sum(-1).flatten(), self._lengths.flatten()
+        for _ in range(self.groups - most):
+            over = ((slots != last).sum(-1) > most).nonzero().squeeze(-1)
+            for rows in over.split(max(1, NUMBERS_AT_ONCE // self.entries[:, 0].numel())):
+                places = slots[rows] + self._first
+                residual = x[rows] - self.decode(slots[rows])
+                rise = 2 * (self._flat[places] @ residual.unsqueeze(-1)).squeeze(-1)
+                rise += squares[places]
+                saved = lengths[places] - lengths[self._first + last]
+                rise -= (rates[rows] if len(rates) > 1 else rates) * saved
+                rise.masked_fill_(slots[rows] == last, torch.inf)
+                slots[rows, rise.argmin(-1)] = last
+        return slots
+
     def decode(self, slots: Tensor) -> Tensor:
         """Return the sums of the entries ``(n, G)``, shape ``(n, D)``."""
-        return F.embedding_bag(slots + self._first, self._flat, mode="sum")
+        return additive_sum(self.entries, slots)
 
     def _blocks(self, number: int, width: int) -> Iterator[slice]:
         """Yield blocks of rows whose products, and candidates, fit in ``NUMBERS_AT_ONCE``."""
@@ -199,6 +223,13 @@ class AdditiveSearch:
         return alone + rates * length + self.decode(slots).square().sum(-1)
 
 
+def additive_sum(entries: Tensor, slots: Tensor) -> Tensor:
+    """Return the sums of selected entries: ``entries`` ``(G, S, D)``, ``slots`` ``(n, G)``."""
+    groups, size, _ = entries.shape
+    first = torch.arange(groups, device=entries.device) * size
+    return F.embedding_bag(slots + first, entries.flatten(0, 1), mode="sum")
+
+
 def _argmin(values: Tensor) -> Tensor:
     """Return the place of the least value of each row; NumPy's is ten times as fast on a CPU."""
     if values.device.type != "cpu":
@@ -210,13 +241,27 @@ def _at(values: Tensor, places: Tensor) -> Tensor:
     return values.gather(-1, places.unsqueeze(-1)).squeeze(-1)
 
 
+_KEPT: WeakKeyDictionary[SDLGM, tuple[list[tuple[int, int]], AdditiveSearch]] = WeakKeyDictionary()
+"""The latest search of each model, and the state of the weights that it was made from."""
+
+
 def quadratic_search(model: SDLGM) -> AdditiveSearch:
     r"""Return the search over the codes of a model for which :func:`is_quadratic` is true.
 
     Vectors are residuals without any feature (:func:`standard_residual`), and the last entry of a
     group stands for a closed slot. ``J`` with a rate of :math:`\beta` is then, up to a constant,
-    :math:`-2 \log p(x \mid z) - \beta \log p(z)`.
+    :math:`-2 \log p(x \mid z) - \beta \log p(z)`. The search is kept until the model changes.
     """
+    tensors = (*model.output_head.parameters(), model.prior_gate_logits,
+               model.prior_feature_logits, *model.likelihood.parameters())  # fmt: skip
+    state = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
+    kept = _KEPT.get(model)
+    if kept is None or kept[0] != state:
+        kept = _KEPT[model] = state, _new_search(model)
+    return kept[1]
+
+
+def _new_search(model: SDLGM) -> AdditiveSearch:
     size = model.config.features // model.groups
     spread = _normal(model).scale[0]
     entries = (model.output_head.weight / spread.unsqueeze(-1)).T.unflatten(0, (-1, size))

@@ -16,7 +16,7 @@ from sdlgm.nn.statistics import standardise
 if TYPE_CHECKING:
     from sdlgm.models import SDLGM
 
-__all__ = ["least_squares", "refit_decoder", "refit_prior"]
+__all__ = ["least_squares", "refit_decoder", "refit_prior", "set_prior"]
 
 
 @neutral()
@@ -134,8 +134,19 @@ def refit_prior(model: SDLGM, codes: Tensor) -> None:
     """
     counts = codes.double().sum(0).unflatten(-1, (model.groups, -1)) + 1
     slots = len(codes) * model.config.budget // model.groups
+    closed = slots - (counts.sum(-1) - counts.shape[-1]) + 1
+    set_prior(model, torch.cat([counts, closed.unsqueeze(-1)], -1))
+
+
+def set_prior(model: SDLGM, frequencies: Tensor) -> None:
+    """Set the prior of a model in place.
+
+    ``frequencies`` has shape ``(G, K/G + 1)``: how often, in any unit, a slot of each group holds
+    each feature, and is closed. Gates that are always open stay open.
+    """
+    counts, closed = frequencies[:, :-1], frequencies[:, -1]
     opened = counts.sum(-1)
-    closed = slots - (opened - counts.shape[-1]) + 1
-    if model.config.gates == "learned":
-        model.prior_gate_logits.copy_((opened / closed).log())
-    model.prior_feature_logits.copy_((counts / opened.unsqueeze(-1)).log().flatten())
+    with torch.no_grad():
+        if model.config.gates == "learned":
+            model.prior_gate_logits.copy_((opened / closed).log())
+        model.prior_feature_logits.copy_((counts / opened.unsqueeze(-1)).log().flatten())

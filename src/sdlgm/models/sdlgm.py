@@ -19,7 +19,7 @@ from sdlgm.environment import neutral
 from sdlgm.errors import DataError
 from sdlgm.inference.codes import BATCH, encode_batches
 from sdlgm.nn import DataStatistics, check_data, likelihood, linear, mlp
-from sdlgm.nn.statistics import double_kept, standardise
+from sdlgm.nn.statistics import double_kept, standardise, with_common_scale
 
 __all__ = ["SDLGM"]
 
@@ -52,12 +52,17 @@ class SDLGM(nn.Module):
 
     Attributes
     ----------
+    rate_weight
+        What a nat of the code's length is worth, in nats of the reconstruction, when a code is
+        searched for (``code="search"``): 1 unless a training aimed at a rate, a distortion or a
+        full budget. A scalar tensor.
     saved_as
         Hash of the files that the model was last saved to or loaded from, and hash of its content
         then; ``None`` if there are no files. See :func:`~sdlgm.models.model_sha256`.
     """
 
     saved_as: tuple[str, str] | None = None
+    rate_weight: Tensor
     input_shift: Tensor
     input_scale: Tensor
 
@@ -71,6 +76,8 @@ class SDLGM(nn.Module):
         super().__init__()
         generator = generator or torch.Generator().manual_seed(0)
         self.config = config
+        if config.scaling == "common":
+            statistics = with_common_scale(statistics)
         self.n_inputs = len(statistics.mean)
         self.levels = statistics.levels
         self.groups = int(config.groups or config.budget)
@@ -111,7 +118,7 @@ class SDLGM(nn.Module):
                 self.gate_head.bias.add_(start)
 
         self.likelihood = likelihood(config.likelihood, statistics)
-        decoder_hidden = encoder_hidden[::-1]
+        decoder_hidden = tuple(config.decoder_hidden or ())
         decoder_width = (config.features, *decoder_hidden)[-1]
         self.decoder = hidden(config.features, decoder_hidden)
         self.output_head = linear(decoder_width, self.likelihood.n_outputs, generator)
@@ -119,6 +126,7 @@ class SDLGM(nn.Module):
             with torch.no_grad():
                 self.output_head.bias.copy_(self.likelihood.initial_bias(statistics))
 
+        self.register_buffer("rate_weight", torch.ones(()))
         start = start if config.gates == "learned" else math.inf
         self.prior_gate_logits = nn.Parameter(
             torch.full((self.groups,), start),
@@ -185,7 +193,7 @@ class SDLGM(nn.Module):
     def encode(
         self,
         x: ArrayLike | Tensor | Samples,
-        code: CodeMethod = "mode",
+        code: CodeMethod | None = None,
         *,
         candidates: int = 16,
         max_active: int | None = None,
@@ -199,7 +207,7 @@ class SDLGM(nn.Module):
         x
             All rows, shape ``(n, D)``: an array, a tensor, or rows of :mod:`sdlgm.data`.
         code, candidates, max_active
-            How to choose a code from the posterior: see :func:`~sdlgm.inference.choose_codes`.
+            How to choose a code: see :func:`~sdlgm.inference.choose_codes`.
         seed
             Source of the draws of ``"sample"`` and ``"best"``, and of bits drawn from grey values.
             The same seed and batch size give the same codes on the same machine.

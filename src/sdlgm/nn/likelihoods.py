@@ -140,6 +140,12 @@ class Gaussian(Likelihood):
         """Accept any finite number."""
         return None
 
+    @torch.no_grad()
+    def set_spread(self, value: float) -> None:
+        """Set the relative scale of all dimensions; it is above 0.001."""
+        above = torch.tensor(max(value - 1e-3, 1e-6), dtype=torch.float64)
+        self.rho.fill_(float(above + torch.log(-torch.expm1(-above))))
+
     def _spread(self) -> Tensor:
         return F.softplus(self.rho) + 1e-3
 

@@ -31,6 +31,7 @@ __all__ = [
     "standardise",
     "warn_of_constant_columns",
     "warn_of_far_values",
+    "with_common_scale",
 ]
 
 NUMBERS_AT_ONCE = 2**21
@@ -151,6 +152,14 @@ def data_statistics(
     centre = torch.where(low == high, low, low + offset * unit)
     levels = int(min(max(1.0, float(high.max())), 65_535)) + 1
     return DataStatistics(mean, scale, levels, centre, low, high)
+
+
+def with_common_scale(statistics: DataStatistics) -> DataStatistics:
+    """Return statistics with one scale for all columns: the root of their mean variance."""
+    constant = statistics.constant
+    variance = torch.where(constant, 0.0, statistics.scale.square()).mean()
+    scale = variance.sqrt() if variance > 0 else torch.ones_like(variance)
+    return statistics._replace(scale=scale.expand_as(statistics.scale).clone())
 
 
 def standardise(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from sdlgm.data.arrow_columns import (
 from sdlgm.data.columns import match_names
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
-from sdlgm.inference import check_posterior
+from sdlgm.inference import choose_codes, default_code
 from sdlgm.models import SDLGM
 from sdlgm.training import Run
 
@@ -37,7 +37,7 @@ BLOCK = 1024
 """Rows per pass through the networks. Shorter blocks are padded with zeros, because the kernel of a
 matrix product, and so the last bits of its result, depend on the shape."""
 
-CODE_METHODS = ("mode",)
+CODE_METHODS = ("mode", "search")
 """Methods whose code depends on the row alone. Draws depend on the position in the batch."""
 
 N_ACTIVE = pa.field("n_active", pa.uint16(), nullable=False)
@@ -63,13 +63,14 @@ class ArrowEncoder:
     keep
         Columns to pass through unchanged.
     code
-        How to choose a code. Only ``"mode"`` is possible: draws would depend on how the rows are
-        split into batches.
+        How to choose a code: ``"mode"``, ``"search"``, or ``None`` for what suits the model
+        (:func:`~sdlgm.inference.default_code`). Draws would depend on how the rows are split into
+        batches.
 
     Raises
     ------
     ConfigError
-        If ``code`` is not ``"mode"``, a column is named twice, or ``keep`` names an output column.
+        If ``code`` depends on more than the row, a column is named twice, or ``keep`` names an output column.
 
     Examples
     --------
@@ -83,16 +84,16 @@ class ArrowEncoder:
         *,
         columns: Sequence[str] | None = None,
         keep: Sequence[str] = (),
-        code: CodeMethod = "mode",
+        code: CodeMethod | None = None,
     ) -> None:
-        if code not in CODE_METHODS:
+        if code is not None and code not in CODE_METHODS:
             raise ConfigError(
                 f"For a data set code must be {' or '.join(map(repr, CODE_METHODS))}, got "
                 f"{code!r}: draws would depend on how its rows are split into batches."
             )
         self.run = str(Path(run).absolute())
         self.columns = None if columns is None else tuple(columns)
-        self.keep, self.code = tuple(keep), code
+        self.keep, self._code = tuple(keep), code
         named = [*self.keep, *(self.columns or ())]
         taken = sorted(set(self.keep) & {*SCHEMA.names, N_ACTIVE.name})
         if len(set(named)) < len(named):
@@ -107,6 +108,11 @@ class ArrowEncoder:
     def model(self) -> SDLGM:
         """The model, loaded once in each process."""
         return _load(self.run)[0]
+
+    @property
+    def code(self) -> CodeMethod:
+        """How codes are chosen."""
+        return self._code or default_code(self.model.config)
 
     def schema(self, given: pa.Schema) -> pa.Schema:
         """Return the columns of the output: those of ``keep``, then the code."""
@@ -205,9 +211,10 @@ class ArrowEncoder:
             part = values[start : start + BLOCK]
             block = torch.zeros(BLOCK, model.n_inputs, dtype=torch.from_numpy(part).dtype)
             block[: len(part)] = torch.from_numpy(part)
-            posterior = model.posterior(block)
-            check_posterior(model, posterior, "The batch", first_row + start)
-            yield posterior.mode[: len(part)]
+            codes = choose_codes(
+                model, block, self.code, name="The batch", first_row=first_row + start
+            )
+            yield codes[: len(part)]
 
     def _values(
         self, batch: pa.RecordBatch, names: tuple[str, ...], first_row: int

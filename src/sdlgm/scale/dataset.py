@@ -69,7 +69,7 @@ def encode_dataset(
     engine: Engine = "local",
     columns: Sequence[str] | None = None,
     keep: Sequence[str] = (),
-    code: CodeMethod = "mode",
+    code: CodeMethod | None = None,
     progress: bool = True,
 ) -> Report:
     """Encode every Parquet file of a data set into a file of codes of the same name under ``out``.

@@ -324,7 +324,7 @@ def fit(
     data = recorded(data)
     _check_kinds(model, training)
     model = model or ModelConfig()
-    training = resolve_training(training or TrainingConfig(), model.likelihood)
+    training = resolve_training(training or TrainingConfig(), model)
     kind = resolve_binarisation(data, model.likelihood)
     data = dataclasses.replace(data, binarisation=kind)
     _check_samples(importance_samples)

@@ -172,7 +172,7 @@ class Trainer:
     """
 
     def __init__(self, model: SDLGM, config: TrainingConfig, group: Group | None = None) -> None:
-        config = resolve_training(config, model.config.likelihood)
+        config = resolve_training(config, model.config)
         self.config, self.group = config, group
         self.fabric = make_fabric(config, group)
         if group:

@@ -1,0 +1,237 @@
+"""Fit a linear decoder and a prior to codes that are searched for: hard EM, with annealed noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sdlgm.config import TrainingConfig
+from sdlgm.data import Samples
+from sdlgm.inference.linear import AdditiveSearch, additive_sum
+from sdlgm.inference.refitting import least_squares, set_prior
+from sdlgm.models import SDLGM
+from sdlgm.random import generator
+
+__all__ = ["MAX_ROWS", "Turn", "fit_codes"]
+
+MAX_ROWS = 65_536
+"""Most rows that turns visit; of more rows, this many are drawn. The encoder sees them all."""
+
+NOISE = 0.5
+"""Deviation of the noise of the first turn, relative to that of the data."""
+
+SWEEPS = 2
+"""Sweeps of a turn, which starts at the codes of the turn before."""
+
+WIDTH = 4
+"""Candidates of the beam search in the last turn, which starts from scratch."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a turn of search and refitting reached on the rows that it visited."""
+
+    turn: int
+    """Number of the turn, from 1."""
+    distortion: float
+    """Mean squared error as a share of the variance, both in standard units."""
+    bits: float
+    """Mean length of a code under the refitted prior."""
+
+    def line(self) -> dict[str, Any]:
+        """Return a line of the log."""
+        return {
+            "event": "turn", "turn": self.turn, "distortion": self.distortion, "bits": self.bits,
+        }  # fmt: skip
+
+
+@torch.no_grad()
+def fit_codes(
+    model: SDLGM,
+    rows: Samples,
+    config: TrainingConfig,
+    *,
+    index: Tensor,
+    weights: Tensor,
+    device: torch.device | str = "cpu",
+    show: Callable[[Turn], None] = lambda turn: None,
+) -> list[Turn]:
+    r"""Fit the decoder, the prior and the likelihood's scale of a quadratic model in place.
+
+    Minimises the mean over rows of
+
+    .. math:: J(z) = \|t - W z - b\|^2 - \beta \log p(z)
+
+    where :math:`t` is the row in standard units, over the codes :math:`z`, the decoder and the
+    prior in turn. A turn searches for codes with a noisy decoder, fits the decoder to them by least
+    squares, and sets the prior to their frequencies. The noise falls to zero over the turns. It
+    lets codes leave poor optima and spreads them over all features. The last turn searches without
+    noise and from scratch, as ``code="search"`` does.
+
+    The rate weight :math:`\beta` is 0 by default, so that codes use the full budget. With a target
+    rate or distortion, it is set in each turn by one Newton step for Gaussian vectors.
+
+    Parameters
+    ----------
+    model
+        A model for which :func:`~sdlgm.inference.linear.is_quadratic` is true.
+    rows, index, weights
+        The data; which of the rows to use, and their positive weights.
+    config
+        Gives ``turns``, ``rate``, ``distortion`` and ``seed``.
+    device
+        Where to compute.
+    show
+        Called after each turn.
+
+    Returns
+    -------
+    list of Turn
+        What each turn reached.
+
+    References
+    ----------
+    Martinez et al., "LSQ++: Lower running time and higher recall in multi-codebook quantization",
+    ECCV 2018 (noise on codebooks). Chou, Lookabaugh, Gray, "Entropy-constrained vector
+    quantization", 1989 (the weight of the length).
+    """
+    fit = _HardEM(model, _standard(model, rows, index).to(device), weights.to(device), config)
+    found = []
+    for turn in range(1, config.turns + 1):
+        found.append(fit.turn(turn))
+        show(found[-1])
+    fit.store()
+    return found
+
+
+def _standard(model: SDLGM, rows: Samples, index: Tensor) -> Tensor:
+    """Return rows in standard units, a block at a time."""
+    noise = generator(0, "bits")  # real numbers take none
+    parts = [model.standard_units(rows.batch(part, noise)) for part in index.split(10_000)]
+    return torch.cat(parts)
+
+
+class _HardEM:
+    """The state of a fit: entries, bias, prior and codes as slots."""
+
+    def __init__(self, model: SDLGM, x: Tensor, weights: Tensor, config: TrainingConfig) -> None:
+        self.model, self.config, self.x = model, config, x
+        self.weights = (weights / weights.mean()).double()
+        self.groups = model.groups
+        self.size = model.config.features // model.groups
+        self.closes = model.config.gates == "learned"
+        spread = self._mean((x - self._mean(x)).square())
+        self.variance = float(spread.sum())
+        self.noise = NOISE * (spread / self.groups).sqrt().to(x.dtype)
+        self.degrees = self._degrees_of_freedom()
+        self.bias = self._mean(x).to(x.dtype)
+        self.entries = self._draw(0) / NOISE
+        self.lengths = x.new_full((self.groups, self.size + 1), math.log(self.size + 1))
+        self.rate = self._first_rate()
+        self.slots = self._search(self.entries)(x - self.bias, rate=self.rate, width=1, sweeps=1)
+        self._refit()
+
+    def turn(self, number: int) -> Turn:
+        """Search and refit once."""
+        residual, last = self.x - self.bias, self.config.turns
+        if number < last:
+            share = max(0, last - 1 - number) / last
+            search = self._search(self.entries + math.sqrt(share) * self._draw(number))
+            self.slots = search(residual, rate=self.rate, start=self.slots, sweeps=SWEEPS)
+        else:
+            self.slots = self._search(self.entries)(residual, rate=self.rate, width=WIDTH)
+        self._refit()
+        found = self._measure(number)
+        self._aim(found)
+        return found
+
+    def store(self) -> None:
+        """Write the result into the model."""
+        model = self.model
+        model.output_head.weight.copy_(self.entries.flatten(0, 1).T)
+        model.output_head.bias.copy_(self.bias)
+        set_prior(model, self._frequencies())
+        spread = math.sqrt(max(self._error() / self.x.shape[1], 1e-12)) + 1e-3
+        model.likelihood.set_spread(spread)  # type: ignore[operator]
+        model.rate_weight.fill_(self.rate / (2 * spread**2))
+
+    def _search(self, entries: Tensor) -> AdditiveSearch:
+        """Return the search; a closed slot is a zero entry, where gates can close."""
+        lengths = self.lengths.clone()
+        if not self.closes:
+            lengths[:, -1] = torch.inf
+        return AdditiveSearch(F.pad(entries, (0, 0, 0, 1)), lengths)
+
+    def _draw(self, turn: int) -> Tensor:
+        """Return the noise of a turn."""
+        source = generator(self.config.seed, "codebooks", turn)
+        shape = (self.groups, self.size, self.x.shape[1])
+        return torch.randn(shape, generator=source).to(self.x) * self.noise
+
+    def _refit(self) -> None:
+        """Fit the decoder and the prior to the codes."""
+        entries, bias = least_squares(
+            self.x, self.slots, self.groups, self.size, weights=self.weights
+        )
+        self.entries = entries.to(self.x.dtype).unflatten(0, (self.groups, self.size))
+        self.bias = bias.to(self.x.dtype)
+        self.lengths = self._frequencies().log().neg().to(self.x.dtype)
+
+    def _frequencies(self) -> Tensor:
+        """Return the probability of each outcome of a slot, shape ``(G, K/G + 1)``, in float64.
+
+        Each possible outcome counts once more than it occurs.
+        """
+        width = self.size + 1
+        counts = [torch.bincount(held, self.weights, width) for held in self.slots.T]
+        counted = torch.stack(counts) + 1
+        if not self.closes:
+            counted[:, -1] = 0
+        return counted / counted.sum(-1, keepdim=True)
+
+    def _measure(self, number: int) -> Turn:
+        places = torch.arange(self.groups, device=self.x.device)
+        nats = float(self._mean(self.lengths[places, self.slots].sum(-1, keepdim=True)))
+        return Turn(number, self._error() / self.variance, nats / math.log(2))
+
+    def _error(self) -> float:
+        """Return the mean squared error, summed over the columns."""
+        decoded = additive_sum(F.pad(self.entries, (0, 0, 0, 1)), self.slots)
+        return float(self._mean((self.x - self.bias - decoded).square()).sum())
+
+    def _mean(self, values: Tensor) -> Tensor:
+        """Return the weighted mean over the rows, in float64."""
+        return (self.weights.unsqueeze(-1) * values).sum(0) / self.weights.sum()
+
+    # --- the weight of the length --------------------------------------------------------------
+
+    def _degrees_of_freedom(self) -> float:
+        """Return how many directions share the variance evenly: tr(S)^2 / tr(S^2)."""
+        centred = self.x.double() - self._mean(self.x)
+        covariance = (self.weights.unsqueeze(-1) * centred).T @ centred / self.weights.sum()
+        square = float(covariance.square().sum())
+        return self.variance**2 / square if square > 0 else 1.0
+
+    def _first_rate(self) -> float:
+        """Return the slope -dD/dR of a Gaussian vector at the target; 0 without a target."""
+        left = self.config.distortion
+        if self.config.rate is not None:
+            left = math.exp(-2 * self.config.rate * math.log(2) / self.degrees)
+        return 0.0 if left is None else 2 * left * self.variance / self.degrees
+
+    def _aim(self, found: Turn) -> None:
+        """Correct the weight of the length, so that the target is met."""
+        if self.config.rate is not None:
+            over = (found.bits - self.config.rate) * math.log(2)
+            step = 2 * over / self.degrees
+        elif self.config.distortion is not None:
+            step = math.log(self.config.distortion / max(found.distortion, 1e-12))
+        else:
+            return
+        self.rate *= math.exp(min(1.0, max(-1.0, step)))
