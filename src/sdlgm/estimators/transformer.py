@@ -23,6 +23,8 @@ from sdlgm.config import (
     CodeMethod,
     LikelihoodName,
     ModelConfig,
+    ObjectiveName,
+    Scaling,
     TrainingConfig,
     iterations_of,
     preset,
@@ -68,9 +70,14 @@ class SDLGMTransformer(
 ):
     r"""Encode rows as sparse counts of features, with a sum of at most ``budget``.
 
-    Fits a :class:`~sdlgm.models.SDLGM` (Xu et al. 2021) by its discrete bound: an encoder
-    :math:`q(z \mid x)` and a decoder :math:`p(x \mid z)` whose code :math:`z` is a vector of counts
-    with :math:`\sum_k z_k \le L_0`. The model learns how many features each row needs.
+    Fits a :class:`~sdlgm.models.SDLGM` (Xu et al. 2021): an encoder :math:`q(z \mid x)` and a
+    decoder :math:`p(x \mid z)` whose code :math:`z` is a vector of counts with
+    :math:`\sum_k z_k \le L_0`. The model learns how many features each row needs.
+
+    Rows of real numbers get a linear decoder by default: a row is a sum of at most one feature of
+    each group. ``fit`` then searches for codes and refits the decoder in turns, so that codes use
+    the budget, or meet a target ``rate`` or ``distortion``. Other likelihoods are trained by
+    gradient steps on the discrete bound.
 
     Rows are arrays, scipy sparse matrices or arrays (made dense one batch at a time), pandas or
     polars frames, or torch tensors. They need no scaling: the encoder centres its inputs by the
@@ -95,8 +102,12 @@ class SDLGMTransformer(
     likelihood
         Distribution of a row given its code: ``"gaussian"`` (real numbers), ``"bernoulli"`` (see
         the notes), ``"poisson"`` (counts) or ``"categorical"`` (levels 0, 1, 2, ...).
-    encoder_hidden, sparsity_hidden
-        Widths of the hidden layers of the encoder, which the decoder mirrors, and of the sparsity
+    scaling
+        Units of real numbers: ``"columns"``, each by its own deviation (tables), or ``"common"``,
+        one deviation for all columns (embeddings, images, series).
+    encoder_hidden, decoder_hidden, sparsity_hidden
+        Widths of the hidden layers of the encoder, of the decoder (``None``: a linear decoder for
+        real numbers with one slot per group, else the encoder's in reverse), and of the sparsity
         net, which sets the gates.
     shared_trunk, residual, activation, normalisation
         Other settings of the networks, see :class:`~sdlgm.config.ModelConfig`.
@@ -110,17 +121,25 @@ class SDLGMTransformer(
     schedule
         Course of the learning rate in ``fit``: ``"cosine"`` (it falls to 0 along a half cosine, the
         default) or ``"constant"``.
-    objective, estimator, kl, temperature, temperature_decay, slot_cost
-        The training objective and its gradient, see :class:`~sdlgm.config.TrainingConfig`.
+    objective
+        ``"rate_distortion"`` (search and refit; needs a linear decoder), ``"elbo"`` (gradient steps
+        on the discrete bound) or ``"paper"``. ``None``: ``"rate_distortion"`` where it is possible.
+    rate, distortion
+        Targets of ``"rate_distortion"``, at most one of them: mean bits of a code, or mean squared
+        error as a share of the variance in units of ``scaling``. ``None``: use the full budget.
+    turns
+        Turns of search and refitting under ``"rate_distortion"``. ``None``: 25.
+    estimator, kl, temperature, temperature_decay, slot_cost
+        The gradient of the discrete bound, see :class:`~sdlgm.config.TrainingConfig`.
     kl_warmup
         Share of the steps over which the weight of the KL rises from 0 to 1. ``None``: 0.4, or 0
         for ``objective="paper"``.
     gradient_clip
         Largest norm of the gradient; larger ones are scaled down to it. ``None``: no limit.
     code
-        How ``transform`` chooses a code from the posterior (:func:`~sdlgm.inference.choose_codes`):
-        ``"mode"`` (the most probable) and ``"mean"`` (expected counts, rounded) depend on the row
-        alone; ``"sample"`` (a sample) and ``"best"`` (the best of 16 samples by the decoder, at 16
+        How ``transform`` chooses a code (:func:`~sdlgm.inference.choose_codes`): ``"search"`` (the
+        best code that a search finds), ``"mode"`` (the most probable one) and ``"mean"`` (expected
+        counts, rounded) depend on the row alone; ``"sample"`` (a sample) and ``"best"`` (the best of 16 samples by the decoder, at 16
         times the cost) use a fixed seed, and also depend on the row's position in X.
     max_active
         Largest number of features present in a code of ``transform``; the features with the highest
@@ -191,7 +210,9 @@ class SDLGMTransformer(
         gates: Literal["learned", "open"] | None = None,
         joint_gates: bool | None = None,
         likelihood: LikelihoodName = _QUICK["likelihood"],
+        scaling: Scaling | None = None,
         encoder_hidden: tuple[int, ...] = _QUICK["encoder_hidden"],
+        decoder_hidden: tuple[int, ...] | None = None,
         sparsity_hidden: tuple[int, ...] = _QUICK["sparsity_hidden"],
         shared_trunk: bool | None = None,
         residual: bool | None = None,
@@ -206,7 +227,10 @@ class SDLGMTransformer(
         learning_rate: float = _QUICK["learning_rate"],
         weight_decay: float | None = None,
         schedule: Literal["constant", "cosine"] | None = None,
-        objective: Literal["elbo", "paper"] | None = None,
+        objective: ObjectiveName | None = None,
+        rate: float | None = None,
+        distortion: float | None = None,
+        turns: int | None = None,
         estimator: str | None = None,
         kl: Literal["exact", "paper"] | None = None,
         kl_warmup: float | None = None,
@@ -214,7 +238,7 @@ class SDLGMTransformer(
         temperature_decay: float | None = None,
         slot_cost: float | None = None,
         gradient_clip: float | None = None,
-        code: CodeMethod = "mode",
+        code: CodeMethod | None = None,
         max_active: int | None = None,
         sparse_output: bool = False,
         random_state: int | np.random.RandomState | None = None,
@@ -227,7 +251,9 @@ class SDLGMTransformer(
         self.gates = gates
         self.joint_gates = joint_gates
         self.likelihood = likelihood
+        self.scaling = scaling
         self.encoder_hidden = encoder_hidden
+        self.decoder_hidden = decoder_hidden
         self.sparsity_hidden = sparsity_hidden
         self.shared_trunk = shared_trunk
         self.residual = residual
@@ -243,6 +269,9 @@ class SDLGMTransformer(
         self.weight_decay = weight_decay
         self.schedule = schedule
         self.objective = objective
+        self.rate = rate
+        self.distortion = distortion
+        self.turns = turns
         self.estimator = estimator
         self.kl = kl
         self.kl_warmup = kl_warmup
@@ -312,7 +341,9 @@ class SDLGMTransformer(
         scale inputs, and the levels of categorical rows. Its rows should therefore be typical of
         later ones: a :class:`~sdlgm.errors.SDLGMWarning` counts values that lie more than ten times
         the first rows' range outside of it, and names their columns. Later calls continue from
-        there, or from ``fit``. Since the number of steps is unknown, the learning rate is constant.
+        there, or from ``fit``: under ``"rate_distortion"`` the first call takes all turns, and later
+        ones take gradient steps at searched codes. Since the number of steps is unknown, the
+        learning rate is constant.
         The weight of the KL rises over the first steps of all calls: a share ``kl_warmup`` of the
         steps that ``fit`` would take. Weights are relative
         within a call.

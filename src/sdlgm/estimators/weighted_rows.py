@@ -29,7 +29,7 @@ from sdlgm.random import generator
 from sdlgm.training import train
 from sdlgm.training.callbacks import Display, LogLines
 from sdlgm.training.loop import run_loop
-from sdlgm.training.model_training import ModelTask
+from sdlgm.training.model_training import ModelTask, search_and_refit
 from sdlgm.training.order import WeightedOrder
 from sdlgm.training.state import LoopState
 from sdlgm.training.step import Trainer
@@ -182,6 +182,10 @@ def update_model(
     if adam is not None:
         trainer.adam.load_state_dict(copy.deepcopy(adam))  # loading shares the tensors
     task = ModelTask(trainer, data.rows, data.order(model, config.batch_size, config.seed))
+    if trainer.config.objective == "rate_distortion":
+        trainer.objective.joint = start > 0
+        if not start:
+            search_and_refit(task, show)
     state = LoopState(start + math.ceil(len(data.rows) / config.batch_size), start)
     lines: list[dict[str, Any]] = []
     model.train()

@@ -22,6 +22,7 @@ from sdlgm.random import generator as make_generator
 
 __all__ = [
     "BATCH",
+    "CANDIDATES",
     "CodeModel",
     "check_code",
     "check_posterior",
@@ -33,6 +34,9 @@ __all__ = [
 
 BATCH = 1000
 """Number of rows to encode at a time."""
+
+CANDIDATES = 16
+"""Number of codes that "best" compares, and that the beam of "search" keeps, by default."""
 
 CODES_AT_ONCE = 2_000
 """Number of codes to decode at a time: about what fits in a processor's cache."""
@@ -70,7 +74,7 @@ def choose_codes(
     code: CodeMethod | None = None,
     *,
     generator: torch.Generator | None = None,
-    candidates: int = 16,
+    candidates: int = CANDIDATES,
     max_active: int | None = None,
     name: str = "x",
     first_row: int = 0,
@@ -175,7 +179,7 @@ def encode_batches(
     rows: Samples,
     code: CodeMethod | None = None,
     *,
-    candidates: int = 16,
+    candidates: int = CANDIDATES,
     max_active: int | None = None,
     seed: int = 0,
     batch_size: int = BATCH,
@@ -218,7 +222,7 @@ def check_code(
     model: CodeModel,
     code: CodeMethod | None = None,
     *,
-    candidates: int = 16,
+    candidates: int = CANDIDATES,
     max_active: int | None = None,
 ) -> None:
     """Check the options of :func:`choose_codes`.

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from sdlgm.config import TrainingConfig
 from sdlgm.data import Samples
+from sdlgm.inference.codes import CANDIDATES
 from sdlgm.inference.linear import AdditiveSearch, additive_sum
 from sdlgm.inference.refitting import least_squares, set_prior
 from sdlgm.models import SDLGM
@@ -32,6 +33,12 @@ SWEEPS = 2
 WIDTH = 4
 """Candidates of the beam search in the last turn, which starts from scratch."""
 
+CALIBRATED = 4096
+"""Rows on which the weight of the length is set at the end, if there is a target."""
+
+CALIBRATIONS = 5
+"""Secant steps towards the target at the end."""
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -47,7 +54,7 @@ class Turn:
     def line(self) -> dict[str, Any]:
         """Return a line of the log."""
         return {
-            "event": "turn", "turn": self.turn, "distortion": self.distortion, "bits": self.bits,
+            "event": "turn", "step": 0, "turn": self.turn, "distortion": self.distortion, "bits": self.bits,
         }  # fmt: skip
 
 
@@ -106,6 +113,7 @@ def fit_codes(
     for turn in range(1, config.turns + 1):
         found.append(fit.turn(turn))
         show(found[-1])
+    fit.calibrate()
     fit.store()
     return found
 
@@ -113,8 +121,9 @@ def fit_codes(
 def _standard(model: SDLGM, rows: Samples, index: Tensor) -> Tensor:
     """Return rows in standard units, a block at a time."""
     noise = generator(0, "bits")  # real numbers take none
-    parts = [model.standard_units(rows.batch(part, noise)) for part in index.split(10_000)]
-    return torch.cat(parts)
+    device = model.input_shift.device
+    parts = index.split(10_000)
+    return torch.cat([model.standard_units(rows.batch(part, noise).to(device)) for part in parts])
 
 
 class _HardEM:
@@ -135,6 +144,7 @@ class _HardEM:
         self.lengths = x.new_full((self.groups, self.size + 1), math.log(self.size + 1))
         self.rate = self._first_rate()
         self.slots = self._search(self.entries)(x - self.bias, rate=self.rate, width=1, sweeps=1)
+        self.error = math.inf
         self._refit()
 
     def turn(self, number: int) -> Turn:
@@ -151,13 +161,30 @@ class _HardEM:
         self._aim(found)
         return found
 
+    def calibrate(self) -> None:
+        """Meet the target with codes as ``code="search"`` finds them; entries and prior are fixed.
+
+        The rows are some of those of the turns. Without a target there is nothing to do.
+        """
+        if not self._targeted:
+            return
+        rows = torch.linspace(0, len(self.x) - 1, min(len(self.x), CALIBRATED), device=self.x.device)
+        index = rows.long()
+        self.x, self.weights = self.x[index], self.weights[index]
+        search = self._search(self.entries)
+        tried: list[tuple[float, float]] = []
+        for _ in range(CALIBRATIONS):
+            self.slots = search(self.x - self.bias, rate=self.rate, width=CANDIDATES)
+            tried.append((math.log(self.rate), self._excess(self._measure(0))))
+            self._step(_secant(tried) if len(tried) > 1 else tried[-1][1])
+
     def store(self) -> None:
         """Write the result into the model."""
         model = self.model
         model.output_head.weight.copy_(self.entries.flatten(0, 1).T)
         model.output_head.bias.copy_(self.bias)
-        set_prior(model, self._frequencies())
-        spread = math.sqrt(max(self._error() / self.x.shape[1], 1e-12)) + 1e-3
+        set_prior(model, self.lengths.neg().exp())
+        spread = math.sqrt(max(self.error / self.x.shape[1], 1e-12)) + 1e-3
         model.likelihood.set_spread(spread)  # type: ignore[operator]
         model.rate_weight.fill_(self.rate / (2 * spread**2))
 
@@ -198,7 +225,8 @@ class _HardEM:
     def _measure(self, number: int) -> Turn:
         places = torch.arange(self.groups, device=self.x.device)
         nats = float(self._mean(self.lengths[places, self.slots].sum(-1, keepdim=True)))
-        return Turn(number, self._error() / self.variance, nats / math.log(2))
+        self.error = self._error()
+        return Turn(number, self.error / self.variance, nats / math.log(2))
 
     def _error(self) -> float:
         """Return the mean squared error, summed over the columns."""
@@ -226,12 +254,26 @@ class _HardEM:
         return 0.0 if left is None else 2 * left * self.variance / self.degrees
 
     def _aim(self, found: Turn) -> None:
-        """Correct the weight of the length, so that the target is met."""
+        """Correct the weight of the length by a Newton step, so that the target is met."""
+        if self._targeted:
+            self._step(self._excess(found))
+
+    @property
+    def _targeted(self) -> bool:
+        return self.config.rate is not None or self.config.distortion is not None
+
+    def _excess(self, found: Turn) -> float:
+        """Return the step of the weight's logarithm that a Gaussian vector would need."""
         if self.config.rate is not None:
-            over = (found.bits - self.config.rate) * math.log(2)
-            step = 2 * over / self.degrees
-        elif self.config.distortion is not None:
-            step = math.log(self.config.distortion / max(found.distortion, 1e-12))
-        else:
-            return
+            return 2 * (found.bits - self.config.rate) * math.log(2) / self.degrees
+        return math.log((self.config.distortion or 1.0) / max(found.distortion, 1e-12))
+
+    def _step(self, step: float) -> None:
         self.rate *= math.exp(min(1.0, max(-1.0, step)))
+
+
+def _secant(tried: list[tuple[float, float]]) -> float:
+    """Return the step from the last place to where a line through the last two values is zero."""
+    (before, high), (at, value) = tried[-2:]
+    slope = (value - high) / (at - before) if at != before else 0.0
+    return -value / slope if slope < 0 else value

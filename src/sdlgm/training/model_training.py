@@ -30,6 +30,7 @@ from sdlgm.training.callbacks import (
     describe_not_finite,
 )
 from sdlgm.training.checkpoint import FILE, load_checkpoint, save_checkpoint
+from sdlgm.training.hard_em import MAX_ROWS, Turn, fit_codes
 from sdlgm.training.log import Log
 from sdlgm.training.loop import Callback, Interrupted, run_loop
 from sdlgm.training.order import Batches, Order
@@ -40,7 +41,7 @@ from sdlgm.training.tracking import check_tracker, tracking
 if TYPE_CHECKING:
     from sdlgm.training.processes import Group
 
-__all__ = ["ModelTask", "Result", "train"]
+__all__ = ["ModelTask", "Result", "search_and_refit", "train"]
 
 LOG_EVERY = 100
 """Steps between two lines of the log."""
@@ -199,6 +200,9 @@ def train(
         if validation is not None:
             callbacks.append(_validation(model, validation, config, log, group))
         callbacks.append(Checkpoints(save, every=config.checkpoint_every))
+        if config.objective == "rate_distortion" and not state.step:
+            for turn in search_and_refit(task, on_step):
+                log.write(turn.line())
         if on_step:
             callbacks.append(Display(on_step, lambda: log.latest))
         try:
@@ -209,6 +213,26 @@ def train(
     model.eval()
     best = state.best.step if state.best.weights else None
     return Result(state.step, best, state.seconds, log.lines)
+
+
+def search_and_refit(
+    task: ModelTask, on_step: Callable[[int, dict[str, float]], None] | None = None
+) -> list[Turn]:
+    """Fit decoder and prior before the gradient steps, which then train the encoder alone.
+
+    It is repeated if a training is resumed before its first checkpoint. Each process of a group
+    does the same.
+    """
+    index, weights = task.order.at_most(MAX_ROWS)
+
+    def show(turn: Turn) -> None:
+        if on_step:
+            on_step(0, {"turn": turn.turn, "distortion": turn.distortion, "bits": turn.bits})
+
+    return fit_codes(
+        task.model, task.rows, task.config, index=index, weights=weights,
+        device=task.trainer.fabric.device, show=show,
+    )  # fmt: skip
 
 
 def _check_arguments(

@@ -19,6 +19,10 @@ class Batches(Protocol):
         """Return the row indices of step ``0, 1, ...``, shape ``(batch_size,)``."""
         ...
 
+    def at_most(self, number: int) -> tuple[Tensor, Tensor]:
+        """Return indices and weights of all rows, or those of ``number`` rows drawn by weight."""
+        ...
+
 
 class Order:
     """Full batches of a new permutation each epoch; the remainder of an epoch is left out.
@@ -39,6 +43,14 @@ class Order:
             source = generator(self.seed, "order", epoch)
             self._epoch, self._permutation = epoch, torch.randperm(self.rows, generator=source)
         return self._permutation[place * self.batch_size : (place + 1) * self.batch_size]
+
+    def at_most(self, number: int) -> tuple[Tensor, Tensor]:
+        """Return indices and weights of all rows, or those of ``number`` rows drawn at random."""
+        index = torch.arange(self.rows)
+        if self.rows > number:
+            source = generator(self.seed, "rows of turns")
+            index = torch.randperm(self.rows, generator=source)[:number].sort().values
+        return index, torch.ones(len(index))
 
 
 class WeightedOrder:
@@ -73,8 +85,17 @@ class WeightedOrder:
 
     def batch(self, step: int) -> Tensor:
         """Return the row indices of step ``0, 1, ...``, shape ``(batch_size,)``."""
-        source = generator(self.seed, "order", step)
-        place = torch.rand(self.batch_size, dtype=torch.float64, generator=source)
-        place.add_(torch.arange(self.batch_size)).mul_(self._ends[-1] / self.batch_size)
+        return self._draw(self.batch_size, generator(self.seed, "order", step))
+
+    def at_most(self, number: int) -> tuple[Tensor, Tensor]:
+        """Return all rows in the order of their keys with their weights, or a draw by weight."""
+        if len(self._rows) <= number:
+            return self._rows, self._ends.diff(prepend=torch.zeros(1, dtype=torch.float64))
+        return self._draw(number, generator(self.seed, "rows of turns")), torch.ones(number)
+
+    def _draw(self, number: int, source: torch.Generator) -> Tensor:
+        """Draw rows, one in each of ``number`` parts of equal weight."""
+        place = torch.rand(number, dtype=torch.float64, generator=source)
+        place.add_(torch.arange(number)).mul_(self._ends[-1] / number)
         found = torch.searchsorted(self._ends, place, right=True)
         return self._rows[found.clamp_(max=len(self._rows) - 1)]

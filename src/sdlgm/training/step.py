@@ -16,6 +16,7 @@ from sdlgm.models import SDLGM
 from sdlgm.objectives.bounds import temperatures, training_objective
 from sdlgm.random import ShareGenerator, generator
 from sdlgm.training.optimiser import Schedule, make_adam
+from sdlgm.training.proposals import proposal_objective
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -69,6 +70,8 @@ class Objective(nn.Module):
     def __init__(self, model: SDLGM, config: TrainingConfig) -> None:
         super().__init__()
         self.model, self.config = model, config
+        self.joint = False
+        """Whether steps under "rate_distortion" train the decoder and the prior, too."""
         self.takes = options(str(config.estimator))
         if "control_variate" in self.takes:
             # The purpose of the generator keeps its former name, so that results stay the same.
@@ -84,15 +87,19 @@ class Objective(nn.Module):
         self, x: Tensor | Uncast, step: int, noise: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Return the surrogate loss of a batch, and the means of ``TERMS`` and active features."""
-        surrogate, terms = training_objective(
-            self.model,
-            x.values if isinstance(x, Uncast) else x,
-            get_estimator(str(self.config.estimator), **self._options(step)),
-            kl=self.config.kl or "exact",
-            kl_weight=kl_weight(self.config, step),
-            slot_cost=self.config.slot_cost,
-            generator=noise,
-        )
+        values = x.values if isinstance(x, Uncast) else x
+        if self.config.objective == "rate_distortion":
+            surrogate, terms = proposal_objective(self.model, values, joint=self.joint)
+        else:
+            surrogate, terms = training_objective(
+                self.model,
+                values,
+                get_estimator(str(self.config.estimator), **self._options(step)),
+                kl=self.config.kl or "exact",
+                kl_weight=kl_weight(self.config, step),
+                slot_cost=self.config.slot_cost,
+                generator=noise,
+            )
         means = torch.stack([getattr(terms, term) for term in TERMS]).mean(-1)
         active = torch.count_nonzero(terms.codes) / terms.codes[..., 0].numel()
         return surrogate, torch.cat([means, active.view(1)])

@@ -1,0 +1,52 @@
+"""Train an encoder to propose the codes that a search finds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sdlgm.distributions import kl_terms
+from sdlgm.inference.linear import quadratic_search, standard_residual
+from sdlgm.inference.slots import counts_of
+from sdlgm.objectives.bounds import ObjectiveTerms
+
+if TYPE_CHECKING:
+    from sdlgm.models import SDLGM
+
+__all__ = ["proposal_objective"]
+
+
+def proposal_objective(
+    model: SDLGM, x: Tensor, *, joint: bool = False
+) -> tuple[Tensor, ObjectiveTerms]:
+    r"""Return the cross-entropy of searched codes under the encoder, and terms for the log.
+
+    .. math:: -\frac1n \sum_i \log q(z_i \mid x_i), \qquad z_i = \arg\min_z J(z; x_i)
+
+    approximately, by a greedy search. Its gradient reaches the encoder alone. ``joint`` adds
+    :math:`-\log p(x_i, z_i)`, whose gradient reaches decoder and prior. The terms are the
+    reconstruction from the searched codes and the KL of the posterior; their sum is not a bound.
+
+    Parameters
+    ----------
+    model
+        A model for which :func:`~sdlgm.inference.linear.is_quadratic` is true.
+    x
+        Batch of data, shape ``(n, D)``.
+    joint
+        Whether to train decoder and prior, too.
+    """
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        search, residual = quadratic_search(model), standard_residual(model, x)
+        slots = search(residual, rate=2 * model.rate_weight, width=1, sweeps=2)
+        codes = counts_of(slots, model.groups, model.config.features // model.groups)
+    with torch.set_grad_enabled(joint):
+        reconstruction = -model.data_distribution(codes).log_prob(x)
+        extra = (reconstruction - model.prior().log_prob(codes)).mean() if joint else 0.0
+    posterior = model(x)
+    with torch.no_grad():
+        divergence = kl_terms(posterior, model.prior())
+    terms = ObjectiveTerms(reconstruction.detach(), divergence.gates, divergence.features, codes)
+    return extra - posterior.log_prob(codes).mean(), terms
