@@ -10,7 +10,13 @@ from pathlib import Path
 
 from sdlgm.errors import DataError
 
-__all__ = ["find_files", "root_of"]
+__all__ = ["find_files", "is_folder", "root_of"]
+
+
+def is_folder(data: str) -> bool:
+    """Whether data are a folder or a pattern, not one file."""
+    path = Path(data)
+    return path.is_dir() or (glob.has_magic(data) and not path.is_file())
 
 
 def root_of(data: str) -> Path:

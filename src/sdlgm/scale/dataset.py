@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import time
@@ -15,7 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sdlgm.config import CodeMethod
-from sdlgm.data.folders import find_files, root_of
+from sdlgm.data.columns import match_names
+from sdlgm.data.drift import Drift
+from sdlgm.data.folders import find_files, is_folder, root_of
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.migration import migrate_encoding
@@ -55,9 +56,7 @@ class _Plan:
 
 def is_dataset(data: str, out: str) -> bool:
     """Whether ``data`` is a folder or a pattern, or ``out`` is a folder or ends with ``/``."""
-    return (
-        (Path(data).is_dir() or glob.has_magic(data)) and not Path(data).is_file()
-    ) or _is_folder(out)
+    return is_folder(data) or _is_folder(out)
 
 
 @neutral()
@@ -74,16 +73,18 @@ def encode_dataset(
 ) -> Report:
     """Encode every Parquet file of a data set into a file of codes of the same name under ``out``.
 
-    Memory is bounded by a batch of about 16 MB, however large the files are. Each output is written
-    atomically, so the same call continues after a kill: a file is skipped if its output was made
-    from it (same size and modification time) with this model and these columns, and encoded again
-    if it has changed. An output of another model or other columns is never replaced.
+    Memory is bounded by a batch of about 16 MB, however large the files are. Values far outside
+    of the training range are counted over all files that are encoded, in one warning.
+
+    Each output is written atomically, so the same call continues after a kill: a file is skipped if
+    its output was made from it (same size and modification time) with this model and these columns,
+    and encoded again if it has changed. An output of another model or other columns is never replaced.
 
     Parameters
     ----------
     run, columns, keep, code
         As for :class:`~sdlgm.scale.ArrowEncoder`. The default columns are those of the first file;
-        every other file must have them, in any order.
+        every other file must have them, in any order, and no others but those of ``keep``.
     data
         A Parquet file, a folder of such files (at any depth, also as Hive and Spark write them;
         symbolic links are followed, names that start with ``.`` or ``_`` are skipped), or a pattern
@@ -118,10 +119,10 @@ def encode_dataset(
     with locked(folder):
         plan = _plan(encoder, str(data), folder)
         pending = sum(task.rows for task in plan.tasks)
-        done, started = 0, time.monotonic()
+        done, started, drift = 0, time.monotonic(), plan.encoder.new_drift()
         try:
             with progress_bar("encoding", pending, progress and bool(plan.tasks)) as update:
-                for count in encode_files(plan.encoder, plan.tasks) if plan.tasks else ():
+                for count in encode_files(plan.encoder, plan.tasks, drift) if plan.tasks else ():
                     done += count
                     update(done, {"rows/s": done / (time.monotonic() - started)})
         finally:
@@ -130,13 +131,14 @@ def encode_dataset(
         raise DataError(
             f"Only {done:,} of {pending:,} rows were encoded: a file changed meanwhile."
         )
+    drift.warn(str(data))
     return Report(plan.files, plan.rows, len(plan.tasks), done, time.monotonic() - started)
 
 
-def _encode_files(encoder: ArrowEncoder, tasks: Sequence[Task]) -> Iterator[int]:
+def _encode_files(encoder: ArrowEncoder, tasks: Sequence[Task], drift: Drift) -> Iterator[int]:
     """Encode the files one by one in this process; yield the number of rows of each batch."""
     for task in tasks:
-        yield from encode_file(encoder, task)
+        yield from encode_file(encoder, task, drift)
 
 
 def _plan(encoder: ArrowEncoder, data: str, out: Path) -> _Plan:
@@ -144,6 +146,7 @@ def _plan(encoder: ArrowEncoder, data: str, out: Path) -> _Plan:
     sources = find_files(data, out)
     _check_targets(data, out, sources)
     first = _footer(sources[0][0]).schema.to_arrow_schema()
+    others_allowed = encoder.columns is not None
     try:
         encoder.columns = encoder.inputs(first)
     except DataError as error:
@@ -151,11 +154,15 @@ def _plan(encoder: ArrowEncoder, data: str, out: Path) -> _Plan:
     tasks, rows = [], 0
     for source, name in sources:
         footer = _footer(source)
+        given = footer.schema.to_arrow_schema()
         try:
-            schema = encoder.schema(footer.schema.to_arrow_schema())
-            encoder.inputs(footer.schema.to_arrow_schema())
+            schema = encoder.schema(given)
+            encoder.inputs(given)
         except DataError as error:
             raise DataError(f"{source}: {error}") from None
+        if not others_allowed:
+            passed = encoder.passed(given)
+            match_names(encoder.columns, given.names, passed, str(source), str(sources[0][0]))
         task = Task(str(source), str(out / name), footer.num_rows)
         rows += task.rows
         if not _is_done(encoder, task, schema):

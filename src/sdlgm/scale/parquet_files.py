@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sdlgm.codec import describe
-from sdlgm.codec.parquet import code_writer
+from sdlgm.codec.parquet import TABLE, code_writer
+from sdlgm.data.drift import Drift
 from sdlgm.errors import DataError, OutputError
 from sdlgm.models import model_sha256
 from sdlgm.scale.arrow_encoder import BLOCK, ArrowEncoder
@@ -47,10 +48,11 @@ class Task(NamedTuple):
         }
 
 
-def encode_file(encoder: ArrowEncoder, task: Task) -> Iterator[int]:
+def encode_file(encoder: ArrowEncoder, task: Task, drift: Drift | None = None) -> Iterator[int]:
     """Encode one file; yield the number of rows of each finished batch.
 
-    The last number is yielded when the output is complete.
+    ``drift`` counts values far outside of the training range. The last number is yielded when the
+    output is complete.
 
     Raises
     ------
@@ -68,9 +70,11 @@ def encode_file(encoder: ArrowEncoder, task: Task) -> Iterator[int]:
         with pq.ParquetFile(task.source, buffer_size=2**18) as file:
             schema = encoder.schema(file.schema_arrow)
             columns = [*encoder.inputs(file.schema_arrow), *encoder.keep]
-            notes = {NOTE: json.dumps(note)}
+            layout = encoder.layout(file.schema_arrow).to_dict()
+            notes = {NOTE: json.dumps(note), TABLE: json.dumps(layout)}
             with code_writer(task.target, describe(model), schema, notes) as writer:
-                for batch in encoder.encode_batches(file.iter_batches(size, columns=columns)):
+                batches = file.iter_batches(size, columns=columns)
+                for batch in encoder.encode_batches(batches, drift):
                     if last:
                         yield last
                     writer.write(batch)
