@@ -139,7 +139,7 @@ def test_files_with_other_columns_are_named(tmp_path: Path) -> None:
         opened(data).rows()
 
 
-def test_named_columns_may_be_among_others_and_kept_ones_must_be_there(tmp_path: Path) -> None:
+def test_named_columns_may_be_among_others_and_kept_ones_are_not_read(tmp_path: Path) -> None:
     one = table(5)
     data = put(tmp_path / "lake", a=one, b=one.append_column("new", one["a"]))
     assert load_data(DataConfig(data, columns=("b", "a")), "gaussian").train.columns == ("b", "a")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,8 +64,8 @@ class FolderTable:
     """The first file without its rows, with its columns chosen."""
     width: int
     """Number of values in a row."""
-    only_chosen: bool = False
-    """Whether the columns were named, so that files may have others."""
+    others: Collection[str] | None = ()
+    """Columns that files may have besides those chosen; ``None``: any."""
     header: bool | None = None
     """As for :func:`~sdlgm.data.read_table`."""
 
@@ -75,7 +75,7 @@ class FolderTable:
         data: str,
         choose: Callable[[Table], Table],
         *,
-        only_chosen: bool = False,
+        others: Collection[str] | None = (),
         header: bool | None = None,
     ) -> FolderTable:
         """Find the files and compare their columns.
@@ -87,8 +87,9 @@ class FolderTable:
         choose
             Chooses the columns of the first file; every other file must have the same ones, in
             any order.
-        only_chosen
-            Whether files may have columns that are not chosen, passed through or an index.
+        others
+            Columns that files may have besides those that are chosen, passed through or an index;
+            ``None``: any.
         header
             Whether CSV files have a line of names.
 
@@ -111,12 +112,12 @@ class FolderTable:
         first = replace(first, data=first.data[:0])
         parts, width = [], 0
         for (path, _), head in zip(files, itertools.chain([start], heads), strict=True):
-            chosen = _like(first, head.table, only_chosen)
+            chosen = _like(first, head.table, others)
             width = width or _width(chosen, path)
             parts.append(_Part(path, head.rows, chosen.columns().types or ()))
         if not sum(part.rows for part in parts):
             raise DataError(f"{data} has no rows: all of its {len(files):,} files are empty.")
-        return cls(data, tuple(parts), first, width, only_chosen, header)
+        return cls(data, tuple(parts), first, width, others, header)
 
     def __len__(self) -> int:
         return sum(part.rows for part in self.parts)
@@ -206,7 +207,7 @@ class FolderTable:
         """Yield a file's rows, some at a time."""
         size = max(1, VALUES_AT_ONCE // self.width)
         if path.suffix != ".parquet":
-            table = _like(self.first, read_table(path, self.header), self.only_chosen)
+            table = _like(self.first, read_table(path, self.header), self.others)
             for start in range(0, len(table), size):
                 yield replace(table, data=table.data[start : start + size], first_row=start)
             return
@@ -214,7 +215,7 @@ class FolderTable:
 
         row = 0
         with _opened(path) as file:
-            head = _like(self.first, _empty(path, file), self.only_chosen)
+            head = _like(self.first, _empty(path, file), self.others)
             names = list(head.inputs or ())
             try:
                 for batch in file.iter_batches(size, columns=names):
@@ -362,7 +363,7 @@ def _empty(path: Path, file: pq.ParquetFile) -> Table:
     return Table.of(file.schema_arrow.empty_table(), str(path))
 
 
-def _like(first: Table, table: Table, only_chosen: bool) -> Table:
+def _like(first: Table, table: Table, others: Collection[str] | None) -> Table:
     """Choose in a table the columns that were chosen in the first one, by name.
 
     Raises
@@ -381,8 +382,8 @@ def _like(first: Table, table: Table, only_chosen: bool) -> Table:
             )
         return table
     wanted = first.inputs or ()
-    others: Sequence[str] = names if only_chosen else (*first.keep, *table.index)
-    match_names(wanted, names, others, table.name, first.name)
+    passed = names if others is None else (*others, *first.keep, *table.index)
+    match_names(wanted, names, passed, table.name, first.name)
     return replace(table, inputs=wanted, keep=first.keep)
 
 

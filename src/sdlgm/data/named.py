@@ -165,7 +165,7 @@ def read_folder(config: DataConfig) -> FolderTable:
     return FolderTable.open(
         data,
         lambda table: table.select(config.columns, config.keep),
-        only_chosen=config.columns is not None,
+        others=None if config.columns is not None else (),
         header=config.header,
     )
 

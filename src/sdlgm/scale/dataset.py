@@ -78,7 +78,8 @@ def encode_dataset(
 
     Each output is written atomically, so the same call continues after a kill: a file is skipped if
     its output was made from it (same size and modification time) with this model and these columns,
-    and encoded again if it has changed. An output of another model or other columns is never replaced.
+    and encoded again if it has changed. An output of another model or other columns is never
+    replaced.
 
     Parameters
     ----------

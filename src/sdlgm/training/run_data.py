@@ -149,11 +149,12 @@ def _folder_rows(run: Run, name: str, split: str, asked: _Asked) -> LoadedRows:
 
 def _opened(run: Run, name: str, asked: _Asked) -> FolderTable:
     """Open a folder whose columns are matched with those of the training data."""
-    in_position = run.columns.names is None and run.config.data.columns is not None
+    config = run.config.data
+    named = asked.columns or (None if run.columns.names else config.columns)
     return FolderTable.open(
         name,
         lambda table: _matched(run, table, asked),
-        only_chosen=asked.columns is not None or in_position,
+        others=None if named else config.keep,
         header=asked.header,
     )
 
