@@ -154,7 +154,7 @@ def _encode_folder(options: Namespace) -> None:
         options.out,
         engine=options.engine or "local",
         columns=options.columns,
-        keep=options.keep or (),
+        keep=options.keep,
         code=options.code,
     )
     before = report.files - report.encoded_files

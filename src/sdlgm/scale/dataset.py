@@ -24,6 +24,7 @@ from sdlgm.outputs import locked, named, same_file, sweep
 from sdlgm.progress import progress_bar
 from sdlgm.scale.arrow_encoder import ArrowEncoder
 from sdlgm.scale.parquet_files import NOTE, Task, encode_file
+from sdlgm.training import Run
 
 __all__ = ["Engine", "Report", "encode_dataset", "is_dataset"]
 
@@ -67,7 +68,7 @@ def encode_dataset(
     *,
     engine: Engine = "local",
     columns: Sequence[str] | None = None,
-    keep: Sequence[str] = (),
+    keep: Sequence[str] | None = None,
     code: CodeMethod = "mode",
     progress: bool = True,
 ) -> Report:
@@ -84,7 +85,8 @@ def encode_dataset(
     Parameters
     ----------
     run, columns, keep, code
-        As for :class:`~sdlgm.scale.ArrowEncoder`. The default columns are those of the first file;
+        As for :class:`~sdlgm.scale.ArrowEncoder`. By default, those columns are kept that the run
+        keeps and the first file has. The default columns are those of the first file;
         every other file must have them, in any order, and no others but those of ``keep``.
     data
         A Parquet file, a folder of such files (at any depth, also as Hive and Spark write them;
@@ -108,9 +110,12 @@ def encode_dataset(
     OutputError
         If an output cannot be written.
     """
-    encoder = ArrowEncoder(run, columns=columns, keep=keep, code=code)
+    encoder = ArrowEncoder(run, columns=columns, keep=keep or (), code=code)
     folder = named(out)
     _check_places(str(data), folder)
+    if keep is None:
+        kept = _kept_by_default(run, str(data), folder)
+        encoder = ArrowEncoder(run, columns=columns, keep=kept, code=code)
     if engine == "ray":
         from sdlgm.scale.ray_engine import encode_files
     elif engine == "local":
@@ -136,7 +141,9 @@ def encode_dataset(
     return Report(plan.files, plan.rows, len(plan.tasks), done, time.monotonic() - started)
 
 
-def _encode_files(encoder: ArrowEncoder, tasks: Sequence[Task], drift: Drift) -> Iterator[int]:
+def _encode_files(
+    encoder: ArrowEncoder, tasks: Sequence[Task], drift: Drift | None = None
+) -> Iterator[int]:
     """Encode the files one by one in this process; yield the number of rows of each batch."""
     for task in tasks:
         yield from encode_file(encoder, task, drift)
@@ -170,6 +177,13 @@ def _plan(encoder: ArrowEncoder, data: str, out: Path) -> _Plan:
             tasks.append(task)
     _sweep(tasks)
     return _Plan(encoder, tasks, len(sources), rows)
+
+
+def _kept_by_default(run: Path | str, data: str, out: Path) -> list[str]:
+    """Return the columns that the run keeps, where the first file has them."""
+    keep = Run.open(run).config.data.keep
+    names = _footer(find_files(data, out)[0][0]).schema.to_arrow_schema().names if keep else ()
+    return [name for name in keep if name in names]
 
 
 def _check_places(data: str, out: Path) -> None:

@@ -39,7 +39,9 @@ class _FileEncoder:
         return {"rows": rows, "error": problem, "output": output, "drift": drift.counts()}
 
 
-def encode_files(encoder: ArrowEncoder, tasks: Sequence[Task], drift: Drift) -> Iterator[int]:
+def encode_files(
+    encoder: ArrowEncoder, tasks: Sequence[Task], drift: Drift | None = None
+) -> Iterator[int]:
     """Encode files on Ray; yield the number of rows of each finished file.
 
     ``drift`` counts values far outside of the training range.
@@ -91,7 +93,8 @@ def encode_files(encoder: ArrowEncoder, tasks: Sequence[Task], drift: Drift) -> 
         for done in data.iter_rows():
             if done["error"]:
                 raise (OutputError if done["output"] else DataError)(done["error"])
-            drift.merge(list(done["drift"]))
+            if drift is not None:
+                drift.merge(list(done["drift"]))
             yield done["rows"]
     finally:
         if ours:
