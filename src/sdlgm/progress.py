@@ -32,8 +32,8 @@ def is_silent() -> bool:
 
 @contextlib.contextmanager
 def silenced(silent: bool = True) -> Iterator[None]:
-    """Show no progress inside the block, whatever its functions ask for."""
-    token = _SILENT.set(silent)
+    """Show no progress inside the block, whatever its functions ask for, unless not ``silent``."""
+    token = _SILENT.set(silent or _SILENT.get())
     try:
         yield
     finally:

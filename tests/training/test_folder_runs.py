@@ -201,3 +201,25 @@ def test_fixed_bits_of_a_folder_are_drawn_anew_in_each_part(tmp_path: Path) -> N
         bits = list(run.stream_rows(data.data).batches(16, torch.Generator()))
     assert all(set(part.unique().tolist()) == {0, 1} for part in bits)
     assert not torch.equal(bits[0], bits[1])
+
+
+def test_reading_is_shown_without_a_terminal_unless_quiet(
+    lake: Path, in_tmp: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_tables, "SECONDS_WITHOUT_PROGRESS", 1e-9)
+    monkeypatch.setattr(folder_tables, "VALUES_AT_ONCE", 10)
+    options = ["--preset", "quick", "--iterations", "3", "--importance-samples", "2"]
+    measure = ["evaluate", "shown", "--data", str(lake), "--importance-samples", "2"]
+    fitting = ["fit", str(lake), "--likelihood", "poisson", *options]
+    for call, steps in (
+        ([*fitting, "--out", "shown"], ("hashing files 3/3", "reading 80/80", "training 3/3")),
+        (measure, ("evaluating 80/80",)),
+    ):
+        assert main(call) == 0
+        shown = capfd.readouterr().err
+        assert all(step in shown for step in steps)
+    for call in ([*fitting, "--out", "quiet"], measure):
+        assert main([*call, "--quiet"]) == 0
+        assert "80" not in capfd.readouterr().err
+    fit(lake, POISSON, SHORT, out="silent", importance_samples=2, progress=False)
+    assert "80" not in capfd.readouterr().err

@@ -42,7 +42,7 @@ from sdlgm.inference.usage import FEW, count_used, warn_of_unused
 from sdlgm.models import SDLGM, load_model, model_sha256, save_model
 from sdlgm.nn import check_data, data_statistics, warn_of_constant_columns
 from sdlgm.outputs import check_space, locked, sweep
-from sdlgm.progress import progress_bar
+from sdlgm.progress import progress_bar, silenced
 from sdlgm.random import generator
 from sdlgm.storage import read_json, write_json
 from sdlgm.training.checkpoint import FILE as CHECKPOINT
@@ -279,7 +279,8 @@ def fit(
     Interrupted
         After Ctrl-C or SIGTERM, once a checkpoint is written.
     """
-    data = recorded(data)
+    with silenced(not progress):
+        data = recorded(data)
     _check_kinds(model, training)
     model = model or ModelConfig()
     training = resolve_training(training or TrainingConfig(), model.likelihood)
@@ -292,7 +293,8 @@ def fit(
     get_estimator(str(training.estimator))  # fail on names and data before writing anything
     if training.devices > 1:
         check_shared(training)
-    prepared = _prepare(run)
+    with silenced(not progress):
+        prepared = _prepare(run)
     check_space(run.folder, _expected_bytes(prepared.model))
     with starting(target, run.folder):
         columns = run.dataset.columns or Columns()
@@ -314,7 +316,8 @@ def resume(folder: Path | str, *, importance_samples: int = 100, progress: bool 
     run = Run.open(folder)
     if (run.folder / "metrics.json").exists() and replaced_by(run.folder) is None:
         raise ConfigError(f"{run.folder} is complete; there is nothing to resume.")
-    prepared = _prepare(run)
+    with silenced(not progress):
+        prepared = _prepare(run)
     with locked(run.folder):
         sweep(run.folder)
         if (run.folder / "metrics.json").exists():  # killed just before it replaced another
