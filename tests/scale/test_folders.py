@@ -282,3 +282,29 @@ def test_a_decoded_folder_has_the_files_names_types_order_and_kept_columns(
                 if likelihood == "poisson" or pa.types.is_floating(kind):
                     assert found.schema.field(column).type == kind
                 assert len(found[column]) == len(table)
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_keys_of_hive_stay_in_the_path_and_are_columns_if_named(
+    engine: str, scale_run: Run, file: Path, tmp_path: Path
+) -> None:
+    if engine == "ray":
+        pytest.importorskip("ray")
+    lake = tmp_path / "lake"
+    put(file, lake / "day=1/a.parquet", lake / "day=02/a.parquet")
+    for keep in ((), ("day",)):
+        out = tmp_path / f"out{len(keep)}"
+        encode_dataset(
+            scale_run.folder, lake, out, columns=COLUMNS, keep=keep, progress=False,
+            engine=engine,  # type: ignore[arg-type]
+        )  # fmt: skip
+        assert names(out) == ["day=02/a.parquet", "day=1/a.parquet"]
+    kept = [pq.ParquetFile(out / name).read(["day"])["day"].to_pylist() for name in names(out)]
+    assert kept == [["02"] * 40, ["1"] * 40]
+    if engine == "local":  # readers take the key from the path
+        assert set(pq.read_table(tmp_path / "out0")["day"].to_pylist()) == {1, 2}
+        back = ["--out", str(tmp_path / "back"), "--quiet"]
+        assert main(["decode", str(scale_run.folder), str(out), *back]) == 0
+        decoded = pq.ParquetFile(tmp_path / "back/day=02/a.parquet").read()
+        assert decoded.column_names == [*COLUMNS, "day"]
+        assert decoded["day"].to_pylist() == ["02"] * 40

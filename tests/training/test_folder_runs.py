@@ -223,3 +223,19 @@ def test_reading_is_shown_without_a_terminal_unless_quiet(
         assert "80" not in capfd.readouterr().err
     fit(lake, POISSON, SHORT, out="silent", importance_samples=2, progress=False)
     assert "80" not in capfd.readouterr().err
+
+
+def test_keys_of_hive_are_features_only_if_they_are_named(tmp_path: Path) -> None:
+    parts = {f"year={year}/p": counts(20, year) for year in (2023, 2024)}
+    lake = put(tmp_path / "lake", **parts)
+    assert trained(lake, tmp_path / "plain").columns.names == ("cpu", "ram", "net")
+    named = ("year", "cpu")
+    run = trained(DataConfig(str(lake), columns=named), tmp_path / "named")
+    assert run.columns.names == named
+    assert run.columns.types == ("int64", "int64")
+    rows = run.load_rows(lake, columns=named).rows
+    assert rows.values[:, 0].tolist() == [2023] * 20 + [2024] * 20
+    batches = list(run.stream_rows(lake, columns=named).batches(20, torch.Generator()))
+    assert [part[:, 0].unique().tolist() for part in batches] == [[2023], [2024]]
+    with pytest.raises(DataError, match="year"):
+        run.load_rows(lake / "year=2023", columns=named)

@@ -21,6 +21,7 @@ from sdlgm.data.drift import Drift
 from sdlgm.data.file_limits import check_table_file
 from sdlgm.data.folders import find_files
 from sdlgm.data.parquet_footer import column_chunks
+from sdlgm.data.partitions import NamedKeys
 from sdlgm.data.rows import Rows
 from sdlgm.data.tables import SUFFIXES, Table, file_sha256, read_table
 from sdlgm.errors import DataError, warn
@@ -44,6 +45,8 @@ class _Part:
     """One file of a folder."""
 
     path: Path
+    name: Path
+    """Its name relative to the folder."""
     rows: int
     types: tuple[str, ...]
     """Arrow's name of each chosen column's type; of one for a column of lists."""
@@ -68,6 +71,8 @@ class FolderTable:
     """Columns that files may have besides those chosen; ``None``: any."""
     header: bool | None = None
     """As for :func:`~sdlgm.data.read_table`."""
+    keys: NamedKeys = NamedKeys()  # noqa: RUF009 (frozen)
+    """Columns that may be keys in the names of folders."""
 
     @classmethod
     def open(
@@ -77,6 +82,7 @@ class FolderTable:
         *,
         others: Collection[str] | None = (),
         header: bool | None = None,
+        keys: NamedKeys = NamedKeys(),  # noqa: B008 (frozen)
     ) -> FolderTable:
         """Find the files and compare their columns.
 
@@ -92,6 +98,8 @@ class FolderTable:
             ``None``: any.
         header
             Whether CSV files have a line of names.
+        keys
+            Columns that may be keys in the names of folders, such as ``year=2024/``.
 
         Raises
         ------
@@ -106,18 +114,18 @@ class FolderTable:
                 f"{data} has files of several formats ({', '.join(kinds)}). Name those to use with "
                 f"a pattern, such as {Path(data) / '*'}{kinds[0]}."
             )
-        heads = (_head(path, header) for path, _ in files)
+        heads = (_head(path, name, header, keys) for path, name in files)
         start = next(heads)
         first = choose(start.table)
         first = replace(first, data=first.data[:0])
         parts, width = [], 0
-        for (path, _), head in zip(files, itertools.chain([start], heads), strict=True):
+        for (path, name), head in zip(files, itertools.chain([start], heads), strict=True):
             chosen = _like(first, head.table, others)
             width = width or _width(chosen, path)
-            parts.append(_Part(path, head.rows, chosen.columns().types or ()))
+            parts.append(_Part(path, name, head.rows, chosen.columns().types or ()))
         if not sum(part.rows for part in parts):
             raise DataError(f"{data} has no rows: all of its {len(files):,} files are empty.")
-        return cls(data, tuple(parts), first, width, others, header)
+        return cls(data, tuple(parts), first, width, others, header, keys)
 
     def __len__(self) -> int:
         return sum(part.rows for part in self.parts)
@@ -149,8 +157,8 @@ class FolderTable:
         number, most = len(self), max_rows or max(2, VALUES_IN_MEMORY // self.width)
         if number > most:
             warn(
-                f"{self.data}: {most:,} of {number:,} rows are used, a random sample (seed {seed}) "
-                "that fits into memory. --max-rows sets their number."
+                f"{self.data}: {most:,} of {number:,} rows are used, a random sample (seed "
+                f"{seed}). Raise --max-rows to use more, as far as memory allows."
             )
         index = sample_indices(most, number, seed)
         read = min(len(index), number)
@@ -183,7 +191,7 @@ class FolderTable:
         for part in self.parts:
             stop, seen = start + part.rows, 0
             wanted = index is None or np.searchsorted(index, start) < np.searchsorted(index, stop)
-            for table in self._read(part.path) if part.rows and wanted else ():
+            for table in self._read(part) if part.rows and wanted else ():
                 yield start + seen, table
                 seen += len(table)
             if seen != part.rows and wanted:
@@ -203,11 +211,13 @@ class FolderTable:
             )
         return rows
 
-    def _read(self, path: Path) -> Iterator[Table]:
+    def _read(self, part: _Part) -> Iterator[Table]:
         """Yield a file's rows, some at a time."""
+        path = part.path
         size = max(1, VALUES_AT_ONCE // self.width)
         if path.suffix != ".parquet":
-            table = _like(self.first, read_table(path, self.header), self.others)
+            table = _head(path, part.name, self.header, self.keys).table
+            table = _like(self.first, table, self.others)
             for start in range(0, len(table), size):
                 yield replace(table, data=table.data[start : start + size], first_row=start)
             return
@@ -215,11 +225,13 @@ class FolderTable:
 
         row = 0
         with _opened(path) as file:
-            head = _like(self.first, _empty(path, file), self.others)
-            names = list(head.inputs or ())
+            head = _with_keys(_empty(path, file), part.name, self.keys)
+            head = _like(self.first, head, self.others)
+            names = [n for n in head.inputs or () if n in file.schema_arrow.names]
             try:
                 for batch in file.iter_batches(size, columns=names):
-                    yield replace(head, data=pa.Table.from_batches([batch]), first_row=row)
+                    data = self.keys.add(pa.Table.from_batches([batch]), part.name)
+                    yield replace(head, data=data, first_row=row)
                     row += len(batch)
             except (pa.ArrowException, OSError) as error:
                 raise DataError(f"{path} cannot be read as parquet: {error}") from None
@@ -338,13 +350,19 @@ class _Head:
     rows: int
 
 
-def _head(path: Path, header: bool | None) -> _Head:
+def _head(path: Path, name: Path, header: bool | None, keys: NamedKeys) -> _Head:
     if path.suffix != ".parquet":
-        table = read_table(path, header)
+        table = _with_keys(read_table(path, header), name, keys)
         return _Head(table, len(table))
     check_table_file(path)
     with _opened(path) as file:
-        return _Head(_empty(path, file), file.metadata.num_rows)
+        return _Head(_with_keys(_empty(path, file), name, keys), file.metadata.num_rows)
+
+
+def _with_keys(table: Table, name: Path, keys: NamedKeys) -> Table:
+    if isinstance(table.data, np.ndarray):
+        return table
+    return replace(table, data=keys.add(table.data, name))
 
 
 def _opened(path: Path) -> pq.ParquetFile:

@@ -21,6 +21,7 @@ from sdlgm.config import Binarisation, DataConfig, LikelihoodName
 from sdlgm.data.download import fetch
 from sdlgm.data.folder_tables import FolderTable, folder_sha256
 from sdlgm.data.folders import is_folder
+from sdlgm.data.partitions import NamedKeys
 from sdlgm.data.rows import Dataset, Rows, split_indices
 from sdlgm.data.series import telemetry_dataset
 from sdlgm.data.tables import SUFFIXES, Table, file_sha256, read_table
@@ -167,6 +168,7 @@ def read_folder(config: DataConfig) -> FolderTable:
         lambda table: table.select(config.columns, config.keep),
         others=None if config.columns is not None else (),
         header=config.header,
+        keys=NamedKeys(config.columns or (), config.keep),
     )
 
 

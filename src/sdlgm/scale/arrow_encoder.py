@@ -27,6 +27,7 @@ from sdlgm.data.arrow_columns import (
 )
 from sdlgm.data.columns import match_names
 from sdlgm.data.drift import Drift
+from sdlgm.data.partitions import NamedKeys
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.inference import check_posterior
@@ -122,6 +123,11 @@ class ArrowEncoder:
         most = min(model.config.budget, model.config.features)
         active = N_ACTIVE if most < 2**16 else N_ACTIVE.with_type(pa.uint32())
         return pa.schema([*(given.field(name) for name in self.keep), *codes, active])
+
+    def with_keys(self, table: pa.Table, name: str) -> pa.Table:
+        """Append those keys of a file's path, relative to its folder, that are encoded or kept."""
+        read = self.columns or _load(self.run)[1].names or ()
+        return NamedKeys(read, self.keep).add(table, Path(name))
 
     def new_drift(self) -> Drift:
         """Return a counter of values far outside of the training range of the run."""

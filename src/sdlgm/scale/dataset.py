@@ -17,6 +17,7 @@ from sdlgm.config import CodeMethod
 from sdlgm.data.columns import match_names
 from sdlgm.data.drift import Drift
 from sdlgm.data.folders import find_files, is_folder, root_of
+from sdlgm.data.partitions import partition_keys
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.migration import migrate_encoding
@@ -153,7 +154,7 @@ def _plan(encoder: ArrowEncoder, data: str, out: Path) -> _Plan:
     """Check all files before any is encoded, and remove leftovers of a killed process."""
     sources = find_files(data, out)
     _check_targets(data, out, sources)
-    first = _footer(sources[0][0]).schema.to_arrow_schema()
+    first = _schema(encoder, _footer(sources[0][0]), sources[0][1])
     others_allowed = encoder.columns is not None
     try:
         encoder.columns = encoder.inputs(first)
@@ -162,8 +163,8 @@ def _plan(encoder: ArrowEncoder, data: str, out: Path) -> _Plan:
     tasks, rows = [], 0
     for source, name in sources:
         footer = _footer(source)
-        given = footer.schema.to_arrow_schema()
         try:
+            given = _schema(encoder, footer, name)
             schema = encoder.schema(given)
             encoder.inputs(given)
         except DataError as error:
@@ -171,7 +172,7 @@ def _plan(encoder: ArrowEncoder, data: str, out: Path) -> _Plan:
         if not others_allowed:
             passed = encoder.passed(given)
             match_names(encoder.columns, given.names, passed, str(source), str(sources[0][0]))
-        task = Task(str(source), str(out / name), footer.num_rows)
+        task = Task(str(source), str(out / name), footer.num_rows, str(name))
         rows += task.rows
         if not _is_done(encoder, task, schema):
             tasks.append(task)
@@ -182,8 +183,16 @@ def _plan(encoder: ArrowEncoder, data: str, out: Path) -> _Plan:
 def _kept_by_default(run: Path | str, data: str, out: Path) -> list[str]:
     """Return the columns that the run keeps, where the first file has them."""
     keep = Run.open(run).config.data.keep
-    names = _footer(find_files(data, out)[0][0]).schema.to_arrow_schema().names if keep else ()
+    if not keep:
+        return []
+    path, place = find_files(data, out)[0]
+    names = {*_footer(path).schema.to_arrow_schema().names, *partition_keys(place)}
     return [name for name in keep if name in names]
+
+
+def _schema(encoder: ArrowEncoder, footer: pq.FileMetaData, name: Path) -> pa.Schema:
+    """Return the columns of a file, with the keys of its path that are encoded or kept."""
+    return encoder.with_keys(footer.schema.to_arrow_schema().empty_table(), str(name)).schema
 
 
 def _check_places(data: str, out: Path) -> None:

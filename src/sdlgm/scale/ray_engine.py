@@ -30,7 +30,7 @@ class _FileEncoder:
         encoder.model  # noqa: B018 (loads the model before the first file comes)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        task = Task(row["source"], row["target"], row["rows"])
+        task = Task(row["source"], row["target"], row["rows"], row["name"])
         drift, rows, problem, output = self.encoder.new_drift(), 0, "", False
         try:
             rows = sum(encode_file(self.encoder, task, drift))
@@ -81,6 +81,7 @@ def encode_files(
                 "source": str(Path(task.source).absolute()),
                 "target": str(Path(task.target).absolute()),
                 "rows": task.rows,
+                "name": task.name,
             }
             for task in tasks
         ]

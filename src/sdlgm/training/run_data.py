@@ -24,6 +24,7 @@ from sdlgm.data import (
 )
 from sdlgm.data.folder_tables import FolderTable, folder_sha256
 from sdlgm.data.named import read_folder
+from sdlgm.data.partitions import NamedKeys
 from sdlgm.errors import DataError
 
 if TYPE_CHECKING:
@@ -156,6 +157,10 @@ def _opened(run: Run, name: str, asked: _Asked) -> FolderTable:
         lambda table: _matched(run, table, asked),
         others=None if named else config.keep,
         header=asked.header,
+        keys=NamedKeys(
+            asked.columns or run.columns.names or config.columns or (),
+            config.keep if asked.keep is None else asked.keep,
+        ),
     )
 
 
