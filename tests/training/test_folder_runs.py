@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -102,12 +103,14 @@ def test_the_command_takes_folders_and_patterns(
         assert json.loads(found.out)["n_samples"] == number
         assert main(["evaluate", "run", "--importance-samples", "2", "--quiet", *more]) == 0
         assert capfd.readouterr().err == ""
-    for command in ("compress", "report"):
-        path = ["run", "lake"] if command == "compress" else ["run", "--data", "lake"]
-        status = main([command, *path, "--out", f"out-{command}"])
-        if command == "compress":
-            assert status == 1
-            assert "compress takes one file" in capfd.readouterr().err
+    assert main(["compress", "run", "lake", "--out", "x.sdl"]) == 1
+    assert "compress takes one file" in capfd.readouterr().err
+
+
+def test_a_report_draws_a_folder(made: Run, lake: Path, tmp_path: Path) -> None:
+    pytest.importorskip("jinja2")
+    call = ["report", str(made.folder), "--data", str(lake), "--out", str(tmp_path / "x.html")]
+    assert main(call) == 0
 
 
 def test_a_run_on_a_sample_says_so_and_keeps_its_rows(lake: Path, tmp_path: Path) -> None:
@@ -117,6 +120,9 @@ def test_a_run_on_a_sample_says_so_and_keeps_its_rows(lake: Path, tmp_path: Path
     again = Run.open(run.folder)
     assert torch.equal(again.dataset.test.values, run.dataset.test.values)
     assert len(again.dataset.train) + len(again.dataset.test) == 40
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SDLGMWarning)
+        assert torch.equal(again.load_rows(lake, "test").rows.values, run.dataset.test.values)
     assert len(run.stream_rows()) == len(run.stream_rows(lake)) == 80
     with pytest.warns(SDLGMWarning, match="40 of 80 rows"):
         assert len(run.load_rows(lake).rows) == 40

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,7 +26,7 @@ from sdlgm.data import (
 from sdlgm.data.folder_tables import FolderTable, folder_sha256
 from sdlgm.data.named import read_folder
 from sdlgm.data.partitions import NamedKeys
-from sdlgm.errors import DataError
+from sdlgm.errors import DataError, SDLGMWarning
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -140,7 +141,9 @@ def _folder_rows(run: Run, name: str, split: str, asked: _Asked) -> LoadedRows:
         if config.data_sha256 is None or folder_sha256(name) != config.data_sha256:
             raise _no_split(run, "folder", name, split)
         own = dataclasses.replace(config, data=name)
-        dataset = load_data(own, run.config.model.likelihood)
+        with warnings.catch_warnings():  # said when the run was trained
+            warnings.simplefilter("ignore", SDLGMWarning)
+            dataset = load_data(own, run.config.model.likelihood)
         return LoadedRows(dataset.rows(split), dataset.columns, None, dataset.image_shape)
     folder = _opened(run, name, asked)
     rows = folder.rows(config.max_rows, config.split_seed)[0].binarise(kind, config.split_seed)
