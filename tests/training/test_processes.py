@@ -116,6 +116,6 @@ def test_what_is_read_is_said_once_by_the_first_process(
     for name in "ab":
         np.save(folder / f"{name}.npy", np.random.default_rng(0).poisson(2, (40, 3)))
     options = ["--preset", "quick", "--iterations", "3", "--importance-samples", "2"]
-    options += ["--likelihood", "poisson", "--max-rows", "50", "--devices", "2"]
+    options += ["--likelihood", "poisson", "--max-rows", "60", "--devices", "2"]
     assert main(["fit", str(folder), "--out", str(tmp_path / "run"), *options]) == 0
-    assert capfd.readouterr().err.count("50 of 80 rows are used") == 1
+    assert capfd.readouterr().err.count("60 of 80 rows are used") == 1

@@ -70,7 +70,9 @@ def find_files(
             ]
         found = [(f, name) for f, name in found if not any(p[0] in "._" for p in name.parts)]
     if not found:
-        raise DataError(f"There are no {' or '.join(map(_title, suffixes))} files in {data}.")
+        *more, last = map(_title, suffixes)
+        kinds = f"{', '.join(more)} or {last}" if more else last
+        raise DataError(f"There are no {kinds} files in {data}.")
     for file, _ in found:
         if file.suffix not in suffixes:
             raise DataError(f"{file} does not end in {' or '.join(suffixes)}.")

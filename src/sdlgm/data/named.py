@@ -120,7 +120,7 @@ def load_data(config: DataConfig, likelihood: LikelihoodName = "bernoulli") -> D
         hint = f"Did you mean {near[0]!r}? " if near else ""
         raise DataError(
             f"No data set is named {name!r}. {hint}Built-in data sets are "
-            f"{', '.join(BUILT_IN)}; files must end in {', '.join(SUFFIXES)}; or name a folder."
+            f"{', '.join(BUILT_IN)}; files must end in {', '.join(SUFFIXES)}; folders must exist."
         )
     return _binarised(dataset, config, likelihood)
 
