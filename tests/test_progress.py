@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+import sdlgm.progress
+
 PROGRAM = """
 import sdlgm.progress
 
@@ -55,3 +59,18 @@ def test_a_task_that_fails_prints_how_far_it_came() -> None:
         _, errors = process.communicate("", timeout=60)  # no input: EOFError
     assert errors.startswith("training 3,200/10,000 (32 %) 0:")
     assert process.returncode == 1
+
+
+def test_a_step_that_may_be_short_is_shown_once_it_is_long(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(sdlgm.progress.time, "monotonic", lambda: now)
+    for elapsed, shown in ((1.9, []), (2.1, ["reading 5/9 (55 %) 0:00:02", "reading 9/9 "])):
+        start = now
+        with sdlgm.progress.progress_bar("reading", 9, after=2) as update:
+            now = start + elapsed
+            update(5, {})
+            update(9, {})
+        lines = capfd.readouterr().err.splitlines()
+        assert [line[: len(text)] for line, text in zip(lines, shown, strict=True)] == shown

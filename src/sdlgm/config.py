@@ -319,7 +319,7 @@ class DataConfig:
 
     data: str
     """Name of a built-in data set (digits, mnist-5k, mnist, fashion-mnist, nab), or path of a .csv,
-    .parquet or .npy file with one sample per row."""
+    .parquet or .npy file with one sample per row, or a folder or pattern of such files."""
     binarisation: Binarisation | None = None
     """How grey values become bits: sampled at each visit (dynamic), sampled once (fixed),
     thresholded at one half (threshold), or not at all (none). Default: dynamic for images under a
@@ -338,7 +338,10 @@ class DataConfig:
     """Whether the first line of a CSV file holds the names of its columns. Default: it does, and a
     line of numbers alone is an error."""
     data_sha256: str | None = None
-    """SHA-256 of the file, recorded by fit. A run refuses data that have changed."""
+    """SHA-256 of the file or folder, recorded by fit. A run refuses data that have changed."""
+    max_rows: int | None = None
+    """Largest number of rows of a folder that are read; of more, a random sample is taken. Default:
+    as many as hold 2^26 values. Single files are always read as a whole."""
 
     def __post_init__(self) -> None:
         _convert_types(self)
@@ -346,6 +349,8 @@ class DataConfig:
             raise ConfigError(
                 f"test_fraction is a share between 0 and 1, got {self.test_fraction}."
             )
+        if self.max_rows is not None and self.max_rows < 2:
+            raise ConfigError(f"max_rows must be at least 2, got {self.max_rows}.")
 
 
 _WIDTHS = ("encoder_hidden", "decoder_hidden", "sparsity_hidden")

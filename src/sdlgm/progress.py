@@ -32,8 +32,8 @@ def is_silent() -> bool:
 
 @contextlib.contextmanager
 def silenced(silent: bool = True) -> Iterator[None]:
-    """Show no progress inside the block, whatever its functions ask for."""
-    token = _SILENT.set(silent)
+    """Show no progress inside the block, whatever its functions ask for, unless not ``silent``."""
+    token = _SILENT.set(silent or _SILENT.get())
     try:
         yield
     finally:
@@ -41,7 +41,9 @@ def silenced(silent: bool = True) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def progress_bar(what: str, total: int | None, enabled: bool = True) -> Iterator[Update]:
+def progress_bar(
+    what: str, total: int | None, enabled: bool = True, after: float = 0.0
+) -> Iterator[Update]:
     """Show the progress of a block on standard error; yield the function that updates it.
 
     In a terminal or a notebook this is a bar. Elsewhere, as in a log file, it is a line about every
@@ -55,6 +57,8 @@ def progress_bar(what: str, total: int | None, enabled: bool = True) -> Iterator
         Number of units to do; ``None`` if it is unknown.
     enabled
         Whether to show anything.
+    after
+        Outside of a terminal, show lines only if the block takes longer than so many seconds.
     """
     if not enabled or is_silent():
         yield lambda done, numbers: None
@@ -63,7 +67,7 @@ def progress_bar(what: str, total: int | None, enabled: bool = True) -> Iterator
 
     console = Console(stderr=True)
     live = console.is_terminal or console.is_jupyter
-    with _bar(what, total, console) if live else _lines(what, total) as update:
+    with _bar(what, total, console) if live else _lines(what, total, after) as update:
         yield update
 
 
@@ -96,8 +100,9 @@ def _bar(what: str, total: int | None, console: Console) -> Iterator[Update]:
 
 
 @contextlib.contextmanager
-def _lines(what: str, total: int | None) -> Iterator[Update]:
-    started = printed = time.monotonic()
+def _lines(what: str, total: int | None, after: float) -> Iterator[Update]:
+    started = time.monotonic()
+    due = started + (after or SECONDS_BETWEEN_LINES)
     unprinted: tuple[int, Mapping[str, float]] | None = None
 
     def write(done: int, numbers: Mapping[str, float]) -> None:
@@ -112,17 +117,17 @@ def _lines(what: str, total: int | None) -> Iterator[Update]:
             sys.stderr.flush()
 
     def update(done: int, numbers: Mapping[str, float]) -> None:
-        nonlocal printed, unprinted
+        nonlocal due, unprinted
         unprinted = done, numbers
         now = time.monotonic()
-        if now - printed >= SECONDS_BETWEEN_LINES:
+        if now >= due:
             write(done, numbers)
-            printed, unprinted = now, None
+            due, unprinted = now + SECONDS_BETWEEN_LINES, None
 
     try:
         yield update
     finally:
-        if unprinted:
+        if unprinted and time.monotonic() - started >= after:
             write(*unprinted)
 
 

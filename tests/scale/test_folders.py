@@ -6,14 +6,22 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import warnings
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from scale.conftest import telemetry
+from helpers import untrained_run
+from scale.conftest import COLUMNS, telemetry
 from sdlgm.cli import main
-from sdlgm.errors import ConfigError, DataError
+from sdlgm.config import DataConfig
+from sdlgm.errors import ConfigError, DataError, SDLGMWarning
 from sdlgm.scale import Report, encode_dataset
 from sdlgm.training import Run
 
@@ -174,3 +182,129 @@ def test_ray_gets_absolute_paths(
     finally:
         ray.shutdown()
     assert names(Path("out")) == ["a.parquet"]
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_drift_is_counted_over_all_files_and_said_once(
+    engine: str, scale_run: Run, tmp_path: Path
+) -> None:
+    if engine == "ray":
+        pytest.importorskip("ray")
+    table = pq.read_table(scale_run.config.data.data)
+    far = table.set_column(2, "x2", pa.array([1e3] * len(table), pa.float32()))
+    lake = tmp_path / "lake"
+    for name, part in {"a": far.slice(0, 30), "b": table, "c": far.slice(0, 12)}.items():
+        lake.mkdir(exist_ok=True)
+        pq.write_table(part, lake / f"{name}.parquet")
+    call = {"progress": False, "engine": engine}
+    with pytest.warns(SDLGMWarning) as found:
+        encode_dataset(scale_run.folder, lake, tmp_path / "out", **call)  # type: ignore[arg-type]
+    (said,) = [str(each.message) for each in found if "far outside" in str(each.message)]
+    assert said.startswith(f"{lake}: 42 of 3,852 values lie far outside")
+    assert "in column x2: x2 has" in said
+    assert "to 1000, in training" in said
+    (lake / "a.parquet").unlink()
+    (tmp_path / "out/b.parquet").unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SDLGMWarning)  # only files that are encoded are counted
+        encode_dataset(scale_run.folder, lake, tmp_path / "out", progress=False)
+
+
+def test_a_later_file_with_other_columns_is_named_before_any_is_encoded(
+    scale_run: Run, file: Path, tmp_path: Path
+) -> None:
+    lake = tmp_path / "lake"
+    put(file, lake / "a.parquet", lake / "b.parquet")
+    table = pq.read_table(file)
+    pq.write_table(table.append_column("rack", table["x1"]), lake / "b.parquet")
+    with pytest.raises(DataError, match=r"b.parquet has columns that .*a.parquet does not .*rack"):
+        encode(scale_run, lake, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    encode(scale_run, lake, tmp_path / "out", columns=COLUMNS)  # named, so others may be there
+    assert names(tmp_path / "out") == ["a.parquet", "b.parquet"]
+
+
+WHOLE = ["int8", "int32", "int64", "uint16", "bool"]
+FLOATS = ["float32", "float64"]
+
+
+@st.composite
+def lakes(draw: st.DrawFn, kinds: list[str]) -> dict[str, pa.Table]:
+    """One to four tables of 1 to 1,000 rows with the same columns in several orders."""
+    columns = draw(st.lists(st.sampled_from("abcde"), min_size=1, max_size=4, unique=True))
+    types = {name: np.dtype(draw(st.sampled_from(kinds))) for name in columns}
+    places = ["a", "b", "day=1/c", "day=2/hour=0/a"]
+    chosen = draw(st.lists(st.sampled_from(places), min_size=1, max_size=4, unique=True))
+    source, files = np.random.default_rng(draw(st.integers(0, 2**32))), {}
+    unit = draw(st.sampled_from([1.0, 1e-9, 1e3]))
+    offset = draw(st.sampled_from([0.0, 1.7e9]))
+    for place in chosen:
+        rows = draw(st.integers(1, 1000) | st.integers(1, 3))
+        made: dict[str, object] = {}
+        for name, kind in types.items():
+            if kind.kind == "f":
+                made[name] = (source.normal(size=rows) * unit + offset).astype(kind)
+            else:
+                most = 1 if kind.kind == "b" else 100
+                made[name] = source.integers(0, most, rows, endpoint=True).astype(kind)
+        made["id"] = np.arange(rows) + 2**60
+        order = draw(st.permutations(list(made)))
+        files[place] = pa.table({name: made[name] for name in order})
+    return files
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "poisson"])
+@settings(deadline=None, max_examples=20)
+@given(data=st.data())
+def test_a_decoded_folder_has_the_files_names_types_order_and_kept_columns(
+    likelihood: str, data: st.DataObject
+) -> None:
+    files = data.draw(lakes(WHOLE if likelihood == "poisson" else [*WHOLE, *FLOATS]))
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        for place, table in files.items():
+            path = root / "lake" / f"{place}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(table, path, row_group_size=300)
+        first = str(root / "lake" / f"{min(files)}.parquet")
+        run = untrained_run(root / "run", DataConfig(first, keep=("id",)), likelihood=likelihood)
+        call = [str(run.folder), str(root / "lake")]  # the run keeps id
+        assert main(["encode", *call, "--out", str(root / "codes"), "--quiet"]) == 0
+        back = ["decode", str(run.folder), str(root / "codes"), "--out", str(root / "back")]
+        assert main([*back, "--quiet"]) == 0
+        assert names(root / "back") == sorted(f"{place}.parquet" for place in files)
+        for place, table in files.items():
+            found = pq.ParquetFile(root / "back" / f"{place}.parquet").read()
+            assert found.column_names == table.column_names
+            assert found["id"].equals(table["id"])
+            for column in table.column_names:
+                kind = table.schema.field(column).type
+                if likelihood == "poisson" or pa.types.is_floating(kind):
+                    assert found.schema.field(column).type == kind
+                assert len(found[column]) == len(table)
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_keys_of_hive_stay_in_the_path_and_are_columns_if_named(
+    engine: str, scale_run: Run, file: Path, tmp_path: Path
+) -> None:
+    if engine == "ray":
+        pytest.importorskip("ray")
+    lake = tmp_path / "lake"
+    put(file, lake / "day=1/a.parquet", lake / "day=02/a.parquet")
+    for keep in ((), ("day",)):
+        out = tmp_path / f"out{len(keep)}"
+        encode_dataset(
+            scale_run.folder, lake, out, columns=COLUMNS, keep=keep, progress=False,
+            engine=engine,  # type: ignore[arg-type]
+        )  # fmt: skip
+        assert names(out) == ["day=02/a.parquet", "day=1/a.parquet"]
+    kept = [pq.ParquetFile(out / name).read(["day"])["day"].to_pylist() for name in names(out)]
+    assert kept == [["02"] * 40, ["1"] * 40]
+    if engine == "local":  # readers take the key from the path
+        assert set(pq.read_table(tmp_path / "out0")["day"].to_pylist()) == {1, 2}
+        back = ["--out", str(tmp_path / "back"), "--quiet"]
+        assert main(["decode", str(scale_run.folder), str(out), *back]) == 0
+        decoded = pq.ParquetFile(tmp_path / "back/day=02/a.parquet").read()
+        assert decoded.column_names == [*COLUMNS, "day"]
+        assert decoded["day"].to_pylist() == ["02"] * 40

@@ -7,11 +7,13 @@ import signal
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import distributed
 
 from helpers import SMALL
+from sdlgm.cli import main
 from sdlgm.config import DataConfig, TrainingConfig
 from sdlgm.distributions import grouped_gated_multinomial
 from sdlgm.errors import ConfigError
@@ -104,3 +106,16 @@ def test_settings_that_processes_cannot_share_are_refused(run: Run, tmp_path: Pa
     assert not (tmp_path / "run").exists()
     with pytest.raises(ConfigError, match="this is one process"):
         train(run.model, run.dataset.train, TrainingConfig(devices=2))
+
+
+def test_what_is_read_is_said_once_by_the_first_process(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "lake"
+    folder.mkdir()
+    for name in "ab":
+        np.save(folder / f"{name}.npy", np.random.default_rng(0).poisson(2, (40, 3)))
+    options = ["--preset", "quick", "--iterations", "3", "--importance-samples", "2"]
+    options += ["--likelihood", "poisson", "--max-rows", "60", "--devices", "2"]
+    assert main(["fit", str(folder), "--out", str(tmp_path / "run"), *options]) == 0
+    assert capfd.readouterr().err.count("60 of 80 rows are used") == 1

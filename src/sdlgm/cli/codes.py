@@ -160,7 +160,7 @@ def _encode_folder(options: Namespace) -> None:
         options.out,
         engine=options.engine or "local",
         columns=options.columns,
-        keep=options.keep or (),
+        keep=options.keep,
         code=options.code,
     )
     before = report.files - report.encoded_files
@@ -269,10 +269,13 @@ def _compress_parser() -> Parser:
 
 def _compress(options: Namespace) -> None:
     from sdlgm.codec import compress_file
+    from sdlgm.data import BUILT_IN, is_folder
     from sdlgm.progress import progress_bar
     from sdlgm.training import Run
 
     check_output(options.out, (options.run, options.data))
+    if options.data not in BUILT_IN and is_folder(options.data):
+        raise SDLGMError(f"{options.data} is a folder, but compress takes one file at a time.")
     run = Run.open(options.run)
     rows, columns, kept, _ = _load_rows(run, options)
     with progress_bar("compressing", len(rows)) as update:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
 from sdlgm.cli.output import say, show, show_metrics
 from sdlgm.cli.parser import Command, Parser, add_split, add_table_options
+
+if TYPE_CHECKING:
+    from sdlgm.data import FolderRows, Samples
+    from sdlgm.training import Run
 
 __all__ = ["EVALUATE", "EXPORT", "INFO", "REPORT"]
 
@@ -22,10 +27,16 @@ def _evaluate_parser() -> Parser:
   sdlgm evaluate runs/digits
   sdlgm evaluate runs/digits --importance-samples 1000 --json > metrics.json
   sdlgm evaluate runs/digits --refine-steps 40
-  sdlgm evaluate runs/metrics --data new.parquet""",
+  sdlgm evaluate runs/metrics --data new.parquet
+  sdlgm evaluate runs/metrics --data lake/       # all rows of all files""",
     )
     parser.add_argument("run", help="Folder of the run.")
-    parser.add_argument("--data", default=None, help="Other data than the run's own.")
+    parser.add_argument(
+        "--data",
+        default=None,
+        help="Other data than the run's own: a built-in set, a file, or a folder or (quoted) "
+        "pattern of files, all of whose rows are read in bounded memory.",
+    )
     add_split(parser, "test; all of another file")
     add_table_options(parser)
     parser.add_argument(
@@ -51,14 +62,7 @@ def _evaluate(options: Namespace) -> None:
     from sdlgm.training import Run
 
     run = Run.open(options.run)
-    model = run.model
-    rows = run.load_rows(
-        options.data,
-        options.split,
-        columns=options.columns,
-        keep=options.keep,
-        header=options.header,
-    ).rows
+    model, rows = run.model, _rows_to_measure(run, options)
     with progress_bar("evaluating", len(rows)) as update:
         measured = evaluate(
             model,
@@ -73,6 +77,18 @@ def _evaluate(options: Namespace) -> None:
         print(json.dumps(metrics, indent=2))
     else:
         show_metrics(metrics, f"{run.folder} on {rows.name}")
+
+
+def _rows_to_measure(run: Run, options: Namespace) -> Samples | FolderRows:
+    """Load rows into memory, or all rows of a folder as they are used."""
+    from sdlgm.data import BUILT_IN, is_folder
+
+    data = run.config.data.data if options.data is None else options.data
+    table = {"columns": options.columns, "keep": options.keep, "header": options.header}
+    whole = options.split == "all" or (options.split is None and options.data is not None)
+    if whole and data not in BUILT_IN and is_folder(data):
+        return run.stream_rows(options.data, **table)
+    return run.load_rows(options.data, options.split, **table).rows
 
 
 def _report_parser() -> Parser:

@@ -31,6 +31,7 @@ def _fit_parser() -> Parser:
   sdlgm fit mnist-5k --out runs/digits
   sdlgm fit mnist --preset best --out runs/best
   sdlgm fit metrics.parquet --out runs/metrics --likelihood gaussian --features 64 --budget 8
+  sdlgm fit lake/ --out runs/lake --preset quick         # a folder of Parquet files
   sdlgm fit --config runs/digits/config.yaml --seed 1 --out runs/second
 
 Ctrl-C writes a checkpoint; sdlgm resume RUN continues from it.""",
@@ -52,7 +53,9 @@ Ctrl-C writes a checkpoint; sdlgm resume RUN continues from it.""",
         nargs="?",
         default=argparse.SUPPRESS,  # so that a configuration file can name it
         help="A built-in data set (digits, mnist-5k, mnist, fashion-mnist, nab), or a .csv, "
-        ".parquet or .npy file with one sample per row.",
+        ".parquet or .npy file with one sample per row, or a folder or (quoted) pattern of such "
+        "files. If the rows of a folder do not fit into memory, a random sample of --max-rows is "
+        "used.",
     )
     parser.add_argument("--out", type=str, default=None, help="Folder of the run.")
     parser.add_argument("--overwrite", action="store_true", help="Replace a run that exists.")

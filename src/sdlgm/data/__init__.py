@@ -2,6 +2,8 @@
 
 from sdlgm.data.columns import Columns
 from sdlgm.data.digit_columns import digit_columns
+from sdlgm.data.folder_tables import FolderRows
+from sdlgm.data.folders import is_folder
 from sdlgm.data.label_sets import MULTILABEL, MultilabelDataset, load_multilabel
 from sdlgm.data.named import (
     BUILT_IN,
@@ -34,6 +36,7 @@ __all__ = [
     "TELEMETRY",
     "Columns",
     "Dataset",
+    "FolderRows",
     "MultilabelDataset",
     "Rows",
     "Samples",
@@ -44,6 +47,7 @@ __all__ = [
     "as_numbers",
     "digit_columns",
     "file_sha256",
+    "is_folder",
     "load_data",
     "load_multilabel",
     "load_telemetry",

@@ -8,9 +8,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from sdlgm.errors import DataError, ModelFileError, warn
+from sdlgm.data.drift import Drift
+from sdlgm.errors import DataError, ModelFileError
 from sdlgm.storage import read_json, write_json
 
 if TYPE_CHECKING:
@@ -64,28 +63,10 @@ class Columns:
         return f"{self.names[0]}[{index}]" if self.lists else self.names[index]
 
     def warn_of_drift(self, rows: Rows) -> None:
-        """Warn once if values lie far outside of the training range of their column.
-
-        Far is beyond the smallest or largest training value by more than the range of these.
-        """
-        if self.low is None or self.high is None or len(self.low) != rows.n_inputs:
-            return
-        low, high = np.asarray(self.low), np.asarray(self.high)
-        values = rows.values.numpy()
-        beyond = (values < low - (high - low)) | (values > high + (high - low))
-        number = int(beyond.sum())
-        if number:
-            from sdlgm.data.arrow_columns import listed
-
-            columns = np.flatnonzero(beyond.any(0))
-            first = columns[0]
-            warn(
-                f"{rows.name}: {number:,} of {values.size:,} values lie far outside of the range "
-                f"that the model was trained on, in column "
-                f"{listed([self.label(int(c)) for c in columns])}: "
-                f"{listed([self.label(int(first))])} has {values[:, first].min():g} to "
-                f"{values[:, first].max():g}, in training {low[first]:g} to {high[first]:g}."
-            )
+        """Warn once if values lie far outside of the training range of their column."""
+        drift = Drift(self)
+        drift.add(rows.values.numpy())
+        drift.warn(rows.name)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; equal types are written once."""
@@ -155,9 +136,24 @@ class Columns:
 
 
 def match_names(
-    wanted: Sequence[str], given: Sequence[str], passed: Collection[str], where: str
+    wanted: Sequence[str],
+    given: Sequence[str],
+    passed: Collection[str],
+    where: str,
+    first: str | None = None,
 ) -> None:
     """Check that a table has the columns of a model, and no others but those passed through.
+
+    Parameters
+    ----------
+    wanted, given
+        The names that the model reads, and those of the table.
+    passed
+        Names that are passed through or skipped.
+    where
+        What messages call the table.
+    first
+        The first of several files, if the columns are compared with its columns.
 
     Raises
     ------
@@ -173,14 +169,20 @@ def match_names(
         return
     parts = []
     if missing:
-        parts.append(f"lacks columns that the model was trained on: {listed(missing)}")
+        owner = f"of {first}" if first else "that the model was trained on"
+        parts.append(f"lacks columns {owner}: {listed(missing)}")
     if unknown:
-        parts.append(f"has columns that the model was not trained on: {listed(unknown)}")
-    cure = (
-        "Name the columns to use, in the model's order, with --columns"
-        if missing
-        else "Pass them through with --keep, or name the columns to use with --columns"
-    )
+        owner = f"{first} does not have" if first else "the model was not trained on"
+        parts.append(f"has columns that {owner}: {listed(unknown)}")
+    if first:
+        cure = (
+            "All files must have the same columns. Name columns that all files have with "
+            "--columns, or the files to use with a pattern"
+        )
+    elif missing:
+        cure = "Name the columns to use, in the model's order, with --columns"
+    else:
+        cure = "Pass them through with --keep, or name the columns to use with --columns"
     raise DataError(f"{where} {', and it '.join(parts)}. {cure}.")
 
 

@@ -10,7 +10,13 @@ from pathlib import Path
 
 from sdlgm.errors import DataError
 
-__all__ = ["find_files", "root_of"]
+__all__ = ["find_files", "is_folder", "root_of"]
+
+
+def is_folder(data: str) -> bool:
+    """Whether data are a folder or a pattern, not one file."""
+    path = Path(data)
+    return path.is_dir() or (glob.has_magic(data) and not path.is_file())
 
 
 def root_of(data: str) -> Path:
@@ -64,7 +70,9 @@ def find_files(
             ]
         found = [(f, name) for f, name in found if not any(p[0] in "._" for p in name.parts)]
     if not found:
-        raise DataError(f"There are no {' or '.join(map(_title, suffixes))} files in {data}.")
+        *more, last = map(_title, suffixes)
+        kinds = f"{', '.join(more)} or {last}" if more else last
+        raise DataError(f"There are no {kinds} files in {data}.")
     for file, _ in found:
         if file.suffix not in suffixes:
             raise DataError(f"{file} does not end in {' or '.join(suffixes)}.")

@@ -15,9 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sdlgm.config import Binarisation, DataConfig, LikelihoodName
 from sdlgm.data.download import fetch
+from sdlgm.data.folder_tables import FolderTable, folder_sha256
+from sdlgm.data.folders import is_folder
+from sdlgm.data.partitions import NamedKeys
 from sdlgm.data.rows import Dataset, Rows, split_indices
 from sdlgm.data.series import telemetry_dataset
 from sdlgm.data.tables import SUFFIXES, Table, file_sha256, read_table
@@ -25,7 +29,15 @@ from sdlgm.environment import neutral
 from sdlgm.errors import DataError
 from sdlgm.limits import check, limit, read_bytes, reading
 
-__all__ = ["BUILT_IN", "load_data", "maximum_grey_value", "resolve_binarisation", "split_file"]
+__all__ = [
+    "BUILT_IN",
+    "load_data",
+    "maximum_grey_value",
+    "read_folder",
+    "resolve_binarisation",
+    "split_file",
+    "split_folder",
+]
 
 
 class _Remote(NamedTuple):
@@ -85,7 +97,7 @@ _MNIST_5K_SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17
 
 @neutral()
 def load_data(config: DataConfig, likelihood: LikelihoodName = "bernoulli") -> Dataset:
-    """Load a built-in data set or a file, and binarise it as the configuration says.
+    """Load a built-in data set, a file or a folder, and binarise it as the configuration says.
 
     The sets ``mnist``, ``fashion-mnist`` and ``nab`` are read from the folder named by the
     environment variable ``SDLGM_DATA`` if they are there; otherwise they are downloaded.
@@ -99,6 +111,8 @@ def load_data(config: DataConfig, likelihood: LikelihoodName = "bernoulli") -> D
     name = config.data
     if name in BUILT_IN:
         dataset = BUILT_IN[name]()
+    elif is_folder(name):
+        return split_folder(read_folder(config), config, likelihood)
     elif Path(name).suffix in SUFFIXES:
         return split_file(_read_file(config), config, likelihood)
     else:
@@ -106,7 +120,7 @@ def load_data(config: DataConfig, likelihood: LikelihoodName = "bernoulli") -> D
         hint = f"Did you mean {near[0]!r}? " if near else ""
         raise DataError(
             f"No data set is named {name!r}. {hint}Built-in data sets are "
-            f"{', '.join(BUILT_IN)}; files must end in {', '.join(SUFFIXES)}."
+            f"{', '.join(BUILT_IN)}; files must end in {', '.join(SUFFIXES)}; folders must exist."
         )
     return _binarised(dataset, config, likelihood)
 
@@ -115,17 +129,47 @@ def split_file(
     table: Table, config: DataConfig, likelihood: LikelihoodName = "bernoulli"
 ) -> Dataset:
     """Hold out the test rows of a table, and binarise it as the configuration says."""
-    rows, columns = table.rows(), table.columns()
-    rest, held = split_indices(len(rows), config.test_fraction, config.split_seed, rows.name)
-    dataset = Dataset(
-        config.data,
-        rows.subset(rest),
-        rows.subset(held),
-        table.image_shape,
-        columns,
-        torch.cat([rest, held]),
-    )
+    rows = table.rows()
+    dataset = _split(rows, torch.arange(len(rows)), config)
+    dataset = replace(dataset, image_shape=table.image_shape, columns=table.columns())
     return _binarised(dataset, config, likelihood)
+
+
+def split_folder(
+    folder: FolderTable, config: DataConfig, likelihood: LikelihoodName = "bernoulli"
+) -> Dataset:
+    """Read the rows of a folder, or a sample of them, and split them as those of a file."""
+    rows, places = folder.rows(config.max_rows, config.split_seed)
+    dataset = _split(rows, places, config)
+    shape, columns = folder.first.image_shape, folder.columns()
+    return _binarised(replace(dataset, image_shape=shape, columns=columns), config, likelihood)
+
+
+def _split(rows: Rows, places: Tensor, config: DataConfig) -> Dataset:
+    """Hold out the test rows; ``places`` are the numbers of the rows in the file."""
+    rest, held = split_indices(len(rows), config.test_fraction, config.split_seed, rows.name)
+    places = torch.cat([places[rest], places[held]])
+    return Dataset(config.data, rows.subset(rest), rows.subset(held), places=places)
+
+
+def read_folder(config: DataConfig) -> FolderTable:
+    """Find the files of a folder or pattern and choose their columns; no values are read.
+
+    Raises
+    ------
+    DataError
+        If their contents are not the recorded ones, or their columns differ.
+    """
+    data, recorded = config.data, config.data_sha256
+    if recorded is not None and folder_sha256(data) != recorded:
+        raise _changed(data, recorded)
+    return FolderTable.open(
+        data,
+        lambda table: table.select(config.columns, config.keep),
+        others=None if config.columns is not None else (),
+        header=config.header,
+        keys=NamedKeys(config.columns or (), config.keep),
+    )
 
 
 def _read_file(config: DataConfig) -> Table:
@@ -133,12 +177,16 @@ def _read_file(config: DataConfig) -> Table:
     path = Path(config.data)
     recorded = config.data_sha256
     if recorded is not None and path.is_file() and file_sha256(path) != recorded:
-        raise DataError(
-            f"{path} has changed since the run was trained on it (its SHA-256 is not "
-            f"{recorded[:12]}...), so its test rows are unknown. Restore the file, or "
-            "name data that are used as they are: --data FILE."
-        )
+        raise _changed(path, recorded)
     return read_table(path, config.header).select(config.columns, config.keep)
+
+
+def _changed(path: Path | str, recorded: str) -> DataError:
+    return DataError(
+        f"{path} has changed since the run was trained on it (its SHA-256 is not "
+        f"{recorded[:12]}...), so its test rows are unknown. Restore the file, or "
+        "name data that are used as they are: --data FILE."
+    )
 
 
 def _binarised(dataset: Dataset, config: DataConfig, likelihood: LikelihoodName) -> Dataset:

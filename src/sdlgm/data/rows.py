@@ -155,7 +155,7 @@ class _Checked(abc.ABC):
         """Summarise all values."""
 
     @abc.abstractmethod
-    def _raise_not_finite(self) -> NoReturn:
+    def _raise_not_finite(self, first_row: int) -> NoReturn:
         """Raise :class:`DataError` that names the first value that is not finite."""
 
     def require(self, complain: Callable[[Summary], str | None], what: str | None = None) -> None:
@@ -181,7 +181,9 @@ class _Checked(abc.ABC):
                 f"{complaint}."
             )
 
-    def _check(self, known: Summary | None, shape: Sequence[int], maximum: float) -> None:
+    def _check(
+        self, known: Summary | None, shape: Sequence[int], maximum: float, first_row: int = 0
+    ) -> None:
         """Check new rows and keep their summary."""
         if len(shape) != 2 or 0 in shape:
             raise DataError(
@@ -189,7 +191,7 @@ class _Checked(abc.ABC):
             )
         summary = known or self._scan()
         if not (math.isfinite(summary.low) and math.isfinite(summary.high)):
-            self._raise_not_finite()
+            self._raise_not_finite(first_row)
         object.__setattr__(self, "summary", summary)
         if self.dynamic:
             self.require(
@@ -230,13 +232,15 @@ class Rows(_Checked):
     """Names of the columns, where they are known."""
     known: InitVar[Summary | None] = None
     """Summary of the values, where it is known, so that they are not scanned."""
+    first_row: InitVar[int] = 0
+    """Number of the first row in messages on values that are not finite."""
     summary: Summary = field(init=False, repr=False)
     """Range and kind of the values."""
 
-    def __post_init__(self, known: Summary | None) -> None:
+    def __post_init__(self, known: Summary | None, first_row: int) -> None:
         if known is None and self.values.dtype not in (torch.uint8, torch.float32):
             object.__setattr__(self, "values", _as_tensor(self.values))
-        self._check(known, self.values.shape, self.maximum)
+        self._check(known, self.values.shape, self.maximum, first_row)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -311,11 +315,12 @@ class Rows(_Checked):
     def _scan(self) -> Summary:
         return scan(self.values.detach().cpu().numpy())
 
-    def _raise_not_finite(self) -> NoReturn:
+    def _raise_not_finite(self, first_row: int) -> NoReturn:
         bad = ~torch.isfinite(self.values)
         row, column = (int(i) for i in bad.nonzero()[0])
         value = float(self.values[row, column])
-        raise _not_finite(self.name, int(bad.sum()), value, row, column, self.columns)
+        number = int(bad.sum())
+        raise _not_finite(self.name, number, value, first_row + row, column, self.columns)
 
 
 @dataclass(frozen=True)
@@ -386,11 +391,11 @@ class SparseRows(_Checked):
     def _scan(self) -> Summary:
         return scan(self.table.data).union(Summary(0.0, 0.0, whole=True))
 
-    def _raise_not_finite(self) -> NoReturn:
+    def _raise_not_finite(self, first_row: int) -> NoReturn:
         bad = np.flatnonzero(~np.isfinite(self.table.data))
         row = int(np.searchsorted(self.table.indptr, bad[0], side="right")) - 1
         column, value = int(self.table.indices[bad[0]]), float(self.table.data[bad[0]])
-        raise _not_finite(self.name, len(bad), value, row, column, self.columns)
+        raise _not_finite(self.name, len(bad), value, first_row + row, column, self.columns)
 
     def _dense(self, index: Tensor | slice) -> Tensor:
         place = index.numpy() if isinstance(index, Tensor) else index

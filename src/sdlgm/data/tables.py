@@ -53,6 +53,8 @@ class Table:
     """Whether a CSV file of the table has a line of names."""
     image_shape: tuple[int, int] | None = None
     """Height and width, if the file holds an array of images."""
+    first_row: int = 0
+    """Number of the first row in messages, for a part of a file."""
 
     def __len__(self) -> int:
         return len(self.data)
@@ -195,7 +197,12 @@ class Table:
             values, columns = _array_numbers(self.data, self.name), None
         else:
             values, columns = self._numbers()
-        return Rows(torch.from_numpy(np.ascontiguousarray(values)), name=self.name, columns=columns)
+        return Rows(
+            torch.from_numpy(np.ascontiguousarray(values)),
+            name=self.name,
+            columns=columns,
+            first_row=self.first_row,
+        )
 
     def _numbers(self) -> tuple[NDArray[Any], tuple[str, ...]]:
         from sdlgm.data import arrow_columns as arrow
@@ -204,7 +211,7 @@ class Table:
         parts = [self._arrow.column(name) for name in inputs]
         arrow.check_numeric(inputs, [part.type for part in parts], self.name)
         if len(parts) == 1 and arrow.is_list(parts[0].type):
-            values = _list_numbers(parts[0], inputs[0], self.name)
+            values = _list_numbers(parts[0], inputs[0], self.name, self.first_row)
             labels = tuple(f"{inputs[0]}[{place}]" for place in range(values.shape[1]))
             return as_numbers(values), labels
         found = [arrow.to_numbers(p, n, self.name) for n, p in zip(inputs, parts, strict=True)]
@@ -366,7 +373,7 @@ def _array_numbers(values: NDArray[Any], where: str) -> NDArray[Any]:
     return as_numbers(values)
 
 
-def _list_numbers(column: pa.ChunkedArray, name: str, where: str) -> NDArray[Any]:
+def _list_numbers(column: pa.ChunkedArray, name: str, where: str, first_row: int) -> NDArray[Any]:
     """Return a column of lists of equal length as an array ``(n, D)``."""
     import pyarrow.compute as pc
 
@@ -379,8 +386,9 @@ def _list_numbers(column: pa.ChunkedArray, name: str, where: str) -> NDArray[Any
         row = int(wrong[0])
         what = "is missing" if lengths[row] < 0 else f"has {lengths[row]} values"
         raise DataError(
-            f"{where}: the list in row {row} (counted from 0), column {listed([name])} {what}, "
-            f"but the first has {max(lengths[0], 0)}. All lists must have one length."
+            f"{where}: the list in row {first_row + row} (counted from 0), column "
+            f"{listed([name])} {what}, but the first has {max(lengths[0], 0)}. All lists "
+            "must have one length."
         )
     flat = to_numbers(pc.list_flatten(array), name, where)
     return flat.reshape(len(array), -1) if len(array) else np.empty((0, 1))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sdlgm.data import Samples
+from sdlgm.data import FolderRows, Samples
 from sdlgm.environment import neutral
 from sdlgm.errors import TrainingError
 from sdlgm.inference.refinement import check_refinement, refine_posterior
@@ -55,7 +55,7 @@ class Evaluation:
 @neutral()
 def evaluate(
     model: SDLGM,
-    rows: Samples,
+    rows: Samples | FolderRows,
     *,
     importance_samples: int = 100,
     refine_steps: int = 0,
@@ -70,7 +70,8 @@ def evaluate(
     model
         The model to evaluate.
     rows
-        The data. The bits of dynamic rows are drawn once, from ``seed``.
+        The data; rows of a folder are read as they are needed. The bits of dynamic rows are drawn
+        once, from ``seed``.
     importance_samples
         Number M of codes per sample in ``nll_bound``.
     refine_steps
@@ -90,7 +91,10 @@ def evaluate(
     ConfigError
         If ``refine_steps`` is negative.
     """
-    model.check_rows(rows)
+    if isinstance(rows, FolderRows):
+        rows = rows.checked_by(model.check_rows)
+    else:
+        model.check_rows(rows)
     check_refinement(refine_steps)
     device = next(model.parameters()).device
     bits = generator(seed, "evaluation bits", device=device)

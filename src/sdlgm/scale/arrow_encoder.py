@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from sdlgm.codec.parquet import SCHEMA, code_schema, to_arrow
 from sdlgm.config import CodeMethod, DataConfig
-from sdlgm.data import Columns, Rows, as_numbers
+from sdlgm.data import Columns, Rows, Table, as_numbers
 from sdlgm.data.arrow_columns import (
     check_numeric,
     index_columns,
@@ -25,6 +26,8 @@ from sdlgm.data.arrow_columns import (
     to_numbers,
 )
 from sdlgm.data.columns import match_names
+from sdlgm.data.drift import Drift
+from sdlgm.data.partitions import NamedKeys
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.inference import choose_codes, default_code
@@ -127,6 +130,23 @@ class ArrowEncoder:
         active = N_ACTIVE if most < 2**16 else N_ACTIVE.with_type(pa.uint32())
         return pa.schema([*(given.field(name) for name in self.keep), *codes, active])
 
+    def with_keys(self, table: pa.Table, name: str) -> pa.Table:
+        """Append those keys of a file's path, relative to its folder, that are encoded or kept."""
+        read = self.columns or _load(self.run)[1].names or ()
+        return NamedKeys(read, self.keep).add(table, Path(name))
+
+    def new_drift(self) -> Drift:
+        """Return a counter of values far outside of the training range of the run."""
+        return Drift(_load(self.run)[1])
+
+    def layout(self, given: pa.Schema) -> Columns:
+        """Describe the columns that are encoded and kept, as a file of codes records them."""
+        table = Table(given.empty_table(), inputs=self.inputs(given), keep=self.keep)
+        about, binarisation = table.columns(), _load(self.run)[2].binarisation
+        types = (about.types or ()) * (self.model.n_inputs if about.lists else 1)
+        # Bits that were made from grey values do not have the type of these.
+        return replace(about, types=None if binarisation == "threshold" else types)
+
     def inputs(self, given: pa.Schema) -> tuple[str, ...]:
         """Return the names of the columns to encode; check their names, types and number.
 
@@ -146,12 +166,16 @@ class ArrowEncoder:
             )
         return names
 
+    def passed(self, given: pa.Schema) -> set[str]:
+        """Return the names of columns that are not encoded: kept, kept by the run, or an index."""
+        return {*self.keep, *_load(self.run)[2].keep, *index_columns(given)}
+
     def _chosen(self, given: pa.Schema) -> tuple[str, ...]:
         """Return the columns to encode, matched by name where the run has names."""
         twice = [name for name, number in Counter(given.names).items() if number > 1]
         if twice:
             raise DataError(f"There are several columns named {listed(twice)}. Rename them first.")
-        known, passed = _load(self.run)[1], {*self.keep, *index_columns(given)}
+        known, passed = _load(self.run)[1], self.passed(given)
         wanted, names = known.names, self.columns
         if names is not None:
             missing = [name for name in names if name not in given.names]
@@ -162,11 +186,12 @@ class ArrowEncoder:
                 )
             # The same columns in another order are put right; others stand for the model's.
             return wanted if wanted and set(names) == set(wanted) else names
-        rest = tuple(name for name in given.names if name not in passed)
+        skipped = {*self.keep, *index_columns(given)}
+        rest = tuple(name for name in given.names if name not in skipped)
         lists = any(is_list(given.field(name).type) for name in rest)
         if wanted is None or (lists != known.lists and len(rest) in (1, known.width)):
             return rest
-        match_names(wanted, given.names, {*passed, *_load(self.run)[2].keep}, "The data")
+        match_names(wanted, given.names, passed, "The data")
         return wanted
 
     def __call__(self, batch: Rowed) -> Rowed:
@@ -176,17 +201,23 @@ class ArrowEncoder:
             return pa.Table.from_batches(parts, schema=self.schema(batch.schema))
         return self.encode(batch)
 
-    def encode_batches(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def encode_batches(
+        self, batches: Iterable[pa.RecordBatch], drift: Drift | None = None
+    ) -> Iterator[pa.RecordBatch]:
         """Encode batches one by one; messages count rows over the whole stream."""
         row = 0
         for batch in batches:
-            yield self.encode(batch, row)
+            yield self.encode(batch, row, drift)
             row += len(batch)
 
     @neutral()
     @torch.no_grad()
-    def encode(self, batch: pa.RecordBatch, first_row: int = 0) -> pa.RecordBatch:
+    def encode(
+        self, batch: pa.RecordBatch, first_row: int = 0, drift: Drift | None = None
+    ) -> pa.RecordBatch:
         """Encode a batch whose first row has the number ``first_row`` in messages.
+
+        ``drift`` counts values far outside of the training range.
 
         Raises
         ------
@@ -199,6 +230,8 @@ class ArrowEncoder:
         values = self._values(batch, names, first_row)
         if len(values):
             self._check(values, names, data, first_row)
+        if drift is not None:
+            drift.add(values)
         codes = torch.cat([torch.empty(0, model.config.features), *self._codes(values, first_row)])
         code = to_arrow(codes, code_schema(model.config.budget, model.groups))
         active = pa.array((codes > 0).sum(-1).numpy()).cast(schema.field(N_ACTIVE.name).type)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import time
@@ -15,7 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sdlgm.config import CodeMethod
-from sdlgm.data.folders import find_files, root_of
+from sdlgm.data.columns import match_names
+from sdlgm.data.drift import Drift
+from sdlgm.data.folders import find_files, is_folder, root_of
+from sdlgm.data.partitions import partition_keys
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.migration import migrate_encoding
@@ -23,6 +25,7 @@ from sdlgm.outputs import locked, named, same_file, sweep
 from sdlgm.progress import progress_bar
 from sdlgm.scale.arrow_encoder import ArrowEncoder
 from sdlgm.scale.parquet_files import NOTE, Task, encode_file
+from sdlgm.training import Run
 
 __all__ = ["Engine", "Report", "encode_dataset", "is_dataset"]
 
@@ -55,9 +58,7 @@ class _Plan:
 
 def is_dataset(data: str, out: str) -> bool:
     """Whether ``data`` is a folder or a pattern, or ``out`` is a folder or ends with ``/``."""
-    return (
-        (Path(data).is_dir() or glob.has_magic(data)) and not Path(data).is_file()
-    ) or _is_folder(out)
+    return is_folder(data) or _is_folder(out)
 
 
 @neutral()
@@ -68,22 +69,26 @@ def encode_dataset(
     *,
     engine: Engine = "local",
     columns: Sequence[str] | None = None,
-    keep: Sequence[str] = (),
+    keep: Sequence[str] | None = None,
     code: CodeMethod | None = None,
     progress: bool = True,
 ) -> Report:
     """Encode every Parquet file of a data set into a file of codes of the same name under ``out``.
 
-    Memory is bounded by a batch of about 16 MB, however large the files are. Each output is written
-    atomically, so the same call continues after a kill: a file is skipped if its output was made
-    from it (same size and modification time) with this model and these columns, and encoded again
-    if it has changed. An output of another model or other columns is never replaced.
+    Memory is bounded by a batch of about 16 MB, however large the files are. Values far outside
+    of the training range are counted over all files that are encoded, in one warning.
+
+    Each output is written atomically, so the same call continues after a kill: a file is skipped if
+    its output was made from it (same size and modification time) with this model and these columns,
+    and encoded again if it has changed. An output of another model or other columns is never
+    replaced.
 
     Parameters
     ----------
     run, columns, keep, code
-        As for :class:`~sdlgm.scale.ArrowEncoder`. The default columns are those of the first file;
-        every other file must have them, in any order.
+        As for :class:`~sdlgm.scale.ArrowEncoder`. By default, those columns are kept that the run
+        keeps and the first file has. The default columns are those of the first file;
+        every other file must have them, in any order, and no others but those of ``keep``.
     data
         A Parquet file, a folder of such files (at any depth, also as Hive and Spark write them;
         symbolic links are followed, names that start with ``.`` or ``_`` are skipped), or a pattern
@@ -106,9 +111,12 @@ def encode_dataset(
     OutputError
         If an output cannot be written.
     """
-    encoder = ArrowEncoder(run, columns=columns, keep=keep, code=code)
+    encoder = ArrowEncoder(run, columns=columns, keep=keep or (), code=code)
     folder = named(out)
     _check_places(str(data), folder)
+    if keep is None:
+        kept = _kept_by_default(run, str(data), folder)
+        encoder = ArrowEncoder(run, columns=columns, keep=kept, code=code)
     if engine == "ray":
         from sdlgm.scale.ray_engine import encode_files
     elif engine == "local":
@@ -118,10 +126,10 @@ def encode_dataset(
     with locked(folder):
         plan = _plan(encoder, str(data), folder)
         pending = sum(task.rows for task in plan.tasks)
-        done, started = 0, time.monotonic()
+        done, started, drift = 0, time.monotonic(), plan.encoder.new_drift()
         try:
             with progress_bar("encoding", pending, progress and bool(plan.tasks)) as update:
-                for count in encode_files(plan.encoder, plan.tasks) if plan.tasks else ():
+                for count in encode_files(plan.encoder, plan.tasks, drift) if plan.tasks else ():
                     done += count
                     update(done, {"rows/s": done / (time.monotonic() - started)})
         finally:
@@ -130,20 +138,24 @@ def encode_dataset(
         raise DataError(
             f"Only {done:,} of {pending:,} rows were encoded: a file changed meanwhile."
         )
+    drift.warn(str(data))
     return Report(plan.files, plan.rows, len(plan.tasks), done, time.monotonic() - started)
 
 
-def _encode_files(encoder: ArrowEncoder, tasks: Sequence[Task]) -> Iterator[int]:
+def _encode_files(
+    encoder: ArrowEncoder, tasks: Sequence[Task], drift: Drift | None = None
+) -> Iterator[int]:
     """Encode the files one by one in this process; yield the number of rows of each batch."""
     for task in tasks:
-        yield from encode_file(encoder, task)
+        yield from encode_file(encoder, task, drift)
 
 
 def _plan(encoder: ArrowEncoder, data: str, out: Path) -> _Plan:
     """Check all files before any is encoded, and remove leftovers of a killed process."""
     sources = find_files(data, out)
     _check_targets(data, out, sources)
-    first = _footer(sources[0][0]).schema.to_arrow_schema()
+    first = _schema(encoder, _footer(sources[0][0]), sources[0][1])
+    others_allowed = encoder.columns is not None
     try:
         encoder.columns = encoder.inputs(first)
     except DataError as error:
@@ -152,16 +164,35 @@ def _plan(encoder: ArrowEncoder, data: str, out: Path) -> _Plan:
     for source, name in sources:
         footer = _footer(source)
         try:
-            schema = encoder.schema(footer.schema.to_arrow_schema())
-            encoder.inputs(footer.schema.to_arrow_schema())
+            given = _schema(encoder, footer, name)
+            schema = encoder.schema(given)
+            encoder.inputs(given)
         except DataError as error:
             raise DataError(f"{source}: {error}") from None
-        task = Task(str(source), str(out / name), footer.num_rows)
+        if not others_allowed:
+            passed = encoder.passed(given)
+            match_names(encoder.columns, given.names, passed, str(source), str(sources[0][0]))
+        task = Task(str(source), str(out / name), footer.num_rows, str(name))
         rows += task.rows
         if not _is_done(encoder, task, schema):
             tasks.append(task)
     _sweep(tasks)
     return _Plan(encoder, tasks, len(sources), rows)
+
+
+def _kept_by_default(run: Path | str, data: str, out: Path) -> list[str]:
+    """Return the columns that the run keeps, where the first file has them."""
+    keep = Run.open(run).config.data.keep
+    if not keep:
+        return []
+    path, place = find_files(data, out)[0]
+    names = {*_footer(path).schema.to_arrow_schema().names, *partition_keys(place)}
+    return [name for name in keep if name in names]
+
+
+def _schema(encoder: ArrowEncoder, footer: pq.FileMetaData, name: Path) -> pa.Schema:
+    """Return the columns of a file, with the keys of its path that are encoded or kept."""
+    return encoder.with_keys(footer.schema.to_arrow_schema().empty_table(), str(name)).schema
 
 
 def _check_places(data: str, out: Path) -> None:

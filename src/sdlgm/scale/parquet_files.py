@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sdlgm.codec import describe
-from sdlgm.codec.parquet import code_writer
+from sdlgm.codec.parquet import TABLE, code_writer
+from sdlgm.data.drift import Drift
 from sdlgm.errors import DataError, OutputError
 from sdlgm.models import model_sha256
 from sdlgm.scale.arrow_encoder import BLOCK, ArrowEncoder
@@ -26,11 +27,12 @@ BATCH_BYTES = 16 * 2**20
 
 
 class Task(NamedTuple):
-    """A file to encode, its output, and its number of rows."""
+    """A file to encode, its output, its number of rows, and its name in the folder."""
 
     source: str
     target: str
     rows: int
+    name: str = ""
 
     def note(self, encoder: ArrowEncoder) -> dict[str, Any]:
         """Return everything that determines the output."""
@@ -47,10 +49,11 @@ class Task(NamedTuple):
         }
 
 
-def encode_file(encoder: ArrowEncoder, task: Task) -> Iterator[int]:
+def encode_file(encoder: ArrowEncoder, task: Task, drift: Drift | None = None) -> Iterator[int]:
     """Encode one file; yield the number of rows of each finished batch.
 
-    The last number is yielded when the output is complete.
+    ``drift`` counts values far outside of the training range. The last number is yielded when the
+    output is complete.
 
     Raises
     ------
@@ -66,11 +69,15 @@ def encode_file(encoder: ArrowEncoder, task: Task) -> Iterator[int]:
     try:
         # With a buffer, a row group is read page by page, not as a whole.
         with pq.ParquetFile(task.source, buffer_size=2**18) as file:
-            schema = encoder.schema(file.schema_arrow)
-            columns = [*encoder.inputs(file.schema_arrow), *encoder.keep]
-            notes = {NOTE: json.dumps(note)}
+            given = encoder.with_keys(file.schema_arrow.empty_table(), task.name).schema
+            schema = encoder.schema(given)
+            columns = [*encoder.inputs(given), *encoder.keep]
+            columns = [name for name in columns if name in file.schema_arrow.names]
+            layout = encoder.layout(given).to_dict()
+            notes = {NOTE: json.dumps(note), TABLE: json.dumps(layout)}
             with code_writer(task.target, describe(model), schema, notes) as writer:
-                for batch in encoder.encode_batches(file.iter_batches(size, columns=columns)):
+                batches = _with_keys(encoder, task, file.iter_batches(size, columns=columns))
+                for batch in encoder.encode_batches(batches, drift):
                     if last:
                         yield last
                     writer.write(batch)
@@ -85,6 +92,13 @@ def encode_file(encoder: ArrowEncoder, task: Task) -> Iterator[int]:
             f"{task.source} cannot be read, or its codes cannot be written: {error}"
         ) from None
     yield last
+
+
+def _with_keys(
+    encoder: ArrowEncoder, task: Task, batches: Iterable[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield from encoder.with_keys(pa.Table.from_batches([batch]), task.name).to_batches()
 
 
 def _check_unchanged(task: Task, rows: int, same: bool) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sdlgm.data.drift import Drift
 from sdlgm.errors import ConfigError, DataError, OutputError
 from sdlgm.scale.arrow_encoder import ArrowEncoder
 from sdlgm.scale.parquet_files import Task, encode_file
@@ -29,16 +30,21 @@ class _FileEncoder:
         encoder.model  # noqa: B018 (loads the model before the first file comes)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        task = Task(row["source"], row["target"], row["rows"])
+        task = Task(row["source"], row["target"], row["rows"], row["name"])
+        drift, rows, problem, output = self.encoder.new_drift(), 0, "", False
         try:
-            return {"rows": sum(encode_file(self.encoder, task)), "error": "", "output": False}
+            rows = sum(encode_file(self.encoder, task, drift))
         except (DataError, OutputError) as error:
-            output = isinstance(error, OutputError)
-            return {"rows": 0, "error": str(error), "output": output}
+            problem, output = str(error), isinstance(error, OutputError)
+        return {"rows": rows, "error": problem, "output": output, "drift": drift.counts()}
 
 
-def encode_files(encoder: ArrowEncoder, tasks: Sequence[Task]) -> Iterator[int]:
+def encode_files(
+    encoder: ArrowEncoder, tasks: Sequence[Task], drift: Drift | None = None
+) -> Iterator[int]:
     """Encode files on Ray; yield the number of rows of each finished file.
+
+    ``drift`` counts values far outside of the training range.
 
     A running Ray is used (after ``ray.init``, or at ``RAY_ADDRESS``). Otherwise one is started on
     this machine, without dashboard and usage reports.
@@ -75,6 +81,7 @@ def encode_files(encoder: ArrowEncoder, tasks: Sequence[Task]) -> Iterator[int]:
                 "source": str(Path(task.source).absolute()),
                 "target": str(Path(task.target).absolute()),
                 "rows": task.rows,
+                "name": task.name,
             }
             for task in tasks
         ]
@@ -87,6 +94,8 @@ def encode_files(encoder: ArrowEncoder, tasks: Sequence[Task]) -> Iterator[int]:
         for done in data.iter_rows():
             if done["error"]:
                 raise (OutputError if done["output"] else DataError)(done["error"])
+            if drift is not None:
+                drift.merge(list(done["drift"]))
             yield done["rows"]
     finally:
         if ours:

@@ -25,14 +25,14 @@ from sdlgm.data import (
     SUFFIXES,
     Columns,
     Dataset,
+    FolderRows,
     Rows,
-    Table,
     file_sha256,
+    is_folder,
     load_data,
-    read_table,
     resolve_binarisation,
-    split_file,
 )
+from sdlgm.data.folder_tables import folder_sha256
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError, ModelFileError, SDLGMWarning
 from sdlgm.gradients import get_estimator
@@ -42,7 +42,7 @@ from sdlgm.inference.usage import FEW, count_used, warn_of_unused
 from sdlgm.models import SDLGM, load_model, model_sha256, save_model
 from sdlgm.nn import check_data, data_statistics, warn_of_constant_columns
 from sdlgm.outputs import check_space, locked, sweep
-from sdlgm.progress import progress_bar
+from sdlgm.progress import progress_bar, silenced
 from sdlgm.random import generator
 from sdlgm.storage import read_json, write_json
 from sdlgm.training.checkpoint import FILE as CHECKPOINT
@@ -50,30 +50,16 @@ from sdlgm.training.log import read_log
 from sdlgm.training.loop import Interrupted
 from sdlgm.training.model_training import train
 from sdlgm.training.run_config import RunConfig
+from sdlgm.training.run_data import LoadedRows, load_rows, stream_rows
 from sdlgm.training.run_folders import check_folder, place, replaced_by, replacing, starting
 from sdlgm.training.step import check_shared
 from sdlgm.training.tracking import check_tracker
 from sdlgm.version import __version__
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from sdlgm.training.processes import Group
 
 __all__ = ["LoadedRows", "Run", "RunConfig", "fit", "resume", "train_in_group"]
-
-
-class LoadedRows(NamedTuple):
-    """Rows for a model, with what is needed to give a table back."""
-
-    rows: Rows
-    """The values, in the model's order of columns."""
-    columns: Columns | None = None
-    """Names, types and layout of the columns of a file."""
-    kept: pa.Table | None = None
-    """The columns that are passed through."""
-    image_shape: tuple[int, int] | None = None
-    """Height and width, if a row is an image."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +146,7 @@ class Run:
                 f"{self.folder} does not record which file {data.data} was: it has no absolute "
                 "path or no SHA-256. Name the data: --data FILE."
             )
-        if data.data not in BUILT_IN and not Path(data.data).is_file():
+        if data.data not in BUILT_IN and not (is_folder(data.data) or Path(data.data).is_file()):
             raise DataError(
                 f"{data.data}, which {self.folder} was trained on, does not exist any more. "
                 "Restore it, or name the data: --data FILE."
@@ -190,24 +176,6 @@ class Run:
             raise ModelFileError(f"{path} is damaged: it does not map names to numbers.")
         return metrics
 
-    def _known_rows(self, name: str, own: bool, split: str) -> LoadedRows:
-        """Return rows of the run's own data, or of another built-in set."""
-        config = self.config.data
-        other = dataclasses.replace(config, data=name, columns=None, keep=(), data_sha256=None)
-        dataset = self.dataset if own else load_data(other, self.config.model.likelihood)
-        return LoadedRows(dataset.rows(split), dataset.columns, None, dataset.image_shape)
-
-    def _matched(
-        self, table: Table, columns: Sequence[str] | None, keep: Sequence[str] | None
-    ) -> Table:
-        """Match the columns of a table with those of the training data."""
-        config = self.config.data
-        if keep is None:
-            keep = [each for each in config.keep if each in (table.names or ())]
-        if columns is None and self.columns.names is None:
-            columns = config.columns if table.names else None
-        return table.match(self.columns, columns, keep)
-
     def load_rows(
         self,
         data: Any = None,
@@ -219,15 +187,17 @@ class Run:
     ) -> LoadedRows:
         """Load rows for the model, binarised as the run's own data.
 
-        A file is taken as it is, in its order. Its columns are matched with those of the training
+        A file is taken as it is, in its order. A folder or pattern of files is, too, if its rows
+        fit into memory; otherwise a random sample is taken, and a warning says so (see
+        :meth:`stream_rows`). Columns are matched with those of the training
         data by name, or by position if either has no names. Values far outside of the training
         range are counted in a warning.
 
         Parameters
         ----------
         data
-            A built-in set, a file, an array, an Arrow table, or a data frame of pandas or polars.
-            Default: the run's own data.
+            A built-in set, a file, a folder or pattern of files, an array, an Arrow table, or a
+            data frame of pandas or polars. Default: the run's own data.
         split
             ``"train"``, ``"test"`` or ``"all"``. Only built-in sets and the run's own file, which
             is recognised by its content, have a split. Default: the test rows of the run's own
@@ -235,7 +205,8 @@ class Run:
         columns
             Columns of a file to read instead, in the model's order.
         keep
-            Columns of a file to pass through. Default: those of the run that the file has.
+            Columns of a file to pass through. Default: those of the run that the file has. The
+            columns to keep of a folder are not read.
         header
             Whether a CSV file has a line of names. Default: as the run's own.
 
@@ -244,41 +215,28 @@ class Run:
         DataError
             If data cannot be read, do not have the model's columns, or have no such split.
         """
-        config, likelihood = self.config.data, self.config.model.likelihood
-        named = data is None or isinstance(data, str | os.PathLike)
-        name = os.fspath(config.data if data is None else data) if named else "the data"
-        if data is None or name in BUILT_IN:
-            if columns or keep:
-                raise DataError(f"Columns can be named for a file only: name one, not {name}.")
-            return self._known_rows(name, data is None or name == config.data, split or "test")
-        if named and Path(name).suffix not in SUFFIXES:
-            load_data(dataclasses.replace(config, data=name))  # raises, with the nearest name
-        header = config.header if header is None else header
-        table = self._matched(read_table(name, header) if named else Table.of(data), columns, keep)
-        split = split or "all"
-        kind = resolve_binarisation(dataclasses.replace(config, data=name), likelihood)
-        own = False
-        if named and config.data_sha256 is not None and (split != "all" or kind == "fixed"):
-            own = file_sha256(name) == config.data_sha256
-        if split != "all" and not own:
-            raise DataError(
-                f"{name} is not the file that {self.folder} was trained on, so it has no {split} "
-                "rows. Leave out --split: a file is taken as it is."
-            )
-        if own:
-            dataset = split_file(table, dataclasses.replace(config, data=name), likelihood)
-            rows = dataset.rows(split)
-            if split != "all" and dataset.places is not None:
-                places = dataset.places.split([len(dataset.train), len(dataset.test)])
-                table = table.take(places[split == "test"])
-        else:
-            rows = table.rows().binarise(kind, config.split_seed)
-        self.model.check_rows(rows)
-        self.columns.warn_of_drift(rows)
-        about = table.columns()
-        # Bits that were made from grey values do not have the type of these.
-        about = about if kind == "none" else dataclasses.replace(about, types=None)
-        return LoadedRows(rows, about, table.kept(), table.image_shape)
+        return load_rows(self, data, split, columns, keep, header)
+
+    def stream_rows(
+        self,
+        data: Path | str | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        keep: Sequence[str] | None = None,
+        header: bool | None = None,
+    ) -> FolderRows:
+        """Return all rows of a folder or pattern of files, which are read as they are used.
+
+        They are in the order of the files, which is that of their names. The options are those of
+        :meth:`load_rows`.
+
+        Raises
+        ------
+        DataError
+            If files cannot be read or their columns are not the model's; the message names the
+            file. Values are checked when they are reached.
+        """
+        return stream_rows(self, data, columns, keep, header)
 
 
 @neutral()
@@ -321,7 +279,8 @@ def fit(
     Interrupted
         After Ctrl-C or SIGTERM, once a checkpoint is written.
     """
-    data = recorded(data)
+    with silenced(not progress):
+        data = recorded(data)
     _check_kinds(model, training)
     model = model or ModelConfig()
     training = resolve_training(training or TrainingConfig(), model)
@@ -334,7 +293,8 @@ def fit(
     get_estimator(str(training.estimator))  # fail on names and data before writing anything
     if training.devices > 1:
         check_shared(training)
-    prepared = _prepare(run)
+    with silenced(not progress):
+        prepared = _prepare(run)
     check_space(run.folder, _expected_bytes(prepared.model))
     with starting(target, run.folder):
         columns = run.dataset.columns or Columns()
@@ -356,7 +316,8 @@ def resume(folder: Path | str, *, importance_samples: int = 100, progress: bool 
     run = Run.open(folder)
     if (run.folder / "metrics.json").exists() and replaced_by(run.folder) is None:
         raise ConfigError(f"{run.folder} is complete; there is nothing to resume.")
-    prepared = _prepare(run)
+    with silenced(not progress):
+        prepared = _prepare(run)
     with locked(run.folder):
         sweep(run.folder)
         if (run.folder / "metrics.json").exists():  # killed just before it replaced another
@@ -538,6 +499,9 @@ def recorded(data: DataConfig | Path | str) -> DataConfig:
             raise ConfigError(f"{data.data} has no names of columns: name a file.")
         return dataclasses.replace(data, data_sha256=None)
     path = Path(data.data)
+    if is_folder(data.data):
+        data = dataclasses.replace(data, data=str(path.absolute()), data_sha256=None)
+        return dataclasses.replace(data, data_sha256=folder_sha256(data.data))
     if path.suffix not in SUFFIXES or not path.is_file():
         load_data(dataclasses.replace(data, data_sha256=None))  # raises, with the nearest name
     return dataclasses.replace(data, data=str(path.absolute()), data_sha256=file_sha256(path))

@@ -7,8 +7,11 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
+from sdlgm.errors import SDLGMWarning
+from sdlgm.progress import silenced
 from sdlgm.training.processes import connected
 from sdlgm.training.runs import Run, train_in_group
 
@@ -20,10 +23,12 @@ def main(run: str, meeting: str, rank: str, size: str, resumed: str, parent: str
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the first process decides when to stop
     threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
+    warnings.simplefilter("ignore", SDLGMWarning)  # the first process says them
     opened = Run.open(run)
-    opened.dataset  # noqa: B018 (loads the data before the others wait)
-    with connected(Path(meeting), int(rank), int(size)) as group:
-        train_in_group(opened, group, resumed == "1")
+    with silenced():
+        opened.dataset  # noqa: B018 (loads the data before the others wait)
+        with connected(Path(meeting), int(rank), int(size)) as group:
+            train_in_group(opened, group, resumed == "1")
 
 
 def _end_with(parent: int) -> None:
