@@ -15,7 +15,8 @@ def test_a_preset_holds_its_own_settings_and_the_defaults_for_the_rest(name: str
     defaults = to_dict(ModelConfig(), resolve_training(TrainingConfig(), ModelConfig()))
     own = {k: list(v) if isinstance(v, tuple) else v for k, v in PRESETS[name].items()}
     assert {key: values[key] for key in own} == own
-    derived = {"groups", "estimator", "kl", "kl_warmup"}  # from the budget and the objective
+    # From the budget, the objective, the likelihood and the encoder.
+    derived = {"groups", "estimator", "kl", "kl_warmup", "decoder_hidden", "objective"}
     assert {key for key in values if values[key] != defaults[key]} <= set(own) | derived
 
 

@@ -113,7 +113,7 @@ def test_options_of_one_name_have_one_default() -> None:
         assert defaults["progress"] is False
 
 
-def test_the_default_code_is_the_same_everywhere_and_deterministic() -> None:
+def test_the_default_code_follows_the_model_everywhere() -> None:
     from sdlgm.codec import encode_file
     from sdlgm.estimators import SDLGMTransformer
     from sdlgm.inference import choose_codes
@@ -124,7 +124,7 @@ def test_the_default_code_is_the_same_everywhere_and_deterministic() -> None:
     defaults = {inspect.signature(function).parameters["code"].default for function in functions}
     defaults.add(SDLGMTransformer().code)
     defaults.add(COMMANDS["encode"].parser().get_defaults().code)
-    assert defaults == {"mode"}
+    assert defaults == {None}
 
 
 def test_configuration_fields_are_documented_where_they_are_defined() -> None:

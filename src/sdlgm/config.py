@@ -286,8 +286,7 @@ class TrainingConfig:
             )
         if self.distortion is not None and self.distortion >= 1:
             raise ConfigError(
-                "distortion is a share of the variance between 0 and 1, got "
-                f"{self.distortion}."
+                f"distortion is a share of the variance between 0 and 1, got {self.distortion}."
             )
 
     def _check_devices(self) -> None:

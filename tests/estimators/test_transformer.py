@@ -166,7 +166,7 @@ def test_sparse_rows_become_dense_one_batch_at_a_time(monkeypatch: pytest.Monkey
 
     for kind in (sp.csr_array, sp.csc_array, sp.coo_array):
         monkeypatch.setattr(kind, "toarray", toarray)  # todense() calls it, too
-    model = make(epochs=1, batch_size=1000)
+    model = make(epochs=1, batch_size=1000, objective="elbo", code="mode")
     with LargestTensor() as seen:
         model.fit(X)
         codes = model.transform(X)

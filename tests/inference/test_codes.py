@@ -167,7 +167,7 @@ def test_ties_between_features_go_to_the_lower_index() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"code": "median"}, "one of 'mode', 'mean', 'sample', 'best', got 'median'"),
+        ({"code": "median"}, "one of 'mode', 'mean', 'sample', 'best', 'search', got 'median'"),
         ({"code": "best", "candidates": 1}, "at least 2 .the mode and the rounded mean., got 1"),
         ({"code": "mode", "max_active": 0}, "max_active must be at least 1, got 0"),
     ],

@@ -30,7 +30,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "paper": ({"groups": 1, "prior": "fixed"}, {"objective": "paper"}),
     "annealed": ({"groups": 1}, {"estimator": "gumbel_softmax", "temperature": "annealed"}),
     "clipped": ({}, {"gradient_clip": 1.0}),
-    "gaussian": ({"likelihood": "gaussian"}, {}),
+    "gaussian": ({"likelihood": "gaussian"}, {"objective": "elbo"}),
     "categorical": ({"likelihood": "categorical"}, {}),
 }
 

@@ -72,7 +72,7 @@ def test_unix_seconds_are_learned_stored_and_exported(precision: str, tmp_path: 
     back = model.decode(model.encode(seconds))
     assert back.dtype == torch.float64
     assert np.corrcoef(back[:, 0], seconds[:, 0])[0, 1] > 0.8
-    encode_file(model, Rows(torch.from_numpy(seconds)), tmp_path / "codes.parquet", code="mode")
+    encode_file(model, Rows(torch.from_numpy(seconds)), tmp_path / "codes.parquet")
     assert torch.equal(torch.as_tensor(decode_file(model, tmp_path / "codes.parquet")), back)
     centred = run(tmp_path / "other", seconds - 1_700_000_000, precision=precision)
     assert centred.metrics["negative_elbo"] == pytest.approx(

@@ -11,7 +11,7 @@ from sdlgm.inference.codes import (
 )
 from sdlgm.inference.evaluation import Evaluation, evaluate
 from sdlgm.inference.refinement import check_refinement, refine_posterior
-from sdlgm.inference.refitting import least_squares, refit_decoder, refit_prior
+from sdlgm.inference.refitting import refit_decoder, refit_prior
 from sdlgm.inference.search import search_codes
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "default_code",
     "encode_batches",
     "evaluate",
-    "least_squares",
     "limit_active",
     "refine_posterior",
     "refit_decoder",

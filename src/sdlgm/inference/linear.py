@@ -15,7 +15,13 @@ from sdlgm.config import quadratic
 if TYPE_CHECKING:
     from sdlgm.models import SDLGM
 
-__all__ = ["AdditiveSearch", "additive_sum", "is_quadratic", "quadratic_search", "standard_residual"]
+__all__ = [
+    "AdditiveSearch",
+    "additive_sum",
+    "is_quadratic",
+    "quadratic_search",
+    "standard_residual",
+]
 
 NUMBERS_AT_ONCE = 2**21
 """Products of rows and entries that are held at a time: 8 MB in single precision."""
@@ -112,9 +118,7 @@ class AdditiveSearch:
             found.append(slots.view(-1, wide, self.groups)[which[::wide], best])
         return torch.cat(found) if found else torch.zeros(0, self.groups, dtype=torch.int64)
 
-    def close(
-        self, x: Tensor, slots: Tensor, most: int, *, rate: Tensor | float = 0.0
-    ) -> Tensor:
+    def close(self, x: Tensor, slots: Tensor, most: int, *, rate: Tensor | float = 0.0) -> Tensor:
         """Close slots until at most ``most`` hold a feature, one at a time.
 
         The last entry of each group must be zero; it stands for a closed slot. Each step closes the
@@ -213,9 +217,7 @@ class AdditiveSearch:
                 break
         return slots, self._cost(products, slots, rate, everything)
 
-    def _cost(
-        self, products: list[Tensor], slots: Tensor, rate: Tensor, rows: Tensor
-    ) -> Tensor:
+    def _cost(self, products: list[Tensor], slots: Tensor, rate: Tensor, rows: Tensor) -> Tensor:
         """Return ``J`` less the squared norm of ``x``, shape ``(n,)``."""
         alone = sum(own[rows, held] for own, held in zip(products, slots.T, strict=True))
         length = self._lengths.flatten()[slots + self._first].sum(-1)
@@ -261,6 +263,7 @@ def quadratic_search(model: SDLGM) -> AdditiveSearch:
     return kept[1]
 
 
+@torch.no_grad()
 def _new_search(model: SDLGM) -> AdditiveSearch:
     size = model.config.features // model.groups
     spread = _normal(model).scale[0]
@@ -271,6 +274,7 @@ def _new_search(model: SDLGM) -> AdditiveSearch:
     return AdditiveSearch(F.pad(entries, (0, 0, 0, 1)), lengths)
 
 
+@torch.no_grad()
 def standard_residual(model: SDLGM, x: Tensor) -> Tensor:
     """Return samples ``(n, D)`` less the decoder's bias, in units of the likelihood's scale."""
     nothing = torch.zeros(1, model.config.features, device=x.device)

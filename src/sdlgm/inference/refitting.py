@@ -94,7 +94,9 @@ def least_squares(
     ridge
         The penalty, in units of a mean row.
     """
-    weights = torch.ones(len(x), dtype=torch.float64, device=x.device) if weights is None else weights
+    weights = (
+        torch.ones(len(x), dtype=torch.float64, device=x.device) if weights is None else weights
+    )
     weights = weights / weights.mean()
     width, of_group = size + 1, slots.shape[1] // groups
     total = groups * width  # closed slots are features that are left out at the end

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,12 +17,14 @@ from sdlgm.inference.codes import CANDIDATES
 from sdlgm.inference.linear import AdditiveSearch, additive_sum
 from sdlgm.inference.refitting import least_squares, set_prior
 from sdlgm.models import SDLGM
+from sdlgm.nn import rows_at_once
 from sdlgm.random import generator
 
-__all__ = ["MAX_ROWS", "Turn", "fit_codes"]
+__all__ = ["Turn", "fit_codes", "rows_of_turns"]
 
-MAX_ROWS = 65_536
-"""Most rows that turns visit; of more rows, this many are drawn. The encoder sees them all."""
+MAX_ROWS, MAX_NUMBERS = 65_536, 2**26
+"""Most rows that turns visit, and most numbers in them (256 MB in single precision). Of more rows,
+as many are drawn. The encoder's training visits them all."""
 
 NOISE = 0.5
 """Deviation of the noise of the first turn, relative to that of the data."""
@@ -40,7 +42,7 @@ CALIBRATIONS = 5
 """Secant steps towards the target at the end."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Turn:
     """What a turn of search and refitting reached on the rows that it visited."""
 
@@ -50,12 +52,17 @@ class Turn:
     """Mean squared error as a share of the variance, both in standard units."""
     bits: float
     """Mean length of a code under the refitted prior."""
+    rows: int
+    """Number of different rows that it visited."""
 
     def line(self) -> dict[str, Any]:
         """Return a line of the log."""
-        return {
-            "event": "turn", "step": 0, "turn": self.turn, "distortion": self.distortion, "bits": self.bits,
-        }  # fmt: skip
+        return {"event": "turn", "step": 0, **dataclasses.asdict(self)}
+
+
+def rows_of_turns(width: int) -> int:
+    """Return the most rows of a number of columns that turns visit."""
+    return min(MAX_ROWS, max(1, MAX_NUMBERS // width))
 
 
 @torch.no_grad()
@@ -108,7 +115,8 @@ def fit_codes(
     ECCV 2018 (noise on codebooks). Chou, Lookabaugh, Gray, "Entropy-constrained vector
     quantization", 1989 (the weight of the length).
     """
-    fit = _HardEM(model, _standard(model, rows, index).to(device), weights.to(device), config)
+    x, weights = _merged(_standard(model, rows, index).to(device), weights.double().to(device))
+    fit = _HardEM(model, x, weights, config)
     found = []
     for turn in range(1, config.turns + 1):
         found.append(fit.turn(turn))
@@ -122,8 +130,18 @@ def _standard(model: SDLGM, rows: Samples, index: Tensor) -> Tensor:
     """Return rows in standard units, a block at a time."""
     noise = generator(0, "bits")  # real numbers take none
     device = model.input_shift.device
-    parts = index.split(10_000)
+    parts = index.split(rows_at_once(rows.n_inputs))
     return torch.cat([model.standard_units(rows.batch(part, noise).to(device)) for part in parts])
+
+
+def _merged(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Merge neighbouring rows that are equal, so that two equal rows are one of twice the weight."""
+    new = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    new[1:] = (x[1:] != x[:-1]).any(-1)
+    if bool(new.all()):
+        return x, weights
+    total = weights.new_zeros(int(new.sum())).index_add_(0, new.cumsum(0) - 1, weights)
+    return x[new], total
 
 
 class _HardEM:
@@ -131,7 +149,7 @@ class _HardEM:
 
     def __init__(self, model: SDLGM, x: Tensor, weights: Tensor, config: TrainingConfig) -> None:
         self.model, self.config, self.x = model, config, x
-        self.weights = (weights / weights.mean()).double()
+        self.weights = weights / weights.mean()
         self.groups = model.groups
         self.size = model.config.features // model.groups
         self.closes = model.config.gates == "learned"
@@ -168,7 +186,9 @@ class _HardEM:
         """
         if not self._targeted:
             return
-        rows = torch.linspace(0, len(self.x) - 1, min(len(self.x), CALIBRATED), device=self.x.device)
+        rows = torch.linspace(
+            0, len(self.x) - 1, min(len(self.x), CALIBRATED), device=self.x.device
+        )
         index = rows.long()
         self.x, self.weights = self.x[index], self.weights[index]
         search = self._search(self.entries)
@@ -226,7 +246,8 @@ class _HardEM:
         places = torch.arange(self.groups, device=self.x.device)
         nats = float(self._mean(self.lengths[places, self.slots].sum(-1, keepdim=True)))
         self.error = self._error()
-        return Turn(number, self.error / self.variance, nats / math.log(2))
+        share = self.error / self.variance if self.variance else 0.0
+        return Turn(number, share, nats / math.log(2), len(self.x))
 
     def _error(self) -> float:
         """Return the mean squared error, summed over the columns."""
@@ -260,7 +281,8 @@ class _HardEM:
 
     @property
     def _targeted(self) -> bool:
-        return self.config.rate is not None or self.config.distortion is not None
+        given = self.config.rate is not None or self.config.distortion is not None
+        return given and self.variance > 0
 
     def _excess(self, found: Turn) -> float:
         """Return the step of the weight's logarithm that a Gaussian vector would need."""

@@ -30,7 +30,7 @@ from sdlgm.training.callbacks import (
     describe_not_finite,
 )
 from sdlgm.training.checkpoint import FILE, load_checkpoint, save_checkpoint
-from sdlgm.training.hard_em import MAX_ROWS, Turn, fit_codes
+from sdlgm.training.hard_em import Turn, fit_codes, rows_of_turns
 from sdlgm.training.log import Log
 from sdlgm.training.loop import Callback, Interrupted, run_loop
 from sdlgm.training.order import Batches, Order
@@ -223,7 +223,7 @@ def search_and_refit(
     It is repeated if a training is resumed before its first checkpoint. Each process of a group
     does the same.
     """
-    index, weights = task.order.at_most(MAX_ROWS)
+    index, weights = task.order.at_most(rows_of_turns(task.rows.n_inputs))
 
     def show(turn: Turn) -> None:
         if on_step:

@@ -1,0 +1,137 @@
+"""Search and refitting in turns: what it reaches, its targets, and what it does not depend on."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from sklearn.cluster import KMeans
+from sklearn.datasets import load_digits
+
+from sdlgm.config import ModelConfig, TrainingConfig
+from sdlgm.data import Rows
+from sdlgm.inference import choose_codes
+from sdlgm.models import SDLGM
+from sdlgm.nn import data_statistics
+from sdlgm.training.hard_em import fit_codes
+
+DIGITS = torch.from_numpy(load_digits().data[:900])
+CONFIG = ModelConfig(
+    features=64, budget=8, likelihood="gaussian", encoder_hidden=(8,), sparsity_hidden=(8,)
+)
+
+
+def fitted(x=DIGITS, weights=None, index=None, **settings):
+    """A model after search and refitting, and what its turns reached."""
+    shape = {f.name for f in dataclasses.fields(ModelConfig)}
+    config = dataclasses.replace(CONFIG, **{k: v for k, v in settings.items() if k in shape})
+    training = TrainingConfig(**{k: v for k, v in settings.items() if k not in shape})
+    statistics = data_statistics(x, weights=weights)
+    model = SDLGM(config, statistics, torch.Generator().manual_seed(0))
+    index = torch.arange(len(x)) if index is None else index
+    weights = torch.ones(len(index)) if weights is None else weights[index]
+    turns = fit_codes(model, Rows(x), training, index=index, weights=weights)
+    return model, turns
+
+
+def error(model, x=DIGITS):
+    """Mean squared error of searched codes in standard units, as a share of the variance."""
+    units = model.standard_units(x)
+    decoded = model.standard_units(model.decode(choose_codes(model, x)))
+    return float((units - decoded).square().mean() / (units - units.mean(0)).square().mean())
+
+
+def bits(model, x=DIGITS):
+    """Mean length of searched codes under the prior."""
+    with torch.no_grad():
+        return float(-model.prior().log_prob(choose_codes(model, x)).mean()) / np.log(2)
+
+
+def test_turns_lower_the_error_below_that_of_residual_clustering() -> None:
+    model, turns = fitted(scaling="common", gates="open")
+    assert turns[-1].distortion < turns[0].distortion
+    assert error(model) == pytest.approx(turns[-1].distortion, rel=0.1)
+    residual = DIGITS.numpy() - DIGITS.numpy().mean(0)
+    whole = (residual**2).sum()
+    for group in range(8):
+        means = KMeans(8, n_init=1, random_state=group).fit(residual)
+        residual = residual - means.cluster_centers_[means.labels_]
+    assert error(model) < (residual**2).sum() / whole
+
+
+def test_all_features_are_used() -> None:
+    model, _ = fitted()
+    assert (choose_codes(model, DIGITS).sum(0) > 0).all()
+
+
+@pytest.mark.parametrize("rate", [6.0, 14.0])
+def test_a_target_rate_is_met(rate) -> None:
+    model, _ = fitted(rate=rate)
+    assert bits(model) == pytest.approx(rate, rel=0.06)
+    assert float(model.rate_weight) > 0
+
+
+def test_a_target_distortion_is_met() -> None:
+    model, _ = fitted(distortion=0.4)
+    assert error(model) == pytest.approx(0.4, rel=0.06)
+
+
+def test_rows_use_as_many_features_as_they_need_under_a_target() -> None:
+    model, _ = fitted(rate=10.0)
+    active = (choose_codes(model, DIGITS) > 0).sum(1)
+    assert active.min() < active.max() <= 8
+
+
+def test_open_gates_fill_every_slot() -> None:
+    model, _ = fitted(gates="open", turns=4)
+    assert (choose_codes(model, DIGITS).sum(1) == 8).all()
+
+
+def test_a_seed_gives_the_same_model_and_another_seed_another() -> None:
+    first, second, other = (fitted(turns=4, seed=seed)[0].state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["output_head.weight"], other["output_head.weight"])
+
+
+def test_a_weight_of_two_is_two_rows() -> None:
+    weights = torch.ones(300, dtype=torch.float64)
+    weights[:50] = 2
+    x = DIGITS[:300]
+    weighted = fitted(x, weights, turns=3)[0]
+    double = torch.cat([x, x[:50]])
+    order = torch.argsort(torch.cat([torch.arange(300), torch.arange(50)]), stable=True)
+    repeated = fitted(double, index=order, turns=3)[0]
+    assert error(weighted, x) == pytest.approx(error(repeated, x), rel=0.02)
+
+
+@pytest.mark.parametrize("unit", [2.0**-40, 2.0**30])
+def test_the_unit_of_the_columns_does_not_matter(unit) -> None:
+    plain, scaled = fitted(turns=3)[0], fitted(unit * DIGITS, turns=3)[0]
+    assert torch.equal(plain.output_head.weight, scaled.output_head.weight)
+    assert torch.equal(choose_codes(plain, DIGITS), choose_codes(scaled, unit * DIGITS))
+
+
+def test_a_common_scale_keeps_the_proportions_of_columns() -> None:
+    x = torch.randn(400, 6, generator=torch.Generator().manual_seed(0)).double()
+    x[:, 0] *= 20
+    shares = []
+    for scaling in ("columns", "common"):
+        model, _ = fitted(x, scaling=scaling)
+        decoded = model.decode(choose_codes(model, x))
+        shares.append(float((x - decoded)[:, 0].square().mean() / x[:, 0].square().mean()))
+    assert shares[1] < 0.5 * shares[0]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_few_rows_are_learned(rows) -> None:
+    model, turns = fitted(DIGITS[:rows], turns=3)
+    assert all(np.isfinite([turn.distortion, turn.bits]).all() for turn in turns)
+    assert torch.isfinite(model.decode(choose_codes(model, DIGITS[:rows]))).all()
+
+
+def test_constant_rows_are_learned() -> None:
+    x = torch.full((20, 3), 7.0, dtype=torch.float64)
+    model, _ = fitted(x, turns=3, rate=2.0)
+    assert torch.allclose(model.decode(choose_codes(model, x)), x.float(), atol=1e-3)
