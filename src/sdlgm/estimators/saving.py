@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, ModelFileError, SDLGMError
+from sdlgm.estimators.drift import check_range
 from sdlgm.estimators.validation import EstimatorNotFittedError
 from sdlgm.limits import check, is_integer, reading
 from sdlgm.migration import migrate_estimator
@@ -319,6 +320,10 @@ class SavedModelFolder(Saved):
         estimator.n_features_in_ = model.n_inputs
         estimator.history_, estimator.n_iter_ = [], steps
         return estimator
+
+    def _check_fitted_values(self, where: str) -> None:
+        super()._check_fitted_values(where)
+        check_range(self, self.n_features_in_, where)
 
     def _describe_network(self) -> tuple[dict[str, Any], nn.Module]:
         # The weights are in the files of the model.
