@@ -172,12 +172,15 @@ def test_rows_in_another_unit_are_counted_once_in_every_prediction(
     model = MAKERS[name]().fit(frame, y)
     model.save(tmp_path / "model")
     later = frame.assign(metres=1000 * frame.metres + 1e5)
+    message = r"X has [\d,]+ values .* column 'metres'"
     for each in (model, load(tmp_path / "model")):
         methods = [each.predict, each.predict_proba] if name != "transformer" else [each.transform]
         methods.append(lambda table, each=each: each.score(table, y))
         for method in methods:
             method(frame)  # no warning, which would be an error
-            with pytest.warns(SDLGMWarning, match=r"X has \d+ values .* column 'metres'") as caught:
+            with pytest.warns(
+                SDLGMWarning, match=r"X has [\d,]+ values .* column 'metres'"
+            ) as caught:
                 method(later)
             assert len(caught) == 1
             assert caught[0].filename == __file__
@@ -202,7 +205,7 @@ def test_images_on_another_grey_scale_are_counted() -> None:
         "columns", image_columns=2, channels=(3, 3), epochs=2, random_state=0
     ).fit(images, counts)
     counter.predict(np.concatenate([images, images], axis=2))  # twice the columns
-    with pytest.warns(SDLGMWarning, match=r"X has \d+ values .* outside of it\. Means"):
+    with pytest.warns(SDLGMWarning, match=r"X has [\d,]+ values .* outside of it\. Means"):
         counter.predict(255 * images)
 
 
