@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
 from sdlgm.cli.output import say, show, show_metrics
 from sdlgm.cli.parser import Command, Parser, add_split, add_table_options
+
+if TYPE_CHECKING:
+    from sdlgm.training import Run
 
 __all__ = ["EVALUATE", "EXPORT", "INFO", "REPORT"]
 
@@ -115,6 +119,9 @@ def _info(options: Namespace) -> None:
 
     run = Run.open(options.run)
     data, model, training = run.config.data, run.config.model, run.config.training
+    if not run.has_settings:
+        _info_of_model(run)
+        return
     show(f"run        {run.folder}")
     show(f"data       {data.data}, binarisation {data.binarisation}")
     show(f"code       K = {model.features}, budget L0 = {model.budget}, {model.groups} groups")
@@ -126,6 +133,20 @@ def _info(options: Namespace) -> None:
     weights = sum(p.numel() for p in run.model.parameters())
     show(f"state      complete, {weights:,} weights, hash {model_sha256(run.model)[:12]}")
     show_metrics(run.metrics, "held-out metrics")
+
+
+def _info_of_model(run: Run) -> None:
+    """Describe a model without the settings of its run, as from the Hub."""
+    from sdlgm.models import model_sha256
+
+    model = run.model
+    config, weights = model.config, sum(p.numel() for p in model.parameters())
+    show(f"model      {run.folder}, without the settings of its training")
+    show(f"inputs     {model.n_inputs}, likelihood {config.likelihood}")
+    show(f"code       K = {config.features}, budget L0 = {config.budget}, {config.groups} groups")
+    show(f"weights    {weights:,}, hash {model_sha256(model)[:12]}")
+    if (run.folder / "metrics.json").is_file():
+        show_metrics(run.metrics, "held-out metrics")
 
 
 def _export_parser() -> Parser:

@@ -12,6 +12,7 @@ from sdlgm.config import to_dict
 from sdlgm.distributions import Grouped, grouped_gated_multinomial
 from sdlgm.environment import neutral
 from sdlgm.inference import BATCH
+from sdlgm.limits import reading
 from sdlgm.outputs import check_output
 from sdlgm.random import generator
 from sdlgm.report.rendering import render_page, require_report
@@ -70,22 +71,26 @@ def write_report(run: Run, out: Path | str | None = None, data: Path | str | Non
     shown = torch.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).long()
     original = torch.cat(list(rows.batches(BATCH, generator(0, "evaluation bits"))))[shown]
     decoded = model.decode(codes[shown])
-    return render_page(
-        out,
-        Path(__file__).with_name("page.html.jinja"),
-        run=run,
-        metrics=metrics,
-        shape=shape,
-        dead=use.dead,
-        alive=len(use.present) - len(use.dead),
-        settings=to_dict(run.config.data, run.config.model, run.config.training),
-        pictures={
-            "reconstructions": figures.reconstructions(original, decoded, shape),
-            "budget": figures.budget_use(codes, model.prior(), _starting_prior(run)),
-            "usage": figures.usage(use.present, model.groups),
-            "curve": figures.curve(run.log, run.config.training.objective),
-        },
-    )
+    parts = (run.config.data, run.config.model, run.config.training)
+    pictures = {
+        "reconstructions": figures.reconstructions(original, decoded, shape),
+        "budget": figures.budget_use(codes, model.prior(), _starting_prior(run)),
+        "usage": figures.usage(use.present, model.groups),
+    }
+    if run.has_settings:
+        pictures["curve"] = figures.curve(run.log, run.config.training.objective)
+    with reading(run.folder / "metrics.json"):
+        return render_page(
+            out,
+            Path(__file__).with_name("page.html.jinja"),
+            run=run,
+            metrics=metrics,
+            shape=shape,
+            dead=use.dead,
+            alive=len(use.present) - len(use.dead),
+            settings=to_dict(*(parts if run.has_settings else parts[1:2])),
+            pictures=pictures,
+        )
 
 
 def _starting_prior(run: Run) -> Grouped:
