@@ -265,7 +265,7 @@ def read_table(path: Path | str, header: bool | None = None) -> Table:
     check_table_file(path)
     try:
         if path.suffix == ".npy":
-            return _read_array(path)
+            return _array_table(np.load(path, allow_pickle=False), str(path))
         if path.suffix == ".csv":
             return _read_csv(path, header)
         import pyarrow.parquet as pq
@@ -322,13 +322,6 @@ def _check_names(names: Sequence[str], where: str) -> None:
     twice = list(dict.fromkeys(n for n in names if n in seen or seen.add(n)))  # type: ignore[func-returns-value]
     if twice:
         raise DataError(f"{where} has several columns named {listed(twice)}. Rename them first.")
-
-
-def _read_array(path: Path) -> Table:
-    values = np.load(path, allow_pickle=False)
-    if not isinstance(values, np.ndarray):
-        raise DataError(f"{path} is an archive of several arrays. Save one array with np.save.")
-    return _array_table(values, str(path))
 
 
 def _array_table(values: NDArray[Any], where: str) -> Table:
