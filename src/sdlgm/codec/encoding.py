@@ -21,7 +21,7 @@ from sdlgm.data import Columns, Rows
 from sdlgm.environment import neutral
 from sdlgm.errors import CodeFileError, ModelFileError, warn
 from sdlgm.inference import encode_batches
-from sdlgm.limits import check_cells, parse_json
+from sdlgm.limits import check_cells, parse_json, reading
 from sdlgm.models import SDLGM, model_sha256
 
 __all__ = ["Decoded", "decode_file", "decode_table", "describe", "encode_file"]
@@ -171,10 +171,12 @@ def decode_table(
         columns = columns if own is None else own
     else:
         try:
-            note, kept = parquet.read_passed(path)
-            if note is not None:
-                columns = Columns.from_dict(parse_json(note, str(path), CodeFileError), str(path))
-        except (ModelFileError, pa.ArrowException, ValueError, RecursionError) as error:
+            with reading(path, CodeFileError):
+                note, kept = parquet.read_passed(path)
+                if note is not None:
+                    about = parse_json(note, str(path), CodeFileError)
+                    columns = Columns.from_dict(about, str(path))
+        except ModelFileError as error:
             raise CodeFileError(f"{path} is damaged: {error}") from None
     if columns is not None and columns.width not in (None, values.shape[1]):
         raise CodeFileError(

@@ -441,15 +441,25 @@ def write_rows(
                 )
             return
         table = _restored(array, columns, kept, whole)
-        if path.suffix == ".csv":
-            import pyarrow.csv
+        _write_table(temporary, table, columns.header, str(path))
 
-            options = pyarrow.csv.WriteOptions(include_header=columns.header)
-            pyarrow.csv.write_csv(_for_csv(table), temporary, options)
+
+def _write_table(temporary: Path, table: pa.Table, header: bool, where: str) -> None:
+    """Write a table; a value or type that the format cannot hold is a :class:`DataError`."""
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    try:
+        if temporary.suffix == ".csv":
+            options = pa.csv.WriteOptions(include_header=header)
+            pa.csv.write_csv(_for_csv(table), temporary, options)
         else:
-            import pyarrow.parquet
-
-            pyarrow.parquet.write_table(table, temporary)
+            pa.parquet.write_table(table, temporary)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        raise DataError(
+            f"{where} cannot hold this table: {error}. Write another format, or keep other columns."
+        ) from None
 
 
 def _write_array(path: Path, array: NDArray[Any], columns: Columns, whole: bool) -> None:
