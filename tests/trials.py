@@ -14,6 +14,7 @@ from typing import NamedTuple
 PRELOADED = [
     "trials", "torch", "sklearn.datasets", "rich.progress", "jsonargparse", "matplotlib.pyplot",
     "jinja2", "sdlgm.cli", "sdlgm.training", "sdlgm.codec", "sdlgm.scale", "sdlgm.report",
+    "sdlgm.export",
 ]  # fmt: skip
 
 

@@ -99,7 +99,7 @@ def _report(options: Namespace) -> None:
     from sdlgm.report import write_report
     from sdlgm.training import Run
 
-    page = write_report(Run.open(options.run), options.out, options.data)
+    page = write_report(Run.open(options.run), options.out, options.data, progress=True)
     say(f"{page} is ready; open it in a browser.")
 
 
@@ -192,6 +192,7 @@ def _export(options: Namespace) -> None:
         part=options.part,
         code=options.code,
         quantize=options.quantize,
+        progress=True,
     )
     say(f"{path}: {options.part}, {path.stat().st_size:,} bytes.")
 
