@@ -323,7 +323,7 @@ class Targets:
         body = content[:start] + self._forged_table(content[start:], source)
         body += content[start + size : -16]
         path.write_bytes(body + hashlib.blake2b(body, digest_size=16).digest())
-        self._give_back(decompress_table(self.run_model, path), source)
+        self._give_back(lambda: decompress_table(self.run_model, path), source)
 
     def container_table(self, source: random.Random) -> None:
         """A container with any layout and kept columns, signed, its blocks included."""
@@ -341,7 +341,7 @@ class Targets:
             start, key = header._replace(passed=passed).pack()
             body = start + pack_block(key, 0, block or b"")
             path.write_bytes(body + pack_index(key, [len(start)], len(body)))
-        self._give_back(decode_table(self.run_model, path, None, None, on_damage), source)
+        self._give_back(lambda: decode_table(self.run_model, path, None, None, on_damage), source)
 
     def parquet_table(self, source: random.Random) -> None:
         """A Parquet file of codes with any layout and kept columns."""
@@ -361,14 +361,14 @@ class Targets:
                 if not pa.types.is_run_end_encoded(other.type):  # Parquet has no such type
                     table = table.set_column(place, table.column_names[place], other)
             pq.write_table(table.replace_schema_metadata(notes), path)
-        self._give_back(decode_table(self.run_model, path), source)
+        self._give_back(lambda: decode_table(self.run_model, path), source)
 
-    def _give_back(self, found: Any, source: random.Random) -> None:
-        """Write what was read as the command line does."""
+    def _give_back(self, read: Callable[[], Any], source: random.Random) -> None:
+        """Read a table, and write it as the command line does."""
         suffix = source.choice((".csv", ".parquet", ".npy"))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SDLGMWarning)
-            write_rows(self.folder / f"back{suffix}", *found, whole=source.random() < 0.5)
+            write_rows(self.folder / f"back{suffix}", *read(), whole=source.random() < 0.5)
 
     @functools.cached_property
     def _with_tables(self) -> dict[str, Path]:
