@@ -18,6 +18,7 @@ from sdlgm.codec import decode_file
 from sdlgm.config import DataConfig, ModelConfig, TrainingConfig
 from sdlgm.estimators import SDLGMClassifier, SDLGMTransformer
 from sdlgm.hub import Card
+from sdlgm.hub.transfer import FILES
 from sdlgm.training import Run, fit
 
 Fetch = Callable[[Any], Path]
@@ -33,7 +34,7 @@ def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fetch:
         target.mkdir()
 
         def upload(folder: Path, names: list[str], card: Card, **_: Any) -> str:
-            for name in names:
+            for name in set(names) & set(FILES):
                 shutil.copy(Path(folder) / name, target)
             (target / "README.md").write_text(card.render("me/model"))
             return "address"
