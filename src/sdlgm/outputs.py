@@ -171,7 +171,12 @@ def _is_special(path: Path) -> bool:
         return False
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    return not stat.S_ISREG(mode) or path.absolute().parts[1:2] in (("dev",), ("proc",))
+    # A descriptor may lead to a regular file, but one in /dev/shm is like any other.
+    parts = path.absolute().parts
+    descriptor = parts[1:2] == ("proc",) or (
+        parts[1:2] == ("dev",) and parts[2:3] in (("fd",), ("stdout",), ("stderr",))
+    )
+    return not stat.S_ISREG(mode) or descriptor
 
 
 @contextlib.contextmanager
