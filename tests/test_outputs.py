@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -38,6 +39,18 @@ def test_a_link_stays_a_link_and_its_target_is_replaced(tmp_path: Path) -> None:
     assert link.is_symlink()
     assert target.read_text() == "second"
     assert os.listdir(target.parent) == ["real.txt"]  # noqa: PTH208
+
+
+MEMORY = "/dev/shm"  # noqa: S108 (not a fixed name in it)
+
+
+@pytest.mark.skipif(not os.access(MEMORY, os.W_OK), reason="needs a file system in memory")
+def test_a_file_in_memory_is_replaced_like_any_other() -> None:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        path = Path(folder) / "a.txt"
+        write(path, "first")
+        write(path, "second")
+        assert path.read_text() == "second"
 
 
 def test_fifos_and_devices_are_written_to(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
 import shutil
@@ -65,7 +66,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def commands(place: Path) -> dict[str, Callable[[str], list[str]]]:
     """Each command as a function of its output."""
     run, table = f"{place}/run", f"{place}/table.npy"
-    return {
+    exports = {
+        "encoder.onnx": lambda out: ["export", run, "--out", out],
+        "decoder.onnx": lambda out: ["export", run, "--part", "decoder", "--out", out],
+    }
+    return (exports if importlib.util.find_spec("onnx") else {}) | {
         "codes.parquet": lambda out: ["encode", run, table, "--out", out],
         "codes.sdz": lambda out: ["encode", run, table, "--out", out],
         "codes/": lambda out: ["encode", run, f"{place}/lake", "--out", out],
@@ -151,6 +156,39 @@ def test_a_killed_training_leaves_the_old_run_and_can_be_started_anew(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "run"]
 
 
+def test_a_killed_first_training_is_whole_or_goes_on_or_starts_anew(
+    place: Path, tmp_path: Path
+) -> None:
+    chance = random.Random(int(SECONDS) + 1)
+    out = tmp_path / "run"
+    arguments = ["fit", f"{place}/table.npy", "--out", str(out), *FIT, "--seed", "1"]
+    took = run_command([*arguments[:3], str(tmp_path / "whole"), *arguments[4:]], place).seconds
+    wanted = content(tmp_path / "whole")["model.safetensors"]
+    ends, trials = time.monotonic() + SECONDS / 3, 0
+    while time.monotonic() < ends or trials < 3:
+        number = chance.choice([signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+        kill = (number, chance.uniform(0, 1.1 * took))
+        ended = run_command(arguments, place, kill=kill)
+        assert "Traceback" not in ended.said, ended.said
+        assert "bug" not in ended.said, ended.said
+        assert ended.status in (0, 130, -signal.SIGKILL, -signal.SIGINT), ended
+        if (out / "metrics.json").exists():
+            assert Run.open(out).model.config.features == 12
+        elif (out / "checkpoint.safetensors").exists():
+            assert run_command(["resume", str(out)], place).status == 0
+        elif ended.status != -signal.SIGKILL:  # before the first checkpoint nothing is kept
+            assert run_command(arguments, place).status == 0
+        elif out.exists():  # killed before the first checkpoint: the settings may be there
+            again = run_command(["resume", str(out)], place)
+            again = again if again.status == 0 else run_command(arguments, place)
+            assert again.status == 0, again.said
+        if out.exists():
+            assert content(out)["model.safetensors"] == wanted
+            assert not list(out.rglob(".sdlgm-*"))
+            _remove(out)
+        trials += 1
+
+
 # --- no space -----------------------------------------------------------------------------------
 
 
@@ -207,7 +245,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing_half_written(
             for each in folder.iterdir():
                 _remove(each)
         shutil.rmtree(tmp_path / "whole")
-    assert trials == 16
+    assert trials == 2 * len(commands(place)) >= 16
     assert failed >= 10
 
 

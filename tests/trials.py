@@ -7,12 +7,14 @@ import os
 import signal
 import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
 PRELOADED = [
     "trials", "torch", "sklearn.datasets", "rich.progress", "jsonargparse", "matplotlib.pyplot",
     "jinja2", "sdlgm.cli", "sdlgm.training", "sdlgm.codec", "sdlgm.scale", "sdlgm.report",
+    "sdlgm.export",
 ]  # fmt: skip
 
 
@@ -77,3 +79,31 @@ def _command(arguments: list[str], said: str, marker: str, file_bytes: int | Non
     from sdlgm.__main__ import run
 
     run()
+
+
+def kill_while_saving(one: str, other: str, out: str, *, after: float) -> None:
+    """Let a process save two estimators to one folder in turn, and kill it after some seconds."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_save_in_turn, args=(theirs, one, other, out))
+    process.start()
+    ours.recv()
+    time.sleep(after)
+    process.kill()
+    process.join()
+
+
+def _save_in_turn(pipe: Connection, *folders: str) -> None:
+    import torch
+
+    from sdlgm.estimators import load
+
+    torch.set_num_threads(1)
+    *sources, out = folders
+    estimators = [load(Path(source)) for source in sources]
+    estimators[0].save(out, overwrite=True)
+    pipe.send("saved")
+    while True:
+        for estimator in estimators:
+            estimator.save(out, overwrite=True)

@@ -7,6 +7,7 @@ the leftovers of a killed one and removes them.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import re
@@ -16,7 +17,7 @@ import socket
 import stat
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -28,6 +29,7 @@ if sys.platform != "win32":
 __all__ = [
     "LOCK",
     "OURS",
+    "atomic_folder",
     "atomic_path",
     "check_output",
     "check_space",
@@ -36,6 +38,7 @@ __all__ = [
     "only_locked",
     "same_file",
     "strangers_in",
+    "swap_folders",
     "sweep",
     "writing",
 ]
@@ -168,7 +171,12 @@ def _is_special(path: Path) -> bool:
         return False
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    return not stat.S_ISREG(mode) or path.absolute().parts[1:2] in (("dev",), ("proc",))
+    # A descriptor may lead to a regular file, but one in /dev/shm is like any other.
+    parts = path.absolute().parts
+    descriptor = parts[1:2] == ("proc",) or (
+        parts[1:2] == ("dev",) and parts[2:3] in (("fd",), ("stdout",), ("stderr",))
+    )
+    return not stat.S_ISREG(mode) or descriptor
 
 
 @contextlib.contextmanager
@@ -187,12 +195,17 @@ def _mode(target: Path) -> int:
     try:
         mode = stat.S_IMODE(target.stat().st_mode)
     except FileNotFoundError:
-        mask = os.umask(0)
-        os.umask(mask)
-        return 0o666 & ~mask
+        return _usual(0o666)
     if not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
     return mode
+
+
+def _usual(mode: int) -> int:
+    """Return the mode that the system gives to new files or folders."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mode & ~mask
 
 
 @contextlib.contextmanager
@@ -220,7 +233,7 @@ def _plain_suffix(target: Path) -> str:
 
 
 def sweep(folder: Path | str) -> None:
-    """Remove the temporary files that killed processes left in a folder."""
+    """Remove the temporary files and folders that killed processes left in a folder."""
     folder = Path(folder)
     try:
         found = [name for name in os.listdir(folder) if _TEMPORARY.fullmatch(name)]  # noqa: PTH208
@@ -228,10 +241,14 @@ def sweep(folder: Path | str) -> None:
         return
     for name in found:
         with contextlib.suppress(OSError):
-            handle = os.open(folder / name, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+            flags = os.O_RDONLY if (folder / name).is_dir() else os.O_RDWR
+            handle = os.open(folder / name, flags | getattr(os, "O_NOFOLLOW", 0))
             try:
-                if stat.S_ISREG(os.fstat(handle).st_mode) and _try_lock(handle):
+                mode = os.fstat(handle).st_mode
+                if stat.S_ISREG(mode) and _try_lock(handle):
                     (folder / name).unlink()
+                elif stat.S_ISDIR(mode) and _try_lock(handle):
+                    shutil.rmtree(folder / name, ignore_errors=True)
             finally:
                 os.close(handle)
 
@@ -250,6 +267,126 @@ def _try_lock(handle: int) -> bool | None:
     except OSError:
         return None
     return True
+
+
+# --- a folder of files --------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def atomic_folder(folder: Path | str, names: Collection[str]) -> Iterator[Path]:
+    """Yield an empty folder whose files replace those of ``folder`` if the block succeeds.
+
+    Readers see all of the old files or all of the new ones, also after a crash, as far as the
+    system can exchange two folders at one stroke (Linux). If ``folder`` holds other files, is a
+    mount point or a current folder, it stays, and the complete new files are renamed into it one
+    after another.
+
+    Parameters
+    ----------
+    folder
+        The folder; it is made if it does not exist.
+    names
+        Names of the files that belong together. Those that the block does not write are removed.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written; the message names ``folder``. The old files are intact then.
+    """
+    folder = Path(folder)
+    with writing(folder):
+        target = Path(os.path.realpath(folder))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = _is_alone(target, names)
+        with _temporary_folder(target.parent if beside else target) as staged:
+            try:
+                yield staged
+            except OutputError as error:
+                raise OutputError(str(error).replace(str(staged), str(folder))) from None
+            if beside and _is_alone(target, names):
+                staged.chmod(
+                    stat.S_IMODE(target.stat().st_mode) if target.exists() else _usual(0o777)
+                )
+                swap_folders(staged, target)
+            else:
+                _move_files(staged, target, names)
+
+
+def _is_alone(target: Path, names: Collection[str]) -> bool:
+    """Whether a folder can be replaced as a whole: it holds nothing else, and is not in use."""
+    if not os.access(target.parent, os.W_OK):
+        return False
+    if not target.exists():
+        return True
+    with contextlib.suppress(OSError):
+        if Path.cwd().is_relative_to(target):
+            return False
+    return not os.path.ismount(target) and all(
+        entry.name in names or _TEMPORARY.fullmatch(entry.name) for entry in target.iterdir()
+    )
+
+
+@contextlib.contextmanager
+def _temporary_folder(parent: Path) -> Iterator[Path]:
+    """Yield a new locked folder in another, after sweeping that; remove it if it is left."""
+    parent.mkdir(exist_ok=True)
+    sweep(parent)
+    while True:
+        folder = parent / f".sdlgm-{secrets.token_hex(6)}"
+        folder.mkdir(mode=0o700)
+        if sys.platform == "win32":
+            handle = None
+            break
+        handle = os.open(folder, os.O_RDONLY)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if folder.exists():  # else another process swept it before it was locked
+            break
+        os.close(handle)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def _move_files(staged: Path, target: Path, names: Collection[str]) -> None:
+    """Put the files of a folder into another one, whose other files of such names are removed."""
+    written = [path.name for path in staged.iterdir()]
+    with contextlib.ExitStack() as stack:
+        for name in written:
+            temporary = stack.enter_context(atomic_path(target / name))
+            shutil.copyfile(staged / name, temporary)
+    for name in set(names) - set(written):
+        (target / name).unlink(missing_ok=True)
+
+
+def swap_folders(new: Path, target: Path) -> None:
+    """Replace a folder by another, at one stroke where the system can; remove the old one."""
+    if not target.exists():
+        new.rename(target)
+    elif _exchange(new, target):
+        shutil.rmtree(new, ignore_errors=True)
+    else:
+        old = target.with_name(f"{target.name}.old")
+        target.rename(old)
+        try:
+            new.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders by Linux's ``renameat2``; return whether that was possible."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError, TypeError):
+        return False
+    here, exchange = -100, 2
+    return rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 # --- before anything is written -----------------------------------------------------------------

@@ -183,3 +183,25 @@ def test_silence_ends_with_its_block(capfd: pytest.CaptureFixture[str]) -> None:
         with silenced(quiet), progress_bar("counting", None) as update:
             update(1_000, {})
         assert capfd.readouterr().err == ("" if quiet else "counting 1,000 0:00:00\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "needs", "shown"),
+    [
+        ("report {run} --out page.html", "matplotlib", ("encoding 359/359", "drawing 4/4")),
+        ("export {run} --out e.onnx", "onnx", ("exporting 3/3",)),
+    ],
+)
+def test_reports_and_exports_show_progress_as_lines_unless_quiet(
+    run: Run, in_tmp: Path, command: str, needs: str, shown: tuple[str, ...],
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    pytest.importorskip(needs)
+    line = command.format(run=run.folder)
+    assert call(line) == 0
+    said = capfd.readouterr()
+    assert not said.out
+    for part in shown:
+        assert f"{part} (100 %)" in said.err
+    assert call(f"{line} --quiet") == 0
+    assert capfd.readouterr() == ("", "")

@@ -89,18 +89,19 @@ def one_kind(table: pa.Table) -> pa.Table:
     return pa.table([*columns, *table.select(KEPT).columns], [*inputs.column_names, *KEPT])
 
 
+@pytest.mark.parametrize("to", [".parquet", ".sdz"])
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npy"])
 @SLOW
 @given(st.data())
 def test_a_decoded_table_has_the_order_names_float_types_and_kept_columns(
-    suffix: str, data: st.DataObject
+    suffix: str, to: str, data: st.DataObject
 ) -> None:
     kinds = FLOATS if suffix == ".parquet" else FLOATS[1:]
     table = data.draw(tables(kinds, 0))
     table = one_kind(table) if suffix == ".npy" else table
     with tempfile.TemporaryDirectory() as name:
         first, last, run = there_and_back(
-            Path(name), table, suffix, ".parquet", "decode", likelihood="gaussian"
+            Path(name), table, suffix, to, "decode", likelihood="gaussian"
         )
         rows = run.load_rows(run.config.data.data).rows
         means = run.model.decode(run.model.encode(rows)).numpy()
@@ -118,17 +119,18 @@ def test_a_decoded_table_has_the_order_names_float_types_and_kept_columns(
         np.testing.assert_allclose(column, means[:, place].astype(column.dtype), rtol=1e-6)
 
 
+@pytest.mark.parametrize("to", [".parquet", ".sdz"])
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npy"])
 @SLOW
 @given(st.data())
 def test_decoded_counts_have_the_types_of_integers_and_bools(
-    suffix: str, data: st.DataObject
+    suffix: str, to: str, data: st.DataObject
 ) -> None:
     table = data.draw(tables(WHOLE, 100))
     table = one_kind(table) if suffix == ".npy" else table
     with tempfile.TemporaryDirectory() as name:
         first, last, _ = there_and_back(
-            Path(name), table, suffix, ".parquet", "decode", likelihood="poisson"
+            Path(name), table, suffix, to, "decode", likelihood="poisson"
         )
     if suffix == ".npy":
         assert (last.shape, last.dtype) == (first.shape, first.dtype)
@@ -198,16 +200,62 @@ def test_a_container_decodes_to_the_columns_of_the_run(tmp_path: Path) -> None:
     assert pq.read_schema(z).types == [pa.float32(), pa.float32()]
 
 
-def test_a_container_holds_no_columns_to_keep(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    pq.write_table(pa.table({"a": [1, 0], "id": [7, 8]}), tmp_path / "x.parquet")
+KINDS = {
+    "text": pa.array(["a", None, "é"]),
+    "kind": pa.array(["x", "y", "x"]).dictionary_encode(),
+    "when": pa.array([0, 1, None], pa.timestamp("s", "UTC")),
+    "price": pa.array([1, 2, 3]).cast(pa.decimal128(25, 2)),
+    "tags": pa.array([["a"], [], None], pa.list_(pa.string())),
+    "place": pa.array([{"x": 1.5}, {"x": None}, None]),
+    "bytes": pa.array([b"", b"\0", None]),
+    "large": pa.array([2**62, -1, 0]),
+}
+
+
+def test_a_container_keeps_columns_of_any_common_type(tmp_path: Path) -> None:
+    table = pa.table({"a": [1, 0, 2], **KINDS})
+    pq.write_table(table, tmp_path / "x.parquet")
+    table = pq.read_table(tmp_path / "x.parquet")
     data = DataConfig(str(tmp_path / "x.parquet"), columns=("a",))
     run = untrained_run(tmp_path / "run", data, likelihood="poisson")
-    call = ["encode", str(run.folder), data.data, "--keep", "id", "--out", str(tmp_path / "y.sdz")]
-    assert main(call) == 1
-    assert "columns to keep need a .parquet file" in capfd.readouterr().err
-    assert not (tmp_path / "y.sdz").exists()
+    x, y, z = (str(tmp_path / name) for name in ("x.parquet", "y.sdz", "z.parquet"))
+    assert main(["encode", str(run.folder), x, "--keep", *KINDS, "--out", y]) == 0
+    assert main(["decode", str(run.folder), y, "--out", z]) == 0
+    found = pq.read_table(z)
+    assert found.schema.equals(table.schema)
+    assert found.select(list(KINDS)).equals(table.select(list(KINDS)))
+
+
+def test_a_type_that_cannot_be_kept_is_named_and_nothing_is_left(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    table = pa.table({"a": [1, 0], "none": pa.nulls(2)})
+    pq.write_table(table, tmp_path / "x.parquet")
+    data = DataConfig(str(tmp_path / "x.parquet"), columns=("a",))
+    run = untrained_run(tmp_path / "run", data, likelihood="poisson")
+    x, y = (str(tmp_path / name) for name in ("x.parquet", "y.sdz"))
+    assert main(["encode", str(run.folder), x, "--keep", "none", "--out", y]) == 1
+    assert "The kept column 'none' is of type null" in capfd.readouterr().err
+    assert not Path(y).exists()
+
+
+def test_damage_to_kept_columns_is_said_and_the_codes_can_be_salvaged(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pq.write_table(pa.table({"a": [1, 0, 2], "id": [7, 8, 9]}), tmp_path / "x.parquet")
+    data = DataConfig(str(tmp_path / "x.parquet"), columns=("a",), keep=("id",))
+    run = untrained_run(tmp_path / "run", data, likelihood="poisson")
+    x, y, z = (str(tmp_path / name) for name in ("x.parquet", "y.sdz", "z.parquet"))
+    assert main(["encode", str(run.folder), x, "--out", y]) == 0
+    content = bytearray(Path(y).read_bytes())
+    place = content.index(b'"format_version"')
+    content[place] ^= 1
+    Path(y).write_bytes(content)
+    assert main(["decode", str(run.folder), y, "--out", z]) == 1
+    assert "the kept columns, or the names of the columns, do not match" in capfd.readouterr().err
+    assert main(["decode", str(run.folder), y, "--out", z, "--salvage"]) == 0
+    assert "its kept columns, and the names of its columns, are lost" in capfd.readouterr().err
+    assert pq.read_table(z).column_names == ["a"]
 
 
 def test_an_integer_is_cut_to_the_range_of_its_type_and_a_lost_row_stays_missing() -> None:

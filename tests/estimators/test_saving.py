@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +24,7 @@ from sdlgm.estimators import SDLGMClassifier, SDLGMCounter, SDLGMTransformer, lo
 from sdlgm.models import load_model, save_model
 from sdlgm.storage import read_tensors, write_tensors
 from sdlgm.training import Run
+from trials import kill_while_saving
 
 SOURCE = np.random.default_rng(0)
 X = SOURCE.normal(size=(40, 4)).astype(np.float32)
@@ -260,17 +264,68 @@ def test_files_are_replaced_only_with_overwrite(folder: Path, tmp_path: Path) ->
         counter.save(folder, overwrite=True)
 
 
-def test_an_interrupted_replacement_is_detected(
+def test_an_interrupted_replacement_leaves_the_old_estimator(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sdlgm.storage.write_json", stop)
-    with pytest.raises(KeyboardInterrupt):
-        classifier().save(folder, overwrite=True)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with monkeypatch.context() as patched:
+        patched.setattr("sdlgm.storage.write_json", stop)
+        with pytest.raises(KeyboardInterrupt):
+            classifier().save(folder, overwrite=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert os.listdir(folder.parent) == [folder.name]  # noqa: PTH208
+
+
+def test_files_of_two_estimators_are_not_mixed(folder: Path, tmp_path: Path) -> None:
+    classifier().save(tmp_path / "other")
+    shutil.copy(tmp_path / "other/estimator.json", folder)
     with pytest.raises(ModelFileError, match="writing them was interrupted"):
         load(folder)
+
+
+def test_a_killed_replacement_leaves_the_old_estimator_or_the_new(tmp_path: Path) -> None:
+    places = [tmp_path / name for name in ("one", "two", "out")]
+    for seed, place in enumerate(places[:2]):
+        SDLGMTransformer(4, budget=2, groups=1, epochs=1, random_state=seed).fit(X).save(place)
+    wanted = [{path.name: path.read_bytes() for path in place.iterdir()} for place in places[:2]]
+    chance = random.Random(0)
+    for trial in range(12):
+        kill_while_saving(*map(str, places), after=chance.uniform(0, 0.1))
+        found = {path.name: path.read_bytes() for path in places[2].rglob("*") if path.is_file()}
+        assert found in wanted, (trial, sorted(found))
+    load(places[0]).save(places[2], overwrite=True)  # sweeps what was left
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "out", "two"]
+
+
+def test_other_files_of_the_folder_stay(folder: Path) -> None:
+    (folder / "notes.txt").write_text("mine")
+    folder.chmod(0o750)
+    transformer = SDLGMTransformer(4, budget=2, groups=1, epochs=1, random_state=0).fit(X)
+    transformer.save(folder, overwrite=True)
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json", "estimator.json", "estimator.safetensors", "model.safetensors", "notes.txt",
+    }  # fmt: skip
+    classifier().save(folder, overwrite=True)  # removes the model of the transformer
+    assert {path.name for path in folder.iterdir()} == {
+        "estimator.json", "estimator.safetensors", "notes.txt",
+    }  # fmt: skip
+    assert (folder / "notes.txt").read_text() == "mine"
+    (folder / "notes.txt").unlink()
+    classifier().save(folder, overwrite=True)  # the folder is exchanged
+    assert folder.stat().st_mode & 0o777 == 0o750
+
+
+def test_an_estimator_can_be_saved_in_the_current_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    there = folder.stat().st_ino
+    classifier().save(".", overwrite=True)
+    assert folder.stat().st_ino == there
+    assert isinstance(load("."), SDLGMClassifier)
 
 
 def transformer(rows: np.ndarray = X, **settings: Any) -> SDLGMTransformer:

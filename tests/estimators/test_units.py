@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sdlgm.errors import SDLGMWarning
+from sdlgm.errors import ModelFileError, SDLGMWarning
 from sdlgm.estimators import SDLGMClassifier, SDLGMCounter, SDLGMTransformer
 from sdlgm.hub import load
 
@@ -161,6 +161,61 @@ def test_later_batches_on_another_scale_are_counted() -> None:
     assert len(caught) == 1
     with pytest.warns(SDLGMWarning, match="64 values .* column 'metres'"):
         model.transform(later)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_rows_in_another_unit_are_counted_once_in_every_prediction(
+    name: str, tmp_path: Path
+) -> None:
+    x, y = rows()
+    frame = pd.DataFrame(x, columns=["metres", "b", "c"])
+    model = MAKERS[name]().fit(frame, y)
+    model.save(tmp_path / "model")
+    later = frame.assign(metres=1000 * frame.metres + 1e5)
+    for each in (model, load(tmp_path / "model")):
+        methods = [each.predict, each.predict_proba] if name != "transformer" else [each.transform]
+        methods.append(lambda table, each=each: each.score(table, y))
+        for method in methods:
+            method(frame)  # no warning, which would be an error
+            with pytest.warns(
+                SDLGMWarning, match=r"X has [\d,]+ values .* column 'metres'"
+            ) as caught:
+                method(later)
+            assert len(caught) == 1
+            assert caught[0].filename == __file__
+
+
+def test_sparse_rows_in_another_unit_are_counted() -> None:
+    x, y = rows()
+    table = sp.csr_array(np.maximum(x, 0))
+    model = _classifier("standard").fit(table, y)
+    model.predict(table)
+    far = table.copy()
+    far.data[:3] = 1e5
+    with pytest.warns(SDLGMWarning, match="X has 3 values"):
+        model.predict(far)
+
+
+def test_images_on_another_grey_scale_are_counted() -> None:
+    source = np.random.default_rng(0)
+    images = source.random((30, 6, 12)).astype(np.float32)
+    counts = source.multinomial(2, [0.3, 0.3, 0.4], size=30)[:, :2]
+    counter = SDLGMCounter(
+        "columns", image_columns=2, channels=(3, 3), epochs=2, random_state=0
+    ).fit(images, counts)
+    counter.predict(np.concatenate([images, images], axis=2))  # twice the columns
+    with pytest.warns(SDLGMWarning, match=r"X has [\d,]+ values .* outside of it\. Means"):
+        counter.predict(255 * images)
+
+
+@pytest.mark.parametrize("name", ["standard", "counter", "transformer"])
+def test_a_forged_range_is_refused(name: str, tmp_path: Path) -> None:
+    x, y = rows()
+    model = MAKERS[name]().fit(x, y)
+    for wrong in (np.zeros((2, 4)), np.full((2, 3), np.nan), np.zeros((2, 3), np.int8), "x"):
+        model._limits = wrong
+        with pytest.raises(ModelFileError, match="range of its columns"):
+            model.save(tmp_path / "model")
 
 
 @pytest.mark.parametrize("name", MAKERS)

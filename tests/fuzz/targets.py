@@ -12,6 +12,7 @@ import os
 import random
 import shutil
 import struct
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -24,13 +25,23 @@ import torch
 from tests.fuzz import mutations
 
 import sdlgm
-from sdlgm.codec import CodeContainer, decode_file, decompress_file, describe, read_codes
+from sdlgm.codec import (
+    CodeContainer,
+    compress_file,
+    decode_file,
+    decode_table,
+    decompress_file,
+    decompress_table,
+    describe,
+    encode_file,
+    read_codes,
+)
 from sdlgm.codec.description import CodesDigest
 from sdlgm.codec.parquet import SCHEMA, to_arrow
 from sdlgm.codec.sdz_layout import Header, pack_block, pack_index
-from sdlgm.data import label_sets, named
-from sdlgm.data.tables import read_rows
-from sdlgm.errors import SDLGMError
+from sdlgm.data import Columns, Rows, label_sets, named
+from sdlgm.data.tables import read_rows, write_rows
+from sdlgm.errors import SDLGMError, SDLGMWarning
 from sdlgm.models import load_model
 from sdlgm.storage import read_tensors
 from sdlgm.training import Run
@@ -299,6 +310,153 @@ class Targets:
             path.write_bytes(body + hashlib.blake2b(body, digest_size=16).digest())
         decompress_file(self.run_model, path)
 
+    # --- tables in files of codes and data --------------------------------------------------
+
+    def lossless_table(self, source: random.Random) -> None:
+        """A lossless file with any layout and kept columns, signed."""
+        path = self.folder / "table.sdl"
+        content = self.bytes_of(self._with_tables[".sdl"])
+        (noted,) = struct.unpack_from("<H", content, 61)
+        (checks,) = struct.unpack_from("<I", content, 63)
+        start = 67 + noted + 8 * checks
+        _, size = self._parts_of(content[start:])
+        body = content[:start] + self._forged_table(content[start:], source)
+        body += content[start + size : -16]
+        path.write_bytes(body + hashlib.blake2b(body, digest_size=16).digest())
+        self._give_back(lambda: decompress_table(self.run_model, path), source)
+
+    def container_table(self, source: random.Random) -> None:
+        """A container with any layout and kept columns, signed, its blocks included."""
+        path = self.folder / "table.sdz"
+        original = self._with_tables[".sdz"]
+        on_damage = (lambda damage: None) if source.random() < 0.3 else None
+        if source.random() < 0.2:
+            path.write_bytes(mutations.damage(self.bytes_of(original), source))
+        else:
+            with CodeContainer(original) as container:
+                block = container._payload(container._places or {}, 0)
+                header = container.header
+            assert header.passed
+            passed = self._forged_table(header.passed, source)
+            start, key = header._replace(passed=passed).pack()
+            body = start + pack_block(key, 0, block or b"")
+            path.write_bytes(body + pack_index(key, [len(start)], len(body)))
+        self._give_back(lambda: decode_table(self.run_model, path, None, None, on_damage), source)
+
+    def parquet_table(self, source: random.Random) -> None:
+        """A Parquet file of codes with any layout and kept columns."""
+        path = self.folder / "table.parquet"
+        content = self.bytes_of(self._with_tables[".parquet"])
+        if source.random() < 0.3:
+            path.write_bytes(mutations.damage(content, source))
+        else:
+            with pq.ParquetFile(pa.BufferReader(content)) as file:
+                table, notes = file.read(), dict(file.metadata.metadata)
+            del notes[b"ARROW:schema"]
+            layout = mutations.structure(json.loads(notes[b"sdlgm.table"]), source)
+            notes[b"sdlgm.table"] = mutations.text_of(layout, source).encode(errors="replace")
+            if source.random() < 0.5:
+                place = source.randrange(2)
+                other = self._column(source, len(table))
+                if not pa.types.is_run_end_encoded(other.type):  # Parquet has no such type
+                    table = table.set_column(place, table.column_names[place], other)
+            pq.write_table(table.replace_schema_metadata(notes), path)
+        self._give_back(lambda: decode_table(self.run_model, path), source)
+
+    def _give_back(self, read: Callable[[], Any], source: random.Random) -> None:
+        """Read a table, and write it as the command line does."""
+        suffix = source.choice((".csv", ".parquet", ".npy"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SDLGMWarning)
+            write_rows(self.folder / f"back{suffix}", *read(), whole=source.random() < 0.5)
+
+    @functools.cached_property
+    def _with_tables(self) -> dict[str, Path]:
+        """Sound files of 40 rows with a layout and two kept columns."""
+        folder = self.folder / "tables"
+        folder.mkdir()
+        inputs = self.run_model.n_inputs
+        names = tuple(f"x{place}" for place in range(inputs))
+        columns = Columns(names, ("uint8",) * inputs, order=("host", *names, "time"))
+        kept = pa.table({"host": ["a", "b"] * 20, "time": pa.array(range(40), pa.timestamp("s"))})
+        rows = Rows(torch.zeros(40, inputs, dtype=torch.uint8))
+        files = {suffix: folder / f"table{suffix}" for suffix in (".sdl", ".sdz", ".parquet")}
+        compress_file(self.run_model, rows, files[".sdl"], columns=columns, kept=kept)
+        for suffix in (".sdz", ".parquet"):
+            encode_file(self.run_model, rows, files[suffix], columns=columns, kept=kept)
+        return files
+
+    def _parts_of(self, content: bytes) -> tuple[list[bytes], int]:
+        parts, end = [], 0
+        for _ in range(2):
+            (size,) = struct.unpack_from("<Q", content, end)
+            parts.append(content[end + 8 : end + 8 + size])
+            end += 8 + size
+        return parts, end
+
+    def _forged_table(self, content: bytes, source: random.Random) -> bytes:
+        """Another layout, another stream of columns, or damage to either."""
+        (layout, packed), size = self._parts_of(content)
+        if source.random() < 0.1:
+            return mutations.damage(content[:size], source)
+        if source.random() < 0.5:
+            other = mutations.structure(json.loads(layout), source)
+            layout = mutations.text_of(other, source).encode(errors="replace")
+        stream = zlib.decompress(packed)
+        kind = source.randrange(5)
+        if kind == 0:
+            stream = mutations.damage(stream, source)
+        elif kind in (1, 2):
+            stream = self._stream(source)
+        packed = zlib.compress(stream, 1)
+        if source.random() < 0.05:
+            packed = source.choice((zlib.compress(bytes(10**6)), _zeros()))
+        sizes = [len(layout), len(packed)]
+        if source.random() < 0.1:
+            sizes[source.randrange(2)] = source.choice((0, 1, 2**31, 2**63, 2**64 - 1))
+        return b"".join(
+            struct.pack("<Q", size) + part
+            for size, part in zip(sizes, (layout, packed), strict=True)
+        )
+
+    def _stream(self, source: random.Random) -> bytes:
+        """An Arrow stream of one to three columns, perhaps compressed."""
+        rows = source.choice((40, 40, 40, 0, 1, 200_000))
+        columns = [self._column(source, rows) for _ in range(source.choice((1, 2, 3)))]
+        names = [source.choice(("host", "time", "x0", "", "\x1b[2J")) for _ in columns]
+        batch = pa.RecordBatch.from_arrays(columns, names)
+        compression = source.choice((None, None, "zstd", "lz4"))
+        sink = pa.BufferOutputStream()
+        options = pa.ipc.IpcWriteOptions(compression=compression)
+        with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
+            for _ in range(source.choice((1, 1, 1, 2))):
+                writer.write_batch(batch)
+        content = bytes(sink.getvalue().to_pybytes())
+        return mutations.damage(content, source) if source.random() < 0.4 else content
+
+    def _column(self, source: random.Random, rows: int) -> pa.Array:
+        places = pa.array(np.zeros(rows, np.int32))
+        text = pa.array(["x" * source.choice((1, 100, 200_000))])
+        kind = source.randrange(9)
+        if kind == 0:
+            return pa.nulls(rows)
+        if kind == 1:
+            return pa.DictionaryArray.from_arrays(places, text)
+        if kind == 2:
+            ends = pa.array([rows], pa.int32())
+            return pa.RunEndEncodedArray.from_arrays(ends, text) if rows else pa.nulls(0)
+        if kind == 3:
+            return pa.array([[1], []] * (rows // 2) + [None] * (rows % 2))
+        if kind == 4:
+            return pa.StructArray.from_arrays([places], ["a"])
+        if kind == 5:
+            return pa.FixedSizeListArray.from_arrays(pa.nulls(rows * 9), 9)
+        if kind == 6:
+            return pa.array(np.full(rows, np.nan))
+        if kind == 7:
+            return pa.array(np.arange(rows), pa.timestamp("ns", "UTC"))
+        return pa.array(["é\x1b[2J"] * rows)
+
     # --- tables and data sets ---------------------------------------------------------------
 
     def table(self, source: random.Random) -> None:
@@ -415,13 +573,14 @@ class Targets:
     def all(self) -> dict[str, Callable[[random.Random], None]]:
         names = (
             "model_folder", "classifier", "counter", "transformer", "run_folder", "checkpoint",
-            "parquet_codes", "container", "lossless", "table", "arff", "idx",
+            "parquet_codes", "container", "lossless", "lossless_table", "container_table",
+            "parquet_table", "table", "arff", "idx",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
     def warm_up(self) -> None:
         """Load what is sound, so that the memory of the libraries is part of the baseline."""
-        _bomb()
+        _bomb(), _zeros()
         load_model(GOLDEN / "model-2")
         for name in ("classifier-1", "counter-1", "transformer-1"):
             sdlgm.load(GOLDEN / name)
@@ -430,6 +589,9 @@ class Targets:
         decode_file(self.model, GOLDEN / "model-2" / "codes.parquet")
         decode_file(self.run_model, GOLDEN / "run-2" / "codes.sdz")
         decompress_file(self.run_model, GOLDEN / "run-2" / "data.sdl")
+        decompress_table(self.run_model, self._with_tables[".sdl"])
+        for suffix in (".sdz", ".parquet"):
+            decode_table(self.run_model, self._with_tables[suffix])
         with CodeContainer(GOLDEN / "run-2" / "codes.sdz") as container:
             container.read_rows(0, 1)
         label_sets.parse(ARFF, XML)
@@ -442,6 +604,12 @@ class Targets:
             path.write_bytes(rows)
             with contextlib.suppress(SDLGMError):
                 read_rows(path)
+
+
+@functools.cache
+def _zeros() -> bytes:
+    """300 MB of zeros, more than the limit, compressed to 1.3 MB."""
+    return zlib.compress(bytes(3 * 10**8), 1)
 
 
 @functools.cache

@@ -18,6 +18,7 @@ import yaml
 
 import sdlgm
 from helpers import tiny_model
+from sdlgm.data import Columns
 from sdlgm.errors import ConfigError, HubError, ModelFileError
 from sdlgm.estimators import SDLGMClassifier
 from sdlgm.hub import Card, download
@@ -135,7 +136,7 @@ def test_a_run_is_pushed_with_its_metrics(hub: FolderHub, run: Run) -> None:
     before = sorted(path.name for path in run.folder.iterdir())
     sdlgm.push_to_hub(run, "me/digits")
     assert sorted(path.name for path in run.folder.iterdir()) == before
-    names = ["README.md", "config.json", "metrics.json", "model.safetensors"]
+    names = ["README.md", "columns.json", "config.json", "metrics.json", "model.safetensors"]
     assert hub.names("me/digits") == names
     loaded = sdlgm.load("me/digits")
     assert model_sha256(loaded) == model_sha256(run.model)
@@ -149,6 +150,16 @@ def test_a_run_is_pushed_with_its_metrics(hub: FolderHub, run: Run) -> None:
     for part in ("**not a bound**", "nats per sample", "K = 12", "L0 = 4", "nll_bound of 10 codes",
                  "digits", "seed 0", "measured by sdlgm"):  # fmt: skip
         assert part in body
+
+
+def test_the_names_of_the_columns_are_pushed_and_downloaded(
+    hub: FolderHub, run: Run, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(run.folder, tmp_path / "run"))
+    Columns(tuple(f"x{place}" for place in range(64))).write(folder)
+    sdlgm.push_to_hub(folder, "me/digits")
+    assert "columns.json" in hub.names("me/digits")
+    assert Run.open(download("me/digits")).columns == Run.open(folder).columns
 
 
 def test_metrics_of_another_model_are_not_pushed(hub: FolderHub, run: Run, tmp_path: Path) -> None:

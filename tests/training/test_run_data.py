@@ -184,14 +184,14 @@ def test_kept_columns_pass_through_and_can_be_named_anew(made: Run, tmp_path: Pa
     assert found.column_names == ["rack", "host"]
 
 
-def test_a_container_takes_the_codes_and_says_that_it_keeps_no_columns(
-    made: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    call = ["encode", str(made.folder), made.config.data.data, "--out", str(tmp_path / "c.sdz")]
-    assert main(call) == 0
-    assert "without the columns that the run keeps (host)" in capfd.readouterr().err
-    assert main([*call, "--keep", "host"]) == 1
-    assert "columns to keep need a .parquet file" in capfd.readouterr().err
+def test_a_container_takes_the_columns_that_the_run_keeps(made: Run, tmp_path: Path) -> None:
+    data = made.config.data.data
+    call = ["encode", str(made.folder), data, "--out", str(tmp_path / "c.sdz")]
+    for more in ([], ["--keep", "host"]):
+        assert main([*call, *more]) == 0
+        out = tmp_path / "back.parquet"
+        assert main(["decode", str(made.folder), call[-1], "--out", str(out)]) == 0
+        assert pq.read_table(out).column("host").equals(pq.read_table(data).column("host"))
 
 
 def test_fit_reads_the_columns_that_are_named(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 from sdlgm.cli.output import complain, say
 from sdlgm.cli.parser import Command, Parser, add_split, add_table_options
 from sdlgm.config import CodeMethod
-from sdlgm.errors import SDLGMError, warn
+from sdlgm.errors import SDLGMError
 from sdlgm.outputs import check_output, locked, named, only_locked
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _encode_parser() -> Parser:
 
 
 def _encode(options: Namespace) -> None:
-    from sdlgm.codec import code_format, encode_file
+    from sdlgm.codec import encode_file
     from sdlgm.progress import progress_bar
     from sdlgm.scale import is_dataset
     from sdlgm.training import Run
@@ -104,13 +104,6 @@ def _encode(options: Namespace) -> None:
     check_output(options.out, (options.run, options.data))
     run = Run.open(options.run)
     rows, columns, kept, _ = _load_rows(run, options)
-    chosen = code_format(options.out, options.format)
-    if kept is not None and options.keep is None and chosen == "sdz":
-        warn(
-            f"{options.out} holds codes only, without the columns that the run keeps "
-            f"({', '.join(kept.column_names)}). A .parquet file keeps them."
-        )
-        kept = None
     with progress_bar("encoding", len(rows)) as update:
         number = encode_file(
             run.model,

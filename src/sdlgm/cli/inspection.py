@@ -111,7 +111,7 @@ def _report(options: Namespace) -> None:
     from sdlgm.report import write_report
     from sdlgm.training import Run
 
-    page = write_report(Run.open(options.run), options.out, options.data)
+    page = write_report(Run.open(options.run), options.out, options.data, progress=True)
     say(f"{page} is ready; open it in a browser.")
 
 
@@ -131,6 +131,9 @@ def _info(options: Namespace) -> None:
 
     run = Run.open(options.run)
     data, model, training = run.config.data, run.config.model, run.config.training
+    if not run.has_settings:
+        _info_of_model(run)
+        return
     show(f"run        {run.folder}")
     show(f"data       {data.data}, binarisation {data.binarisation}")
     show(f"code       K = {model.features}, budget L0 = {model.budget}, {model.groups} groups")
@@ -142,6 +145,20 @@ def _info(options: Namespace) -> None:
     weights = sum(p.numel() for p in run.model.parameters())
     show(f"state      complete, {weights:,} weights, hash {model_sha256(run.model)[:12]}")
     show_metrics(run.metrics, "held-out metrics")
+
+
+def _info_of_model(run: Run) -> None:
+    """Describe a model without the settings of its run, as from the Hub."""
+    from sdlgm.models import model_sha256
+
+    model = run.model
+    config, weights = model.config, sum(p.numel() for p in model.parameters())
+    show(f"model      {run.folder}, without the settings of its training")
+    show(f"inputs     {model.n_inputs}, likelihood {config.likelihood}")
+    show(f"code       K = {config.features}, budget L0 = {config.budget}, {config.groups} groups")
+    show(f"weights    {weights:,}, hash {model_sha256(model)[:12]}")
+    if (run.folder / "metrics.json").is_file():
+        show_metrics(run.metrics, "held-out metrics")
 
 
 def _export_parser() -> Parser:
@@ -187,6 +204,7 @@ def _export(options: Namespace) -> None:
         part=options.part,
         code=options.code,
         quantize=options.quantize,
+        progress=True,
     )
     say(f"{path}: {options.part}, {path.stat().st_size:,} bytes.")
 

@@ -129,7 +129,7 @@ def add_table_options(parser: Parser, *, folders: bool = False, fit: bool = Fals
         "--keep",
         nargs="+",
         default=() if fit else None,
-        help=f"Columns of a file to pass through{also}, to Parquet files of codes and to decoded "
+        help=f"Columns of a file to pass through{also}, to files of codes and to decoded "
         "tables." + ("" if fit else " Default: those of the run, where the file has them."),
     )
     parser.add_argument(

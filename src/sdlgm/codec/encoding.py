@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from sdlgm.codec import parquet
-from sdlgm.codec.code_files import CodeFormat, code_format, is_container, read_codes, write_codes
+from sdlgm.codec.code_files import CodeFormat, code_format, is_container, read_codes
 from sdlgm.codec.description import CodeFile
-from sdlgm.codec.sdz import Damage
+from sdlgm.codec.passed import Passed
+from sdlgm.codec.sdz import CodeContainer, Damage, write_container
 from sdlgm.config import CodeMethod
 from sdlgm.data import Columns, Rows
 from sdlgm.environment import neutral
-from sdlgm.errors import CodeFileError, ModelFileError
+from sdlgm.errors import CodeFileError, ModelFileError, warn
 from sdlgm.inference import encode_batches
-from sdlgm.limits import check_cells, parse_json
+from sdlgm.limits import check_cells, parse_json, reading
 from sdlgm.models import SDLGM, model_sha256
 
 __all__ = ["Decoded", "decode_file", "decode_table", "describe", "encode_file"]
@@ -61,14 +62,15 @@ def encode_file(
     """Encode rows into a file of codes, written atomically; return its number of rows.
 
     ``file_format`` overrides the format that the suffix names. ``columns`` describes the table of
-    the rows and ``kept`` are columns to pass through; a Parquet file of codes stores both. The
+    the rows and ``kept`` are columns to pass through; the file stores both. The
     other options are those of :meth:`~sdlgm.models.SDLGM.encode`. ``progress`` is called with the
     number of rows done.
 
     Raises
     ------
     CodeFileError
-        If columns are passed through to a container, or have the names of the codes' columns.
+        If kept columns have the names of the columns of codes in Parquet, or a type that a
+        container does not hold.
     """
     chosen = code_format(path, file_format)  # fail before anything is encoded
     _check_kept(path, chosen, kept, len(rows))
@@ -85,7 +87,8 @@ def encode_file(
                 progress(done)
 
     if chosen == "sdz":
-        return write_codes(path, counted(), describe(model), file_format)
+        named = columns if columns is not None and (columns.names or kept is not None) else None
+        return write_container(path, counted(), describe(model), columns=named, kept=kept)
     notes = {parquet.TABLE: json.dumps(columns.layout().to_dict())} if columns else None
     own = parquet.code_schema(model.config.budget, model.groups)
     schema = pa.schema([*(kept.schema if kept is not None else ()), *own])
@@ -104,12 +107,8 @@ def encode_file(
 def _check_kept(path: Path | str, chosen: CodeFormat, kept: pa.Table | None, rows: int) -> None:
     if kept is None:
         return
-    if chosen == "sdz":
-        raise CodeFileError(
-            f"{path} is a container, which holds codes only: columns to keep need a .parquet file."
-        )
     taken = [name for name in kept.column_names if name in (*parquet.SCHEMA.names, "n_active")]
-    if taken:
+    if taken and chosen == "parquet":
         raise CodeFileError(
             f"{', '.join(taken)} cannot be kept: files of codes have columns of that name. Rename "
             "them first."
@@ -157,7 +156,8 @@ def decode_table(
 ) -> Decoded:
     """Decode a file of codes with its columns and those passed through.
 
-    ``columns`` describes the table if the file does not, as a container.
+    ``columns`` describes the table if the file does not. With ``on_damage``, a container whose
+    kept columns are damaged is decoded without them, which a warning says.
 
     Raises
     ------
@@ -166,15 +166,34 @@ def decode_table(
     """
     values = decode_file(model, path, progress, on_damage)
     kept = None
-    if not is_container(Path(path)):
+    if is_container(Path(path)):
+        own, kept = _passed_of_container(model, path, on_damage is not None)
+        columns = columns if own is None else own
+    else:
         try:
-            note, kept = parquet.read_passed(path)
-            if note is not None:
-                columns = Columns.from_dict(parse_json(note, str(path), CodeFileError), str(path))
-        except (ModelFileError, pa.ArrowException, ValueError, RecursionError) as error:
+            with reading(path, CodeFileError):
+                note, kept = parquet.read_passed(path)
+                if note is not None:
+                    about = parse_json(note, str(path), CodeFileError)
+                    columns = Columns.from_dict(about, str(path))
+        except ModelFileError as error:
             raise CodeFileError(f"{path} is damaged: {error}") from None
     if columns is not None and columns.width not in (None, values.shape[1]):
         raise CodeFileError(
             f"{path} describes {columns.width} columns, but the model has {values.shape[1]}."
         )
     return Decoded(values, columns, kept)
+
+
+def _passed_of_container(model: SDLGM, path: Path | str, salvage: bool) -> Passed:
+    with CodeContainer(path, describe(model)) as container:
+        passed = container.read_passed(model.n_inputs)
+    if passed is not None:
+        return passed
+    if not salvage:
+        raise CodeFileError(
+            f"{path} is damaged: the kept columns, or the names of the columns, do not match their "
+            "digest. The codes can be salvaged without them."
+        )
+    warn(f"{path} is damaged: its kept columns, and the names of its columns, are lost.")
+    return Passed()

@@ -5,7 +5,7 @@
     magic 8 | version 4 | columns 4 | rows 8 | top count 4 | bytes a value 1
       | SHA-256 of the model 32 | bytes of the note 2 | number of checks 4
       | note | checks, 8 bytes each | table | bits | digest 16
-    table (version 2): bytes 8 | layout in JSON | bytes 8 | kept columns, an Arrow stream
+    table (version 2): layout and kept columns, see :mod:`sdlgm.codec.passed`
 
 The note names the machine. A check is a BLAKE2b digest of 1,600 rows of data. It reveals networks
 whose outputs differ from those at the time of writing.
@@ -14,7 +14,6 @@ whose outputs differ from those at the time of writing.
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import struct
 from collections.abc import Callable
@@ -28,10 +27,11 @@ from torch import Tensor
 
 from sdlgm.codec.ans import Stack
 from sdlgm.codec.bitsback import BATCH_ROWS, BitsBack, batch_sizes
+from sdlgm.codec.passed import pack_passed, unpack_passed
 from sdlgm.data import Columns, Rows
 from sdlgm.environment import neutral
 from sdlgm.errors import CodeFileError
-from sdlgm.limits import check_cells, open_regular, parse_json, reading
+from sdlgm.limits import check_cells, open_regular, reading
 from sdlgm.models import SDLGM, model_sha256
 from sdlgm.outputs import atomic_path
 from sdlgm.random import generator
@@ -50,7 +50,6 @@ FORMAT_VERSION = 2
 MAGIC = b"\x93sdl\r\n\x1a\n"
 CHECK_ROWS = 16 * BATCH_ROWS
 _HEADER = struct.Struct("<8sIIQIB32sHI")
-_LENGTH = struct.Struct("<Q")
 _TOP = 255
 _SEED = 0
 
@@ -151,7 +150,7 @@ def compress_file(
     bits = stack.content()[4 * (least - 3) :]
     checks = [_check(part) for part in values.split(CHECK_ROWS)]
     note = _machine().encode()
-    table = _pack_table(columns, kept, len(values))
+    table = pack_passed(columns, kept, len(values))
     header = _HEADER.pack(
         *(MAGIC, 2 if table else 1, values.shape[1], len(values), top, values.element_size()),
         *(bytes.fromhex(model_sha256(model)), len(note), len(checks)),
@@ -258,49 +257,10 @@ def _read(path: Path, sha256: str) -> tuple[_About, list[bytes], bytes]:
     checks = [content[i : i + 8] for i in range(start, end, 8)]
     bits = content[end:-16]
     if version > 1:
-        try:
-            layout, kept, bits = _unpack_table(bits, str(path), rows, columns)
-        except (pa.ArrowException, ValueError, struct.error, RecursionError) as error:
-            raise CodeFileError(f"{path} is damaged: its table cannot be read ({error}).") from None
-        about = about._replace(columns_of=layout, kept=kept)
+        passed, size = unpack_passed(bits, str(path), rows, columns)
+        bits = bits[size:]
+        about = about._replace(columns_of=passed.columns, kept=passed.kept)
     return about, checks, bits
-
-
-def _pack_table(columns: Columns | None, kept: pa.Table | None, rows: int) -> bytes:
-    """Return the bytes of the layout and the kept columns; none if there are neither."""
-    if columns is None and kept is None:
-        return b""
-    layout = json.dumps(columns.layout().to_dict()).encode() if columns else b""
-    stream = pa.BufferOutputStream()
-    if kept is not None:
-        if len(kept) != rows:
-            raise CodeFileError(f"{len(kept)} rows of columns to keep for {rows} rows of data.")
-        with pa.ipc.new_stream(stream, kept.schema) as writer:
-            writer.write_table(kept)
-    passed = stream.getvalue().to_pybytes()
-    return b"".join(_LENGTH.pack(len(part)) + part for part in (layout, passed))
-
-
-def _unpack_table(
-    content: bytes, where: str, rows: int, width: int
-) -> tuple[Columns | None, pa.Table | None, bytes]:
-    """Undo :func:`_pack_table`; return also the bytes after it."""
-    parts = []
-    for _ in range(2):
-        (length,) = _LENGTH.unpack_from(content)
-        end = _LENGTH.size + length
-        if end > len(content):
-            raise ValueError("it ends early")
-        parts.append(content[_LENGTH.size : end])
-        content = content[end:]
-    layout, passed = parts
-    columns = Columns.from_dict(parse_json(layout, where, CodeFileError), where) if layout else None
-    kept = pa.ipc.open_stream(passed).read_all() if passed else None
-    if columns is not None and columns.width not in (None, width):
-        raise ValueError(f"a layout of {columns.width} columns")
-    if kept is not None and len(kept) != rows:
-        raise ValueError(f"{len(kept)} rows of kept columns")
-    return columns, kept, content
 
 
 def _check(values: Tensor) -> bytes:

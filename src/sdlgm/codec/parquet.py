@@ -185,6 +185,8 @@ def read_passed(path: Path | str) -> tuple[str | None, pa.Table | None]:
         note = (file.metadata.metadata or {}).get(TABLE.encode())
         ours = {*SCHEMA.names, "n_active"}
         names = [name for name in file.schema_arrow.names if name not in ours]
+        check("columns", len(names), f"The kept columns of {path}", CodeFileError)
+        _check_kept(Path(path), ours)
         kept = file.read(columns=names) if names else None
     return None if note is None else note.decode(), kept
 
@@ -251,6 +253,14 @@ def _check_size(path: Path, file: pq.ParquetFile, about: CodeFile) -> None:
     values = 2 * about.n_codes * max(1, most)  # an empty list counts as one
     if sum(each.size for each in chunks) > room or sum(each.values for each in chunks) > values:
         raise CodeFileError(f"{path} claims more values than its {about.n_codes:,} codes hold.")
+
+
+def _check_kept(path: Path, ours: set[str]) -> None:
+    """Compare what the footer claims of the columns passed through with the size of the file."""
+    size = path.stat().st_size
+    chunks = [each for each in column_chunks(path, CodeFileError) if each.column not in ours]
+    for cells in (sum(each.values for each in chunks), sum(each.size for each in chunks) // 8):
+        check_cells(cells, size, f"{path} (kept columns)", CodeFileError)
 
 
 def _batches(

@@ -20,6 +20,7 @@ from torch import Tensor
 from sdlgm.codec.ans import Stack
 from sdlgm.codec.description import CodeFile, CodesDigest, check_budget, check_expected
 from sdlgm.codec.parquet import code_schema, from_arrow, to_arrow
+from sdlgm.codec.passed import Passed, pack_passed, unpack_passed
 from sdlgm.codec.sdz_layout import (
     Header,
     pack_block,
@@ -31,6 +32,7 @@ from sdlgm.codec.sdz_layout import (
     scan_blocks,
 )
 from sdlgm.codec.symbols import CodeCoder, slot_counts
+from sdlgm.data import Columns
 from sdlgm.errors import CodeFileError
 from sdlgm.limits import open_regular, reading
 from sdlgm.outputs import atomic_path, writing
@@ -47,6 +49,8 @@ def write_container(
     about: CodeFile,
     *,
     block_rows: int = BLOCK_ROWS,
+    columns: Columns | None = None,
+    kept: pa.Table | None = None,
 ) -> int:
     """Write batches of codes, shape ``(n, K)`` each, atomically; return the number of rows.
 
@@ -55,10 +59,26 @@ def write_container(
     counted frequencies have the greatest likelihood, so apart from rounding no prior of this family
     could make the blocks smaller. ``about.n_codes`` is ignored.
 
+    Parameters
+    ----------
+    path
+        File to write.
+    batches
+        The codes.
+    about
+        Description of the model.
+    block_rows
+        Codes in a block.
+    columns
+        Names, types and layout of the table of data, to be stored in the file.
+    kept
+        Columns to store with the codes, as they are.
+
     Raises
     ------
     CodeFileError
-        If a row is not a code within the budget, or constriction is not installed.
+        If a row is not a code within the budget, kept columns have another number of rows, or
+        constriction is not installed.
     """
     Stack()  # raises without constriction, before anything is encoded
     if block_rows < 1:
@@ -82,7 +102,8 @@ def write_container(
                 rows += len(codes)
         rough.seek(0)
         weights = rounded(table)
-        header = Header(about._replace(n_codes=rows), block_rows, sha.hexdigest(), weights)
+        passed = pack_passed(columns, kept, rows)
+        header = Header(about._replace(n_codes=rows), block_rows, sha.hexdigest(), weights, passed)
         start, key = header.pack()
         coder, places = CodeCoder(weights, slots), []
         with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -201,6 +222,21 @@ class CodeContainer:
     def about(self) -> CodeFile:
         """Description of the file."""
         return self.header.about
+
+    def read_passed(self, width: int) -> Passed | None:
+        """Return the layout and kept columns of the table of data, ``None`` if they are damaged.
+
+        ``width`` is the number of columns of the model.
+
+        Raises
+        ------
+        CodeFileError
+            If they do not fit the codes, or exceed a limit of :mod:`sdlgm.limits`.
+        """
+        content = self.header.passed
+        if not content:
+            return None if content is None else Passed()
+        return unpack_passed(content, str(self.path), self.about.n_codes, width)[0]
 
     @property
     def n_blocks(self) -> int:

@@ -1,9 +1,12 @@
-"""Byte layout of a compact container (``.sdz``), version 1.
+"""Byte layout of a compact container (``.sdz``), versions 1 and 2.
 
 ::
 
     magic 8 | version 4 | K 4 | L0 4 | groups 4 | rows of a block 4 | codes 8
-      | SHA-256 of the model 32 | SHA-256 of the codes 32 | bytes of the table 4 | table | digest 16
+      | SHA-256 of the model 32 | SHA-256 of the codes 32 | bytes of the table 4
+      | version 2: bytes passed through 8 | their digest 16
+      | table | digest 16
+    version 2: layout and kept columns of the table of data, see :mod:`sdlgm.codec.passed`
     for each block:  mark 4 | number 4 | words of payload 4 | payload | digest 8
     mark 4 | blocks 4 | place of each block, 8 bytes | digest 8
     place of the index 8 | end mark 8
@@ -43,10 +46,12 @@ __all__ = [
 ]
 
 MAGIC = b"\x93sdz\r\n\x1a\n"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Newest version. A container without a table of data is written in version 1."""
 _BLOCK, _INDEX, _END = b"\x93blk", b"\x93idx", b"\x93sdzend\n"
 _LEADING, _LARGEST = 5, 48
 _HEADER = struct.Struct("<8s5IQ32s32sI")
+_PASSED = struct.Struct("<Q16s")
 
 
 class Bytes(Protocol):
@@ -69,6 +74,8 @@ class Header(NamedTuple):
     """SHA-256 of all codes, the same as in a Parquet file of the same codes."""
     weights: NDArray[np.int64]
     """Rounded frequencies of the outcomes, "closed" last: ``(G, K/G + 1)``."""
+    passed: bytes | None = b""
+    """What is said of the table of data; ``None`` if it is damaged."""
 
     @property
     def n_blocks(self) -> int:
@@ -78,12 +85,14 @@ class Header(NamedTuple):
     def pack(self) -> tuple[bytes, bytes]:
         """Return the bytes and their digest, which is the key of the file."""
         rows, features, budget, groups, model = self.about
-        table = _pack_table(self.weights)
-        numbers = (FORMAT_VERSION, features, budget, groups, self.block_rows, rows)
+        table, passed = _pack_table(self.weights), self.passed or b""
+        numbers = (2 if passed else 1, features, budget, groups, self.block_rows, rows)
         hashes = (bytes.fromhex(model), bytes.fromhex(self.codes_sha256))
-        content = _HEADER.pack(MAGIC, *numbers, *hashes, len(table)) + table
-        key = hashlib.blake2b(content, digest_size=16).digest()
-        return content + key, key
+        content = _HEADER.pack(MAGIC, *numbers, *hashes, len(table))
+        content += _PASSED.pack(len(passed), _digest16(passed)) if passed else b""
+        content += table
+        key = _digest16(content)
+        return content + key + passed, key
 
     @classmethod
     def read(
@@ -107,9 +116,10 @@ class Header(NamedTuple):
                 f"{name} is not a container of codes, or its first bytes are damaged."
             )
         model, codes, length = rest
-        end = _HEADER.size + length
+        first = _HEADER.size + (_PASSED.size if version > 1 else 0)
+        end = first + length
         content, key = file[:end], file[end : end + 16]
-        if hashlib.blake2b(content, digest_size=16).digest() != key:
+        if len(content) < end or _digest16(content) != key:
             raise CodeFileError(
                 f"The header of {name} is damaged, so no block can be read. Encode the data again."
             )
@@ -121,10 +131,23 @@ class Header(NamedTuple):
         accept(about)
         _check_size(about, block_rows, len(file), name)
         try:
-            weights = _read_table(content[_HEADER.size :], (groups, features // groups + 1))
+            weights = _read_table(content[first:], (groups, features // groups + 1))
         except (ValueError, zlib.error) as error:
             raise CodeFileError(f"The table of {name} is invalid ({error}).") from None
-        return cls(about, block_rows, codes.hex(), weights), key, end + 16
+        passed: bytes | None = b""
+        blocks = end + 16
+        if version > 1:
+            passed, blocks = _read_passed(file, content, blocks)
+        return cls(about, block_rows, codes.hex(), weights, passed), key, blocks
+
+
+def _read_passed(file: Bytes, header: bytes, start: int) -> tuple[bytes | None, int]:
+    """Return what is passed through, ``None`` if it is damaged, and where the blocks begin."""
+    size, digest = _PASSED.unpack_from(header, _HEADER.size)
+    if size > len(file) - start:
+        return None, start  # cut short; blocks are looked for
+    passed = file[start : start + size]
+    return (passed if _digest16(passed) == digest else None), start + size
 
 
 def _check_size(about: CodeFile, block_rows: int, size: int, name: str) -> None:
@@ -234,6 +257,10 @@ def scan_blocks(file: Bytes, key: bytes, start: int, n_blocks: int) -> dict[int,
             found[number] = place
         place = file.find(_BLOCK, place + (1 if payload is None else 20 + len(payload)))
     return found
+
+
+def _digest16(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def _digest(key: bytes, content: bytes) -> bytes:

@@ -272,7 +272,7 @@ def read_table(path: Path | str, header: bool | None = None) -> Table:
     check_table_file(path)
     try:
         if path.suffix == ".npy":
-            return _read_array(path)
+            return _array_table(np.load(path, allow_pickle=False), str(path))
         if path.suffix == ".csv":
             return _read_csv(path, header)
         import pyarrow.parquet as pq
@@ -329,13 +329,6 @@ def _check_names(names: Sequence[str], where: str) -> None:
     twice = list(dict.fromkeys(n for n in names if n in seen or seen.add(n)))  # type: ignore[func-returns-value]
     if twice:
         raise DataError(f"{where} has several columns named {listed(twice)}. Rename them first.")
-
-
-def _read_array(path: Path) -> Table:
-    values = np.load(path, allow_pickle=False)
-    if not isinstance(values, np.ndarray):
-        raise DataError(f"{path} is an archive of several arrays. Save one array with np.save.")
-    return _array_table(values, str(path))
 
 
 def _array_table(values: NDArray[Any], where: str) -> Table:
@@ -456,15 +449,25 @@ def write_rows(
                 )
             return
         table = _restored(array, columns, kept, whole)
-        if path.suffix == ".csv":
-            import pyarrow.csv
+        _write_table(temporary, table, columns.header, str(path))
 
-            options = pyarrow.csv.WriteOptions(include_header=columns.header)
-            pyarrow.csv.write_csv(_for_csv(table), temporary, options)
+
+def _write_table(temporary: Path, table: pa.Table, header: bool, where: str) -> None:
+    """Write a table; a value or type that the format cannot hold is a :class:`DataError`."""
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    try:
+        if temporary.suffix == ".csv":
+            options = pa.csv.WriteOptions(include_header=header)
+            pa.csv.write_csv(_for_csv(table), temporary, options)
         else:
-            import pyarrow.parquet
-
-            pyarrow.parquet.write_table(table, temporary)
+            pa.parquet.write_table(table, temporary)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        raise DataError(
+            f"{where} cannot hold this table: {error}. Write another format, or keep other columns."
+        ) from None
 
 
 def _write_array(path: Path, array: NDArray[Any], columns: Columns, whole: bool) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from sdlgm.config import Activation
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError, ModelFileError
+from sdlgm.estimators.drift import check_range, training_range, warn_of_drift
 from sdlgm.estimators.interruption import unfitted_unless_done
 from sdlgm.estimators.label_network import (
     LabelNetwork,
@@ -420,6 +421,7 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
             self.elbo_weight,
         )  # fmt: skip
         self.network_ = self._make_network(rows, labels)
+        self._limits = training_range(rows)
         with (
             unfitted_unless_done(self),
             progress_bar("fitting", self.epochs, self.progress) as update,
@@ -554,7 +556,9 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
 
     def _absences(self, X: Any) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: N803
         self._check_fitted()
-        return self.network_.absences(validate_rows(self, X, reset=False))
+        rows = validate_rows(self, X, reset=False)
+        warn_of_drift(self, rows)
+        return self.network_.absences(rows)
 
     def _proba_blocks(self, X: Any) -> Iterator[Tensor]:  # noqa: N803
         """Yield label probabilities ``(b, K)``, block by block."""
@@ -571,6 +575,7 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
 
     def _check_fitted_values(self, where: str) -> None:
         super()._check_fitted_values(where)
+        check_range(self, self.n_features_in_, where)
         require_integer(self, "n_labels_", where, low=1)
         require_integer(self, "max_labels_", where)
         self.max_labels_ = min(self.max_labels_, self.n_labels_)

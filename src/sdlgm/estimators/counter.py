@@ -17,6 +17,7 @@ from sdlgm.distributions.poisson_multinomial import MAX_SLOTS
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError, ModelFileError
 from sdlgm.estimators.augmentation import Augmentation, augmented_copies
+from sdlgm.estimators.drift import check_range, training_range, warn_of_drift
 from sdlgm.estimators.interruption import unfitted_unless_done
 from sdlgm.estimators.network_training import TrainingSettings, apply, train_counter
 from sdlgm.estimators.parameters import (
@@ -326,6 +327,7 @@ class SDLGMCounter(Saved, BaseCounter):
         if inputs.dim() == 2:
             names = getattr(self, "feature_names_in_", None)
             warn_of_constant_columns(data_statistics(inputs), "X", names)
+        self._limits = training_range(inputs)
         distribution = self._make_distribution(self.n_classes_, self.budget_)
         network = self._make_network(inputs, distribution)
         held = None
@@ -515,6 +517,7 @@ class SDLGMCounter(Saved, BaseCounter):
         fitted_columns = self.encoder == "columns" and hasattr(self, "sample_shape_")
         width = self.sample_shape_[1] // self.image_columns if fitted_columns else None
         inputs = self._inputs(X, width)
+        warn_of_drift(self, inputs)
         number, inputs = len(inputs), pad_rows(inputs)
         shift = self._setting("test_shift")
         if self.test_orders == 1 and not shift:
@@ -554,6 +557,7 @@ class SDLGMCounter(Saved, BaseCounter):
             and math.prod(shape) == self.n_features_in_
         ):
             raise ModelFileError(f"{where} is damaged: sample_shape_ is {str(shape)[:80]}.")
+        check_range(self, 1 if len(shape) == 2 else shape[0], where)
 
     def _restore_network(self, values: dict[str, Any]) -> nn.Module:
         if (values["features"], values["budget"]) != (self.n_classes_, self.budget_):

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, ModelFileError, SDLGMError
+from sdlgm.estimators.drift import check_range
 from sdlgm.estimators.validation import EstimatorNotFittedError
 from sdlgm.limits import check, is_integer, reading
 from sdlgm.migration import migrate_estimator
-from sdlgm.models import SDLGM, load_model, load_weights, save_model
-from sdlgm.models.saving import check_replaceable, check_savable
-from sdlgm.outputs import named
+from sdlgm.models import SDLGM, load_model, load_weights
+from sdlgm.models.saving import FILES, check_replaceable, check_savable, write_model
+from sdlgm.outputs import atomic_folder, named
 from sdlgm.storage import (
     digest,
     read_described,
@@ -53,7 +54,7 @@ NAMES = ("SDLGMClassifier", "SDLGMCounter", "SDLGMTransformer")
 _NUMBERS = "biuf"
 """Kinds of numpy types that are stored: bool, signed, unsigned, float."""
 _SPECIAL = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-_FILES = ("estimator.safetensors", "estimator.json", "model.safetensors", "config.json")
+_FILES = ("estimator.safetensors", "estimator.json", *FILES)
 _NETWORK = "network."
 _FITTED = re.compile(r"_?[A-Za-z][A-Za-z0-9_]*")
 
@@ -83,7 +84,10 @@ class Saved:
 
     @neutral()
     def save(self, folder: Path | str, *, overwrite: bool = False) -> str:
-        """Save the fitted estimator to a folder, each file atomically; return its hash.
+        """Save the fitted estimator to a folder, all files at one stroke; return its hash.
+
+        A process that is killed leaves the old files or the new ones. A folder that holds other
+        files stays, and the complete new files are renamed into it one after another.
 
         Parameters
         ----------
@@ -106,10 +110,12 @@ class Saved:
         folder = named(folder, "The folder")
         description, tensors = self._to_files()
         _check_target(folder, overwrite)
-        sha = write_described(folder / _FILES[0], folder / _FILES[1], tensors, description)
-        for name in _FILES[2:]:  # those of a model that was replaced
-            (folder / name).unlink(missing_ok=True)
-        return sha
+        with atomic_folder(folder, _FILES) as staged:  # removes files of another class, too
+            return self._write(staged, tensors, description)
+
+    def _write(self, folder: Path, tensors: dict[str, Tensor], description: dict[str, Any]) -> str:
+        """Write all files into an empty folder; return the hash."""
+        return write_described(folder / _FILES[0], folder / _FILES[1], tensors, description)
 
     @classmethod
     @neutral()
@@ -231,10 +237,13 @@ class SavedModelFolder(Saved):
 
     @neutral()
     def save(self, folder: Path | str, *, overwrite: bool = False) -> str:
-        """Save the fitted estimator to a folder, each file atomically; return its hash.
+        """Save the fitted estimator to a folder, all files at one stroke; return its hash.
 
-        The model is saved by :func:`~sdlgm.models.save_model`, so that the folder can be used
-        wherever a model's folder can. The state of the optimiser is not saved.
+        A process that is killed leaves the old files or the new ones. A folder that holds other
+        files stays, and the complete new files are renamed into it one after another.
+
+        The folder holds the files of :func:`~sdlgm.models.save_model` as well, so that it can be
+        used wherever a model's folder can. The state of the optimiser is not saved.
 
         Parameters
         ----------
@@ -255,9 +264,11 @@ class SavedModelFolder(Saved):
         """
         if hasattr(self, "model_"):
             check_savable(self.model_)
-        sha = super().save(folder, overwrite=overwrite)
-        save_model(folder, self.model_)
-        return sha
+        return super().save(folder, overwrite=overwrite)
+
+    def _write(self, folder: Path, tensors: dict[str, Tensor], description: dict[str, Any]) -> str:
+        write_model(folder, self.model_)
+        return super()._write(folder, tensors, description)
 
     @classmethod
     @neutral()
@@ -309,6 +320,10 @@ class SavedModelFolder(Saved):
         estimator.n_features_in_ = model.n_inputs
         estimator.history_, estimator.n_iter_ = [], steps
         return estimator
+
+    def _check_fitted_values(self, where: str) -> None:
+        super()._check_fitted_values(where)
+        check_range(self, self.n_features_in_, where)
 
     def _describe_network(self) -> tuple[dict[str, Any], nn.Module]:
         # The weights are in the files of the model.

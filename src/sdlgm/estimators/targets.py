@@ -340,7 +340,7 @@ def _warn_of_joined(classes: NDArray[Any], samples: int) -> None:
 def _native(values: Any, what: str, names: NDArray[Any] | None) -> Any:
     """Return values in a type that torch and scipy compute with, as far as they are numbers."""
     if values.dtype == object:
-        return _as_numbers(values, what, names)
+        return _objects_as_floats(values, what, names)
     if values.dtype.kind not in "iuf":
         return values
     kind = values.dtype.newbyteorder("=")
@@ -349,7 +349,7 @@ def _native(values: Any, what: str, names: NDArray[Any] | None) -> Any:
     return values if kind == values.dtype and values.dtype.isnative else values.astype(kind)
 
 
-def _as_numbers(values: NDArray[Any], what: str, names: NDArray[Any] | None) -> NDArray[Any]:
+def _objects_as_floats(values: NDArray[Any], what: str, names: NDArray[Any] | None) -> NDArray[Any]:
     """Convert objects that hold numbers, as pandas returns for mixed columns, to float64."""
     try:
         return values.astype(np.float64)

@@ -32,6 +32,7 @@ from sdlgm.config import (
 from sdlgm.data import Samples
 from sdlgm.environment import neutral
 from sdlgm.errors import DataError, warn
+from sdlgm.estimators.drift import warn_of_drift
 from sdlgm.estimators.parameters import check_integer, plain
 from sdlgm.estimators.saving import SavedModelFolder
 from sdlgm.estimators.validation import (
@@ -49,7 +50,6 @@ from sdlgm.estimators.weighted_rows import (
     make_rows,
     new_model,
     update_model,
-    warn_of_drift,
 )
 from sdlgm.inference.codes import check_code, choose_codes
 from sdlgm.inference.usage import warn_of_unused
@@ -371,7 +371,8 @@ class SDLGMTransformer(
         else:
             model = copy.deepcopy(self.model_)
         model.check_rows(data.rows)
-        warn_of_drift(model, data.rows, limits)
+        if config.likelihood == "gaussian" and not first:
+            warn_of_drift(self, data.rows.grey())
         check_code(model, self.code, max_active=self.max_active)
         steps = iterations_of(1, len(data.rows), training.batch_size)
         with progress_bar("fitting", steps, self.progress) as update:
@@ -522,7 +523,8 @@ class SDLGMTransformer(
         table = validate_rows(self, X, reset=False)
         rows = self._make_rows(table, self.model_.config.likelihood)
         self.model_.check_rows(rows)
-        warn_of_drift(self.model_, rows, getattr(self, "_limits", None))
+        if self.model_.config.likelihood == "gaussian":
+            warn_of_drift(self, rows.grey())
         return rows
 
     def _make_rows(self, table: Any, likelihood: LikelihoodName) -> Samples:

@@ -22,7 +22,6 @@ from sdlgm.nn import (
     data_statistics,
     rows_at_once,
     warn_of_constant_columns,
-    warn_of_far_values,
 )
 from sdlgm.objectives.bounds import negative_elbo
 from sdlgm.random import generator
@@ -42,7 +41,6 @@ __all__ = [
     "make_rows",
     "new_model",
     "update_model",
-    "warn_of_drift",
 ]
 
 BLOCK = 1000
@@ -117,13 +115,6 @@ def new_model(
     model = SDLGM(config, statistics, generator(seed, "weights"))
     low, high = statistics.low, statistics.high
     return model, torch.stack([low, high]).numpy()  # type: ignore[list-item]  # both are known
-
-
-def warn_of_drift(model: SDLGM, rows: Samples, limits: NDArray[np.float64] | None) -> None:
-    """Warn of values far outside of the training data's range ``(2, D)``, where it is known."""
-    if model.config.likelihood == "gaussian" and limits is not None:
-        low, high = torch.from_numpy(limits)
-        warn_of_far_values(rows.grey(), low, high, "X", rows.columns)
 
 
 def fit_model(

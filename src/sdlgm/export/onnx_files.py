@@ -22,6 +22,7 @@ from sdlgm.export.quantize import quantize as quantize_model
 from sdlgm.migration import migrate_onnx
 from sdlgm.models import SDLGM, load_model, model_sha256
 from sdlgm.outputs import check_output
+from sdlgm.progress import progress_bar
 from sdlgm.training import Run
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def export_run(
     part: Part = "encoder",
     code: Code = "mode",
     quantize: Literal["int8"] | None = None,
+    progress: bool = False,
 ) -> Path:
     """Write a part of a run's model to one ONNX file, atomically; return its path.
 
@@ -54,6 +56,8 @@ def export_run(
         How the encoder chooses a code, see :func:`~sdlgm.export.encoder_graph`.
     quantize
         ``"int8"`` for 8-bit weights.
+    progress
+        Whether to show a progress bar on standard error.
 
     Raises
     ------
@@ -77,14 +81,21 @@ def export_run(
             "for which ONNX has no 8-bit operator. Leave out --quantize."
         )
     check_output(out, [run.folder if isinstance(run, Run) else run])
+    with progress_bar("exporting", 3, progress) as update:
+        graph = _graph(run, part, code)
+        update(1, {})
+        graph = quantize_model(graph) if quantize else graph
+        update(2, {})
+        path = write_model(graph, out)
+        update(3, {})
+    return path
+
+
+def _graph(run: Run | Path | str, part: Part, code: Code) -> onnx.ModelProto:
+    """Return the graph of a part of a run's model, or of a saved classifier."""
     if part == "classifier":
-        folder = run.folder if isinstance(run, Run) else run
-        graph = classifier_graph(SDLGMClassifier.load(folder))
-    elif part == "decoder":
-        graph = decoder_graph(_model(run)[0])
-    else:
-        graph = _encoder(run, code)
-    return write_model(quantize_model(graph) if quantize else graph, out)
+        return classifier_graph(SDLGMClassifier.load(run.folder if isinstance(run, Run) else run))
+    return decoder_graph(_model(run)[0]) if part == "decoder" else _encoder(run, code)
 
 
 def _encoder(run: Run | Path | str, code: Code) -> onnx.ModelProto:

@@ -13,6 +13,7 @@ from sdlgm.hub.card import Card, hub_client
 __all__ = ["FILES", "download", "upload"]
 
 FILES = (
+    "columns.json",
     "config.json",
     "estimator.json",
     "estimator.safetensors",

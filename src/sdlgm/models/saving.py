@@ -18,7 +18,7 @@ from sdlgm.limits import check, is_integer, reading
 from sdlgm.migration import migrate_model, migrate_statistics
 from sdlgm.models.sdlgm import SDLGM
 from sdlgm.nn import DataStatistics
-from sdlgm.outputs import named
+from sdlgm.outputs import atomic_folder, named
 from sdlgm.storage import (
     described_digest,
     read_described,
@@ -28,6 +28,7 @@ from sdlgm.storage import (
 )
 
 __all__ = [
+    "FILES",
     "FORMAT_VERSION",
     "check_finite",
     "check_replaceable",
@@ -37,15 +38,20 @@ __all__ = [
     "load_weights",
     "model_sha256",
     "save_model",
+    "write_model",
 ]
 
 FORMAT_VERSION = 2
 """Version of the format on disk. Older versions are migrated, newer ones refused."""
+FILES = ("model.safetensors", "config.json")
+"""Names of the files of a model."""
 
 
 @neutral()
 def save_model(folder: Path | str, model: SDLGM) -> str:
-    """Write a model into a folder, each file atomically; return the hash of its content.
+    """Write a model into a folder, all files at one stroke; return the hash of its content.
+
+    See :func:`~sdlgm.outputs.atomic_folder` for folders that hold other files.
 
     Raises
     ------
@@ -58,10 +64,15 @@ def save_model(folder: Path | str, model: SDLGM) -> str:
     """
     folder = Path(named(folder, "The folder"))
     check_savable(model)
-    check_replaceable(folder, ("model.safetensors", "config.json"))
-    sha = write_described(
-        folder / "model.safetensors", folder / "config.json", model.state_dict(), _describe(model)
-    )
+    check_replaceable(folder, FILES)
+    with atomic_folder(folder, FILES) as staged:
+        return write_model(staged, model)
+
+
+def write_model(folder: Path, model: SDLGM) -> str:
+    """Write the files of a checked model into a folder one by one; return the hash."""
+    weights, description = (folder / name for name in FILES)
+    sha = write_described(weights, description, model.state_dict(), _describe(model))
     model.saved_as = (sha, sha)
     return sha
 

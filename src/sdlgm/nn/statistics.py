@@ -229,19 +229,39 @@ def warn_of_constant_columns(
 
 
 def warn_of_far_values(
-    x: Table, low: Tensor, high: Tensor, what: str, columns: Sequence[str] | None = None
+    x: Table,
+    low: Tensor,
+    high: Tensor,
+    what: str,
+    columns: Sequence[str] | None = None,
+    *,
+    images: bool = False,
 ) -> None:
-    """Warn once of all values that are :func:`far_outside` of the range of the training data."""
+    """Warn once of all values that are :func:`far_outside` of the range of the training data.
+
+    Parameters
+    ----------
+    x
+        Rows ``(n, D)``, or all pixels of images ``(n, 1)``.
+    low, high
+        Range of each column in the training rows, shape ``(D,)``.
+    what
+        What to call the rows.
+    columns
+        Names of the columns. Default: their numbers.
+    images
+        Whether the only column holds pixels, so that it has no name or number.
+    """
     number = torch.zeros(len(low), dtype=torch.int64)
     for rows in x.split(rows_at_once(len(low))):
         number += far_outside(rows, low, high).sum(0)
     places = number.nonzero().flatten().tolist()
     if places:
+        where = "" if images else f", in {list_columns(places, columns)}"
         warn(
             f"{what} has {int(number.sum()):,} values that lie more than {FAR:g} times the range "
-            f"of the first training rows outside of it, in {list_columns(places, columns)}. Means "
-            "and scales are those of the first rows. Check the units, or fit first on rows that "
-            "represent all of the data."
+            f"of the first training rows outside of it{where}. Means and scales are those of the "
+            "first rows. Check the units, or fit first on rows that represent all of the data."
         )
 
 

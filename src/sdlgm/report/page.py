@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,8 +12,10 @@ import torch
 from sdlgm.config import to_dict
 from sdlgm.distributions import Grouped, grouped_gated_multinomial
 from sdlgm.environment import neutral
-from sdlgm.inference import BATCH
+from sdlgm.inference import BATCH, encode_batches
+from sdlgm.limits import reading
 from sdlgm.outputs import check_output
+from sdlgm.progress import progress_bar
 from sdlgm.random import generator
 from sdlgm.report.rendering import render_page, require_report
 from sdlgm.training import Run
@@ -43,11 +46,25 @@ def feature_use(codes: torch.Tensor) -> FeatureUse:
 
 @neutral()
 @torch.no_grad()
-def write_report(run: Run, out: Path | str | None = None, data: Path | str | None = None) -> Path:
+def write_report(
+    run: Run,
+    out: Path | str | None = None,
+    data: Path | str | None = None,
+    *,
+    progress: bool = False,
+) -> Path:
     """Write the HTML report of a finished run, atomically; return its path.
 
-    ``data`` names the data to draw; default: the test rows of the run's own data, which must be
-    unchanged.
+    Parameters
+    ----------
+    run
+        The run.
+    out
+        File to write. Default: ``report.html`` in the folder of the run.
+    data
+        The data to draw. Default: the test rows of the run's own data, which must be unchanged.
+    progress
+        Whether to show a progress bar on standard error.
 
     Raises
     ------
@@ -65,27 +82,41 @@ def write_report(run: Run, out: Path | str | None = None, data: Path | str | Non
 
     model, metrics = run.model, run.metrics
     rows, _, _, shape = run.load_rows(data)
-    codes = model.encode(rows)
+    with progress_bar("encoding", len(rows), progress) as update:
+        parts = []
+        for part in encode_batches(model, rows):
+            parts.append(part)
+            update(sum(map(len, parts)), {})
+    codes = torch.cat(parts)
     use = feature_use(codes)
     shown = torch.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).long()
     original = torch.cat(list(rows.batches(BATCH, generator(0, "evaluation bits"))))[shown]
     decoded = model.decode(codes[shown])
-    return render_page(
-        out,
-        Path(__file__).with_name("page.html.jinja"),
-        run=run,
-        metrics=metrics,
-        shape=shape,
-        dead=use.dead,
-        alive=len(use.present) - len(use.dead),
-        settings=to_dict(run.config.data, run.config.model, run.config.training),
-        pictures={
-            "reconstructions": figures.reconstructions(original, decoded, shape),
-            "budget": figures.budget_use(codes, model.prior(), _starting_prior(run)),
-            "usage": figures.usage(use.present, model.groups),
-            "curve": figures.curve(run.log, run.config.training.objective),
-        },
-    )
+    configs = (run.config.data, run.config.model, run.config.training)
+    drawings: dict[str, Callable[[], str]] = {
+        "reconstructions": lambda: figures.reconstructions(original, decoded, shape),
+        "budget": lambda: figures.budget_use(codes, model.prior(), _starting_prior(run)),
+        "usage": lambda: figures.usage(use.present, model.groups),
+    }
+    if run.has_settings:
+        drawings["curve"] = lambda: figures.curve(run.log, run.config.training.objective)
+    pictures = {}
+    with progress_bar("drawing", len(drawings), progress) as update:
+        for name, draw in drawings.items():
+            pictures[name] = draw()
+            update(len(pictures), {})
+    with reading(run.folder / "metrics.json"):
+        return render_page(
+            out,
+            Path(__file__).with_name("page.html.jinja"),
+            run=run,
+            metrics=metrics,
+            shape=shape,
+            dead=use.dead,
+            alive=len(use.present) - len(use.dead),
+            settings=to_dict(*(configs if run.has_settings else configs[1:2])),
+            pictures=pictures,
+        )
 
 
 def _starting_prior(run: Run) -> Grouped:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sdlgm.errors import ConfigError, ModelFileError
-from sdlgm.outputs import OURS, locked, named, strangers_in, sweep, writing
+from sdlgm.outputs import OURS, locked, named, strangers_in, swap_folders, sweep, writing
 from sdlgm.storage import read_json, write_json
 from sdlgm.training.checkpoint import FILE as CHECKPOINT
 
@@ -161,32 +160,5 @@ def replacing(folder: Path) -> Iterator[Path]:
         return
     yield target
     with writing(target):
-        _swap(folder, target)
-
-
-def _swap(new: Path, target: Path) -> None:
-    """Replace a folder by another, at one stroke where the system can."""
-    if not target.exists():
-        new.rename(target)
-    elif _exchange(new, target):
-        shutil.rmtree(new, ignore_errors=True)
-    else:
-        old = target.with_name(f"{target.name}.old")
-        target.rename(old)
-        try:
-            new.rename(target)
-        except OSError:
-            old.rename(target)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    (target / MARKER).unlink(missing_ok=True)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two folders by Linux's ``renameat2``; return whether that was possible."""
-    try:
-        rename = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError, TypeError):
-        return False
-    here, exchange = -100, 2
-    return rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+        swap_folders(folder, target)
+        (target / MARKER).unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 
@@ -76,25 +76,26 @@ class Run:
 
     folder: Path
     config: RunConfig
+    has_settings: ClassVar[bool] = True
+    """Whether the folder holds the settings of the training."""
 
     @classmethod
     def open(cls, folder: Path | str) -> Run:
-        """Open the run in a folder.
+        """Open the run in a folder, or the model in it without its run, as from the Hub.
 
         Raises
         ------
         ModelFileError
-            If the folder holds no run.
+            If the folder holds neither.
         ConfigError
             If its ``config.yaml`` has an unknown key or a wrong value.
         """
         folder = Path(folder)
         path = folder / "config.yaml"
         if not path.is_file():
-            raise ModelFileError(
-                f"{folder} holds no run: there is no {path.name}. Start one: "
-                f"sdlgm fit DATA --out {folder}"
-            )
+            from sdlgm.training.model_folders import ModelFolder  # which imports this module
+
+            return ModelFolder.open(folder)
         run = cls(folder, RunConfig.from_yaml(path))
         run._check_parts()
         return run
@@ -120,6 +121,11 @@ class Run:
             this run.
         """
         model = load_model(self.folder)
+        self._check_model(model)
+        return model
+
+    def _check_model(self, model: SDLGM) -> None:
+        """Raise :class:`ModelFileError` if the model is not that of the settings and metrics."""
         found = self.metrics if (self.folder / "metrics.json").is_file() else {}
         expected = found.get("model_sha256") if isinstance(found, dict) else None
         if model.config != self.config.model or expected not in (None, model_sha256(model)):
@@ -128,7 +134,6 @@ class Run:
                 "config.yaml, metrics.json, config.json and model.safetensors from one copy, or "
                 "train again."
             )
-        return model
 
     @functools.cached_property
     def dataset(self) -> Dataset:

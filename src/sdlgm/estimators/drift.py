@@ -1,0 +1,73 @@
+"""The range of the training rows, and a warning of later values far outside of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sdlgm.data import SparseRows
+from sdlgm.errors import ModelFileError
+from sdlgm.estimators.validation import Table
+from sdlgm.nn import warn_of_far_values
+
+__all__ = ["check_range", "training_range", "warn_of_drift"]
+
+
+def training_range(rows: Table | Tensor) -> NDArray[np.float64]:
+    """Return the smallest and largest value of each column, ``(2, D)``.
+
+    Parameters
+    ----------
+    rows
+        Rows ``(n, D)``, dense or CSR, or images ``(n, h, w)``, whose pixels count as one column.
+    """
+    ends: list[Any]
+    if isinstance(rows, Tensor):
+        values = rows.reshape(-1, 1) if rows.dim() == 3 else rows
+        ends = [values.amin(0).numpy(), values.amax(0).numpy()]
+    else:
+        ends = [rows.min(axis=0), rows.max(axis=0)]
+    dense = [end.toarray() if sp.issparse(end) else end for end in ends]
+    return np.stack([np.asarray(end, np.float64).ravel() for end in dense])
+
+
+def warn_of_drift(estimator: Any, rows: Table | Tensor) -> None:
+    """Warn once of values of rows or images far outside of the range of the training rows.
+
+    Estimators that were saved by 0.1 do not know the range.
+    """
+    limits = getattr(estimator, "_limits", None)
+    if limits is None:
+        return
+    low, high = torch.from_numpy(limits)
+    names = getattr(estimator, "feature_names_in_", None)
+    if sp.issparse(rows):
+        warn_of_far_values(SparseRows(rows), low, high, "X", names)
+        return
+    if not isinstance(rows, Tensor | SparseRows):
+        rows = torch.from_numpy(np.require(rows, requirements=["C", "W"]))
+    if len(rows.shape) == 3:
+        warn_of_far_values(rows.reshape(-1, 1), low, high, "X", images=True)
+    else:
+        warn_of_far_values(rows, low, high, "X", names)
+
+
+def check_range(estimator: Any, columns: int, where: str) -> None:
+    """Raise :class:`ModelFileError` if the range that a file gives does not fit its columns."""
+    limits = getattr(estimator, "_limits", None)
+    if limits is None:
+        return
+    good = (
+        isinstance(limits, np.ndarray)
+        and limits.dtype == np.float64
+        and limits.shape == (2, columns)
+        and np.isfinite(limits).all()
+        and (limits[0] <= limits[1]).all()
+    )
+    if not good:
+        raise ModelFileError(f"{where} is damaged: the range of its columns does not fit.")
