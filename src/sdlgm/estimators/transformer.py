@@ -341,8 +341,8 @@ class SDLGMTransformer(
         scale inputs, and the levels of categorical rows. Its rows should therefore be typical of
         later ones: a :class:`~sdlgm.errors.SDLGMWarning` counts values that lie more than ten times
         the first rows' range outside of it, and names their columns. Later calls continue from
-        there, or from ``fit``: under ``"rate_distortion"`` the first call takes all turns, and later
-        ones take gradient steps at searched codes. Since the number of steps is unknown, the
+        there, or from ``fit``: under ``"rate_distortion"`` the first call takes all turns, and
+        later ones take gradient steps at searched codes. Since the number of steps is unknown, the
         learning rate is constant.
         The weight of the KL rises over the first steps of all calls: a share ``kl_warmup`` of the
         steps that ``fit`` would take. Weights are relative

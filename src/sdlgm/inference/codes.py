@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch import distributions as td
 
 from sdlgm.config import CodeMethod, ModelConfig, quadratic
 from sdlgm.data import Samples
@@ -20,10 +19,12 @@ from sdlgm.inference.search import search_codes
 from sdlgm.inference.slots import counts_of
 from sdlgm.random import generator as make_generator
 
+if TYPE_CHECKING:
+    from sdlgm.models import SDLGM
+
 __all__ = [
     "BATCH",
     "CANDIDATES",
-    "CodeModel",
     "check_code",
     "check_posterior",
     "choose_codes",
@@ -42,34 +43,10 @@ CODES_AT_ONCE = 2_000
 """Number of codes to decode at a time: about what fits in a processor's cache."""
 
 
-class CodeModel(Protocol):
-    """What choosing a code asks of a model; :class:`~sdlgm.models.SDLGM` has it."""
-
-    config: ModelConfig
-    groups: int
-    rate_weight: Tensor
-
-    def posterior(self, x: Tensor) -> Grouped:
-        """Return ``q(z | x)`` of samples ``(n, D)``."""
-        ...
-
-    def prior(self) -> Grouped:
-        """Return ``p(z)``."""
-        ...
-
-    def data_distribution(self, codes: Tensor) -> td.Distribution:
-        """Return ``p(x | z)`` of codes ``(*batch, K)``."""
-        ...
-
-    def check_rows(self, rows: Samples, what: str | None = None) -> None:
-        """Raise ``DataError`` unless rows suit the model."""
-        ...
-
-
 @neutral()
 @torch.no_grad()
 def choose_codes(
-    model: CodeModel,
+    model: SDLGM,
     x: Tensor,
     code: CodeMethod | None = None,
     *,
@@ -175,7 +152,7 @@ def default_code(config: ModelConfig) -> CodeMethod:
 
 @torch.no_grad()
 def encode_batches(
-    model: CodeModel,
+    model: SDLGM,
     rows: Samples,
     code: CodeMethod | None = None,
     *,
@@ -197,7 +174,7 @@ def encode_batches(
         done += len(x)
 
 
-def check_posterior(model: CodeModel, posterior: Grouped, name: str, first_row: int = 0) -> None:
+def check_posterior(model: SDLGM, posterior: Grouped, name: str, first_row: int = 0) -> None:
     """Check that a posterior of rows, shape ``(n, K)``, is finite.
 
     Values far outside of the training data overflow in the encoder.
@@ -219,7 +196,7 @@ def check_posterior(model: CodeModel, posterior: Grouped, name: str, first_row: 
 
 
 def check_code(
-    model: CodeModel,
+    model: SDLGM,
     code: CodeMethod | None = None,
     *,
     candidates: int = CANDIDATES,
@@ -276,7 +253,7 @@ def limit_active(codes: Tensor, posterior: Grouped, max_active: int | None) -> T
 
 
 def _searched(
-    model: CodeModel,
+    model: SDLGM,
     x: Tensor,
     width: int,
     max_active: int | None,
@@ -300,7 +277,7 @@ def _searched(
 
 
 def _best(
-    model: CodeModel,
+    model: SDLGM,
     x: Tensor,
     posterior: Grouped,
     candidates: int,

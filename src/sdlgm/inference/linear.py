@@ -97,7 +97,7 @@ class AdditiveSearch:
         start
             Indices ``(n, G)`` to improve. Default: a beam search over the groups in their order.
         width
-            Number of candidates that the beam search keeps. Each is improved, and the best returned.
+            Number of candidates that the beam search keeps; each is improved, and the best wins.
         sweeps
             Largest number of sweeps over the groups. Each replaces one entry at a time by the best
             one, given the others, so that ``J`` never rises.

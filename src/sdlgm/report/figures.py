@@ -130,13 +130,21 @@ def usage(present: Tensor, groups: int) -> str:
     return svg(figure)
 
 
-def curve(log: Sequence[dict[str, Any]], objective: str) -> str:
+OBJECTIVES: dict[str | None, str] = {
+    "elbo": "negative ELBO",
+    "paper": "relaxed objective (not a bound)",
+    "rate_distortion": "at searched codes (not a bound)",
+}
+"""What to call what a training minimises."""
+
+
+def curve(log: Sequence[dict[str, Any]], objective: str | None) -> str:
     """Draw the training objective and, if there is one, the validation bound."""
     figure = new_figure(7.5, 3)
     axis = figure.subplots()
     lines = [line for line in log if line["event"] == "train"]
     held = [line for line in log if line["event"] == "validation"]
-    name = "negative ELBO" if objective == "elbo" else "relaxed objective (not a bound)"
+    name = OBJECTIVES.get(objective, str(objective))
     values = [line["objective"] for line in lines]
     axis.plot(
         [line["step"] for line in lines], values, color=ACCENT, linewidth=1.3,

@@ -73,7 +73,8 @@ class ArrowEncoder:
     Raises
     ------
     ConfigError
-        If ``code`` depends on more than the row, a column is named twice, or ``keep`` names an output column.
+        If ``code`` depends on more than the row, a column is named twice, or ``keep`` names an
+        output column.
 
     Examples
     --------

@@ -135,7 +135,7 @@ def _standard(model: SDLGM, rows: Samples, index: Tensor) -> Tensor:
 
 
 def _merged(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Merge neighbouring rows that are equal, so that two equal rows are one of twice the weight."""
+    """Merge equal neighbours, so that two equal rows are one of twice the weight."""
     new = torch.ones(len(x), dtype=torch.bool, device=x.device)
     new[1:] = (x[1:] != x[:-1]).any(-1)
     if bool(new.all()):

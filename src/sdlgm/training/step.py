@@ -39,7 +39,12 @@ TERMS = ("reconstruction", "kl_gates", "kl_features")
 
 
 def kl_weight(config: TrainingConfig, step: int) -> float:
-    """Return the weight of the KL at a step: it rises linearly from 0 to 1, then stays at 1."""
+    """Return the weight of the KL at a step: it rises linearly from 0 to 1, then stays at 1.
+
+    Search and refitting has no warm-up.
+    """
+    if config.objective == "rate_distortion":
+        return 1.0
     warmup = (config.kl_warmup or 0.0) * config.iterations
     return min(1.0, step / warmup) if warmup else 1.0
 
