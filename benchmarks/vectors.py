@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, get_args
@@ -108,25 +109,41 @@ def run(options: argparse.Namespace) -> None:
     needs_faiss(options.methods + (["rq"] if options.encode else []))
     found = _earlier(options.json, {"cells": [], "encoders": {}})
     found |= {"benchmark": "vectors", "notes": NOTES, "machine": machine()}
-    found["settings"] = {"threads": 1, "limit_seconds": options.limit}
+    found["settings"] = {"threads": 1, "limit_seconds": options.limit, "versions": _versions()}
     for cell in _cells(options, options.methods):
-        if not _measured(found["cells"], cell):
-            _say(f"{cell.data}, {cell.n_bytes} bytes: {cell.method}")
-            result = dataclasses.asdict(cell) | _in_process(cell, options.limit)
-            _say(_line(result))
-            found |= _earlier(options.json, found)  # another run may have added cells
-            found["cells"].append(result)
-            _keep(options.json, found)
+        if not _measured(found["cells"], cell, options.limit):
+            _add_cell(found, cell, options)
     if options.encode or options.budget_check:
-        for cell in _cells(options, ("ours",)):
-            key = f"{cell.data}, {cell.n_bytes} bytes"
-            found["encoders"][key] = found["encoders"].get(key, {}) | _encoders(cell, options)
-            _keep(options.json, found)
+        for cell in _cells(options, ["ours"]):
+            _add_encoders(found, cell, options)
     found |= _earlier(options.json, found)
     _compare(found["cells"])
     if options.plot is not None:
-        plot(found["cells"], options.plot)
+        keys = {"seed": options.seed, "held_out": options.held_out, "rows": options.rows}
+        plot([cell for cell in found["cells"] if keys.items() <= cell.items()], options.plot)
     report(options, found)
+
+
+def _add_cell(found: dict[str, Any], cell: Cell, options: argparse.Namespace) -> None:
+    _say(f"{cell.data}, {cell.n_bytes} bytes: {cell.method}")
+    result = dataclasses.asdict(cell) | _in_process(cell, options.limit)
+    _say(_line(result))
+    found |= _earlier(options.json, found)  # another run may have added cells
+    found["cells"] = [c for c in found["cells"] if not _is(c, cell)] + [result]
+    _keep(options.json, found)
+
+
+def _add_encoders(found: dict[str, Any], cell: Cell, options: argparse.Namespace) -> None:
+    """Measure the encoders of a cell, unless the file has what is asked for."""
+    wanted = {"rates"} if options.encode else set()
+    wanted |= {"budget_check"} if options.budget_check else set()
+    key = f"{cell.data}, {cell.n_bytes} bytes, seed {cell.seed}"
+    earlier = found["encoders"].get(key, {})
+    if wanted <= earlier.keys():
+        return
+    _say(f"{key}: encoders")
+    found["encoders"][key] = earlier | _encoders(cell, options)
+    _keep(options.json, found)
 
 
 def _earlier(path: Path | None, otherwise: dict[str, Any]) -> dict[str, Any]:
@@ -153,9 +170,13 @@ def _cells(options: argparse.Namespace, methods: Sequence[str]) -> list[Cell]:
     ]
 
 
-def _measured(cells: list[dict[str, Any]], cell: Cell) -> bool:
-    wanted = dataclasses.asdict(cell).items()
-    return any(wanted <= found.items() for found in cells)
+def _is(result: dict[str, Any], cell: Cell) -> bool:
+    return dataclasses.asdict(cell).items() <= result.items()
+
+
+def _measured(cells: list[dict[str, Any]], cell: Cell, limit: int) -> bool:
+    """Return whether there is a result of a cell; one with a lower limit of time is none."""
+    return any(_is(found, cell) and found.get("limit", limit) >= limit for found in cells)
 
 
 # --- one cell, in a process of its own --------------------------------------------------------
@@ -165,7 +186,7 @@ def _in_process(cell: Cell, limit: int) -> dict[str, Any]:
     """Measure a cell in a new process, which ends when it has used ``limit`` seconds."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(cell, limit, sender))
+    process = context.Process(target=_child, args=(cell, limit, sender), daemon=True)
     process.start()
     sender.close()
     with contextlib.suppress(EOFError):
@@ -174,7 +195,8 @@ def _in_process(cell: Cell, limit: int) -> dict[str, Any]:
         return result
     process.join()
     if process.exitcode is not None and process.exitcode < 0:
-        return {"left_out": f"it took more than {limit} processor seconds, or was ended"}
+        text = f"it took more than {limit} processor seconds, or was ended"
+        return {"left_out": text, "limit": limit}
     raise RuntimeError(f"{cell} failed; the message is above.")
 
 
@@ -243,7 +265,6 @@ def _entropy(symbols: NDArray[Any]) -> float:
 def _encoders(cell: Cell, options: argparse.Namespace) -> dict[str, Any]:
     """Fit our code once, time its encoders, and count rows over the budget."""
     torch.set_num_threads(1)
-    _say(f"{cell.data}, {cell.n_bytes} bytes: encoders")
     found: dict[str, Any] = {"seed": cell.seed, "rows": cell.rows}
     with threadpool_limits(1):
         data = load_set(cell.data, cell.rows, cell.held_out)
@@ -322,6 +343,16 @@ def _compare(cells: list[dict[str, Any]]) -> None:
             "fit_seconds": cell["fit"]["seconds"] / baseline["fit"]["seconds"],
             "bytes_entropy": cell["bytes_entropy"] / baseline["bytes_entropy"],
         }
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for package in ("faiss-cpu", "wordllama", "sdlgm"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
 
 
 def _line(cell: dict[str, Any]) -> str:
