@@ -23,8 +23,8 @@ LABELS = {
 STYLES = {"10@10": "-", "10@100": "--"}
 
 
-def plot(cells: list[dict[str, Any]], path: Path) -> None:
-    """Draw recall by cosine against bytes of fixed length, one panel a set, as a PNG file.
+def plot(cells: list[dict[str, Any]], ranking: str, path: Path) -> None:
+    """Draw recall by a ranking against bytes of fixed length, one panel a set, as a PNG file.
 
     Solid lines are recall 10@10, dashed ones 10@100.
 
@@ -45,7 +45,7 @@ def plot(cells: list[dict[str, Any]], path: Path) -> None:
             for wanted, style in STYLES.items():
                 axis.plot(
                     [cell["bytes_fixed"] for cell in points],
-                    [cell["recall"]["cosine"][wanted] for cell in points],
+                    [cell["recall"][ranking][wanted] for cell in points],
                     style,
                     color=colour,
                     lw=2.6 if method == "ours" else 1.4,
@@ -57,7 +57,7 @@ def plot(cells: list[dict[str, Any]], path: Path) -> None:
         axis.set_ylim(0, 1)
         axis.set_title(name, loc="left", fontsize=11, color=INK)
         axis.set_xlabel("bytes a row", color=INK)
-        axis.set_ylabel("recall by cosine: 10@10 solid, 10@100 dashed", color=INK)
+        axis.set_ylabel(f"recall ({ranking}): 10@10 solid, 10@100 dashed", color=INK)
         axis.legend(frameon=False, fontsize=8, labelcolor=INK)
     with atomic_path(path) as temporary:
         temporary.write_bytes(png(figure))

@@ -101,7 +101,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="Also encode N random and noisy rows and count those over the budget.",
     )
-    parser.add_argument("--plot", type=Path, help="Picture of the recalls to write.")
+    parser.add_argument("--plot", type=Path, help="PNG file for the curves of recall.")
+    parser.add_argument(
+        "--ranking", choices=RANKINGS, default="cosine", help="Ranking of the curves."
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -120,7 +123,8 @@ def run(options: argparse.Namespace) -> None:
     _compare(found["cells"])
     if options.plot is not None:
         keys = {"seed": options.seed, "held_out": options.held_out, "rows": options.rows}
-        plot([cell for cell in found["cells"] if keys.items() <= cell.items()], options.plot)
+        drawn = [cell for cell in found["cells"] if keys.items() <= cell.items()]
+        plot(drawn, options.ranking, options.plot)
     report(options, found)
 
 
