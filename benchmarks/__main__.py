@@ -21,7 +21,9 @@ def main() -> None:
         summary = str(module.__doc__).partition("\n")[0]
         child = parsers.add_parser(name, aliases=aliases, help=summary)
         module.add_arguments(child)
-        child.add_argument("--json", type=Path, default=None, help="File to write the numbers to.")
+        child.add_argument(
+            "--json", "--out", type=Path, default=None, help="File to write the numbers to."
+        )
         child.set_defaults(benchmark=module.run)
     options = parser.parse_args()
     options.benchmark(options)
