@@ -172,7 +172,7 @@ class TrainingConfig:
     "rate_distortion" fits a linear decoder and the prior to codes that are searched for, and then
     trains the encoder to propose these codes. Default: "rate_distortion" for real numbers with a
     linear decoder and one slot per group, else "elbo"."""
-    turns: int = 25
+    turns: int = 40
     """Turns of search and refitting under "rate_distortion"."""
     rate: float | None = None
     """Under "rate_distortion": the mean length of a code to aim at, in bits. Default: no limit

@@ -128,7 +128,7 @@ class SDLGMTransformer(
         Targets of ``"rate_distortion"``, at most one of them: mean bits of a code, or mean squared
         error as a share of the variance in units of ``scaling``. ``None``: use the full budget.
     turns
-        Turns of search and refitting under ``"rate_distortion"``. ``None``: 25.
+        Turns of search and refitting under ``"rate_distortion"``. ``None``: 40.
     estimator, kl, temperature, temperature_decay, slot_cost
         The gradient of the discrete bound, see :class:`~sdlgm.config.TrainingConfig`.
     kl_warmup

@@ -102,7 +102,8 @@ def least_squares(
     total = groups * width  # closed slots are features that are left out at the end
     gram = x.new_zeros(total + 1, total + 1, dtype=torch.float64)
     moments = x.new_zeros(total + 1, x.shape[1], dtype=torch.float64)
-    weighted = weights.unsqueeze(-1) * x
+    even = bool((weights == weights[0]).all())
+    weighted = x.double() if even else weights.unsqueeze(-1) * x
     moments[-1], gram[-1, -1] = weighted.sum(0), weights.sum()
     places = [group * width for group in range(groups) for _ in range(of_group)]
     for i, at in enumerate(places):

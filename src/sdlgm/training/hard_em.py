@@ -252,7 +252,8 @@ class _HardEM:
     def _error(self) -> float:
         """Return the mean squared error, summed over the columns."""
         decoded = additive_sum(F.pad(self.entries, (0, 0, 0, 1)), self.slots)
-        return float(self._mean((self.x - self.bias - decoded).square()).sum())
+        squares = (self.x - self.bias - decoded).square_().sum(-1, keepdim=True)
+        return float(self._mean(squares))
 
     def _mean(self, values: Tensor) -> Tensor:
         """Return the weighted mean over the rows, in float64."""
