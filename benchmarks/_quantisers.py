@@ -282,19 +282,22 @@ class SparseAutoencoder:
         return len(np.unique(codes[:, : self.active])) / self.latents
 
 
+STATES = 256
+"""States of a slot: 255 features, or closed, so that a slot takes one byte."""
+
+
 class Ours:
-    """Our code with one slot a group: a group has 256 features, and its slot may stay closed."""
+    """Our code with one slot a group: a slot holds one of 255 features, or is closed."""
 
     def __init__(self, rows: Rows, n_bytes: int, seed: int, epochs: int | None = None) -> None:
         self.model = SDLGMTransformer(
-            n_components=256 * n_bytes,
+            n_components=(STATES - 1) * n_bytes,
             budget=n_bytes,
+            scaling="common",
             epochs=epochs,
             sparse_output=True,
             random_state=seed,
         )
-        if "scaling" in self.model.get_params():
-            self.model.set_params(scaling="common")
         self.model.fit(rows)
 
     def encode(self, rows: Rows) -> sp.csr_array:
@@ -306,16 +309,15 @@ class Ours:
         return self.model.inverse_transform(codes).astype(np.float32)
 
     def symbols(self, codes: sp.csr_array) -> Symbols:
-        """Return the feature of each group, or 256 where its slot is closed."""
-        symbols = np.full((codes.shape[0], self.model.budget), 256)
+        """Return the feature of each group, or 255 where its slot is closed."""
+        symbols = np.full((codes.shape[0], self.model.budget), STATES - 1)
         places = codes.tocoo()
-        symbols[places.row, places.col // 256] = places.col % 256
+        symbols[places.row, places.col // (STATES - 1)] = places.col % (STATES - 1)
         return symbols
 
     def bits(self, codes: sp.csr_array) -> float:
-        """Return the bits of groups of 256 states, or 257 where a slot is closed in some row."""
-        closed = (self.symbols(codes) == 256).any(0)
-        return float(np.log2(256 + closed).sum())
+        """Return the bits of a code of fixed length."""
+        return 8.0 * self.model.budget
 
     def used(self, codes: sp.csr_array) -> float:
         """Return the share of the features that are in a code."""

@@ -398,6 +398,17 @@ PRESETS: dict[str, dict[str, Any]] = {
         "iterations": 500,
         "learning_rate": 3e-3,
     },
+    "vectors": {
+        "features": 2040,
+        "budget": 8,
+        "likelihood": "gaussian",
+        "scaling": "common",
+        **_PLAIN,
+        "encoder_hidden": (256,),
+        "sparsity_hidden": (64,),
+        "iterations": 500,
+        "learning_rate": 3e-3,
+    },
 }
 """The settings of each preset that differ from ``ModelConfig()`` and ``TrainingConfig()``.
 
@@ -407,6 +418,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 - ``paper``: the objective and the networks of Xu et al. 2021.
 - ``quick``: small networks that train on small tables of real numbers in seconds; the defaults of
   :class:`~sdlgm.estimators.SDLGMTransformer`.
+- ``vectors``: embeddings and other vectors in one unit; 8 groups of 255 features, or closed, so
+  that a code takes 8 bytes.
 """
 
 

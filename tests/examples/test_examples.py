@@ -73,3 +73,9 @@ def test_nearest_neighbours(
     text = output("nearest_neighbours", capsys)
     assert number("accuracy with codes", text) > 0.75
     assert not list(in_tmp.iterdir())
+
+
+def test_vectors_of_eight_bytes_find_most_neighbours(offline: None, capsys) -> None:
+    text = output("embeddings", capsys)
+    assert number("variance kept:", text) > 70
+    assert number("decoded rows:", text) > 0.4
