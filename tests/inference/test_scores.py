@@ -156,6 +156,21 @@ def test_log_odds_rank_as_the_posterior(gates, generator) -> None:
     assert np.ptp(product - exact, axis=1).max() < 1e-3
 
 
+@pytest.mark.parametrize(("kind", "groups"), [("linear", 4), ("linear", 2), ("deep", 4)])
+def test_positive_weights_rank_the_same(kind, groups, generator) -> None:
+    model = a_model(generator, groups=groups, **KINDS[kind])
+    codes, queries = codes_of(model, generator), torch.randn(7, 5, generator=generator)
+    asked = query_weights(model, queries, positive=True)
+    stored = document_weights(model, codes, positive=True)
+    assert (asked.shape, stored.shape) == ((7, 13), (40, 13))
+    assert min(asked.data.min(), stored.data.min()) > 0
+    assert (stored.sum(1) == 4).all()
+    plain = query_weights(model, queries) @ document_weights(model, codes).T
+    assert np.ptp((asked @ stored.T - plain).toarray(), axis=1).max() < 1e-4
+    limited = query_weights(model, queries, positive=True, top=3).toarray()
+    assert ((limited > 0).sum(1) == 3).all()
+
+
 def test_top_keeps_the_largest_weights_and_the_bias(generator) -> None:
     model = a_model(generator)
     queries = torch.randn(7, 5, generator=generator)
@@ -196,6 +211,10 @@ def test_what_does_not_suit_is_refused_with_the_cure(generator) -> None:
         query_weights(linear, queries, "l2", top=1)
     with pytest.raises(ConfigError, match="top must be at least 1"):
         query_weights(linear, queries, top=0)
+    with pytest.raises(ConfigError, match="positive does not suit metric 'l2'.*'inner_product'"):
+        query_weights(linear, queries, "l2", positive=True)
+    with pytest.raises(DataError, match="row 0 .* exceeds the budget of 4"):
+        document_weights(linear, codes + 1, positive=True)
     with pytest.raises(DataError, match=r"\(3, 11\).*the model's 12 features"):
         scores(linear, queries, codes[:, 1:])
     with pytest.raises(DataError, match=r"\(4, 4\).*the 5 columns"):

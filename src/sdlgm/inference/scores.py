@@ -153,7 +153,12 @@ _COMPARE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 @neutral()
 @torch.no_grad()
 def query_weights(
-    model: SDLGM, queries: Any, metric: WeightMetric | None = None, top: int | None = None
+    model: SDLGM,
+    queries: Any,
+    metric: WeightMetric | None = None,
+    *,
+    top: int | None = None,
+    positive: bool = False,
 ) -> sp.csr_array:
     r"""Return weights of the features for each query, for an index that adds weights.
 
@@ -189,22 +194,27 @@ def query_weights(
         Largest number of weights of a query, for engines with a limit. The weights of the largest
         magnitude are kept, and the bias. Of ``"posterior"``, the highest are kept, reduced by the
         highest one that is left out: the others count as equal to that. ``None``: all.
+    positive
+        Make the weights of ``"inner_product"`` and ``"posterior"`` at least 0, for engines that
+        refuse others, with the same ranking: a last column, the weight of a closed slot, is added,
+        and the least weight is subtracted from all. The documents must be made with ``positive``,
+        too; they count their closed slots. With ``top``, see there.
 
     Returns
     -------
     csr_array
         float32, shape ``(q, K)``; ``(q, K + 1)`` for ``"cosine"`` and ``"l2"``, whose last column
-        is the bias.
+        is the bias, and with ``positive``.
 
     Raises
     ------
     ConfigError
-        If the metric is unknown or does not suit the decoder, or ``top`` is below 1 (below 2 with
-        a bias).
+        If the metric is unknown or does not suit the decoder or ``positive``, or ``top`` is below
+        1 (below 2 with a bias).
     DataError
         If the queries are not a table of finite numbers of the model's width.
     """
-    metric = _weight_metric(model, metric)
+    metric = _weight_metric(model, metric, positive)
     biased = metric in ("l2", "cosine")
     if top is not None and top < 1 + biased:
         raise ConfigError(f"top must be at least {1 + biased} with metric {metric!r}, got {top}.")
@@ -214,16 +224,23 @@ def query_weights(
     for start in range(0, max(1, len(rows)), size):
         part = rows[start : start + size]
         if metric == "posterior":
-            weights = _limited_odds(_log_odds(model, part, start), top)
+            weights = _log_odds(model, part, start)
         else:
-            weights = _largest(_linear_query(model, part, metric), top, biased)
+            weights = _linear_query(model, part, metric)
+        if positive:
+            weights = _highest(np.column_stack([weights, np.zeros(len(part))]), top)
+        elif top is not None and top < weights.shape[1]:
+            posterior = metric == "posterior"
+            weights = _highest(weights, top) if posterior else _largest(weights, top, biased)
         parts.append(sp.csr_array(weights.astype(np.float32)))
     return sp.vstack(parts, format="csr")
 
 
 @neutral()
 @torch.no_grad()
-def document_weights(model: SDLGM, codes: Any, metric: WeightMetric | None = None) -> sp.csr_array:
+def document_weights(
+    model: SDLGM, codes: Any, metric: WeightMetric | None = None, *, positive: bool = False
+) -> sp.csr_array:
     r"""Return the weights of documents, to be stored in an index and added up by it.
 
     ============================== ======================================== ====================
@@ -234,38 +251,48 @@ def document_weights(model: SDLGM, codes: Any, metric: WeightMetric | None = Non
     "l2"                           :math:`z_k`                              :math:`-\|A z\|^2 / 2`
     ============================== ======================================== ====================
 
+    With ``positive``, the last column is the number of closed slots, :math:`L_0 - \sum_k z_k`.
+
     Parameters
     ----------
     model
         The model that made the codes.
     codes
         Codes, shape ``(n, K)``: sparse, an array or a tensor.
-    metric
-        That of :func:`query_weights`, which describes it.
+    metric, positive
+        Those of :func:`query_weights`, which describes them.
 
     Returns
     -------
     csr_array
-        float32, shape ``(n, K)``, or ``(n, K + 1)`` with a bias.
+        float32, shape ``(n, K)``, or ``(n, K + 1)`` with a bias or ``positive``.
 
     Raises
     ------
     ConfigError
-        If the metric is unknown or does not suit the decoder.
+        If the metric is unknown or does not suit the decoder or ``positive``.
     DataError
-        If the codes are not a table of finite numbers with one column for each feature.
+        If the codes are not a table of finite numbers with one column for each feature, or with
+        ``positive`` exceed the budget.
     """
-    metric = _weight_metric(model, metric)
+    metric = _weight_metric(model, metric, positive)
     table = code_rows(codes, model.config.features)
-    if metric != "posterior":
+    if positive:
+        table = _with_closed(table, model.config.budget)
+    elif metric != "posterior":
         table = _linear_documents(model, table, metric)
     return table.astype(np.float32)
 
 
-def _weight_metric(model: SDLGM, metric: WeightMetric | None) -> WeightMetric:
+def _weight_metric(model: SDLGM, metric: WeightMetric | None, positive: bool) -> WeightMetric:
     linear = is_linear(model)
     if metric is None:
         return "inner_product" if linear else "posterior"
+    if positive and metric in ("l2", "cosine"):
+        raise ConfigError(
+            f"positive does not suit metric {metric!r}, whose weights have no common offset. Take "
+            "'inner_product' or 'posterior'."
+        )
     _check_metric(metric, typing.get_args(WeightMetric))
     if metric != "posterior" and not linear:
         raise ConfigError(
@@ -287,10 +314,8 @@ def _log_odds(model: SDLGM, rows: Tensor, first_row: int) -> NDArray[np.float64]
     return weights.flatten(-2).numpy()
 
 
-def _largest(weights: NDArray[Any], top: int | None, biased: bool) -> NDArray[Any]:
+def _largest(weights: NDArray[Any], top: int, biased: bool) -> NDArray[Any]:
     """Set all but the largest of each row to 0; the last column is kept if it is a bias."""
-    if top is None or top >= weights.shape[1]:
-        return weights
     size = np.abs(weights)
     if biased:
         size[:, -1] = np.inf
@@ -299,12 +324,19 @@ def _largest(weights: NDArray[Any], top: int | None, biased: bool) -> NDArray[An
     return weights
 
 
-def _limited_odds(weights: NDArray[Any], top: int | None) -> NDArray[Any]:
-    """Reduce log odds by the highest one that is left out, and set those below to 0."""
-    if top is None or top >= weights.shape[1]:
-        return weights
-    left_out = -np.partition(-weights, top, axis=1)[:, [top]]
+def _highest(weights: NDArray[Any], top: int | None) -> NDArray[Any]:
+    """Reduce weights by the highest one that is left out, or by the least, and end at 0."""
+    place = weights.shape[1] - 1 if top is None else min(top, weights.shape[1] - 1)
+    left_out = -np.partition(-weights, place, axis=1)[:, [place]]
     return np.maximum(weights - left_out, 0.0)
+
+
+def _with_closed(table: sp.csr_array, budget: int) -> sp.csr_array:
+    closed = budget - table.sum(1)
+    if (closed < 0).any():
+        row = int(np.flatnonzero(closed < 0)[0])
+        raise DataError(f"The code in row {row} (counted from 0) exceeds the budget of {budget}.")
+    return _with_bias(table, closed)
 
 
 # --- the linear decoder -------------------------------------------------------------------------
