@@ -27,6 +27,7 @@ __all__ = [
     "code_rows",
     "document_weights",
     "is_linear",
+    "linear_decoder",
     "query_weights",
     "scores",
 ]
@@ -107,7 +108,7 @@ def scores(model: SDLGM, queries: Any, codes: Any, metric: Metric = "l2") -> Ten
 
 
 def _linear_scores(model: SDLGM, rows: Tensor, table: sp.csr_array, metric: Metric) -> Tensor:
-    origin, _ = _decoder(model)
+    origin, _ = linear_decoder(model)
     asked = _linear_query(model, rows, metric).T
     documents = _linear_documents(model, table, metric)
     if metric == "l2":
@@ -342,8 +343,8 @@ def _with_closed(table: sp.csr_array, budget: int) -> sp.csr_array:
 # --- the linear decoder -------------------------------------------------------------------------
 
 
-def _decoder(model: SDLGM) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return ``c``, shape ``(D,)``, and the columns of ``A`` as rows, shape ``(K, D)``."""
+def linear_decoder(model: SDLGM) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    r"""Return :math:`c`, shape ``(D,)``, and :math:`A^\top`, ``(K, D)``, of a linear decoder."""
     likelihood, head = typing.cast(Gaussian, model.likelihood), model.output_head
     parts = (likelihood.shift, likelihood.unit, head.bias, head.weight.T)
     shift, unit, bias, weight = (part.detach().cpu().double().numpy() for part in parts)
@@ -351,7 +352,7 @@ def _decoder(model: SDLGM) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _linear_query(model: SDLGM, rows: Tensor, metric: WeightMetric) -> NDArray[np.float64]:
-    origin, columns = _decoder(model)
+    origin, columns = linear_decoder(model)
     asked = rows.double().numpy()
     if metric == "inner_product":
         return asked @ columns.T
@@ -364,7 +365,7 @@ def _linear_query(model: SDLGM, rows: Tensor, metric: WeightMetric) -> NDArray[n
 def _linear_documents(model: SDLGM, table: sp.csr_array, metric: WeightMetric) -> sp.csr_array:
     if metric == "inner_product":
         return table
-    origin, columns = _decoder(model)
+    origin, columns = linear_decoder(model)
     if metric == "l2":
         return _with_bias(table, -0.5 * _squared_norms(table, columns))
     extended = _with_bias(table, np.ones(table.shape[0]))
