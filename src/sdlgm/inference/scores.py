@@ -443,7 +443,7 @@ def _rows(model: SDLGM, queries: Any) -> Tensor:
     """Return queries as a checked tensor ``(q, D)`` on the CPU, in their own precision."""
     rows = queries.detach().cpu() if isinstance(queries, Tensor) else None
     if rows is None:
-        rows = torch.from_numpy(as_numbers(np.asarray(queries)))
+        rows = torch.from_numpy(np.require(as_numbers(np.asarray(queries)), requirements="W"))
     if rows.ndim != 2 or rows.shape[1] != model.n_inputs:
         raise DataError(
             f"The queries have shape {tuple(rows.shape)}, but must have the {model.n_inputs} "
