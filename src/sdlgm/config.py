@@ -28,9 +28,13 @@ __all__ = [
     "CodeMethod",
     "DataConfig",
     "LikelihoodName",
+    "Metric",
     "ModelConfig",
+    "SearchEngine",
     "TrackerName",
     "TrainingConfig",
+    "VectorFormat",
+    "WeightMetric",
     "from_dict",
     "iterations_of",
     "preset",
@@ -44,6 +48,16 @@ Binarisation = Literal["dynamic", "fixed", "threshold", "none"]
 TrackerName = Literal["none", "tensorboard", "mlflow"]
 CodeMethod = Literal["mode", "mean", "sample", "best"]
 """How to choose one code from a posterior: :func:`sdlgm.inference.choose_codes`."""
+Metric = Literal["l2", "cosine", "inner_product"]
+"""What compares a query with a decoded row: :func:`sdlgm.inference.scores`."""
+WeightMetric = Literal["l2", "cosine", "inner_product", "posterior"]
+"""What weights for an inverted index rank by: :func:`sdlgm.inference.query_weights`."""
+SearchEngine = Literal["qdrant", "pinecone", "pgvector", "milvus", "seismic", "elasticsearch"]
+"""Search engines with sparse vectors; OpenSearch takes what Elasticsearch takes."""
+VectorFormat = Literal[
+    "qdrant", "pinecone", "pgvector", "milvus", "seismic", "elasticsearch", "npz", "faiss"
+]
+"""What codes can be exported for: :func:`sdlgm.export.export_codes`."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from sdlgm.config import SearchEngine
 from sdlgm.errors import ConfigError, DataError
-from sdlgm.export import Engine, engine_records, engine_vectors, write_vectors
+from sdlgm.export import engine_records, engine_vectors, write_vectors
 
-ENGINES = get_args(Engine)
+ENGINES = get_args(SearchEngine)
 FEATURES = 40
 
 

@@ -21,8 +21,10 @@ from sdlgm.config import (
     Activation,
     CodeMethod,
     LikelihoodName,
+    Metric,
     ModelConfig,
     TrainingConfig,
+    WeightMetric,
     iterations_of,
     preset,
 )
@@ -50,13 +52,7 @@ from sdlgm.estimators.weighted_rows import (
     warn_of_drift,
 )
 from sdlgm.inference.codes import check_code, choose_codes
-from sdlgm.inference.scores import (
-    Metric,
-    WeightMetric,
-    document_weights,
-    query_weights,
-    scores,
-)
+from sdlgm.inference.scores import document_weights, query_weights, scores
 from sdlgm.inference.usage import warn_of_unused
 from sdlgm.models import SDLGM
 from sdlgm.progress import progress_bar
@@ -475,7 +471,8 @@ class SDLGMTransformer(
         ConfigError, DataError
             If an option does not suit the model, or X does not.
         """
-        return query_weights(self.model_, self._queries(X), metric, top=top, positive=positive)
+        rows = self._queries(X)
+        return query_weights(self.model_, rows, metric, top=top, positive=positive)
 
     @neutral()
     def document_weights(

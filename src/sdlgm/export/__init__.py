@@ -10,15 +10,13 @@ from sdlgm.export.graph import read_model, write_model
 from sdlgm.export.model_graphs import Code, Part, decoder_graph, encoder_graph
 from sdlgm.export.onnx_files import Parity, compare_encoder, dense_codes, export_run, open_session
 from sdlgm.export.quantize import quantize
-from sdlgm.export.vector_engines import Engine, engine_records, engine_vectors, write_vectors
-from sdlgm.export.vector_files import VectorFormat, export_codes
+from sdlgm.export.vector_engines import engine_records, engine_vectors, write_vectors
+from sdlgm.export.vector_files import export_codes
 
 __all__ = [
     "Code",
-    "Engine",
     "Parity",
     "Part",
-    "VectorFormat",
     "additive_codebooks",
     "compare_encoder",
     "decoder_graph",

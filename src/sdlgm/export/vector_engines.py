@@ -7,18 +7,16 @@ import typing
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 
+from sdlgm.config import SearchEngine
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.outputs import atomic_path
 
-__all__ = ["Engine", "engine_records", "engine_vectors", "write_vectors"]
-
-Engine = Literal["qdrant", "pinecone", "pgvector", "milvus", "seismic", "elasticsearch"]
-"""Search engines with sparse vectors; OpenSearch takes what Elasticsearch takes."""
+__all__ = ["engine_records", "engine_vectors", "write_vectors"]
 
 Identifier = int | str
 POSITIVE = "Make queries and documents with positive=True"
@@ -130,7 +128,7 @@ _ENGINES: dict[str, _Engine] = {
 # --- public -------------------------------------------------------------------------------------
 
 
-def engine_vectors(weights: Any, engine: Engine) -> list[Any]:
+def engine_vectors(weights: Any, engine: SearchEngine) -> list[Any]:
     """Return the sparse vector of each row in the form of an engine, for documents and queries.
 
     ================== ================================================= ==========================
@@ -167,7 +165,7 @@ def engine_vectors(weights: Any, engine: Engine) -> list[Any]:
 
 
 def engine_records(
-    weights: Any, engine: Engine, ids: Sequence[Any] | None = None, *, field: str = "code"
+    weights: Any, engine: SearchEngine, ids: Sequence[Any] | None = None, *, field: str = "code"
 ) -> list[dict[str, Any]]:
     """Return a record with id and vector for each row, as the engine's client takes it.
 
@@ -204,7 +202,7 @@ def engine_records(
 def write_vectors(
     path: Path | str,
     weights: Any,
-    engine: Engine,
+    engine: SearchEngine,
     ids: Sequence[Any] | None = None,
     *,
     field: str = "code",
@@ -267,7 +265,7 @@ def _vectors(table: sp.csr_array, engine: str) -> Iterator[Any]:
 def _checked(weights: Any, engine: str) -> sp.csr_array:
     """Return weights as CSR in single precision, in order and without zeros."""
     if engine not in _ENGINES:
-        known = ", ".join(map(repr, typing.get_args(Engine)))
+        known = ", ".join(map(repr, typing.get_args(SearchEngine)))
         raise ConfigError(f"engine must be one of {known}, got {engine!r}.")
     if getattr(weights, "ndim", 2) != 2:
         raise DataError(

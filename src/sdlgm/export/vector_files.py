@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,20 +12,16 @@ import scipy.sparse as sp
 from sdlgm.codec import describe, read_codes
 from sdlgm.codec.code_files import is_container
 from sdlgm.codec.parquet import read_passed
+from sdlgm.config import VectorFormat, WeightMetric
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError
 from sdlgm.export.additive_quantiser import faiss_index, write_faiss
-from sdlgm.export.vector_engines import Engine, write_vectors
+from sdlgm.export.vector_engines import write_vectors
 from sdlgm.inference import document_weights
-from sdlgm.inference.scores import WeightMetric
 from sdlgm.models import SDLGM, load_model
 from sdlgm.outputs import atomic_path, check_output
 
-__all__ = ["VectorFormat", "export_codes"]
-
-VectorFormat = Engine | Literal["npz", "faiss"]
-"""What :func:`export_codes` writes."""
-FORMATS: tuple[str, ...] = (*get_args(Engine), "npz", "faiss")
+__all__ = ["export_codes"]
 
 
 @neutral()
@@ -75,8 +71,8 @@ def export_codes(
     DataError
         If a row or an id does not suit the engine.
     """
-    if file_format not in FORMATS:
-        known = ", ".join(map(repr, FORMATS))
+    if file_format not in get_args(VectorFormat):
+        known = ", ".join(map(repr, get_args(VectorFormat)))
         raise ConfigError(f"format must be one of {known}, got {file_format!r}.")
     if ids is not None and file_format in ("npz", "faiss"):
         raise ConfigError(f"A file of format {file_format} has no ids: leave out ids {ids!r}.")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sdlgm.config import Metric, WeightMetric
 from sdlgm.data import as_numbers
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
@@ -19,11 +19,11 @@ from sdlgm.inference.codes import check_posterior
 from sdlgm.nn.likelihoods import Gaussian
 
 if TYPE_CHECKING:
+    import scipy.sparse as sp
+
     from sdlgm.models import SDLGM
 
 __all__ = [
-    "Metric",
-    "WeightMetric",
     "code_rows",
     "document_weights",
     "is_linear",
@@ -31,11 +31,6 @@ __all__ = [
     "query_weights",
     "scores",
 ]
-
-Metric = Literal["l2", "cosine", "inner_product"]
-"""What compares a query with a decoded row."""
-WeightMetric = Literal["l2", "cosine", "inner_product", "posterior"]
-"""What the weights of queries and documents rank by."""
 
 CELLS = 2**20
 """Numbers in the largest temporary array."""
@@ -215,6 +210,8 @@ def query_weights(
     DataError
         If the queries are not a table of finite numbers of the model's width.
     """
+    from scipy.sparse import csr_array, vstack
+
     metric = _weight_metric(model, metric, positive)
     biased = metric in ("l2", "cosine")
     if top is not None and top < 1 + biased:
@@ -233,8 +230,8 @@ def query_weights(
         elif top is not None and top < weights.shape[1]:
             posterior = metric == "posterior"
             weights = _highest(weights, top) if posterior else _largest(weights, top, biased)
-        parts.append(sp.csr_array(weights.astype(np.float32)))
-    return sp.vstack(parts, format="csr")
+        parts.append(csr_array(weights.astype(np.float32)))
+    return vstack(parts, format="csr")
 
 
 @neutral()
@@ -371,11 +368,15 @@ def _linear_documents(model: SDLGM, table: sp.csr_array, metric: WeightMetric) -
     extended = _with_bias(table, np.ones(table.shape[0]))
     norms = np.sqrt(_squared_norms(extended, np.vstack([columns, origin])))
     factors = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
-    return sp.csr_array(sp.diags_array(factors) @ extended)
+    extended.data *= np.repeat(factors, np.diff(extended.indptr))
+    extended.eliminate_zeros()
+    return extended
 
 
 def _with_bias(table: sp.csr_array, bias: NDArray[np.float64]) -> sp.csr_array:
-    return sp.hstack([table, sp.csr_array(bias[:, None])], format="csr")
+    from scipy.sparse import csr_array, hstack
+
+    return hstack([table, csr_array(bias[:, None])], format="csr")
 
 
 def _squared_norms(table: sp.csr_array, columns: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -419,17 +420,19 @@ def code_rows(codes: Any, features: int) -> sp.csr_array:
     DataError
         If they are not a table of finite numbers with one column for each feature.
     """
+    from scipy.sparse import csr_array, issparse
+
     if isinstance(codes, Tensor):
         codes = codes.detach().cpu()
         codes = codes.to_dense().numpy() if codes.layout != torch.strided else codes.numpy()
-    if not sp.issparse(codes):
+    if not issparse(codes):
         codes = as_numbers(np.asarray(codes))
     if codes.ndim != 2 or codes.shape[1] != features:
         raise DataError(
             f"The codes have shape {tuple(codes.shape)}, but must have one column for each of the "
             f"model's {features} features."
         )
-    table = sp.csr_array(codes, dtype=np.float64, copy=True)
+    table = csr_array(codes, dtype=np.float64, copy=True)
     table.sum_duplicates()
     table.eliminate_zeros()
     finite = np.isfinite(table.data)
