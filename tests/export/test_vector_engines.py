@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import uuid
 from pathlib import Path
 from typing import get_args
@@ -238,6 +240,35 @@ def test_pgvector_reads_the_texts() -> None:
     weights = sp.vstack([random_weights(4), sp.csr_array((1, FEATURES))]).tocsr()
     for text, row in zip(engine_vectors(weights, "pgvector"), weights.toarray(), strict=True):
         assert np.array_equal(pgvector.SparseVector.from_text(text).to_numpy(), row)
+
+
+@pytest.mark.skipif("SDLGM_PGVECTOR" not in os.environ, reason="SDLGM_PGVECTOR names no server")
+def test_postgresql_finds_the_rows_of_the_largest_products(tmp_path: Path) -> None:
+    """SDLGM_PGVECTOR is a connection string of psql, to a database that has the extension."""
+    documents, queries = random_weights(300), random_weights(5, 1, active=30)
+    documents.data[:2] = 1e-7, -2e-10
+    documents = sp.vstack([documents, sp.csr_array((1, FEATURES))]).tocsr()
+    names = [f"a\tb\\{row}" for row in range(301)]
+    write_vectors(tmp_path / "rows.tsv", documents, "pgvector", names)
+    asked = "".join(
+        f"SELECT id FROM rows ORDER BY code <#> '{vector}' LIMIT 10;"  # noqa: S608
+        for vector in engine_vectors(queries, "pgvector")
+    )
+    found = subprocess.run(
+        ["psql", os.environ["SDLGM_PGVECTOR"], "-qtA", "-v", "ON_ERROR_STOP=1"],
+        input=f"""CREATE TEMPORARY TABLE rows (id text, code sparsevec({FEATURES}));
+            \\copy rows FROM '{tmp_path}/rows.tsv'
+            CREATE INDEX ON rows USING hnsw (code sparsevec_ip_ops);
+            SET enable_indexscan = off;
+            SELECT count(*), count(DISTINCT id) FROM rows;
+            {asked}""",  # noqa: S608
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.splitlines()
+    assert found[0] == "301|301"
+    for start, scores in zip(range(1, 51, 10), products(queries, documents), strict=True):
+        assert found[start : start + 10] == [names[row] for row in np.argsort(-scores)[:10]]
 
 
 def test_seismic_finds_most_rows_of_the_largest_products(tmp_path: Path) -> None:
