@@ -348,9 +348,9 @@ def test_search_methods_are_those_of_the_model(encoder_hidden) -> None:
     np.testing.assert_allclose(found, inference.scores(model.model_, rows[:5], codes), rtol=1e-5)
     distance = np.square(X.to_numpy()[:5, None] - model.inverse_transform(codes)).sum(-1)
     np.testing.assert_allclose(found, -distance, rtol=1e-4)
-    for options in ({}, {"positive": True}, {"metric": "posterior"}):
-        asked = model.query_weights(X[:5], top=7, **options)
-        expected = inference.query_weights(model.model_, rows[:5], top=7, **options)
+    for options, top in (({}, None), ({"positive": True}, 7), ({"metric": "posterior"}, 12)):
+        asked = model.query_weights(X[:5], top=top, **options)
+        expected = inference.query_weights(model.model_, rows[:5], top=top, **options)
         np.testing.assert_allclose(asked.toarray(), expected.toarray(), atol=1e-5)
         stored = model.document_weights(codes, **options)
         expected = inference.document_weights(model.model_, codes, **options)

@@ -186,11 +186,12 @@ def test_top_keeps_the_largest_weights_and_the_bias(generator) -> None:
     assert query_weights(model, queries, top=12).nnz == query_weights(model, queries).nnz
 
 
-def test_top_log_odds_are_those_above_the_rest(generator) -> None:
-    model = a_model(generator, encoder_hidden=(8,))
+@pytest.mark.parametrize("kind", ["linear", "deep"])
+def test_top_positive_weights_are_those_above_the_rest(kind, generator) -> None:
+    model = a_model(generator, **KINDS[kind])
     queries = torch.randn(7, 5, generator=generator)
-    full = query_weights(model, queries).toarray()
-    kept = query_weights(model, queries, top=3).toarray()
+    full = np.column_stack([query_weights(model, queries).toarray(), np.zeros(7)])
+    kept = query_weights(model, queries, top=3, positive=True).toarray()
     expected = np.maximum(full - np.sort(full, axis=1)[:, [-4]], 0)
     np.testing.assert_allclose(kept, expected, atol=1e-5)
     assert ((kept > 0).sum(1) == 3).all()
@@ -211,6 +212,9 @@ def test_what_does_not_suit_is_refused_with_the_cure(generator) -> None:
         query_weights(linear, queries, "l2", top=1)
     with pytest.raises(ConfigError, match="top must be at least 1"):
         query_weights(linear, queries, top=0)
+    with pytest.raises(ConfigError, match="top = 3 with metric 'posterior' needs positive=True"):
+        query_weights(deep, queries, top=3)
+    assert query_weights(deep, queries, top=12).shape == (4, 12)
     with pytest.raises(ConfigError, match="positive does not suit metric 'l2'.*'inner_product'"):
         query_weights(linear, queries, "l2", positive=True)
     with pytest.raises(DataError, match="row 0 .* exceeds the budget of 4"):

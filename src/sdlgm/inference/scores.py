@@ -188,13 +188,15 @@ def query_weights(
         ``"posterior"`` with any other.
     top
         Largest number of weights of a query, for engines with a limit. The weights of the largest
-        magnitude are kept, and the bias. Of ``"posterior"``, the highest are kept, reduced by the
-        highest one that is left out: the others count as equal to that. ``None``: all.
+        magnitude are kept, and the bias. With ``positive``, the highest are kept, reduced by the
+        highest one that is left out: all others count as equal to that. Keep several times the
+        budget. ``None``: all.
     positive
         Make the weights of ``"inner_product"`` and ``"posterior"`` at least 0, for engines that
         refuse others, with the same ranking: a last column, the weight of a closed slot, is added,
         and the least weight is subtracted from all. The documents must be made with ``positive``,
-        too; they count their closed slots. With ``top``, see there.
+        too; they count their closed slots. ``"posterior"`` needs it with a ``top`` below K, as
+        features without a weight would count as much as a closed slot.
 
     Returns
     -------
@@ -216,6 +218,11 @@ def query_weights(
     biased = metric in ("l2", "cosine")
     if top is not None and top < 1 + biased:
         raise ConfigError(f"top must be at least {1 + biased} with metric {metric!r}, got {top}.")
+    if metric == "posterior" and not positive and top is not None and top < model.config.features:
+        raise ConfigError(
+            f"top = {top} with metric 'posterior' needs positive=True, for queries and documents: "
+            "features without a weight would count as much as a closed slot."
+        )
     rows = _rows(model, queries)
     size = max(1, CELLS // max(model.config.features, model.n_inputs))
     parts = []
@@ -228,8 +235,7 @@ def query_weights(
         if positive:
             weights = _highest(np.column_stack([weights, np.zeros(len(part))]), top)
         elif top is not None and top < weights.shape[1]:
-            posterior = metric == "posterior"
-            weights = _highest(weights, top) if posterior else _largest(weights, top, biased)
+            weights = _largest(weights, top, biased)
         parts.append(csr_array(weights.astype(np.float32)))
     return vstack(parts, format="csr")
 
