@@ -165,7 +165,7 @@ def _by_weights(
     yield "code against code", own, codes.astype(np.float32)
     metrics: list[WeightMetric] = ["posterior"]
     if is_linear(model.model_):
-        metrics = ["inner_product", "cosine", "l2", "posterior"]
+        metrics = ["plain", "inner_product", "cosine", "l2", "posterior"]
     for metric in metrics:
         asked = model.query_weights(queries, metric)
         yield f"query_weights {metric}", asked, model.document_weights(codes, metric)

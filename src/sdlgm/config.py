@@ -50,7 +50,7 @@ CodeMethod = Literal["mode", "mean", "sample", "best"]
 """How to choose one code from a posterior: :func:`sdlgm.inference.choose_codes`."""
 Metric = Literal["l2", "cosine", "inner_product"]
 """What compares a query with a decoded row: :func:`sdlgm.inference.scores`."""
-WeightMetric = Literal["l2", "cosine", "inner_product", "posterior"]
+WeightMetric = Literal["plain", "l2", "cosine", "inner_product", "posterior"]
 """What weights for an inverted index rank by: :func:`sdlgm.inference.query_weights`."""
 SearchEngine = Literal["qdrant", "pinecone", "pgvector", "milvus", "seismic", "elasticsearch"]
 """Search engines with sparse vectors; OpenSearch takes what Elasticsearch takes."""

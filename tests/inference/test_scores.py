@@ -137,12 +137,32 @@ def test_sparse_inner_products_of_weights_rank_as_scores(metric, generator) -> N
 
 
 def test_the_default_is_for_plain_codes(generator) -> None:
-    for kind, metric in (("linear", "inner_product"), ("deep", "posterior")):
+    for kind, metric in (("linear", "plain"), ("deep", "posterior")):
         model = a_model(generator, **KINDS[kind])
         codes, queries = codes_of(model, generator), torch.randn(4, 5, generator=generator)
         given, default = query_weights(model, queries, metric), query_weights(model, queries)
         assert np.array_equal(given.toarray(), default.toarray())
         assert np.array_equal(document_weights(model, codes).toarray(), codes.numpy())
+
+
+@pytest.mark.parametrize(("groups", "gates"), [(4, "learned"), (4, "open"), (2, "learned")])
+def test_plain_weights_are_distances_expected_under_the_prior(groups, gates, generator) -> None:
+    model = a_model(generator, groups=groups, gates=gates)
+    query = torch.randn(1, 5, generator=generator)
+    codes = model.prior().sample((100_000,), generator=generator)
+    half = scores(model, query, codes)[0].double() / 2
+    weights = torch.from_numpy(query_weights(model, query, "plain").toarray()[0]).double()
+    # Given that a slot holds k rather than j of its group, the mean score changes by their weights.
+    size, slots = 12 // groups, 4 // groups
+    of_group = codes[:, :size]
+    full = of_group.sum(1) == slots
+    means = []
+    for feature in range(size):
+        share = of_group[full, feature] / slots
+        means.append((half[full] * share).sum() / share.sum())
+    found = torch.stack(means) - means[0]
+    expected = weights[:size] - weights[0]
+    torch.testing.assert_close(found, expected, atol=0.05 * float(half.std()), rtol=0.1)
 
 
 @pytest.mark.parametrize("gates", ["learned", "open"])
@@ -215,7 +235,9 @@ def test_what_does_not_suit_is_refused_with_the_cure(generator) -> None:
     with pytest.raises(ConfigError, match="top = 3 with metric 'posterior' needs positive=True"):
         query_weights(deep, queries, top=3)
     assert query_weights(deep, queries, top=12).shape == (4, 12)
-    with pytest.raises(ConfigError, match="positive does not suit metric 'l2'.*'inner_product'"):
+    with pytest.raises(
+        ConfigError, match="positive does not suit metric 'l2'.*'plain', 'inner_product'"
+    ):
         query_weights(linear, queries, "l2", positive=True)
     with pytest.raises(DataError, match="row 0 .* exceeds the budget of 4"):
         document_weights(linear, codes + 1, positive=True)

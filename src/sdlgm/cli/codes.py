@@ -342,8 +342,8 @@ def _vectors_parser() -> Parser:
         choices=typing.get_args(WeightMetric),
         default=None,
         help="What sparse inner products with the query's weights rank by. cosine and l2 add a "
-        "column and need a linear decoder. Default: plain codes, which inner_product and posterior "
-        "take; for faiss, l2.",
+        "column and need a linear decoder. Default: plain codes, which plain, inner_product "
+        "and posterior take; for faiss, l2.",
     )
     parser.add_argument(
         "--positive",

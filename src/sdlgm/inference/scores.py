@@ -164,6 +164,8 @@ def query_weights(
     ================= ============================================ ==============================
     metric            weight of feature k in the query             documents rank by
     ================= ============================================ ==============================
+    "plain"           :math:`(q - c)^\top a_k` less the part of    about :math:`-\|q - \hat
+                      :math:`\|A z\|^2 / 2` expected of k          x(z)\|^2`, see below
     "inner_product"   :math:`q^\top a_k`                           :math:`q^\top \hat x(z)`
     "cosine"          :math:`q^\top a_k / \|q\|`; and              the cosine of :math:`q` and
                       :math:`q^\top c / \|q\|`, the bias           :math:`\hat x(z)`
@@ -172,10 +174,14 @@ def query_weights(
                       \mid q)}{p(\text{slot is closed} \mid q)}`   query's posterior
     ================= ============================================ ==============================
 
-    where :math:`\hat x(z) = c + A z`. The first three need a linear decoder (:func:`is_linear`).
+    where :math:`\hat x(z) = c + A z`. All but the last need a linear decoder (:func:`is_linear`).
+    ``"l2"`` ranks exactly as ``scores`` does, ``"plain"`` needs no bias: it takes the slots as
+    independent under the prior, so that feature k adds :math:`\|a_k\|^2 / 2 + a_k^\top m_k` to
+    :math:`\|A z\|^2 / 2`, with :math:`m_k` the mean of what the other slots add. ``"inner_product"`` takes no account of
+    the norms of decoded rows.
     ``"posterior"`` needs none and does without decoding; it is exact for one slot per group. If
     gates are always open the weights are the log-probabilities of the features. The documents of
-    ``"inner_product"`` and ``"posterior"`` are the codes themselves.
+    ``"plain"``, ``"inner_product"`` and ``"posterior"`` are the codes themselves.
 
     Parameters
     ----------
@@ -184,15 +190,14 @@ def query_weights(
     queries
         Rows in the units of the data, shape ``(q, D)``.
     metric
-        See above. ``None``: the one for plain codes, ``"inner_product"`` with a linear decoder and
-        ``"posterior"`` with any other.
+        See above. ``None``: ``"plain"`` with a linear decoder and ``"posterior"`` with any other.
     top
         Largest number of weights of a query, for engines with a limit. The weights of the largest
         magnitude are kept, and the bias. With ``positive``, the highest are kept, reduced by the
         highest one that is left out: all others count as equal to that. Keep several times the
         budget. ``None``: all.
     positive
-        Make the weights of ``"inner_product"`` and ``"posterior"`` at least 0, for engines that
+        Make the weights of metrics without a bias at least 0, for engines that
         refuse others, with the same ranking: a last column, the weight of a closed slot, is added,
         and the least weight is subtracted from all. The documents must be made with ``positive``,
         too; they count their closed slots. ``"posterior"`` needs it with a ``top`` below K, as
@@ -250,7 +255,7 @@ def document_weights(
     ============================== ======================================== ====================
     metric                         weight of feature k                      bias, the last column
     ============================== ======================================== ====================
-    "inner_product", "posterior"   the count :math:`z_k`                    none
+    without a bias                 the count :math:`z_k`                    none
     "cosine"                       :math:`z_k / \|\hat x(z)\|`              :math:`1/\|\hat x(z)\|`
     "l2"                           :math:`z_k`                              :math:`-\|A z\|^2 / 2`
     ============================== ======================================== ====================
@@ -291,11 +296,11 @@ def document_weights(
 def _weight_metric(model: SDLGM, metric: WeightMetric | None, positive: bool) -> WeightMetric:
     linear = is_linear(model)
     if metric is None:
-        return "inner_product" if linear else "posterior"
+        return "plain" if linear else "posterior"
     if positive and metric in ("l2", "cosine"):
         raise ConfigError(
             f"positive does not suit metric {metric!r}, whose weights have no common offset. Take "
-            "'inner_product' or 'posterior'."
+            "'plain', 'inner_product' or 'posterior'."
         )
     _check_metric(metric, typing.get_args(WeightMetric))
     if metric != "posterior" and not linear:
@@ -359,14 +364,26 @@ def _linear_query(model: SDLGM, rows: Tensor, metric: WeightMetric) -> NDArray[n
     asked = rows.double().numpy()
     if metric == "inner_product":
         return asked @ columns.T
+    if metric == "plain":
+        return (asked - origin) @ columns.T - _expected_half_norms(model, columns)
     if metric == "cosine":
         asked = _unit(rows.double()).numpy()
         return np.column_stack([asked @ columns.T, asked @ origin])
     return np.column_stack([(asked - origin) @ columns.T, np.ones(len(asked))])
 
 
+def _expected_half_norms(model: SDLGM, columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what a feature adds to half of ``|A z|^2``, with the other slots as in the prior."""
+    share = model.prior().mean.detach().cpu().double().numpy()[:, None] * columns
+    own = share.reshape(model.groups, -1, columns.shape[1]).sum(1)
+    slots = model.config.budget // model.groups
+    size = model.config.features // model.groups
+    others = share.sum(0) - np.repeat(own / slots, size, axis=0)
+    return 0.5 * np.square(columns).sum(1) + (columns * others).sum(1)
+
+
 def _linear_documents(model: SDLGM, table: sp.csr_array, metric: WeightMetric) -> sp.csr_array:
-    if metric == "inner_product":
+    if metric in ("plain", "inner_product"):
         return table
     origin, columns = linear_decoder(model)
     if metric == "l2":
