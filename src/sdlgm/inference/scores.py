@@ -175,13 +175,13 @@ def query_weights(
     ================= ============================================ ==============================
 
     where :math:`\hat x(z) = c + A z`. All but the last need a linear decoder (:func:`is_linear`).
-    ``"l2"`` ranks exactly as ``scores`` does, ``"plain"`` needs no bias: it takes the slots as
+    ``"l2"`` ranks exactly as :func:`scores` does. ``"plain"`` needs no bias: it takes the slots as
     independent under the prior, so that feature k adds :math:`\|a_k\|^2 / 2 + a_k^\top m_k` to
-    :math:`\|A z\|^2 / 2`, with :math:`m_k` the mean of what the other slots add. ``"inner_product"`` takes no account of
-    the norms of decoded rows.
-    ``"posterior"`` needs none and does without decoding; it is exact for one slot per group. If
-    gates are always open the weights are the log-probabilities of the features. The documents of
-    ``"plain"``, ``"inner_product"`` and ``"posterior"`` are the codes themselves.
+    :math:`\|A z\|^2 / 2`, with :math:`m_k` the mean of what the other slots add.
+    ``"inner_product"`` takes no account of the norms of decoded rows. ``"posterior"`` does without
+    decoding and is exact for one slot per group; if gates are always open, its weights are the
+    log-probabilities of the features. The documents of ``"plain"``, ``"inner_product"`` and
+    ``"posterior"`` are the codes themselves.
 
     Parameters
     ----------
