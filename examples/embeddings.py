@@ -18,6 +18,7 @@ print(f"{base.shape[1] * 4} bytes as float32, 8 as a code; variance kept: {1 - e
 
 
 def nearest(rows: np.ndarray) -> np.ndarray:
+    """Return the ten nearest rows of each query."""
     distances = (rows**2).sum(1) - 2 * queries @ rows.T
     return distances.argsort(1)[:, :10]
 

@@ -78,6 +78,15 @@ def commands(place: Path) -> dict[str, Callable[[str], list[str]]]:
         "decoded.csv": lambda out: ["decode", run, f"{place}/codes.sdz", "--out", out],
         "table.sdl": lambda out: ["compress", run, table, "--out", out],
         "restored.npy": lambda out: ["decompress", run, f"{place}/table.sdl", "--out", out],
+        "vectors.jsonl": lambda out: [
+            "vectors",
+            run,
+            f"{place}/codes.sdz",
+            "--format",
+            "qdrant",
+            "--out",
+            out,
+        ],
         "report.html": lambda out: ["report", run, "--out", out],
     }
 
@@ -245,7 +254,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing_half_written(
             for each in folder.iterdir():
                 _remove(each)
         shutil.rmtree(tmp_path / "whole")
-    assert trials == 2 * len(commands(place)) >= 16
+    assert trials == 2 * len(commands(place)) >= 18
     assert failed >= 10
 
 

@@ -28,11 +28,15 @@ __all__ = [
     "CodeMethod",
     "DataConfig",
     "LikelihoodName",
+    "Metric",
     "ModelConfig",
     "ObjectiveName",
     "Scaling",
+    "SearchEngine",
     "TrackerName",
     "TrainingConfig",
+    "VectorFormat",
+    "WeightMetric",
     "from_dict",
     "iterations_of",
     "preset",
@@ -49,6 +53,16 @@ CodeMethod = Literal["mode", "mean", "sample", "best", "search"]
 """How to choose one code for a sample: :func:`sdlgm.inference.choose_codes`."""
 ObjectiveName = Literal["elbo", "paper", "rate_distortion"]
 Scaling = Literal["columns", "common"]
+Metric = Literal["l2", "cosine", "inner_product"]
+"""What compares a query with a decoded row: :func:`sdlgm.inference.scores`."""
+WeightMetric = Literal["plain", "l2", "cosine", "inner_product", "posterior"]
+"""What weights for an inverted index rank by: :func:`sdlgm.inference.query_weights`."""
+SearchEngine = Literal["qdrant", "pinecone", "pgvector", "milvus", "seismic", "elasticsearch"]
+"""Search engines with sparse vectors; OpenSearch takes what Elasticsearch takes."""
+VectorFormat = Literal[
+    "qdrant", "pinecone", "pgvector", "milvus", "seismic", "elasticsearch", "npz", "faiss"
+]
+"""What codes can be exported for: :func:`sdlgm.export.export_codes`."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -116,6 +116,7 @@ def test_an_unexpected_error_of_any_command_is_one_line(
         "compress": [run.folder, "digits", "--out", "x.sdl"],
         "decompress": [run.folder, "x.sdl", "--out", "x.npy"],
         "export": [run.folder, "--out", "x.onnx"],
+        "vectors": [run.folder, "x.sdz", "--format", "npz", "--out", "x.npz"],
     }  # fmt: skip
     assert main([command, *map(str, needed.get(command, [run.folder]))]) == 1
     err = capfd.readouterr().err

@@ -20,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from sdlgm import inference
 from sdlgm.data import Rows
 from sdlgm.errors import ConfigError, DataError, SDLGMWarning, TrainingError
 from sdlgm.estimators import SDLGMTransformer
@@ -334,3 +335,31 @@ def test_a_budget_that_does_not_divide_the_features_gets_fewer_groups_with_a_war
         model = SDLGMTransformer(n_components=50, budget=8, epochs=1, random_state=0).fit(X)
     assert model.model_.groups == 2
     assert SDLGMTransformer(n_components=48, budget=8)._configs(40)[0].groups == 8
+
+
+@pytest.mark.parametrize("encoder_hidden", [(), (16,)])
+def test_search_methods_are_those_of_the_model(encoder_hidden) -> None:
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 4)), columns=list("abcd"))
+    model = SDLGMTransformer(12, 4, encoder_hidden=encoder_hidden, epochs=2, random_state=0).fit(X)
+    codes = model.transform(X)
+    rows = torch.tensor(X.to_numpy())
+    found = model.scores(X[:5], sp.csr_array(codes))
+    assert found.shape == (5, 60)
+    np.testing.assert_allclose(found, inference.scores(model.model_, rows[:5], codes), rtol=1e-5)
+    distance = np.square(X.to_numpy()[:5, None] - model.inverse_transform(codes)).sum(-1)
+    np.testing.assert_allclose(found, -distance, rtol=1e-4)
+    for options, top in (({}, None), ({"positive": True}, 7), ({"metric": "posterior"}, 12)):
+        asked = model.query_weights(X[:5], top=top, **options)
+        expected = inference.query_weights(model.model_, rows[:5], top=top, **options)
+        np.testing.assert_allclose(asked.toarray(), expected.toarray(), atol=1e-5)
+        stored = model.document_weights(codes, **options)
+        expected = inference.document_weights(model.model_, codes, **options)
+        assert np.array_equal(stored.toarray(), expected.toarray())
+    assert np.array_equal(model.document_weights(codes).toarray(), codes)
+    for method in (model.query_weights, lambda given: model.scores(given, codes)):
+        with pytest.raises(DataError, match="feature names"):
+            method(X[["b", "a", "c", "d"]])
+    with pytest.raises(DataError, match="The codes have 11 columns"):
+        model.document_weights(codes[:, 1:])
+    with pytest.raises(NotFittedError):
+        SDLGMTransformer().query_weights(X)

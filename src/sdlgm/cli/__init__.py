@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from jsonargparse import set_parsing_settings
 
-from sdlgm.cli.codes import COMPRESS, DECODE, DECOMPRESS, ENCODE
+from sdlgm.cli.codes import COMPRESS, DECODE, DECOMPRESS, ENCODE, VECTORS
 from sdlgm.cli.inspection import EVALUATE, EXPORT, INFO, REPORT
 from sdlgm.cli.output import bug_report, complain, notes
 from sdlgm.cli.parser import Command, Parser, underscored
@@ -34,6 +34,7 @@ COMMANDS: dict[str, Command] = {
     "decode": DECODE,
     "compress": COMPRESS,
     "decompress": DECOMPRESS,
+    "vectors": VECTORS,
     "export": EXPORT,
     "report": REPORT,
     "info": INFO,

@@ -10,14 +10,14 @@ from jsonargparse import Namespace
 
 from sdlgm.cli.output import complain, say
 from sdlgm.cli.parser import Command, Parser, add_split, add_table_options
-from sdlgm.config import CodeMethod
+from sdlgm.config import CodeMethod, VectorFormat, WeightMetric
 from sdlgm.errors import SDLGMError
 from sdlgm.outputs import check_output, locked, named, only_locked
 
 if TYPE_CHECKING:
     from sdlgm.training import LoadedRows, Run
 
-__all__ = ["COMPRESS", "DECODE", "DECOMPRESS", "ENCODE"]
+__all__ = ["COMPRESS", "DECODE", "DECOMPRESS", "ENCODE", "VECTORS"]
 
 
 def _encode_parser() -> Parser:
@@ -314,7 +314,73 @@ def _decompress(options: Namespace) -> None:
     say(f"{options.out}: {len(values):,} rows of {values.shape[1]} columns.")
 
 
+def _vectors_parser() -> Parser:
+    parser = Parser(
+        "vectors RUN CODES --format FORMAT --out FILE [options]",
+        description="Write codes as sparse vectors for a search engine, one line for each row, or "
+        "as an index of faiss. Queries get their weights in Python: query_weights, with the same "
+        "options.",
+        epilog="""examples:
+  sdlgm vectors runs/words codes.parquet --format qdrant --out points.jsonl
+  sdlgm vectors runs/words codes.parquet --format qdrant --metric cosine --out points.jsonl
+  sdlgm vectors runs/words codes.parquet --format pgvector --ids name --out rows.tsv
+  sdlgm vectors runs/words codes.sdz --format elasticsearch --positive --out bulk.ndjson
+  sdlgm vectors runs/words codes.sdz --format faiss --out codes.faiss  # extra vectors""",
+    )
+    parser.add_argument("run", help="Folder of the run, or of the model, that made the codes.")
+    parser.add_argument("codes", help="File of codes, .parquet or .sdz.")
+    parser.add_argument("--out", required=True, help="File to write.")
+    parser.add_argument(
+        "--format",
+        choices=typing.get_args(VectorFormat),
+        required=True,
+        help="What the file is for. qdrant, pinecone, milvus, seismic: a JSON record a line. "
+        "pgvector: id and sparsevec in two columns, for COPY. elasticsearch: for its bulk "
+        "interface, and that of OpenSearch. npz: the table in scipy's format. faiss: an index with "
+        "the codebooks and codes of a model with a linear decoder.",
+    )
+    parser.add_argument(
+        "--metric",
+        choices=typing.get_args(WeightMetric),
+        default=None,
+        help="What sparse inner products with the query's weights rank by. cosine and l2 add a "
+        "column and need a linear decoder. Default: plain codes, which plain, inner_product "
+        "and posterior take; for faiss, l2.",
+    )
+    parser.add_argument(
+        "--positive",
+        action="store_true",
+        help="Count closed slots in a last column, so that the query's weights need not be "
+        "negative: for milvus and elasticsearch.",
+    )
+    parser.add_argument(
+        "--ids",
+        default=None,
+        help="Column of ids that encode --keep passed through. Default: the numbers of the rows, "
+        "from 0.",
+    )
+    parser.add_argument("--field", default="code", help="Name of the vector in the engine.")
+    return parser
+
+
+def _vectors(options: Namespace) -> None:
+    from sdlgm.export import export_codes
+
+    number = export_codes(
+        options.run,
+        options.codes,
+        options.out,
+        options.format,
+        metric=options.metric,
+        positive=options.positive,
+        ids=options.ids,
+        field=options.field,
+    )
+    say(f"{options.out}: {number:,} vectors for {options.format}.")
+
+
 ENCODE = Command(_encode_parser, _encode, "Turn data into codes.")
 DECODE = Command(_decode_parser, _decode, "Turn codes into data.")
 COMPRESS = Command(_compress_parser, _compress, "Compress data without loss.")
 DECOMPRESS = Command(_decompress_parser, _decompress, "Restore compressed data.")
+VECTORS = Command(_vectors_parser, _vectors, "Turn codes into vectors for a search engine.")

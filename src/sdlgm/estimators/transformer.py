@@ -14,7 +14,6 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_array
 from torch import Tensor
 
 from sdlgm.config import (
@@ -22,21 +21,24 @@ from sdlgm.config import (
     Activation,
     CodeMethod,
     LikelihoodName,
+    Metric,
     ModelConfig,
     ObjectiveName,
     Scaling,
     TrainingConfig,
+    WeightMetric,
     iterations_of,
     preset,
 )
 from sdlgm.data import Samples
 from sdlgm.environment import neutral
-from sdlgm.errors import DataError, warn
+from sdlgm.errors import warn
 from sdlgm.estimators.drift import warn_of_drift
 from sdlgm.estimators.parameters import check_integer, plain
 from sdlgm.estimators.saving import SavedModelFolder
 from sdlgm.estimators.validation import (
     EstimatorNotFittedError,
+    validate_codes,
     validate_rows,
     validate_seed,
     validate_weights,
@@ -52,6 +54,7 @@ from sdlgm.estimators.weighted_rows import (
     update_model,
 )
 from sdlgm.inference.codes import check_code, choose_codes
+from sdlgm.inference.scores import document_weights, query_weights, scores
 from sdlgm.inference.usage import warn_of_unused
 from sdlgm.models import SDLGM
 from sdlgm.progress import progress_bar
@@ -139,8 +142,10 @@ class SDLGMTransformer(
     code
         How ``transform`` chooses a code (:func:`~sdlgm.inference.choose_codes`): ``"search"`` (the
         best code that a search finds), ``"mode"`` (the most probable one) and ``"mean"`` (expected
-        counts, rounded) depend on the row alone; ``"sample"`` (a sample) and ``"best"`` (the best of 16 samples by the decoder, at 16
-        times the cost) use a fixed seed, and also depend on the row's position in X.
+        counts, rounded) depend on the row alone; ``"sample"`` (a sample) and ``"best"`` (the best
+        of 16 samples by the decoder, at 16 times the cost) use a fixed seed, and also depend on the
+        row's position in X. ``None``: ``"search"`` where it is fast, which is for linear decoders
+        of real numbers, else ``"mode"``.
     max_active
         Largest number of features present in a code of ``transform``; the features with the highest
         probability of presence are kept. May be changed after ``fit``. ``None``: no limit besides
@@ -443,19 +448,87 @@ class SDLGMTransformer(
             If they are not a table of finite numbers with one column for each feature.
         """
         self._check_fitted()
-        try:
-            codes = check_array(X, accept_sparse="csr", dtype=np.float32)
-        except ValueError as error:
-            raise DataError(f"The codes are not a table of numbers: {error}") from error
-        features = self.model_.config.features
-        if codes.shape[1] != features:
-            raise DataError(
-                f"The codes have {codes.shape[1]} columns, but the model has {features} features."
-            )
+        codes = validate_codes(X, self.model_.config.features)
         with torch.no_grad():
             return torch.cat(
                 [self.model_.data_distribution(z).mean for z in in_blocks(codes)]
             ).numpy()
+
+    @neutral()
+    def scores(self, X: Any, codes: Any, metric: Metric = "l2") -> NDArray[np.floating[Any]]:  # noqa: N803
+        """Return the score of each row of X with each decoded code, ``(q, n)``: higher is nearer.
+
+        The rows of X keep their real numbers. A linear decoder decodes nothing.
+
+        Parameters
+        ----------
+        X
+            Queries: rows like those of ``fit``.
+        codes
+            Codes ``(n, K)`` of ``transform``.
+        metric
+            ``"l2"`` (minus the squared distance), ``"cosine"`` (better for rows of unit length) or
+            ``"inner_product"``: see :func:`sdlgm.inference.scores`.
+
+        Raises
+        ------
+        ConfigError, DataError
+            If the metric is unknown, or X or the codes do not suit the model.
+        """
+        self._check_fitted()
+        codes = validate_codes(codes, self.model_.config.features)
+        return scores(self.model_, self._queries(X), codes, metric).numpy()
+
+    @neutral()
+    def query_weights(
+        self,
+        X: Any,  # noqa: N803
+        metric: WeightMetric | None = None,
+        *,
+        top: int | None = None,
+        positive: bool = False,
+    ) -> sp.csr_array:
+        """Return real weights of the features for each row of X, to search an inverted index.
+
+        Their sparse inner products with ``document_weights`` of the same options rank the
+        documents. At the defaults these are the codes themselves.
+
+        Parameters
+        ----------
+        X
+            Queries: rows like those of ``fit``.
+        metric, top, positive
+            See :func:`sdlgm.inference.query_weights`.
+
+        Raises
+        ------
+        ConfigError, DataError
+            If an option does not suit the model, or X does not.
+        """
+        rows = self._queries(X)
+        return query_weights(self.model_, rows, metric, top=top, positive=positive)
+
+    @neutral()
+    def document_weights(
+        self, codes: Any, metric: WeightMetric | None = None, *, positive: bool = False
+    ) -> sp.csr_array:
+        """Return the weights of codes, to be stored in an inverted index.
+
+        Parameters
+        ----------
+        codes
+            Codes ``(n, K)`` of ``transform``.
+        metric, positive
+            See :func:`sdlgm.inference.document_weights`.
+
+        Raises
+        ------
+        ConfigError, DataError
+            If an option or the codes do not suit the model.
+        """
+        self._check_fitted()
+        codes = validate_codes(codes, self.model_.config.features)
+        return document_weights(self.model_, codes, metric, positive=positive)
 
     @neutral()
     def sample(self, n_samples: int = 1, random_state: Any = None) -> NDArray[np.floating[Any]]:
@@ -526,6 +599,11 @@ class SDLGMTransformer(
         if self.model_.config.likelihood == "gaussian":
             warn_of_drift(self, rows.grey())
         return rows
+
+    def _queries(self, X: Any) -> Tensor:  # noqa: N803
+        """Return rows of X as one checked tensor."""
+        self._check_fitted()
+        return torch.cat(list(self._rows(X).grey().split(BLOCK)))
 
     def _make_rows(self, table: Any, likelihood: LikelihoodName) -> Samples:
         return make_rows(table, likelihood, getattr(self, "feature_names_in_", None))

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
+from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
@@ -24,6 +25,7 @@ __all__ = [
     "as_array",
     "check_same_shape",
     "pad_rows",
+    "validate_codes",
     "validate_rows",
     "validate_samples",
     "validate_seed",
@@ -127,6 +129,25 @@ def validate_samples(estimator: Any, X: Any, *, reset: bool) -> Tensor:  # noqa:
             )
     rows = validate_rows(estimator, X, reset=reset)
     return _as_samples(rows.toarray() if sp.issparse(rows) else rows)
+
+
+def validate_codes(codes: Any, features: int) -> Table:
+    """Return codes ``(n, K)``, dense, sparse or a frame, as an array or CSR of float32.
+
+    Raises
+    ------
+    DataError
+        If they are not a table of finite numbers with one column for each feature.
+    """
+    try:
+        found = check_array(codes, accept_sparse="csr", dtype=np.float32)
+    except ValueError as error:
+        raise DataError(f"The codes are not a table of numbers: {error}") from error
+    if found.shape[1] != features:
+        raise DataError(
+            f"The codes have {found.shape[1]} columns, but the model has {features} features."
+        )
+    return found
 
 
 def validate_weights(sample_weight: Any, samples: int) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from sdlgm.inference.codes import (
 from sdlgm.inference.evaluation import Evaluation, evaluate
 from sdlgm.inference.refinement import check_refinement, refine_posterior
 from sdlgm.inference.refitting import refit_decoder, refit_prior
+from sdlgm.inference.scores import document_weights, is_linear, query_weights, scores
 from sdlgm.inference.search import search_codes
 
 __all__ = [
@@ -22,11 +23,15 @@ __all__ = [
     "check_refinement",
     "choose_codes",
     "default_code",
+    "document_weights",
     "encode_batches",
     "evaluate",
+    "is_linear",
     "limit_active",
+    "query_weights",
     "refine_posterior",
     "refit_decoder",
     "refit_prior",
+    "scores",
     "search_codes",
 ]
