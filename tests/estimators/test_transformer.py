@@ -337,10 +337,10 @@ def test_a_budget_that_does_not_divide_the_features_gets_fewer_groups_with_a_war
     assert SDLGMTransformer(n_components=48, budget=8)._configs(40)[0].groups == 8
 
 
-@pytest.mark.parametrize("encoder_hidden", [(), (16,)])
-def test_search_methods_are_those_of_the_model(encoder_hidden) -> None:
+@pytest.mark.parametrize("decoder_hidden", [(), (16,)])
+def test_search_methods_are_those_of_the_model(decoder_hidden) -> None:
     X = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 4)), columns=list("abcd"))
-    model = SDLGMTransformer(12, 4, encoder_hidden=encoder_hidden, epochs=2, random_state=0).fit(X)
+    model = SDLGMTransformer(12, 4, decoder_hidden=decoder_hidden, epochs=2, random_state=0).fit(X)
     codes = model.transform(X)
     rows = torch.tensor(X.to_numpy())
     found = model.scores(X[:5], sp.csr_array(codes))

@@ -83,12 +83,12 @@ def test_faiss_encodes_with_the_codebooks(generator) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"groups": 2}, {"encoder_hidden": (4,)}, {"likelihood": "bernoulli"}]
+    "settings", [{"groups": 2}, {"decoder_hidden": (4,)}, {"likelihood": "bernoulli"}]
 )
 def test_other_models_are_refused_with_the_cure(settings) -> None:
     known = {"features": 12, "budget": 4, "groups": 4, "encoder_hidden": ()}
     model = tiny_model(**known | {"likelihood": "gaussian"} | settings)
-    with pytest.raises(ConfigError, match=r"one slot in each group.*encoder_hidden=\(\)"):
+    with pytest.raises(ConfigError, match=r"one slot in each group.*decoder_hidden=\(\)"):
         additive_codebooks(model)
 
 

@@ -45,7 +45,7 @@ def test_the_ridge_acts_like_that_many_samples(generator) -> None:
 
 
 def test_models_that_cannot_be_refitted_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"encoder_hidden=\(\)"):
+    with pytest.raises(ConfigError, match=r"decoder_hidden=\(\)"):
         refit_decoder(tiny_model(likelihood="gaussian"), torch.zeros(2, 5), torch.zeros(2, 6))
     with pytest.raises(ConfigError, match=r"ridge must be positive, got 0"):
         refit_decoder(linear_model(), torch.zeros(2, 5), torch.zeros(2, 12), ridge=0)

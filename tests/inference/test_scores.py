@@ -16,7 +16,7 @@ from sdlgm.models import SDLGM
 METRICS = ["l2", "cosine", "inner_product"]
 KINDS = {
     "linear": {},
-    "deep": {"encoder_hidden": (8,)},
+    "deep": {"decoder_hidden": (8,)},
     "bernoulli": {"likelihood": "bernoulli"},
 }
 
@@ -167,7 +167,7 @@ def test_plain_weights_are_distances_expected_under_the_prior(groups, gates, gen
 
 @pytest.mark.parametrize("gates", ["learned", "open"])
 def test_log_odds_rank_as_the_posterior(gates, generator) -> None:
-    model = a_model(generator, encoder_hidden=(8,), gates=gates)
+    model = a_model(generator, decoder_hidden=(8,), gates=gates)
     codes, queries = codes_of(model, generator), torch.randn(4, 5, generator=generator)
     product = (query_weights(model, queries) @ document_weights(model, codes).T).toarray()
     with torch.no_grad():
@@ -218,7 +218,7 @@ def test_top_positive_weights_are_those_above_the_rest(kind, generator) -> None:
 
 
 def test_what_does_not_suit_is_refused_with_the_cure(generator) -> None:
-    deep, linear = a_model(generator, encoder_hidden=(8,)), a_model(generator)
+    deep, linear = a_model(generator, decoder_hidden=(8,)), a_model(generator)
     queries, codes = torch.randn(4, 5), torch.zeros(3, 12)
     with pytest.raises(ConfigError, match="needs a linear decoder.*metric='posterior'"):
         query_weights(deep, queries, "cosine")

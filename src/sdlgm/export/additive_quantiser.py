@@ -38,8 +38,8 @@ def additive_codebooks(model: SDLGM) -> NDArray[np.float32]:
     if not is_linear(model) or model.groups != model.config.budget:
         raise ConfigError(
             "Only a model with a linear decoder and one slot in each group is an additive "
-            "quantiser: train it with likelihood='gaussian', encoder_hidden=() and as many groups "
-            f"as the budget, got {model.config.likelihood!r}, {model.config.encoder_hidden!r} and "
+            "quantiser: train it with likelihood='gaussian', decoder_hidden=() and as many groups "
+            f"as the budget, got {model.config.likelihood!r}, {model.config.decoder_hidden!r} and "
             f"{model.groups} groups for a budget of {model.config.budget}."
         )
     size = model.config.features // model.groups

@@ -10,9 +10,10 @@ from sdlgm.inference.codes import (
     limit_active,
 )
 from sdlgm.inference.evaluation import Evaluation, evaluate
+from sdlgm.inference.linear import is_linear
 from sdlgm.inference.refinement import check_refinement, refine_posterior
 from sdlgm.inference.refitting import refit_decoder, refit_prior
-from sdlgm.inference.scores import document_weights, is_linear, query_weights, scores
+from sdlgm.inference.scores import document_weights, query_weights, scores
 from sdlgm.inference.search import search_codes
 
 __all__ = [

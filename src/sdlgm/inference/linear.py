@@ -31,6 +31,14 @@ TABLE_LIMIT = 2**26
 for each block of rows and each group."""
 
 
+def is_linear(model: SDLGM) -> bool:
+    r"""Whether decoded rows are linear in the code: :math:`\hat x(z) = c + A z`.
+
+    This holds for a Gaussian likelihood and a decoder without hidden layers.
+    """
+    return model.config.likelihood == "gaussian" and not model.config.decoder_hidden
+
+
 def is_quadratic(model: SDLGM) -> bool:
     """Whether ``-log p(x | z)`` is quadratic in ``z``, with at most one feature in each group.
 

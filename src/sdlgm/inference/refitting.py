@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError
+from sdlgm.inference.linear import is_linear
 from sdlgm.inference.slots import slots_of
 from sdlgm.nn.likelihoods import Gaussian
 from sdlgm.nn.statistics import standardise
@@ -50,11 +51,11 @@ def refit_decoder(
         positive.
     """
     likelihood = model.likelihood
-    if not isinstance(likelihood, Gaussian) or len(model.decoder):
+    if not isinstance(likelihood, Gaussian) or not is_linear(model):
         raise ConfigError(
             "Only a linear decoder can be refitted: train the model with "
-            "likelihood='gaussian' and encoder_hidden=(), got "
-            f"{model.config.likelihood!r} and {model.config.encoder_hidden!r}."
+            "likelihood='gaussian' and decoder_hidden=(), got "
+            f"{model.config.likelihood!r} and {model.config.decoder_hidden!r}."
         )
     if not ridge > 0:
         raise ConfigError(f"ridge must be positive, got {ridge}.")

@@ -16,6 +16,7 @@ from sdlgm.data import as_numbers
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.inference.codes import check_posterior
+from sdlgm.inference.linear import is_linear
 from sdlgm.nn.likelihoods import Gaussian
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = [
     "code_rows",
     "document_weights",
-    "is_linear",
     "linear_decoder",
     "query_weights",
     "scores",
@@ -36,14 +36,6 @@ CELLS = 2**20
 """Numbers in the largest temporary array."""
 LARGEST_GRAM = 8192
 """Largest number of features for which all inner products of the decoder's columns are stored."""
-
-
-def is_linear(model: SDLGM) -> bool:
-    r"""Whether decoded rows are linear in the code: :math:`\hat x(z) = c + A z`.
-
-    This holds for a Gaussian likelihood and a decoder without hidden layers.
-    """
-    return isinstance(model.likelihood, Gaussian) and not len(model.decoder)
 
 
 # --- scores -------------------------------------------------------------------------------------
