@@ -503,3 +503,6 @@ def test_mostly_unused_features_are_warned_about_once() -> None:
         warnings.simplefilter("error", SDLGMWarning)
         wide.partial_fit(x)
         SDLGMTransformer(8, 4, epochs=20, **settings).fit(x)
+    short = SDLGMTransformer(256, 4, epochs=1, rate=2.0, **settings)
+    with pytest.warns(SDLGMWarning, match=r"Only \d+ of 256 features.*Raise rate.*n_components"):
+        short.fit(x)

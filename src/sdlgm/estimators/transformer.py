@@ -170,7 +170,8 @@ class SDLGMTransformer(
         shape ``(K,)``. After ``partial_fit``: of the rows of its last call.
     history_
         A dictionary for every 100 steps, and one for each call of ``partial_fit``: means of the
-        objective and its terms (nats per row) since the previous one.
+        objective and its terms (nats per row) since the previous one. Before them, one for each
+        turn of search and refitting (``"event": "turn"``): its error, bits and rows.
     n_iter_
         Number of gradient steps.
     seed_
@@ -330,7 +331,10 @@ class SDLGMTransformer(
         self._keep(model, data, seed, history, training.iterations)
         possible = config.budget * int(np.count_nonzero(weights))
         used = int(np.count_nonzero(self.feature_usage_))
-        warn_of_unused(used, config.features, possible, "epochs", "n_components")
+        warn_of_unused(
+            used, config.features, possible,
+            objective=training.objective, length="epochs", number="n_components",
+        )  # fmt: skip
         return self
 
     @neutral()

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from sdlgm.config import ObjectiveName
 from sdlgm.errors import warn
 
 __all__ = ["FEW", "count_used", "warn_of_unused"]
@@ -26,7 +27,15 @@ def count_used(codes: Iterable[Tensor], enough: float) -> int:
     return 0 if used is None else int(torch.count_nonzero(used))
 
 
-def warn_of_unused(used: int, features: int, possible: int, length: str, number: str) -> None:
+def warn_of_unused(
+    used: int,
+    features: int,
+    possible: int,
+    *,
+    objective: ObjectiveName | None,
+    length: str,
+    number: str,
+) -> None:
     """Warn if few features are used on the training rows.
 
     Parameters
@@ -34,13 +43,17 @@ def warn_of_unused(used: int, features: int, possible: int, length: str, number:
     used, features, possible
         Number of features that are in a code of a training row, of all features, and of those that
         so many rows can hold.
+    objective
+        What the training minimised.
     length, number
         Names of the parameters that set the length of the training and the number of features.
     """
     if used >= FEW * min(features, possible):
         return
+    cure = f"Train longer (raise {length}), raise kl_warmup or learning_rate"
+    if objective == "rate_distortion":
+        cure = "Raise rate, or lower distortion (without either, codes use the full budget)"
     warn(
         f"Only {used:,} of {features:,} features are in a code of any training row; the others "
-        f"have no use. Train longer (raise {length}), raise kl_warmup or learning_rate, or lower "
-        f"{number} (to about {max(2 * used, 2):,})."
+        f"have no use. {cure}, or lower {number} (to about {max(2 * used, 2):,})."
     )

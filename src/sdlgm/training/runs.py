@@ -17,6 +17,7 @@ import torch
 from sdlgm.config import (
     DataConfig,
     ModelConfig,
+    ObjectiveName,
     TrainingConfig,
     resolve_training,
 )
@@ -449,13 +450,15 @@ def _train_and_measure(
         },
     )
     (run.folder / CHECKPOINT).unlink(missing_ok=True)
-    _warn_of_unused(model, prepared.rows)
+    _warn_of_unused(model, prepared.rows, settings.objective)
 
 
-def _warn_of_unused(model: SDLGM, rows: Rows) -> None:
+def _warn_of_unused(model: SDLGM, rows: Rows, objective: ObjectiveName | None) -> None:
     features, possible = model.config.features, model.config.budget * len(rows)
     used = count_used(encode_batches(model, rows), FEW * min(features, possible))
-    warn_of_unused(used, features, possible, "iterations", "features")
+    warn_of_unused(
+        used, features, possible, objective=objective, length="iterations", number="features"
+    )
 
 
 def _connected(run: Run, resumed: bool) -> contextlib.AbstractContextManager[Group | None]:
