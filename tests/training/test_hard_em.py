@@ -69,13 +69,13 @@ def test_all_features_are_used() -> None:
 @pytest.mark.parametrize("rate", [6.0, 14.0])
 def test_a_target_rate_is_met(rate) -> None:
     model, _ = fitted(rate=rate)
-    assert bits(model) == pytest.approx(rate, rel=0.06)
+    assert bits(model) == pytest.approx(rate, rel=0.02)
     assert float(model.rate_weight) > 0
 
 
 def test_a_target_distortion_is_met() -> None:
     model, _ = fitted(distortion=0.4)
-    assert error(model) == pytest.approx(0.4, rel=0.06)
+    assert error(model) == pytest.approx(0.4, rel=0.03)
 
 
 def test_rows_use_as_many_features_as_they_need_under_a_target() -> None:

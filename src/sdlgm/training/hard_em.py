@@ -35,11 +35,9 @@ SWEEPS = 2
 WIDTH = 4
 """Candidates of the beam search in the last turn, which starts from scratch."""
 
-CALIBRATED = 4096
-"""Rows on which the weight of the length is set at the end, if there is a target."""
-
-CALIBRATIONS = 5
-"""Secant steps towards the target at the end."""
+ROUGHLY, EXACTLY = (1024, 3, 1), (4096, 6, CANDIDATES)
+"""Rows, steps and candidates of the search for the weight of the length, if there is a target:
+after each turn, and at the end."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +119,7 @@ def fit_codes(
     for turn in range(1, config.turns + 1):
         found.append(fit.turn(turn))
         show(found[-1])
-    fit.calibrate()
+    fit.calibrate(*EXACTLY)
     fit.store()
     return found
 
@@ -175,28 +173,28 @@ class _HardEM:
         else:
             self.slots = self._search(self.entries)(residual, rate=self.rate, width=WIDTH)
         self._refit()
-        found = self._measure(number)
-        self._aim(found)
-        return found
+        error, bits = self._reached(self.x - self.bias, self.slots, self.weights)
+        self.error = error
+        self.calibrate(*ROUGHLY)
+        return Turn(number, self._share(error), bits, len(self.x))
 
-    def calibrate(self) -> None:
-        """Meet the target with codes as ``code="search"`` finds them; entries and prior are fixed.
+    def calibrate(self, rows: int, steps: int, width: int) -> None:
+        """Set the weight of the length so that codes meet the target; the rest is fixed.
 
-        The rows are some of those of the turns. Without a target there is nothing to do.
+        Codes of some of the rows are searched for with a few weights, found by the secant method.
+        Without a target there is nothing to do.
         """
         if not self._targeted:
             return
-        rows = torch.linspace(
-            0, len(self.x) - 1, min(len(self.x), CALIBRATED), device=self.x.device
-        )
-        index = rows.long()
-        self.x, self.weights = self.x[index], self.weights[index]
-        search = self._search(self.entries)
+        number, search = len(self.x), self._search(self.entries)
+        some = torch.linspace(0, number - 1, min(number, rows), device=self.x.device).long()
+        x, weights = self.x[some] - self.bias, self.weights[some]
         tried: list[tuple[float, float]] = []
-        for _ in range(CALIBRATIONS):
-            self.slots = search(self.x - self.bias, rate=self.rate, width=CANDIDATES)
-            tried.append((math.log(self.rate), self._excess(self._measure(0))))
-            self._step(_secant(tried) if len(tried) > 1 else tried[-1][1])
+        for _ in range(steps):
+            slots = search(x, rate=self.rate, width=width, sweeps=SWEEPS)
+            tried.append((math.log(self.rate), self._excess(*self._reached(x, slots, weights))))
+            step = _secant(tried) if len(tried) > 1 else tried[-1][1]
+            self.rate *= math.exp(min(1.0, max(-1.0, step)))
 
     def store(self) -> None:
         """Write the result into the model."""
@@ -242,18 +240,19 @@ class _HardEM:
             counted[:, -1] = 0
         return counted / counted.sum(-1, keepdim=True)
 
-    def _measure(self, number: int) -> Turn:
-        places = torch.arange(self.groups, device=self.x.device)
-        nats = float(self._mean(self.lengths[places, self.slots].sum(-1, keepdim=True)))
-        self.error = self._error()
-        share = self.error / self.variance if self.variance else 0.0
-        return Turn(number, share, nats / math.log(2), len(self.x))
+    def _reached(self, x: Tensor, slots: Tensor, weights: Tensor) -> tuple[float, float]:
+        """Return the mean squared error, summed over columns, and the mean bits of codes.
 
-    def _error(self) -> float:
-        """Return the mean squared error, summed over the columns."""
-        decoded = additive_sum(F.pad(self.entries, (0, 0, 0, 1)), self.slots)
-        squares = (self.x - self.bias - decoded).square_().sum(-1, keepdim=True)
-        return float(self._mean(squares))
+        ``x`` are rows less the bias.
+        """
+        places = torch.arange(self.groups, device=x.device)
+        nats = self.lengths[places, slots].sum(-1)
+        squares = (x - additive_sum(F.pad(self.entries, (0, 0, 0, 1)), slots)).square_().sum(-1)
+        error, mean = ((weights * values).sum() / weights.sum() for values in (squares, nats))
+        return float(error), float(mean) / math.log(2)
+
+    def _share(self, error: float) -> float:
+        return error / self.variance if self.variance else 0.0
 
     def _mean(self, values: Tensor) -> Tensor:
         """Return the weighted mean over the rows, in float64."""
@@ -275,24 +274,16 @@ class _HardEM:
             left = math.exp(-2 * self.config.rate * math.log(2) / self.degrees)
         return 0.0 if left is None else 2 * left * self.variance / self.degrees
 
-    def _aim(self, found: Turn) -> None:
-        """Correct the weight of the length by a Newton step, so that the target is met."""
-        if self._targeted:
-            self._step(self._excess(found))
-
     @property
     def _targeted(self) -> bool:
         given = self.config.rate is not None or self.config.distortion is not None
         return given and self.variance > 0
 
-    def _excess(self, found: Turn) -> float:
+    def _excess(self, error: float, bits: float) -> float:
         """Return the step of the weight's logarithm that a Gaussian vector would need."""
         if self.config.rate is not None:
-            return 2 * (found.bits - self.config.rate) * math.log(2) / self.degrees
-        return math.log((self.config.distortion or 1.0) / max(found.distortion, 1e-12))
-
-    def _step(self, step: float) -> None:
-        self.rate *= math.exp(min(1.0, max(-1.0, step)))
+            return 2 * (bits - self.config.rate) * math.log(2) / self.degrees
+        return math.log((self.config.distortion or 1.0) / max(self._share(error), 1e-12))
 
 
 def _secant(tried: list[tuple[float, float]]) -> float:
