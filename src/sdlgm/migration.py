@@ -116,7 +116,7 @@ def migrate_statistics(found: dict[str, Tensor], expected: Mapping[str, Tensor])
     """
     for name in expected:
         if name.rpartition(".")[-1] == "rate_weight":
-            found.setdefault(name, torch.ones(()))
+            found.setdefault(name, torch.ones((), dtype=torch.float64))
     for name, tensor in expected.items():
         there = found.get(name)
         if tensor.dtype == torch.float64 and there is not None and there.dtype == torch.float32:

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from sklearn.datasets import load_digits
 
 from sdlgm.cli import main
-from sdlgm.errors import ConfigError, ModelFileError
+from sdlgm.errors import ConfigError, ModelFileError, SDLGMWarning
 from sdlgm.estimators import EstimatorNotFittedError, SDLGMClassifier, SDLGMTransformer
 from sdlgm.export import dense_codes, export_classifier, export_run, open_session
 
@@ -107,9 +107,11 @@ def test_a_saved_classifier_is_exported_by_the_command(
 
 def test_a_saved_transformer_is_exported_like_a_run(tmp_path: Path) -> None:
     x, _ = real_data()
-    model = SDLGMTransformer(n_components=16, budget=4, epochs=10, random_state=0).fit(x[:300])
+    settings = {"n_components": 16, "budget": 4, "epochs": 10, "code": "mode", "random_state": 0}
+    model = SDLGMTransformer(**settings).fit(x[:300])
     model.save(tmp_path / "codes")
-    session = open_session(export_run(tmp_path / "codes", tmp_path / "encoder.onnx"))
+    with pytest.warns(SDLGMWarning, match="searched for by default"):
+        session = open_session(export_run(tmp_path / "codes", tmp_path / "encoder.onnx"))
     indices, counts, *_ = session.run(None, {"x": x[300:500]})
     assert (dense_codes(indices, counts, 16) == model.transform(x[300:500])).all(1).mean() > 0.98
     with pytest.raises(ModelFileError, match="not a SDLGMClassifier"):

@@ -13,12 +13,13 @@ from torch import Tensor
 from sdlgm.config import DataConfig
 from sdlgm.data import maximum_grey_value
 from sdlgm.environment import neutral
-from sdlgm.errors import ConfigError, ModelFileError, SDLGMError
+from sdlgm.errors import ConfigError, ModelFileError, SDLGMError, warn
 from sdlgm.estimators import SDLGMClassifier
 from sdlgm.export.classifier import classifier_graph
 from sdlgm.export.graph import require_onnx, write_model
 from sdlgm.export.model_graphs import Code, Part, decoder_graph, encoder_graph
 from sdlgm.export.quantize import quantize as quantize_model
+from sdlgm.inference import default_code
 from sdlgm.migration import migrate_onnx
 from sdlgm.models import SDLGM, load_model, model_sha256
 from sdlgm.outputs import check_output
@@ -101,6 +102,12 @@ def _graph(run: Run | Path | str, part: Part, code: Code) -> onnx.ModelProto:
 def _encoder(run: Run | Path | str, code: Code) -> onnx.ModelProto:
     """Return the encoder's graph, with the binarisation of the run's data."""
     model, data = _model(run)
+    if default_code(model.config) == "search":
+        warn(
+            "An exported encoder takes codes from the posterior. This model's codes are searched "
+            "for by default, which gives smaller errors. Codes of the file are those of "
+            f"encode with --code {code}."
+        )
     if data is None:
         return encoder_graph(model, code)
     return encoder_graph(

@@ -62,6 +62,7 @@ class SDLGM(nn.Module):
     """
 
     saved_as: tuple[str, str] | None = None
+    rate_weight: Tensor
     input_shift: Tensor
     input_scale: Tensor
 
@@ -125,7 +126,7 @@ class SDLGM(nn.Module):
             with torch.no_grad():
                 self.output_head.bias.copy_(self.likelihood.initial_bias(statistics))
 
-        self.rate_weight = nn.Parameter(torch.ones(()), requires_grad=False)
+        self.register_buffer("rate_weight", torch.ones((), dtype=torch.float64))
         start = start if config.gates == "learned" else math.inf
         self.prior_gate_logits = nn.Parameter(
             torch.full((self.groups,), start),
