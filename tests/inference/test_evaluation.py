@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from helpers import tiny_model
+from helpers import linear_model, tiny_model
 from sdlgm.data import Rows
 from sdlgm.errors import DataError, TrainingError
 from sdlgm.inference.evaluation import evaluate
@@ -23,6 +25,20 @@ def test_terms_add_up_and_the_budget_is_kept(run: Run) -> None:
     assert found.importance_samples == 20
     assert 0 < found.active_features_mean <= found.active_features_max <= found.budget == 4
     assert seen[-1] == found.n_samples == len(run.dataset.test)
+
+
+def test_searched_codes_are_measured_where_they_are_the_default(run: Run) -> None:
+    assert evaluate(run.model, run.dataset.test, importance_samples=1).code_bits is None
+    model = linear_model()
+    x = torch.randn(30, 5, generator=torch.Generator().manual_seed(0))
+    found = evaluate(model, Rows(x), importance_samples=1)
+    codes = model.encode(x)
+    with torch.no_grad():
+        bits = -model.prior().log_prob(codes).mean() / math.log(2)
+    error = (model.standard_units(x) - model.standard_units(model.decode(codes))).square().mean()
+    assert found.code_bits == pytest.approx(float(bits), rel=1e-5)
+    assert found.distortion == pytest.approx(float(error), rel=1e-5)
+    assert "code_bits" in found.to_dict()
 
 
 def test_one_seed_gives_the_same_numbers(run: Run) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import TYPE_CHECKING
 
@@ -72,7 +71,7 @@ def _evaluate(options: Namespace) -> None:
             seed=options.seed,
             progress=lambda done: update(done, {}),
         )
-    metrics = dataclasses.asdict(measured)
+    metrics = measured.to_dict()
     if options.json:
         print(json.dumps(metrics, indent=2))
     else:

@@ -88,9 +88,15 @@ def show_metrics(metrics: dict[str, Any], title: str) -> None:
     ]
     if metrics.get("refine_steps"):
         rows.append(("refine_steps", "steps that fitted each sample's posterior, for the bounds"))
+    searched = [
+        ("code_bits", "mean length of a searched code (not nats but bits)"),
+        ("distortion", "its squared error as a share of the variance (not nats)"),
+    ]
+    rows += [row for row in searched if row[0] in metrics]
     for name, what in rows:
         value = metrics.get(name, "missing")
-        text = f"{value:.2f}" if isinstance(value, float) else printable(str(value))
+        digits = 4 if name == "distortion" else 2
+        text = f"{value:.{digits}f}" if isinstance(value, float) else printable(str(value))
         table.add_row(name, escape(text), escape(what))
     Console().print(table)
 

@@ -8,10 +8,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from sdlgm.data import FolderRows, Samples
 from sdlgm.environment import neutral
 from sdlgm.errors import TrainingError
+from sdlgm.inference.codes import choose_codes
+from sdlgm.inference.linear import is_quadratic
 from sdlgm.inference.refinement import check_refinement, refine_posterior
 from sdlgm.objectives.bounds import active_features, negative_elbo, nll_bound, relaxed_objective
 from sdlgm.random import generator
@@ -50,6 +53,16 @@ class Evaluation:
     """Number of rows."""
     refine_steps: int = 0
     """Number of refinement steps of each row's posterior before the bounds were taken."""
+    code_bits: float | None = None
+    """Where codes are searched for by default: their mean length under the prior, in bits."""
+    distortion: float | None = None
+    """Where codes are searched for by default: the mean squared error of the rows decoded from
+    them, in standard units, that is as a share of the variance of the training data."""
+
+    def to_dict(self) -> dict[str, float | int]:
+        """Return the numbers by name, without those that do not apply."""
+        found = dataclasses.asdict(self)
+        return {name: value for name, value in found.items() if value is not None}
 
 
 @neutral()
@@ -100,7 +113,8 @@ def evaluate(
     bits = generator(seed, "evaluation bits", device=device)
     noise = generator(seed, "evaluation codes", device=device)
     search = generator(seed, "refining codes", device=device)
-    sums = torch.zeros(6, dtype=torch.float64)
+    searched = is_quadratic(model)
+    sums = torch.zeros(8, dtype=torch.float64)
     most = done = 0
     training = model.training
     model.eval()
@@ -112,7 +126,10 @@ def evaluate(
             relaxed = relaxed_objective(model, x, generator=noise).total
             bound = nll_bound(model, x, importance_samples, posterior=posterior, generator=noise)
             active = active_features(hard.codes)
-            parts = (hard.reconstruction, hard.kl_gates, hard.kl_features, relaxed, bound, active)
+            parts = (
+                hard.reconstruction, hard.kl_gates, hard.kl_features, relaxed, bound, active,
+                *(_searched(model, x) if searched else (torch.zeros(1), torch.zeros(1))),
+            )  # fmt: skip
             sums += torch.stack([part.double().sum() for part in parts]).cpu()
             most = max(most, int(active.max()))
             done += len(x)
@@ -123,7 +140,7 @@ def evaluate(
     means = (sums / done).tolist()
     if not all(map(math.isfinite, means)):
         raise TrainingError("The model's bounds on these rows are not finite.")
-    reconstruction, kl_gates, kl_features, relaxed_mean, bound_mean, active_mean = means
+    reconstruction, kl_gates, kl_features, relaxed_mean, bound_mean, active_mean, *code = means
     return Evaluation(
         negative_elbo=reconstruction + kl_gates + kl_features,
         nll_bound=bound_mean,
@@ -137,4 +154,15 @@ def evaluate(
         budget=model.config.budget,
         n_samples=done,
         refine_steps=refine_steps,
+        code_bits=code[0] if searched else None,
+        distortion=code[1] if searched else None,
     )
+
+
+@torch.no_grad()
+def _searched(model: SDLGM, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the bits of searched codes and the squared errors of what they decode to, ``(n,)``."""
+    codes = choose_codes(model, x, "search")
+    bits = -model.prior().log_prob(codes) / math.log(2)
+    base = model.data_distribution(codes).base_dist  # type: ignore[attr-defined]
+    return bits, (base.standard_units(x) - base.standard.loc).square().mean(-1)

@@ -430,7 +430,7 @@ def _train_and_measure(
     write_json(
         run.folder / "metrics.json",
         {
-            **dataclasses.asdict(measured),
+            **measured.to_dict(),
             "units": "nats per sample, lower is better; relaxed_objective is not a bound",
             "data": Path(dataset.name).name,
             "split": "test",
