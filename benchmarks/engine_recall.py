@@ -56,7 +56,7 @@ PROFILES = {
         "mnist",
         1000,
         200,
-        {"n_components": 200, "budget": 40, "likelihood": "bernoulli", "epochs": 20},
+        {"n_components": 8 * 255, "budget": 8, "scaling": "common"},
     ),
     "smoke": Size("digits", 50, 50, {"n_components": 32, "budget": 8, "epochs": 5}),
 }

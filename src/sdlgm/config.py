@@ -443,7 +443,8 @@ def resolve_training(training: TrainingConfig, model: ModelConfig) -> TrainingCo
     Raises
     ------
     ConfigError
-        If the objective is ``"rate_distortion"`` and the model is not quadratic.
+        If the objective is ``"rate_distortion"`` and the model is not quadratic, or if codes cannot
+        be as long as ``rate``.
 
     Examples
     --------
@@ -459,6 +460,7 @@ def resolve_training(training: TrainingConfig, model: ModelConfig) -> TrainingCo
             f"groups = budget, got {model.likelihood!r}, {model.decoder_hidden} and {model.groups} "
             f"groups with a budget of {model.budget}."
         )
+    _check_rate(training.rate, model)
     default: ObjectiveName = "rate_distortion" if quadratic(model) else "elbo"
     return dataclasses.replace(
         training,
@@ -466,6 +468,18 @@ def resolve_training(training: TrainingConfig, model: ModelConfig) -> TrainingCo
         learning_rate=rate if training.learning_rate is None else training.learning_rate,
         weight_decay=decay if training.weight_decay is None else training.weight_decay,
     )
+
+
+def _check_rate(rate: float | None, model: ModelConfig) -> None:
+    """Raise ``ConfigError`` if codes with one slot a group cannot be as long as a target rate."""
+    size = model.features // model.budget
+    states = size + (model.gates == "learned")
+    most = model.budget * math.log2(states)
+    if rate is not None and rate >= most:
+        raise ConfigError(
+            f"rate = {rate:g} bits, but a code has less than {most:.1f}: {model.budget} slots with "
+            f"{states} states each. Raise features or budget, or leave rate out to use them fully."
+        )
 
 
 def quadratic(model: ModelConfig) -> bool:

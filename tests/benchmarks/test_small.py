@@ -106,11 +106,12 @@ def test_engine_recall(tmp_path: Path) -> None:
     found = bench(tmp_path / "recall.json", "engine_recall", "--engine", "none")
     methods = found["methods"]
     assert set(methods) == {
-        "scores l2", "scores cosine", "code against code", "query_weights posterior",
-        "query_weights positive",
+        "scores l2", "scores cosine", "code against code", "query_weights plain",
+        "query_weights inner_product", "query_weights cosine", "query_weights l2",
+        "query_weights posterior", "query_weights positive",
     }  # fmt: skip
     assert methods["scores l2"]["10@10"] > methods["code against code"]["exact"]["10@10"]
     positive = methods["query_weights positive"]["exact"]
     assert positive["10@100"] == pytest.approx(
-        methods["query_weights posterior"]["exact"]["10@100"], abs=0.02
+        methods["query_weights plain"]["exact"]["10@100"], abs=0.02
     )

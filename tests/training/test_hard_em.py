@@ -10,8 +10,9 @@ import torch
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
-from sdlgm.config import ModelConfig, TrainingConfig
+from sdlgm.config import ModelConfig, TrainingConfig, resolve_training
 from sdlgm.data import Rows
+from sdlgm.errors import ConfigError, SDLGMWarning
 from sdlgm.inference import choose_codes
 from sdlgm.models import SDLGM
 from sdlgm.nn import data_statistics
@@ -135,3 +136,23 @@ def test_constant_rows_are_learned() -> None:
     x = torch.full((20, 3), 7.0, dtype=torch.float64)
     model, _ = fitted(x, turns=3, rate=2.0)
     assert torch.allclose(model.decode(choose_codes(model, x)), x.float(), atol=1e-3)
+
+
+def test_a_rate_beyond_the_budget_is_refused_with_the_cure() -> None:
+    resolve_training(TrainingConfig(rate=25.0), CONFIG)
+    with pytest.raises(ConfigError, match=r"less than 25\.4: 8 slots with 9 states.*Raise"):
+        resolve_training(TrainingConfig(rate=25.4), CONFIG)
+
+
+def test_a_distortion_that_the_budget_does_not_allow_is_said() -> None:
+    with pytest.warns(SDLGMWarning, match=r"distortion = 0\.01 was aimed at.*Raise the budget"):
+        fitted(distortion=0.01, turns=4)
+
+
+def test_targets_need_a_linear_decoder_and_come_alone() -> None:
+    with pytest.raises(ConfigError, match="decoder_hidden"):
+        resolve_training(TrainingConfig(rate=9.0), dataclasses.replace(CONFIG, decoder_hidden=(4,)))
+    with pytest.raises(ConfigError, match="give one of them"):
+        TrainingConfig(rate=9.0, distortion=0.2)
+    with pytest.raises(ConfigError, match="objective = 'elbo'"):
+        TrainingConfig(rate=9.0, objective="elbo")

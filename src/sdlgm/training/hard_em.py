@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from sdlgm.config import TrainingConfig
 from sdlgm.data import Samples
+from sdlgm.errors import warn
 from sdlgm.inference.codes import CANDIDATES
 from sdlgm.inference.linear import AdditiveSearch, additive_sum
 from sdlgm.inference.refitting import least_squares, set_prior
@@ -38,6 +39,10 @@ WIDTH = 4
 ROUGHLY, EXACTLY = (1024, 3, 1), (4096, 6, CANDIDATES)
 """Rows, steps and candidates of the search for the weight of the length, if there is a target:
 after each turn, and at the end."""
+
+
+MISSED = 0.1
+"""Relative distance from a target beyond which there is a warning."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +125,7 @@ def fit_codes(
         found.append(fit.turn(turn))
         show(found[-1])
     fit.calibrate(*EXACTLY)
+    fit.warn_if_missed()
     fit.store()
     return found
 
@@ -160,7 +166,7 @@ class _HardEM:
         self.lengths = x.new_full((self.groups, self.size + 1), math.log(self.size + 1))
         self.rate = self._first_rate()
         self.slots = self._search(self.entries)(x - self.bias, rate=self.rate, width=1, sweeps=1)
-        self.error = math.inf
+        self.error, self.reached = math.inf, (math.inf, math.inf)
         self._refit()
 
     def turn(self, number: int) -> Turn:
@@ -192,9 +198,27 @@ class _HardEM:
         tried: list[tuple[float, float]] = []
         for _ in range(steps):
             slots = search(x, rate=self.rate, width=width, sweeps=SWEEPS)
-            tried.append((math.log(self.rate), self._excess(*self._reached(x, slots, weights))))
+            self.reached = self._reached(x, slots, weights)
+            tried.append((math.log(self.rate), self._excess(*self.reached)))
             step = _secant(tried) if len(tried) > 1 else tried[-1][1]
             self.rate *= math.exp(min(1.0, max(-1.0, step)))
+
+    def warn_if_missed(self) -> None:
+        """Warn if codes are far from the target, which the budget may not allow."""
+        error, bits = self._share(self.reached[0]), self.reached[1]
+        wanted = self.config.distortion
+        if self._targeted and wanted is not None and abs(error - wanted) > MISSED * wanted:
+            warn(
+                f"distortion = {wanted:g} was aimed at, but the codes reach {error:.3g} of the "
+                "variance with the whole budget. Raise the budget or the number of features, or "
+                "lower the number of columns."
+            )
+        wanted = self.config.rate
+        if self._targeted and wanted is not None and abs(bits - wanted) > MISSED * wanted:
+            warn(
+                f"rate = {wanted:g} bits was aimed at, but the codes take {bits:.3g}, since longer "
+                "ones are not more exact on these rows. Leave rate out, or lower it."
+            )
 
     def store(self) -> None:
         """Write the result into the model."""
