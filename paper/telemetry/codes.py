@@ -45,18 +45,23 @@ def trained(
     features: int,
     hidden: tuple[int, ...] = (128,),
 ) -> SDLGM:
-    """Return a model with one slot per group, trained on windows."""
+    """Return a model with one slot per group and a mirrored decoder, trained by the ELBO."""
     config = ModelConfig(
         features=features,
         budget=budget,
         likelihood="gaussian",
         encoder_hidden=hidden,
+        decoder_hidden=hidden[::-1],
         sparsity_hidden=(64,),
         shared_trunk=True,
     )
     model = SDLGM(config, data_statistics(rows.values), generator(seed, "weights"))
     settings = TrainingConfig(
-        iterations=iterations, batch_size=BATCH, learning_rate=2e-3, seed=seed
+        iterations=iterations,
+        batch_size=BATCH,
+        learning_rate=2e-3,
+        seed=seed,
+        objective="elbo",
     )
     with torch.enable_grad():
         train(model, rows, settings)
