@@ -23,7 +23,7 @@ from sdlgm.nn.likelihoods import Gaussian
 from sdlgm.random import generator
 from sdlgm.training.model_training import train
 
-__all__ = ["BATCH", "code_numbers", "rows_of", "trained"]
+__all__ = ["BATCH", "code_numbers", "file_sizes", "rows_of", "trained"]
 
 BATCH = 100
 TURNS, SWEEPS = (12, 6), 4
@@ -181,11 +181,11 @@ def _file_bytes(model: SDLGM, codes: torch.Tensor, test: Windows) -> dict[str, f
     """Return bytes per window of files of these codes; mean and scale are a zstd stream."""
     side = np.stack([test.levels, test.classes]).astype(np.int16)
     changes = np.diff(side, axis=1, prepend=0).astype("<i2")
-    sizes = {"zstd_side": methods.zstd_bytes(changes.tobytes()), **dict(_file_sizes(model, codes))}
+    sizes = {"zstd_side": methods.zstd_bytes(changes.tobytes()), **dict(file_sizes(model, codes))}
     return {f"{name}_file_bytes": size / len(codes) for name, size in sizes.items()}
 
 
-def _file_sizes(model: SDLGM, codes: torch.Tensor) -> Iterator[tuple[str, int]]:
+def file_sizes(model: SDLGM, codes: torch.Tensor) -> Iterator[tuple[str, int]]:
     """Yield formats and sizes of files of codes, after reading them back."""
     description = describe(model)
     with tempfile.TemporaryDirectory() as folder:
