@@ -44,7 +44,7 @@ def simple_atoms(length: int = LENGTH) -> Tensor:
     Boxes have 2, 4, 8, ... samples, up to half of the length, and start at multiples of half their
     width. Steps have a mean of 0.
     """
-    steps = torch.ones(length, length).tril(-1).T[: length - 1].flip(1).flip(0)
+    steps = torch.ones(length, length).tril()[:-1]
     parts = [torch.eye(length), steps - steps.mean(1, keepdim=True)]
     width = 2
     while width <= length // 2:
