@@ -18,6 +18,7 @@ COLUMNS = {
     "active": ("active features", ".2f"),
     "prior_bytes": ("entropy, fitted prior", ".2f"),
     "bytes": ("adaptive", ".2f"),
+    "stream_file_bytes": ("stream", ".2f"),
     "sdz": (".sdz file", ".2f"),
     "parquet": ("Parquet file", ".2f"),
 }
@@ -43,6 +44,7 @@ class AmplitudePage:
         name = "ours, atoms and amplitudes"
         curves = {f"{name}, adaptive": _curve(points, "bytes")}
         curves[f"{name}, entropy of the prior"] = _curve(points, "prior_bytes")
+        curves[f"{name}, stream of means and codes"] = _curve(points, "stream_file_bytes")
         curves[f"{name}, .sdz file and zstd of the means"] = _curve(points, "sdz")
         curves |= {
             other: [Point(**point) for point in found["points"]] for other, found in others.items()
@@ -59,7 +61,8 @@ class AmplitudePage:
             (
                 "Bytes include the means of the windows, which take "
                 f"{points[0]['side_bytes']:.2f} (adaptively coded) or "
-                f"{points[0]['zstd_side_file_bytes']:.2f} (as a zstd stream, in the files)."
+                f"{points[0]['zstd_side_file_bytes']:.2f} (by zstd, beside the "
+                "files). The stream was written with the model's prior, and decoded."
             ),
             "",
         ]

@@ -19,12 +19,13 @@ from paper.telemetry.codes import file_sizes
 from paper.telemetry.methods import Windows
 from paper.telemetry.profiles import LENGTH
 from sdlgm import SDLGM, ModelConfig
+from sdlgm.codec.ans import Stack
 from sdlgm.inference.refitting import set_prior
 from sdlgm.inference.slots import counts_of
 from sdlgm.nn import data_statistics
 from sdlgm.random import generator
 
-__all__ = ["Amplitudes", "amplitude_numbers", "grid", "simple_atoms"]
+__all__ = ["Amplitudes", "amplitude_numbers", "grid", "simple_atoms", "stream"]
 
 STEP = 2.8
 """Step of the amplitudes at a weight of 1. It falls with the root of the weight."""
@@ -34,6 +35,8 @@ TURNS, RIDGE = 5, 1000.0
 """Rounds of search and refitting; penalty of an atom's distance from its start."""
 SWEEPS = 4
 """Sweeps of the final search."""
+LARGEST_CHANGE = 4096
+"""Largest change of a mean that a stream can hold, in steps."""
 BORROWED = 4.0
 """Counts of an atom's amplitudes that are distributed as those of all atoms."""
 
@@ -261,6 +264,7 @@ def amplitude_numbers(
     side = float(test.mean_bits(past).mean()) / 8
     levels = np.diff(test.levels, prepend=0).astype("<i2").tobytes()
     sizes = {"zstd_side": methods.zstd_bytes(levels), **dict(file_sizes(model, codes))}
+    sizes["stream"] = len(stream(fit, held[1], past, test))
     return {
         "trade": weight,
         "features": model.config.features,
@@ -271,3 +275,31 @@ def amplitude_numbers(
         "side_bytes": side,
         **{f"{name}_file_bytes": size / len(codes) for name, size in sizes.items()},
     }
+
+
+def stream(fit: Amplitudes, held: Tensor, past: Windows, test: Windows) -> bytes:
+    """Return means and codes of test windows in one stream, after reading it back.
+
+    Both ends have the model, whose prior codes the atoms, and the frequencies of changes of the
+    mean in the training windows. The stream starts with the number of windows, in 4 bytes.
+    """
+    before, sent = past.mean_changes(None), test.mean_changes(past)
+    if np.abs(sent).max() > LARGEST_CHANGE:
+        raise ValueError(f"A mean changes by more than {LARGEST_CHANGE} steps.")
+    changes = np.arange(-LARGEST_CHANGE, LARGEST_CHANGE + 1)
+    counts = np.round(1000 / (1 + changes**2)).clip(1)
+    np.add.at(counts, before + LARGEST_CHANGE, 1000)
+    groups = [np.asarray(own.neg().exp().double() * 2**24).round() for own in fit.lengths]
+    symbols = np.asarray(held)
+    stack = Stack()
+    for column, weights in zip(symbols.T, groups, strict=True):
+        stack.push(column, weights)
+    stack.push(sent + LARGEST_CHANGE, counts)
+    content = len(held).to_bytes(4, "little") + stack.content()
+
+    stack, number = Stack(content[4:]), int.from_bytes(content[:4], "little")
+    means = stack.pop(number, counts) - LARGEST_CHANGE
+    codes = [stack.pop(number, weights) for weights in groups[::-1]][::-1]
+    if not (np.array_equal(means, sent) and np.array_equal(np.stack(codes, 1), symbols)):
+        raise RuntimeError("The stream does not contain what was written.")
+    return content

@@ -95,7 +95,11 @@ class Windows:
 
     def mean_bits(self, before: Windows) -> Array:
         """Return the bits of the mean alone, coded as changes between windows, shape ``(n,)``."""
-        return adaptive_bits(before._changes(None)[:, :1], self._changes(before)[:, :1])
+        return adaptive_bits(before.mean_changes(None)[:, None], self.mean_changes(before)[:, None])
+
+    def mean_changes(self, before: Windows | None) -> Integers:
+        """Return the steps from the quantised mean of the window before, shape ``(n,)``."""
+        return self._changes(before)[:, 0]
 
     def _changes(self, before: Windows | None) -> Integers:
         sent = np.stack([self.levels, self.classes], 1)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from paper.telemetry import methods
-from paper.telemetry.amplitudes import Amplitudes, grid, simple_atoms
+from paper.telemetry.amplitudes import Amplitudes, grid, simple_atoms, stream
+from paper.telemetry.methods import Windows
 
 from sdlgm.inference import search_codes
 
@@ -72,6 +73,17 @@ def test_the_search_of_the_library_hardly_improves_the_codes(windows: torch.Tens
     empty = cost(torch.zeros_like(codes))
     assert cost(codes) < empty
     assert cost(codes) - cost(improved) < 0.02 * (empty - cost(codes))
+
+
+def test_a_stream_takes_about_the_entropy_of_prior_and_means(windows: torch.Tensor) -> None:
+    past, test = (
+        Windows(np.asarray(part.double()), np.zeros(150, np.int64)) for part in windows.split(150)
+    )
+    fit = fitted(windows)
+    held = fit.search(windows[150:], 8, 4)
+    nats = float(fit.lengths[torch.arange(len(fit.atoms)), held].sum())
+    expected = nats / np.log(2) / 8 + test.mean_bits(past).sum() / 8
+    assert len(stream(fit, held, past, test)) == pytest.approx(expected, rel=0.05)
 
 
 def test_probabilities_of_the_subsets_of_a_size_sum_to_one() -> None:
