@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from paper.results import Numbers, ResultCache
 from paper.running import Say, check_seeds, profile_named, say_on_stderr, torch_threads
@@ -31,7 +32,7 @@ from paper.telemetry.anomalies import (
     trivial_scores,
 )
 from paper.telemetry.codes import BATCH, code_numbers
-from paper.telemetry.methods import Point, Windows, cut
+from paper.telemetry.methods import Point, cut
 from paper.telemetry.page import Page
 from paper.telemetry.profiles import LENGTH, PROFILES, Profile
 from sdlgm.data import Series, load_telemetry
@@ -90,8 +91,9 @@ def reproduce(
     options += "" if seeds is None else f" --seeds {seeds}"
     command = f"python -m paper telemetry{options}"
     with torch_threads(1):
-        _write_amplitudes(out, command, parts, series)
-        _add_codes(page, parts, series)
+        sparse = [_atoms(parts, series, seed) for seed in range(size.seeds)]
+        _write_amplitudes(out, command, parts, series, np.array(sparse[0]["atoms"]))
+        _add_codes(page, parts, series, sparse)
         _add_anomalies(page, parts, series)
     return page.write(out, Path(images or out), command)
 
@@ -113,12 +115,13 @@ class _Parts:
         return {key: value for key, value in numbers.items() if key != "seconds"}
 
 
-def _write_amplitudes(out: Path, command: str, parts: _Parts, series: tuple[Series, ...]) -> None:
+def _write_amplitudes(
+    out: Path, command: str, parts: _Parts, series: tuple[Series, ...], atoms: NDArray[np.float64]
+) -> None:
     """Write the page of atoms and amplitudes, which does not depend on the trained models."""
     size = parts.size
     train, past = cut(series, "train", size.stride), cut(series, "train", LENGTH)
     test = cut(series, "test", LENGTH)
-    atoms = np.array(_atoms(parts, train, test, 0)["atoms"])
     grid = {"budgets": size.sparsities, "steps": size.steps}
     lean = parts.get(
         "lean-omp",
@@ -155,9 +158,10 @@ def _write_amplitudes(out: Path, command: str, parts: _Parts, series: tuple[Seri
     page.write(out, command)
 
 
-def _atoms(parts: _Parts, train: Windows, test: Windows, seed: int) -> Numbers:
+def _atoms(parts: _Parts, series: tuple[Series, ...], seed: int) -> Numbers:
     """Return the atoms of a learned dictionary, and errors with real coefficients."""
     size = parts.size
+    train, test = cut(series, "train", size.stride), cut(series, "test", LENGTH)
     return parts.get(
         "atoms",
         seed,
@@ -166,12 +170,13 @@ def _atoms(parts: _Parts, train: Windows, test: Windows, seed: int) -> Numbers:
     )
 
 
-def _add_codes(page: Page, parts: _Parts, series: tuple[Series, ...]) -> None:
+def _add_codes(
+    page: Page, parts: _Parts, series: tuple[Series, ...], sparse: list[Numbers]
+) -> None:
     """Add bytes and errors of the codes and of the baselines to the page."""
     size, seeds = parts.size, range(parts.size.seeds)
     train, past = cut(series, "train", size.stride), cut(series, "train", LENGTH)
     test = cut(series, "test", LENGTH)
-    sparse = [_atoms(parts, train, test, seed) for seed in seeds]
     dictionary = np.array(sparse[0]["atoms"])
     baselines = parts.get(
         "baselines",
