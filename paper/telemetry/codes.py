@@ -23,7 +23,7 @@ from sdlgm.nn.likelihoods import Gaussian
 from sdlgm.random import generator
 from sdlgm.training.model_training import train
 
-__all__ = ["BATCH", "code_numbers", "rows_of", "trained"]
+__all__ = ["BATCH", "code_numbers", "file_sizes", "rows_of", "trained"]
 
 BATCH = 100
 TURNS, SWEEPS = (12, 6), 4
@@ -45,18 +45,23 @@ def trained(
     features: int,
     hidden: tuple[int, ...] = (128,),
 ) -> SDLGM:
-    """Return a model with one slot per group, trained on windows."""
+    """Return a model with one slot per group and a mirrored decoder, trained by the ELBO."""
     config = ModelConfig(
         features=features,
         budget=budget,
         likelihood="gaussian",
         encoder_hidden=hidden,
+        decoder_hidden=hidden[::-1],
         sparsity_hidden=(64,),
         shared_trunk=True,
     )
     model = SDLGM(config, data_statistics(rows.values), generator(seed, "weights"))
     settings = TrainingConfig(
-        iterations=iterations, batch_size=BATCH, learning_rate=2e-3, seed=seed
+        iterations=iterations,
+        batch_size=BATCH,
+        learning_rate=2e-3,
+        seed=seed,
+        objective="elbo",
     )
     with torch.enable_grad():
         train(model, rows, settings)
@@ -176,11 +181,11 @@ def _file_bytes(model: SDLGM, codes: torch.Tensor, test: Windows) -> dict[str, f
     """Return bytes per window of files of these codes; mean and scale are a zstd stream."""
     side = np.stack([test.levels, test.classes]).astype(np.int16)
     changes = np.diff(side, axis=1, prepend=0).astype("<i2")
-    sizes = {"zstd_side": methods.zstd_bytes(changes.tobytes()), **dict(_file_sizes(model, codes))}
+    sizes = {"zstd_side": methods.zstd_bytes(changes.tobytes()), **dict(file_sizes(model, codes))}
     return {f"{name}_file_bytes": size / len(codes) for name, size in sizes.items()}
 
 
-def _file_sizes(model: SDLGM, codes: torch.Tensor) -> Iterator[tuple[str, int]]:
+def file_sizes(model: SDLGM, codes: torch.Tensor) -> Iterator[tuple[str, int]]:
     """Yield formats and sizes of files of codes, after reading them back."""
     description = describe(model)
     with tempfile.TemporaryDirectory() as folder:

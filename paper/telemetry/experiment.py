@@ -17,10 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from paper.results import Numbers, ResultCache
 from paper.running import Say, check_seeds, profile_named, say_on_stderr, torch_threads
 from paper.telemetry import methods
+from paper.telemetry.amplitude_page import AmplitudePage
+from paper.telemetry.amplitudes import amplitude_numbers
 from paper.telemetry.anomalies import (
     anomaly_windows,
     bound_scores,
@@ -46,7 +49,10 @@ def reproduce(
     images: Path | str | None = None,
     say: Say = say_on_stderr,
 ) -> Path:
-    """Compute what is missing; write telemetry.json, telemetry.md and two images.
+    """Compute what is missing; write the results, their tables and two images.
+
+    The codes of atoms and amplitudes come first; their page is written before the models are
+    trained.
 
     Parameters
     ----------
@@ -81,12 +87,15 @@ def reproduce(
         size.seeds,
     )
     parts = _Parts(ResultCache(out / profile), size, say)
-    with torch_threads(1):
-        _add_codes(page, parts, series)
-        _add_anomalies(page, parts, series)
     options = "" if profile == "full" else f" --profile {profile}"
     options += "" if seeds is None else f" --seeds {seeds}"
-    return page.write(out, Path(images or out), f"python -m paper telemetry{options}")
+    command = f"python -m paper telemetry{options}"
+    with torch_threads(1):
+        sparse = [_atoms(parts, series, seed) for seed in range(size.seeds)]
+        _write_amplitudes(out, command, parts, series, np.array(sparse[0]["atoms"]))
+        _add_codes(page, parts, series, sparse)
+        _add_anomalies(page, parts, series)
+    return page.write(out, Path(images or out), command)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,22 +115,68 @@ class _Parts:
         return {key: value for key, value in numbers.items() if key != "seconds"}
 
 
-def _add_codes(page: Page, parts: _Parts, series: tuple[Series, ...]) -> None:
+def _write_amplitudes(
+    out: Path, command: str, parts: _Parts, series: tuple[Series, ...], atoms: NDArray[np.float64]
+) -> None:
+    """Write the page of atoms and amplitudes, which does not depend on the trained models."""
+    size = parts.size
+    train, past = cut(series, "train", size.stride), cut(series, "train", LENGTH)
+    test = cut(series, "test", LENGTH)
+    grid = {"budgets": size.sparsities, "steps": size.steps}
+    lean = parts.get(
+        "lean-omp",
+        0,
+        functools.partial(methods.lean_omp_curve, past, test, atoms, size.sparsities, size.steps),
+        **grid,
+    )
+    usual = parts.get(
+        "omp",
+        0,
+        lambda: {
+            "points": [
+                dataclasses.asdict(point)
+                for point in methods.omp_curve(past, test, atoms, size.sparsities, size.steps)
+            ]
+        },
+        **grid,
+    )
+    most = max(size.sparsities)
+    ours = [
+        parts.get(
+            f"amplitudes-{weight:g}",
+            0,
+            functools.partial(amplitude_numbers, train, past, test, weight=weight, most=most),
+            most=most,
+        )
+        for weight in size.finer_weights[::-1]
+    ]
+    page = AmplitudePage(
+        f"17 metrics, first 60 % of each for training, {len(test.values)} test windows of "
+        f"{LENGTH} samples without overlap"
+    )
+    page.add(ours, {"OMP, mean and scale sent": usual, "OMP, only the mean sent": lean})
+    page.write(out, command)
+
+
+def _atoms(parts: _Parts, series: tuple[Series, ...], seed: int) -> Numbers:
+    """Return the atoms of a learned dictionary, and errors with real coefficients."""
+    size = parts.size
+    train, test = cut(series, "train", size.stride), cut(series, "test", LENGTH)
+    return parts.get(
+        "atoms",
+        seed,
+        functools.partial(methods.sparse_numbers, train, test, seed, size.atoms, size.sparsities),
+        budgets=size.sparsities,
+    )
+
+
+def _add_codes(
+    page: Page, parts: _Parts, series: tuple[Series, ...], sparse: list[Numbers]
+) -> None:
     """Add bytes and errors of the codes and of the baselines to the page."""
     size, seeds = parts.size, range(parts.size.seeds)
     train, past = cut(series, "train", size.stride), cut(series, "train", LENGTH)
     test = cut(series, "test", LENGTH)
-    sparse = [
-        parts.get(
-            "atoms",
-            seed,
-            functools.partial(
-                methods.sparse_numbers, train, test, seed, size.atoms, size.sparsities
-            ),
-            budgets=size.sparsities,
-        )
-        for seed in seeds
-    ]
     dictionary = np.array(sparse[0]["atoms"])
     baselines = parts.get(
         "baselines",

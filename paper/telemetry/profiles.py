@@ -26,6 +26,8 @@ class Profile:
     """Number of features K of the models."""
     weights: tuple[float, ...] = (30.0, 10.0, 3.0, 1.0, 0.5, 0.3, 0.2, 0.1)
     """Nats per unit of squared error, in units of the metric's standard deviation in training."""
+    finer_weights: tuple[float, ...] = (20.0, 10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05)
+    """The same for codes of atoms and amplitudes."""
     draws: int = 32
     """Number of codes per window in the anomaly scores."""
     sparsities: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
@@ -49,6 +51,7 @@ PROFILES = {
         64,
         features=16,
         weights=(1.0,),
+        finer_weights=(1.0, 0.1),
         draws=2,
         sparsities=(1, 4),
         steps=(1.0, 4.0, 16.0),

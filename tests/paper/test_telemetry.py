@@ -29,6 +29,8 @@ def test_finished_parts_are_kept_and_files_written(tmp_path: Path) -> None:
     result = json.loads(path.read_text())
     assert result["experiment"] == "telemetry"
     assert result["command"] == "python -m paper telemetry --profile smoke"
+    amplitudes = (tmp_path / "telemetry_amplitudes.md").read_text()
+    assert "ours, atoms and amplitudes, stream of means and codes" in amplitudes
     table = (tmp_path / "telemetry.md").read_text()
     assert "zstd of float32" in table
     assert "isolation forest" in table
