@@ -437,6 +437,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 """
 
 
+MAX_SEARCHED = 16_384
+"""Most features that search and refitting takes: its normal equations then hold 2 GiB."""
+
+
 def resolve_training(training: TrainingConfig, model: ModelConfig) -> TrainingConfig:
     """Fill in what the model recommends, where it is ``None``: objective, rate and weight decay.
 
@@ -461,7 +465,13 @@ def resolve_training(training: TrainingConfig, model: ModelConfig) -> TrainingCo
             f"groups with a budget of {model.budget}."
         )
     _check_rate(training.rate, model)
-    default: ObjectiveName = "rate_distortion" if quadratic(model) else "elbo"
+    if searched and model.features > MAX_SEARCHED:
+        raise ConfigError(
+            f"objective = 'rate_distortion' solves for all features at once and takes up to "
+            f"{MAX_SEARCHED:,}, got {model.features:,}. Use fewer, or objective = 'elbo'."
+        )
+    few = model.features <= MAX_SEARCHED
+    default: ObjectiveName = "rate_distortion" if quadratic(model) and few else "elbo"
     return dataclasses.replace(
         training,
         objective=default if training.objective is None else training.objective,

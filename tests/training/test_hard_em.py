@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from sdlgm.config import ModelConfig, TrainingConfig, resolve_training
 from sdlgm.data import Rows
 from sdlgm.errors import ConfigError, SDLGMWarning
-from sdlgm.inference import choose_codes
+from sdlgm.inference import choose_codes, refitting
 from sdlgm.models import SDLGM
 from sdlgm.nn import data_statistics
 from sdlgm.training.hard_em import fit_codes
@@ -156,3 +156,17 @@ def test_targets_need_a_linear_decoder_and_come_alone() -> None:
         TrainingConfig(rate=9.0, distortion=0.2)
     with pytest.raises(ConfigError, match="objective = 'elbo'"):
         TrainingConfig(rate=9.0, objective="elbo")
+
+
+def test_very_many_features_are_trained_by_gradient_steps() -> None:
+    wide = dataclasses.replace(CONFIG, features=20_000)
+    assert resolve_training(TrainingConfig(), wide).objective == "elbo"
+    with pytest.raises(ConfigError, match=r"up to 16,384, got 20,000"):
+        resolve_training(TrainingConfig(objective="rate_distortion"), wide)
+
+
+def test_blocks_of_rows_give_the_same_fit(monkeypatch) -> None:
+    whole = fitted(DIGITS[:200], turns=2)[0]
+    monkeypatch.setattr(refitting, "ROWS_AT_ONCE", 7)
+    parts = fitted(DIGITS[:200], turns=2)[0]
+    assert torch.allclose(whole.output_head.weight, parts.output_head.weight, atol=1e-4)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["least_squares", "refit_decoder", "refit_prior", "set_prior"]
 
+ROWS_AT_ONCE = 8192
+"""Rows that are held in double precision at a time."""
+
 
 @neutral()
 @torch.no_grad()
@@ -95,37 +98,46 @@ def least_squares(
     ridge
         The penalty, in units of a mean row.
     """
-    weights = (
-        torch.ones(len(x), dtype=torch.float64, device=x.device) if weights is None else weights
-    )
+    features = groups * size
+    if weights is None:
+        weights = torch.ones(len(x), dtype=torch.float64, device=x.device)
     weights = weights / weights.mean()
-    width, of_group = size + 1, slots.shape[1] // groups
-    total = groups * width  # closed slots are features that are left out at the end
-    gram = x.new_zeros(total + 1, total + 1, dtype=torch.float64)
-    moments = x.new_zeros(total + 1, x.shape[1], dtype=torch.float64)
-    even = bool((weights == weights[0]).all())
-    weighted = x.double() if even else weights.unsqueeze(-1) * x
-    moments[-1], gram[-1, -1] = weighted.sum(0), weights.sum()
-    places = [group * width for group in range(groups) for _ in range(of_group)]
-    for i, at in enumerate(places):
-        mine = slice(at, at + width)
-        moments[mine].index_add_(0, slots[:, i], weighted)
-        counts = torch.bincount(slots[:, i], weights, width)
+    gram = x.new_zeros(features + 1, features + 1, dtype=torch.float64)
+    moments = x.new_zeros(features + 1, x.shape[1], dtype=torch.float64)
+    for part in torch.arange(len(x), device=x.device).split(ROWS_AT_ONCE):
+        _add_equations(gram, moments, x[part].double(), slots[part], weights[part], size, groups)
+    gram.diagonal()[:-1] += ridge
+    found = torch.cholesky_solve(moments, torch.linalg.cholesky(gram))
+    return found[:-1], found[-1]
+
+
+def _add_equations(
+    gram: Tensor,
+    moments: Tensor,
+    x: Tensor,
+    slots: Tensor,
+    weights: Tensor,
+    size: int,
+    groups: int,
+) -> None:
+    """Add some rows to the normal equations; the last unknown is the bias."""
+    weighted, width = weights.unsqueeze(-1) * x, size + 1
+    moments[-1] += weighted.sum(0)
+    gram[-1, -1] += weights.sum()
+    first = [group * size for group in range(groups) for _ in range(slots.shape[1] // groups)]
+    for i, at in enumerate(first):
+        mine, held = slice(at, at + size), slots[:, i]
+        sums = moments.new_zeros(width, x.shape[1]).index_add_(0, held, weighted)
+        moments[mine] += sums[:-1]  # the last is that of closed slots
+        counts = torch.bincount(held, weights, width)[:-1]
         gram[mine, -1] += counts
         gram[-1, mine] += counts
-        for j, other in enumerate(places[: i + 1]):
-            pairs = torch.bincount(slots[:, i] * width + slots[:, j], weights, width**2)
-            pairs, theirs = pairs.view(width, width), slice(other, other + width)
+        for j, other in enumerate(first[: i + 1]):
+            pairs = torch.bincount(held * width + slots[:, j], weights, width**2)
+            pairs, theirs = pairs.view(width, width)[:-1, :-1], slice(other, other + size)
             gram[mine, theirs] += pairs
             if j < i:
                 gram[theirs, mine] += pairs.T
-    kept = [at + k for at in range(0, total, width) for k in range(size)]
-    keep = torch.tensor([*kept, total], device=x.device)
-    penalty = torch.full((len(keep),), float(ridge), dtype=torch.float64, device=x.device)
-    penalty[-1] = 0.0
-    normal = gram[keep][:, keep] + penalty.diag()
-    found = torch.cholesky_solve(moments[keep], torch.linalg.cholesky(normal))
-    return found[:-1], found[-1]
 
 
 @neutral()

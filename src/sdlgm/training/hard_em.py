@@ -16,7 +16,7 @@ from sdlgm.data import Samples
 from sdlgm.errors import warn
 from sdlgm.inference.codes import CANDIDATES
 from sdlgm.inference.linear import AdditiveSearch, additive_sum
-from sdlgm.inference.refitting import least_squares, set_prior
+from sdlgm.inference.refitting import ROWS_AT_ONCE, least_squares, set_prior
 from sdlgm.models import SDLGM
 from sdlgm.nn import rows_at_once
 from sdlgm.random import generator
@@ -92,7 +92,7 @@ def fit_codes(
     noise and from scratch, as ``code="search"`` does.
 
     The rate weight :math:`\beta` is 0 by default, so that codes use the full budget. With a target
-    rate or distortion, it is set in each turn by one Newton step for Gaussian vectors.
+    rate or distortion, it is set after each turn, by the secant method on some of the rows.
 
     Parameters
     ----------
@@ -157,11 +157,12 @@ class _HardEM:
         self.groups = model.groups
         self.size = model.config.features // model.groups
         self.closes = model.config.gates == "learned"
-        spread = self._mean((x - self._mean(x)).square())
+        mean = self._mean(x)
+        spread = self._mean(x, lambda rows: (rows - mean).square())
         self.variance = float(spread.sum())
         self.noise = NOISE * (spread / self.groups).sqrt().to(x.dtype)
-        self.degrees = self._degrees_of_freedom()
-        self.bias = self._mean(x).to(x.dtype)
+        self.degrees = self._degrees_of_freedom(mean) if self._targeted else 1.0
+        self.bias = mean.to(x.dtype)
         self.entries = self._draw(0) / NOISE
         self.lengths = x.new_full((self.groups, self.size + 1), math.log(self.size + 1))
         self.rate = self._first_rate()
@@ -278,16 +279,21 @@ class _HardEM:
     def _share(self, error: float) -> float:
         return error / self.variance if self.variance else 0.0
 
-    def _mean(self, values: Tensor) -> Tensor:
-        """Return the weighted mean over the rows, in float64."""
-        return (self.weights.unsqueeze(-1) * values).sum(0) / self.weights.sum()
+    def _mean(self, x: Tensor, of: Callable[[Tensor], Tensor] = lambda rows: rows) -> Tensor:
+        """Return the weighted mean of a function of rows, in float64."""
+        blocks = zip(x.split(ROWS_AT_ONCE), self.weights.split(ROWS_AT_ONCE), strict=True)
+        sums = [(part.unsqueeze(-1) * of(rows.double())).sum(0) for rows, part in blocks]
+        return torch.stack(sums).sum(0) / self.weights.sum()
 
     # --- the weight of the length --------------------------------------------------------------
 
-    def _degrees_of_freedom(self) -> float:
+    def _degrees_of_freedom(self, mean: Tensor) -> float:
         """Return how many directions share the variance evenly: tr(S)^2 / tr(S^2)."""
-        centred = self.x.double() - self._mean(self.x)
-        covariance = (self.weights.unsqueeze(-1) * centred).T @ centred / self.weights.sum()
+        blocks = zip(self.x.split(ROWS_AT_ONCE), self.weights.split(ROWS_AT_ONCE), strict=True)
+        covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=mean.device)
+        for rows, weights in blocks:
+            centred = rows - mean
+            covariance += (weights.unsqueeze(-1) * centred).T @ centred / self.weights.sum()
         square = float(covariance.square().sum())
         return self.variance**2 / square if square > 0 else 1.0
 
@@ -295,7 +301,7 @@ class _HardEM:
         """Return the slope -dD/dR of a Gaussian vector at the target; 0 without a target."""
         left = self.config.distortion
         if self.config.rate is not None:
-            left = math.exp(-2 * self.config.rate * math.log(2) / self.degrees)
+            left = max(1e-12, math.exp(-2 * self.config.rate * math.log(2) / self.degrees))
         return 0.0 if left is None else 2 * left * self.variance / self.degrees
 
     @property
