@@ -465,7 +465,7 @@ def resolve_training(training: TrainingConfig, model: ModelConfig) -> TrainingCo
             f"groups with a budget of {model.budget}."
         )
     _check_rate(training.rate, model)
-    if searched and model.features > MAX_SEARCHED:
+    if (searched or targeted) and model.features > MAX_SEARCHED:
         raise ConfigError(
             f"objective = 'rate_distortion' solves for all features at once and takes up to "
             f"{MAX_SEARCHED:,}, got {model.features:,}. Use fewer, or objective = 'elbo'."

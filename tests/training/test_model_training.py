@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import tiny_model
+from helpers import linear_model, tiny_model
 from sdlgm.config import TrainingConfig
 from sdlgm.data import Rows
 from sdlgm.errors import DataError, ModelFileError, TrainingError
@@ -117,6 +117,26 @@ def test_an_interrupted_training_resumes_to_the_same_weights(
     assert equal(weights(whole), weights(resumed))
     steps = [line["step"] for line in read_log(tmp_path / "log.jsonl") if line["event"] == "train"]
     assert steps == sorted(set(steps))
+
+
+@pytest.mark.parametrize("when", [1, 25])
+def test_search_and_refitting_resume_to_the_same_weights(when: int, tmp_path: Path) -> None:
+    x = Rows(torch.randn(200, 5, generator=torch.Generator().manual_seed(0)))
+    config = TrainingConfig(iterations=40, turns=5, checkpoint_every=10, rate=3.0)
+    whole = linear_model()
+    turns = [line["turn"] for line in train(whole, x, config).history if line["event"] == "turn"]
+    assert turns == [1, 2, 3, 4, 5]
+    assert float(whole.rate_weight) != 1
+
+    def stop(step: int, numbers: object) -> None:
+        if step == when:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Interrupted, match="Continue with: sdlgm"):
+        train(linear_model(), x, config, folder=tmp_path, on_step=stop)
+    resumed = linear_model()
+    train(resumed, x, config, folder=tmp_path, resume=True)
+    assert equal(weights(whole), weights(resumed))
 
 
 def test_early_stopping_keeps_the_best_weights(rows: Rows) -> None:
