@@ -61,8 +61,8 @@ def scores(model: SDLGM, queries: Any, codes: Any, metric: Metric = "l2") -> Ten
 
     For rows of unit length, such as most embeddings, choose ``"cosine"``. Decoded rows are shrunk
     towards the mean, more so where the code explains less, and this disturbs distances more than
-    angles. With 31,000 word vectors and codes of 8 bytes, the first 10 answers held .554 of the 10
-    nearest rows by cosine, and .494 by L2.
+    angles. With 31,000 word vectors and codes of 8 bytes, the first 10 answers held .572 of the 10
+    nearest rows by cosine, and .508 by L2.
 
     Parameters
     ----------
