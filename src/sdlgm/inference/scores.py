@@ -298,8 +298,8 @@ def _weight_metric(model: SDLGM, metric: WeightMetric | None, positive: bool) ->
     if metric != "posterior" and not linear:
         raise ConfigError(
             f"metric {metric!r} needs a linear decoder: likelihood='gaussian' and "
-            f"encoder_hidden=(), not {model.config.likelihood!r} and "
-            f"{model.config.encoder_hidden!r}. No weights of features rank as it does. Take "
+            f"decoder_hidden=(), not {model.config.likelihood!r} and "
+            f"{model.config.decoder_hidden!r}. No weights of features rank as it does. Take "
             "metric='posterior', or rank by scores(), which decodes."
         )
     return metric
