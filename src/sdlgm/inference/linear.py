@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AdditiveSearch",
     "additive_sum",
+    "is_linear",
     "is_quadratic",
     "quadratic_search",
     "standard_residual",
@@ -113,7 +114,7 @@ class AdditiveSearch:
         rates = torch.as_tensor(rate, dtype=x.dtype, device=x.device).reshape(-1, 1)
         found = []
         for rows in self._blocks(len(x), 1 if start is not None else width):
-            block, beta = x[rows], rates[rows] if len(rates) > 1 else rates
+            block, beta = x[rows], _of_rows(rates, rows)
             products = [-2 * (block @ own.T) for own in self.entries]
             if start is not None:
                 found.append(self._sweep(products, start[rows], beta, sweeps)[0])
@@ -143,7 +144,7 @@ class AdditiveSearch:
                 rise = 2 * (self._flat[places] @ residual.unsqueeze(-1)).squeeze(-1)
                 rise += squares[places]
                 saved = lengths[places] - lengths[self._first + last]
-                rise -= (rates[rows] if len(rates) > 1 else rates) * saved
+                rise -= _of_rows(rates, rows) * saved
                 rise.masked_fill_(slots[rows] == last, torch.inf)
                 slots[rows, rise.argmin(-1)] = last
         return slots
@@ -209,7 +210,7 @@ class AdditiveSearch:
             now = slots[active]
             before = now.clone()
             rows = everything[active]
-            charged = rate[rows] if len(rate) > 1 else rate
+            charged = _of_rows(rate, rows)
             for group in range(self.groups):
                 others = [other for other in range(self.groups) if other != group]
                 cost = self._products_of(now, others, group)
@@ -229,8 +230,8 @@ class AdditiveSearch:
         """Return ``J`` less the squared norm of ``x``, shape ``(n,)``."""
         alone = sum(own[rows, held] for own, held in zip(products, slots.T, strict=True))
         length = self._lengths.flatten()[slots + self._first].sum(-1)
-        rates = (rate[rows] if len(rate) > 1 else rate).squeeze(-1)
-        return alone + rates * length + self.decode(slots).square().sum(-1)
+        charged = _of_rows(rate, rows).squeeze(-1)
+        return alone + charged * length + self.decode(slots).square().sum(-1)
 
 
 def additive_sum(entries: Tensor, slots: Tensor) -> Tensor:
@@ -245,6 +246,11 @@ def _argmin(values: Tensor) -> Tensor:
     if values.device.type != "cpu":
         return values.argmin(-1)
     return torch.from_numpy(values.numpy().argmin(-1))
+
+
+def _of_rows(rates: Tensor, rows: Tensor | slice) -> Tensor:
+    """Return the rates ``(n, 1)`` of some rows, or the only rate, ``(1, 1)``."""
+    return rates[rows] if len(rates) > 1 else rates
 
 
 def _at(values: Tensor, places: Tensor) -> Tensor:
@@ -274,7 +280,7 @@ def quadratic_search(model: SDLGM) -> AdditiveSearch:
 @torch.no_grad()
 def _new_search(model: SDLGM) -> AdditiveSearch:
     size = model.config.features // model.groups
-    spread = _normal(model).scale[0]
+    spread = _without_features(model).standard.scale[0]
     entries = (model.output_head.weight / spread.unsqueeze(-1)).T.unflatten(0, (-1, size))
     lengths = _lengths(model)
     if model.config.gates != "learned":
@@ -285,19 +291,15 @@ def _new_search(model: SDLGM) -> AdditiveSearch:
 @torch.no_grad()
 def standard_residual(model: SDLGM, x: Tensor) -> Tensor:
     """Return samples ``(n, D)`` less the decoder's bias, in units of the likelihood's scale."""
-    nothing = torch.zeros(1, model.config.features, device=x.device)
-    base = model.data_distribution(nothing).base_dist  # type: ignore[attr-defined]
+    base = _without_features(model)
     residual: Tensor = (base.standard_units(x) - base.standard.loc) / base.standard.scale
     return residual
 
 
-def _normal(model: SDLGM) -> torch.distributions.Normal:
-    device = model.output_head.weight.device
-    nothing = torch.zeros(1, model.config.features, device=device)
-    found: torch.distributions.Normal = (
-        model.data_distribution(nothing).base_dist.standard  # type: ignore[attr-defined]
-    )
-    return found
+def _without_features(model: SDLGM) -> Any:
+    """Return the scaled normal distribution of a sample whose slots are all closed."""
+    nothing = torch.zeros(1, model.config.features, device=model.output_head.weight.device)
+    return model.data_distribution(nothing).base_dist  # type: ignore[attr-defined]
 
 
 def _lengths(model: SDLGM) -> Tensor:
