@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from paper.results import Numbers, row, write_tables
-from paper.telemetry import methods
+from paper.results import Numbers, write_tables
 from paper.telemetry.methods import Point
+from paper.telemetry.tables import Tables
 
 TARGETS = (0.8, 0.6, 0.4, 0.2)
 COLUMNS = {
@@ -24,7 +23,7 @@ COLUMNS = {
 }
 
 
-class AmplitudePage:
+class AmplitudePage(Tables):
     """Collects the tables.
 
     Parameters
@@ -34,9 +33,7 @@ class AmplitudePage:
     """
 
     def __init__(self, description: str) -> None:
-        self.description = description
-        self.rows: list[dict[str, Any]] = []
-        self.lines = [f"{description}. Lower is better.", ""]
+        super().__init__(description, f"{description}. Lower is better.")
 
     def add(self, ours: list[Numbers], others: Mapping[str, Numbers]) -> None:
         """Add the bytes at equal errors, and the points of our codes."""
@@ -49,13 +46,7 @@ class AmplitudePage:
         curves |= {
             other: [Point(**point) for point in found["points"]] for other, found in others.items()
         }
-        self._head("bytes per window at a normalised RMSE of", *map(str, TARGETS))
-        for method, curve in curves.items():
-            values = [methods.bytes_at(curve, target) for target in TARGETS]
-            self._line(method, *("-" if v is None else f"{v:.2f}" for v in values))
-            for target, value in zip(TARGETS, values, strict=True):
-                if value is not None:
-                    self._row(method, value, f"bytes per window at normalised RMSE {target}")
+        self.bytes_at(curves, TARGETS)
         self.lines += [
             "",
             (
@@ -66,35 +57,16 @@ class AmplitudePage:
             ),
             "",
         ]
-        self._head(*(title for title, _ in COLUMNS.values()))
+        self.table(*(title for title, _ in COLUMNS.values()))
         for point in points:
-            self._line(*(f"{point[key]:{form}}" for key, (_, form) in COLUMNS.items()))
+            self.line(*(f"{point[key]:{form}}" for key, (_, form) in COLUMNS.items()))
             for key in point:
-                self._row(name, point[key], key, f"weight {point['trade']:g}")
+                self.row(name, [point[key]], key, f"weight {point['trade']:g}")
 
     def write(self, out: Path, command: str) -> Path:
         """Write the results file and the tables; return the results file."""
         path, text = out / "telemetry_amplitudes.json", "\n".join(self.lines)
         return write_tables(path, "telemetry_amplitudes", command, self.rows, text)
-
-    def _head(self, *titles: str) -> None:
-        self.lines += [f"| {' | '.join(titles)} |", "|---|" + "---:|" * (len(titles) - 1)]
-
-    def _line(self, *values: str) -> None:
-        self.lines.append(f"| {' | '.join(values)} |")
-
-    def _row(self, method: str, value: float, metric: str, family: str = "-") -> None:
-        self.rows.append(
-            row(
-                method,
-                [value],
-                [0],
-                dataset="nab",
-                family=family,
-                protocol=self.description,
-                metric=metric,
-            )
-        )
 
 
 def _with_side(point: Mapping[str, float]) -> dict[str, float]:

@@ -8,9 +8,10 @@ from typing import Any
 
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from paper.results import Numbers, row, spread, write_tables
+from paper.results import Numbers, spread, write_tables
 from paper.telemetry import methods
 from paper.telemetry.methods import Point
+from paper.telemetry.tables import Tables
 from sdlgm.outputs import atomic_path
 from sdlgm.report.drawing import ACCENT, CLASSES, INK, SOFT, WARM, new_figure, png, tidy
 
@@ -23,7 +24,7 @@ STYLES = {
 }
 
 
-class Page:
+class Page(Tables):
     """Collects the parts of the results; each method adds one part.
 
     Parameters
@@ -35,47 +36,15 @@ class Page:
     """
 
     def __init__(self, description: str, seeds: int) -> None:
-        self.description = description
-        self.rows: list[dict[str, Any]] = []
-        self.lines = [
-            f"{description}; seeds 0 to {seeds - 1}. Lower is better unless stated otherwise.",
-            "",
-        ]
+        first = f"{description}; seeds 0 to {seeds - 1}. Lower is better unless stated otherwise."
+        super().__init__(description, first)
         self.figure = new_figure(11, 4.6)
         self.left, self.right = self.figure.subplots(1, 2)
         self.curve = new_figure(6.8, 4.8)
 
-    def row(self, method: str, values: Any, metric: str, family: str = "-") -> None:
-        """Add a row of the results file."""
-        self.rows.append(
-            row(
-                method,
-                list(values),
-                range(len(values)),
-                dataset="nab",
-                family=family,
-                protocol=self.description,
-                metric=metric,
-            )
-        )
-
-    def table(self, *head: str) -> None:
-        """Start a table."""
-        self.lines += [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
-
-    def line(self, *values: str) -> None:
-        """Add a line to the last table."""
-        self.lines.append(f"| {' | '.join(values)} |")
-
     def rates(self, rates: dict[str, list[Point]]) -> None:
         """Add the bytes at equal errors, and the curves."""
-        self.table("bytes per window at a normalised RMSE of", *map(str, TARGETS))
-        for name, points in rates.items():
-            values = [methods.bytes_at(points, target) for target in TARGETS]
-            self.line(name, *("-" if v is None else f"{v:.2f}" for v in values))
-            for target, value in zip(TARGETS, values, strict=True):
-                if value is not None:
-                    self.row(name, [value], f"bytes per window at normalised RMSE {target}")
+        self.bytes_at(rates, TARGETS)
         for colour, (name, points) in zip((ACCENT, *CLASSES[1:]), rates.items(), strict=False):
             kept = methods.envelope(points)
             where = [p.bytes for p in kept], [p.error for p in kept]
