@@ -431,7 +431,8 @@ def _train_and_measure(
         run.folder / "metrics.json",
         {
             **measured.to_dict(),
-            "units": "nats per sample, lower is better; relaxed_objective is not a bound",
+            "units": "nats per sample, lower is better; relaxed_objective is not a bound; "
+            "code_bits are bits, distortion is a share of the variance",
             "data": Path(dataset.name).name,
             "split": "test",
             "binarisation": run.config.data.binarisation,
