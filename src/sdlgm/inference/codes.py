@@ -189,7 +189,10 @@ def check_posterior(
     DataError
         If it is not, with the number of the first row.
     """
-    base = greedy(posterior).base
+    try:
+        base = greedy(posterior).base
+    except ValueError:  # logits that are not finite have no mode
+        base = conditionals(posterior, _empty_codes(posterior)).base
     finite = base.feature_logits.isfinite().flatten(-2).all(-1)
     if model.config.gates == "learned":
         finite &= base.gate_logits.isfinite().all(-1)
@@ -199,6 +202,10 @@ def check_posterior(
             f"{name}: the encoder overflows at row {row} (counted from 0), so that it has no code. "
             "Its values are too far from those of the training data: drop it, or correct it."
         )
+
+
+def _empty_codes(posterior: Grouped | Chain) -> Tensor:
+    return torch.zeros(posterior.batch_shape + posterior.event_shape)
 
 
 def check_code(
