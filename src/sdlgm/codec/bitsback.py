@@ -41,7 +41,8 @@ class BitsBack:
     Parameters
     ----------
     model
-        A trained model with a Bernoulli, Poisson or categorical likelihood.
+        A trained model with a Bernoulli, Poisson or categorical likelihood. Both directions must
+        compute on the same kind of device.
     top
         For a Poisson likelihood: the largest count with its own probability. Larger counts are
         coded as an escape symbol and 32 plain bits.
@@ -74,7 +75,7 @@ class BitsBack:
         posterior = self._posterior(x)
         codes = posterior.pop(stack, len(x))
         least = stack.words
-        values = x.numpy().astype(np.int64).ravel()
+        values = x.cpu().numpy().astype(np.int64).ravel()
         parameters, pieces = self._likelihood(codes)
         for piece in reversed(pieces):
             self._push(stack, values[piece], self._weights(parameters[piece]))
@@ -92,7 +93,7 @@ class BitsBack:
 
     @torch.no_grad()
     def _posterior(self, x: Tensor) -> CodeCoder:
-        return self._coder(self.model(_padded(x.double())), len(x))
+        return self._coder(self.model(_padded(x.to(self.model.device).double())), len(x))
 
     def _coder(self, code: Grouped, rows: int | None = None) -> CodeCoder:
         return CodeCoder(_integers(code.slot_log_probs[:rows].exp()), self.slots)
@@ -100,7 +101,7 @@ class BitsBack:
     @torch.no_grad()
     def _likelihood(self, codes: NDArray[np.int32]) -> tuple[Tensor, list[slice]]:
         """Return parameters of ``p(x | z)``, a row per value of ``x``, and slices for memory."""
-        padded = _padded(torch.from_numpy(codes).double())
+        padded = _padded(torch.from_numpy(codes).to(self.model.device).double())
         likelihood = self.model.data_distribution(padded).base_dist  # type: ignore[attr-defined]
         parameters = likelihood.rate if self.kind == "poisson" else likelihood.probs
         parameters = parameters[: len(codes)].flatten(0, 1)
@@ -114,7 +115,7 @@ class BitsBack:
             return _integers(parameters)
         if self.kind == "bernoulli":
             return _integers(torch.stack([1 - parameters, parameters], -1))
-        counts = torch.arange(self.top + 1, dtype=torch.float64)
+        counts = torch.arange(self.top + 1, dtype=torch.float64, device=parameters.device)
         known = td.Poisson(parameters.unsqueeze(-1), validate_args=False).log_prob(counts).exp()
         rest = (1 - known.sum(-1, keepdim=True)).clamp_min(0)
         return _integers(torch.cat([known, rest], -1))
@@ -161,5 +162,6 @@ def _padded(values: Tensor) -> Tensor:
 def _integers(probabilities: Tensor) -> NDArray[np.int64]:
     if bool(probabilities.isnan().any()):
         raise CodeFileError("The networks overflow: values are too far from the training data.")
-    weights: NDArray[np.int64] = (probabilities * 2.0**PRECISION).floor().long().add_(1).numpy()
+    weights: NDArray[np.int64]
+    weights = (probabilities * 2.0**PRECISION).floor().long().add_(1).cpu().numpy()
     return weights

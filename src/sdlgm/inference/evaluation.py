@@ -81,7 +81,7 @@ def evaluate(
     Parameters
     ----------
     model
-        The model to evaluate.
+        The model to evaluate, on its device.
     rows
         The data; rows of a folder are read as they are needed. The bits of dynamic rows are drawn
         once, from ``seed``.
@@ -109,8 +109,8 @@ def evaluate(
     else:
         model.check_rows(rows)
     check_refinement(refine_steps)
-    device = next(model.parameters()).device
-    bits = generator(seed, "evaluation bits", device=device)
+    device = model.device
+    bits = generator(seed, "evaluation bits")  # the same on every device
     noise = generator(seed, "evaluation codes", device=device)
     search = generator(seed, "refining codes", device=device)
     searched = is_quadratic(model)
@@ -128,7 +128,7 @@ def evaluate(
             active = active_features(hard.codes)
             parts = (
                 hard.reconstruction, hard.kl_gates, hard.kl_features, relaxed, bound, active,
-                *(_searched(model, x) if searched else (torch.zeros(1), torch.zeros(1))),
+                *(_searched(model, x) if searched else (bound.new_zeros(1),) * 2),
             )  # fmt: skip
             sums += torch.stack([part.double().sum() for part in parts]).cpu()
             most = max(most, int(active.max()))

@@ -11,6 +11,7 @@ from sdlgm.distributions import Grouped, grouped_gated_multinomial, kl_terms
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError
 from sdlgm.gradients import get_estimator
+from sdlgm.random import on_device
 
 if TYPE_CHECKING:
     from sdlgm.models import SDLGM
@@ -58,7 +59,7 @@ def refine_posterior(
     Returns
     -------
     Grouped
-        Posteriors of batch shape ``(n,)``, detached.
+        Posteriors of batch shape ``(n,)``, detached, on the model's device.
 
     Raises
     ------
@@ -70,7 +71,8 @@ def refine_posterior(
     Kim et al., "Semi-amortized variational autoencoders", ICML 2018 (without their training).
     """
     check_refinement(steps, draws, rate)
-    x = x.clone() if x.is_inference() else x
+    x = (x.clone() if x.is_inference() else x).to(model.device)
+    generator = on_device(generator, model.device)
     with torch.no_grad():
         start, prior = model.posterior(x), model.prior()
     if not steps:

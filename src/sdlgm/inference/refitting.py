@@ -62,8 +62,8 @@ def refit_decoder(
         )
     if not ridge > 0:
         raise ConfigError(f"ridge must be positive, got {ridge}.")
-    target = standardise(x, likelihood.shift, likelihood.unit)
-    slots = slots_of(codes, model.groups, model.config.budget)
+    target = standardise(x.to(model.device), likelihood.shift, likelihood.unit)
+    slots = slots_of(codes.to(model.device), model.groups, model.config.budget)
     weights = torch.as_tensor(weight, dtype=torch.float64, device=target.device).expand(len(x))
     size = model.config.features // model.groups
     entries, bias = least_squares(target, slots, model.groups, size, weights=weights, ridge=ridge)
@@ -148,7 +148,7 @@ def refit_prior(model: SDLGM, codes: Tensor) -> None:
     Each outcome of a slot (closed, or one of the features) is counted once more than it occurs, so
     that nothing becomes impossible. Gates that are always open stay open.
     """
-    counts = codes.double().sum(0).unflatten(-1, (model.groups, -1)) + 1
+    counts = codes.to(model.device).double().sum(0).unflatten(-1, (model.groups, -1)) + 1
     slots = len(codes) * model.config.budget // model.groups
     closed = slots - (counts.sum(-1) - counts.shape[-1]) + 1
     set_prior(model, torch.cat([counts, closed.unsqueeze(-1)], -1))

@@ -187,7 +187,7 @@ def nll_bound(
     *,
     posterior: Grouped | None = None,
     generator: torch.Generator | None = None,
-    codes_at_once: int = 2_000,
+    codes_at_once: int | None = None,
 ) -> Tensor:
     r"""Compute the importance-weighted bound of ``-log p(x)`` (nats), shape ``(*batch,)``.
 
@@ -208,7 +208,8 @@ def nll_bound(
     generator
         Source of randomness; ``None`` uses torch's global generator.
     codes_at_once
-        Codes decoded at a time; the default fits the processor's cache.
+        Codes decoded at a time. Default: what fits the cache of a processor (2,000), or keeps a GPU
+        busy (50,000).
 
     Raises
     ------
@@ -223,7 +224,8 @@ def nll_bound(
         raise ValueError(f"importance_samples must be at least 1, got {importance_samples}.")
     posterior, prior = model(x) if posterior is None else posterior, model.prior()
     loss = _Reconstruction(model, x)
-    chunk = max(1, codes_at_once // max(1, posterior.batch_shape.numel()))
+    at_once = codes_at_once or (2_000 if x.device.type == "cpu" else 50_000)
+    chunk = max(1, at_once // max(1, posterior.batch_shape.numel()))
     log_sum = torch.full_like(x[..., 0], -math.inf)
     for start in range(0, importance_samples, chunk):
         draws = min(chunk, importance_samples - start)

@@ -153,8 +153,8 @@ def train(
     folder
         Where to write the log and the checkpoints; ``None`` writes neither.
     resume
-        Continue from the checkpoint in ``folder``. On the CPU of one machine the outcome is
-        bit-equal to that of an uninterrupted training.
+        Continue from the checkpoint in ``folder``. On the CPU or the GPU of one machine the outcome
+        is bit-equal to that of an uninterrupted training.
     on_step
         Called with the number of steps taken and the latest numbers, for a progress display.
     group
@@ -306,6 +306,7 @@ def _fingerprint(
     settings = to_dict(model.config, config)
     del settings["tracker"]  # has no influence
     del settings["devices"]  # changes only rounding
+    settings["accelerator"] = "cpu"  # a checkpoint may be continued on another device
     parts = [settings, rows.dynamic, rows.sha256()]
     parts.append(validation.sha256() if validation is not None else None)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sdlgm.config import TrainingConfig, resolve_training
-from sdlgm.environment import without_variables
+from sdlgm.environment import device_of, resolve_accelerator, without_variables
 from sdlgm.errors import ConfigError
 from sdlgm.gradients import ControlVariate, get_estimator, options
 from sdlgm.models import SDLGM
@@ -148,10 +148,12 @@ def make_fabric(config: TrainingConfig, group: Group | None = None) -> Fabric:
 
     from sdlgm.training.processes import Group
 
+    accelerator = resolve_accelerator(config.accelerator, config.devices)
+    device_of(accelerator)  # names a GPU in the log
     try:
         with without_variables("LT_"):
             return Fabric(
-                accelerator=config.accelerator,
+                accelerator="cuda" if accelerator == "gpu" else accelerator,
                 devices=config.devices,
                 precision=config.precision,  # type: ignore[arg-type]
                 # Temperatures that the objective does not use have no gradient.
