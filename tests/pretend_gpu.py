@@ -150,7 +150,13 @@ class PretendGPU(TorchFunctionMode):
 @contextlib.contextmanager
 def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendGPU]:
     """Pretend that this machine has a GPU."""
-    fabric = types.SimpleNamespace(device=GPU, backward=lambda loss: loss.backward())
+    fabric = types.SimpleNamespace(
+        device=GPU,
+        backward=lambda loss: loss.backward(),
+        clip_gradients=lambda module, adam, max_norm, **more: torch.nn.utils.clip_grad_norm_(
+            module.parameters(), max_norm
+        ),
+    )
     monkeypatch.setattr(sdlgm.environment, "number_of_gpus", lambda: 1)
     monkeypatch.setattr(sdlgm.training.step, "make_fabric", lambda *given: fabric)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *given: "Pretended GPU")
