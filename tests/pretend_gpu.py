@@ -126,9 +126,7 @@ class PretendGPU(TorchFunctionMode):
             return
         if name in ("__getitem__", "__setitem__") and self.holds(args[0]):
             return  # CUDA takes indices and values from the CPU
-        places = {
-            self.holds(x) for x in given if self.holds(x) or x.dim() > 0 or name in STRICT
-        }
+        places = {self.holds(x) for x in given if self.holds(x) or x.dim() > 0 or name in STRICT}
         if len(places) > 1:
             shown = [(GPU if self.holds(x) else CPU, tuple(x.shape)) for x in given]
             raise RuntimeError(f"Expected all tensors to be on the same device: {name} of {shown}")

@@ -1,4 +1,7 @@
-"""Every public entry point on a pretended GPU: no tensor is on the wrong device."""
+"""Every public entry point on a GPU, real or pretended: no tensor is on the wrong device.
+
+On a machine with a GPU, ``pytest -m gpu`` runs what needs it.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,10 @@ import torch
 
 import sdlgm
 from helpers import SMALL, stopped_run, tiny_model, untrained_run
-from pretend_gpu import CPU, GPU, PretendGPU, pretended
-from sdlgm import SDLGMClassifier, SDLGMCounter, SDLGMTransformer
+from pretend_gpu import CPU, GPU, pretended
+from sdlgm import SDLGMClassifier, SDLGMCounter, SDLGMTransformer, environment
 from sdlgm.baselines import PoissonCounter, SoftmaxCounter
+from sdlgm.cli import main
 from sdlgm.codec import (
     compress_file,
     decode_file,
@@ -30,7 +34,7 @@ from sdlgm.config import DataConfig, ModelConfig, TrainingConfig
 from sdlgm.data import Rows
 from sdlgm.environment import placed
 from sdlgm.errors import CodeFileError
-from sdlgm.export import decoder_graph, encoder_graph
+from sdlgm.export import additive_codebooks, decoder_graph, encoder_graph
 from sdlgm.inference import (
     choose_codes,
     default_code,
@@ -47,14 +51,23 @@ from sdlgm.report import write_report
 from sdlgm.scale import ArrowEncoder
 from sdlgm.training import resume
 
+REAL = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+]
 
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendGPU]:
-    with pretended(monkeypatch) as mode:
-        yield mode
+
+@pytest.fixture(params=["pretended", pytest.param("real", marks=REAL)])
+def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
+    """A machine with a GPU; whether it is real."""
+    if request.param == "real":
+        yield True
+        return
+    with pretended(monkeypatch):
+        yield False
 
 
-def test_the_pretended_gpu_refuses_to_mix(gpu: PretendGPU) -> None:
+def test_a_gpu_refuses_to_mix(gpu: bool) -> None:
     x, y = torch.ones(3, device=GPU), torch.ones(3)
     assert x.device == GPU
     assert (x + 1).device == GPU
@@ -69,7 +82,7 @@ def test_the_pretended_gpu_refuses_to_mix(gpu: PretendGPU) -> None:
         torch.rand(3, device=GPU, generator=torch.Generator())
 
 
-def test_a_placed_network_is_a_copy_until_it_changes(gpu: PretendGPU) -> None:
+def test_a_placed_network_is_a_copy_until_it_changes(gpu: bool) -> None:
     model = tiny_model()
     there = placed(model, GPU)
     assert there.device == GPU
@@ -94,9 +107,7 @@ def rows_for(likelihood: str, number: int = 20) -> Rows:
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("code", ["mode", "mean", "sample", "best", "search"])
-def test_codes_of_a_model_on_the_gpu_are_on_the_cpu(
-    gpu: PretendGPU, likelihood: str, code: str
-) -> None:
+def test_codes_of_a_model_on_the_gpu_are_on_the_cpu(gpu: bool, likelihood: str, code: str) -> None:
     model, rows = tiny_model(likelihood=likelihood), rows_for(likelihood)
     there = placed(model, GPU)
     codes = there.encode(rows, code)
@@ -105,13 +116,15 @@ def test_codes_of_a_model_on_the_gpu_are_on_the_cpu(
     assert all(part.device == CPU for part in there.sample(3, torch.Generator()))
     if code in ("mode", "mean", "search"):
         assert torch.equal(codes, model.encode(rows, code))
-        assert torch.equal(there.decode(codes), model.decode(codes))
-    codes = choose_codes(there, rows.values.to(GPU), code, generator=torch.Generator(), max_active=2)
+        torch.testing.assert_close(there.decode(codes), model.decode(codes))
+    codes = choose_codes(
+        there, rows.values.to(GPU), code, generator=torch.Generator(), max_active=2
+    )
     assert codes.device == GPU
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_evaluation_and_refinement(gpu: PretendGPU, likelihood: str) -> None:
+def test_evaluation_and_refinement(gpu: bool, likelihood: str) -> None:
     model, rows = placed(tiny_model(likelihood=likelihood), GPU), rows_for(likelihood)
     found = evaluate(model, rows, importance_samples=3, refine_steps=2)
     assert found.n_samples == 20
@@ -119,10 +132,16 @@ def test_evaluation_and_refinement(gpu: PretendGPU, likelihood: str) -> None:
     assert refined.mode.device == GPU
 
 
-QUADRATIC = {"likelihood": "gaussian", "features": 8, "budget": 2, "groups": 2, "decoder_hidden": ()}
+QUADRATIC = {
+    "likelihood": "gaussian",
+    "features": 8,
+    "budget": 2,
+    "groups": 2,
+    "decoder_hidden": (),
+}
 
 
-def test_search_with_a_linear_decoder(gpu: PretendGPU) -> None:
+def test_search_with_a_linear_decoder(gpu: bool) -> None:
     model, rows = tiny_model(**QUADRATIC), rows_for("gaussian")
     there = placed(model, GPU)
     assert default_code(model.config) == "search"
@@ -138,7 +157,7 @@ def test_search_with_a_linear_decoder(gpu: PretendGPU) -> None:
 
 
 @pytest.mark.parametrize("model", [QUADRATIC, {"likelihood": "gaussian"}])
-def test_scores_and_weights(gpu: PretendGPU, model: dict[str, Any]) -> None:
+def test_scores_and_weights(gpu: bool, model: dict[str, Any]) -> None:
     there, rows = placed(tiny_model(**model), GPU), rows_for("gaussian")
     codes = there.encode(rows, "mode")
     assert scores(there, rows.values, codes).device == CPU
@@ -152,7 +171,7 @@ def test_scores_and_weights(gpu: PretendGPU, model: dict[str, Any]) -> None:
      {"estimator": "slope_annealed_st"}, {"gradient_clip": 1.0}],
 )  # fmt: skip
 def test_a_run_is_trained_and_measured(
-    gpu: PretendGPU, tmp_path: Path, objective: dict[str, Any]
+    gpu: bool, tmp_path: Path, objective: dict[str, Any]
 ) -> None:
     training = TrainingConfig(
         iterations=6, batch_size=10, validation_fraction=0.1, evaluate_every=3, patience=5,
@@ -162,11 +181,11 @@ def test_a_run_is_trained_and_measured(
         "digits", SMALL, training, out=tmp_path / "run", importance_samples=2, progress=False
     )
     assert run.config.training.accelerator == "gpu"
-    assert run.metrics["device"] == "Pretended GPU"
+    assert run.metrics["device"] == torch.cuda.get_device_name(GPU)
     assert run.model.device == CPU
 
 
-def test_a_run_of_real_numbers_is_searched_and_refitted(gpu: PretendGPU, tmp_path: Path) -> None:
+def test_a_run_of_real_numbers_is_searched_and_refitted(gpu: bool, tmp_path: Path) -> None:
     table = tmp_path / "table.npy"
     np.save(table, np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32))
     model = ModelConfig(likelihood="gaussian", features=12, budget=3, encoder_hidden=(8,))
@@ -180,7 +199,7 @@ def test_a_run_of_real_numbers_is_searched_and_refitted(gpu: PretendGPU, tmp_pat
     assert page.is_file()
 
 
-def test_a_stopped_run_continues(gpu: PretendGPU, tmp_path: Path) -> None:
+def test_a_stopped_run_continues(gpu: bool, tmp_path: Path) -> None:
     training = TrainingConfig(iterations=6, batch_size=10, checkpoint_every=2)
     options = {"importance_samples": 2, "progress": False}
     whole = sdlgm.fit("digits", SMALL, training, out=tmp_path / "whole", **options)
@@ -190,7 +209,7 @@ def test_a_stopped_run_continues(gpu: PretendGPU, tmp_path: Path) -> None:
         assert torch.equal(weight, resumed.model.state_dict()[name]), name
 
 
-def test_a_transformer(gpu: PretendGPU) -> None:
+def test_a_transformer(gpu: bool) -> None:
     for settings in ({}, {"objective": "elbo"}, {"likelihood": "bernoulli"}, {"code": "best"}):
         X = rows_for(settings.get("likelihood", "gaussian"), 60).values.numpy()
         model = SDLGMTransformer(
@@ -219,7 +238,7 @@ LABELS = np.random.default_rng(0).integers(0, 2, (60, 4))
      {"patience": 2}, {"likelihood": "bernoulli", "variant": "generative"}],
 )  # fmt: skip
 @pytest.mark.parametrize("sparse", [False, True])
-def test_a_classifier(gpu: PretendGPU, settings: dict[str, Any], sparse: bool) -> None:
+def test_a_classifier(gpu: bool, settings: dict[str, Any], sparse: bool) -> None:
     X = rows_for(settings.get("likelihood", "gaussian"), 60).values.numpy()
     if sparse and settings.get("inputs") == "bins":
         pytest.skip("bins are dense")
@@ -243,7 +262,7 @@ def test_a_classifier(gpu: PretendGPU, settings: dict[str, Any], sparse: bool) -
      {"encoder": "conv", "channels": (2,), "image_columns": 2, "shuffle_columns": True,
       "shift": 1, "rotation": 5, "test_orders": 2, "test_shift": 1}],
 )  # fmt: skip
-def test_a_counter(gpu: PretendGPU, settings: dict[str, Any]) -> None:
+def test_a_counter(gpu: bool, settings: dict[str, Any]) -> None:
     images = np.random.default_rng(0).integers(0, 255, (40, 8, 16)).astype(np.uint8)
     X = images.reshape(40, -1) if settings.get("encoder") is None else images
     y = np.random.default_rng(0).multinomial(2, [0.3, 0.3, 0.4], 40)[:, :2]
@@ -259,7 +278,7 @@ def test_a_counter(gpu: PretendGPU, settings: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("counter", [PoissonCounter, SoftmaxCounter])
-def test_the_counters_of_the_baselines(gpu: PretendGPU, counter: type[SDLGMCounter]) -> None:
+def test_the_counters_of_the_baselines(gpu: bool, counter: type[SDLGMCounter]) -> None:
     y = np.random.default_rng(0).multinomial(2, [0.3, 0.3, 0.4], 40)[:, :2]
     X = rows_for("gaussian", 40).values.numpy()
     model = counter(hidden=(8,), epochs=2, random_state=0).fit(X, y)
@@ -267,12 +286,67 @@ def test_the_counters_of_the_baselines(gpu: PretendGPU, counter: type[SDLGMCount
     assert model.predict_mean(X).shape == y.shape
 
 
+def test_the_preset_of_vectors(gpu: bool, tmp_path: Path) -> None:
+    table = tmp_path / "table.npy"
+    np.save(table, np.random.default_rng(0).normal(size=(600, 16)).astype(np.float32))
+    model, training = sdlgm.preset("vectors", features=64, iterations=3, turns=2)
+    run = sdlgm.fit(
+        str(table), model, training, out=tmp_path / "run", progress=False, importance_samples=2
+    )
+    there = placed(run.model, GPU)
+    rows = run.load_rows().rows
+    codes = there.encode(rows)
+    assert int(codes.sum(1).max()) <= model.budget
+    torch.testing.assert_close(there.decode(codes), run.model.decode(codes))
+    additive_codebooks(there)
+
+
+# --- settings -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_products_are_exact_whatever_the_caller_has_set(gpu: bool, precision: str) -> None:
+    model = placed(tiny_model(encoder_hidden=(64, 64)), GPU)
+    codes = model.encode(rows_for("bernoulli"))
+    before = model.decode(codes)
+    try:
+        torch.set_float32_matmul_precision(precision)
+        assert torch.equal(model.decode(codes), before)
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_the_command_line_names_the_gpu_once(
+    gpu: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    environment._announce.cache_clear()
+    run = str(tmp_path / "run")
+    small = "--features 8 --budget 2 --encoder-hidden [8] --sparsity-hidden [4] --iterations 3"
+    quick = ["--importance-samples", "2"]
+    assert main(["fit", "digits", "--out", run, *small.split(), *quick]) == 0
+    assert main(["evaluate", run, *quick, "--json"]) == 0
+    named = f"Using the GPU {torch.cuda.get_device_name(GPU)}."
+    printed = capfd.readouterr()
+    assert printed.err.count(named) == 1
+    assert "Using" not in printed.out
+    for command in (
+        ["encode", run, "digits", "--out", f"{tmp_path}/codes.sdz"],
+        ["decode", run, f"{tmp_path}/codes.sdz", "--out", f"{tmp_path}/decoded.npy"],
+        ["compress", run, "digits", "--out", f"{tmp_path}/digits.sdl", "--accelerator", "gpu"],
+        ["decompress", run, f"{tmp_path}/digits.sdl", "--out", f"{tmp_path}/digits.npy"],
+        ["report", run, "--accelerator", "cpu"],
+        ["evaluate", run, *quick, "--refine-steps", "2"],
+    ):
+        assert main(command) == 0, command
+
+
 # --- files --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "poisson", "categorical"])
 def test_a_lossless_file_of_a_gpu_is_restored_there_alone(
-    gpu: PretendGPU, likelihood: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gpu: bool, likelihood: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, rows = tiny_model(likelihood=likelihood), rows_for(likelihood, 150)
     path = tmp_path / "data.sdl"
@@ -280,11 +354,11 @@ def test_a_lossless_file_of_a_gpu_is_restored_there_alone(
     restored = decompress_file(model, path)  # moves the model where it must be
     assert torch.equal(restored.float(), rows.values)
     monkeypatch.setattr("sdlgm.environment.number_of_gpus", lambda: 0)
-    with pytest.raises(CodeFileError, match="compressed on a GPU .*Pretended GPU.*--accelerator cpu"):
+    with pytest.raises(CodeFileError, match=r"compressed on a GPU \(torch.*--accelerator cpu"):
         decompress_file(model, path)
 
 
-def test_a_lossless_file_of_a_cpu_is_restored_on_the_cpu(gpu: PretendGPU, tmp_path: Path) -> None:
+def test_a_lossless_file_of_a_cpu_is_restored_on_the_cpu(gpu: bool, tmp_path: Path) -> None:
     model, rows = tiny_model(), rows_for("bernoulli", 150)
     compress_file(model, rows, tmp_path / "data.sdl")
     restored = decompress_file(placed(model, GPU), tmp_path / "data.sdl")
@@ -292,19 +366,17 @@ def test_a_lossless_file_of_a_cpu_is_restored_on_the_cpu(gpu: PretendGPU, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["codes.parquet", "codes.sdz"])
-def test_files_of_codes_do_not_depend_on_the_device(
-    gpu: PretendGPU, name: str, tmp_path: Path
-) -> None:
+def test_files_of_codes_do_not_depend_on_the_device(gpu: bool, name: str, tmp_path: Path) -> None:
     model, rows = tiny_model(), rows_for("bernoulli", 50)
     there, paths = placed(model, GPU), (tmp_path / f"cpu-{name}", tmp_path / f"gpu-{name}")
     for each, path in zip((model, there), paths, strict=True):
         encode_file(each, rows, path)
     assert paths[0].read_bytes() == paths[1].read_bytes()
-    assert torch.equal(decode_file(there, paths[0]), decode_file(model, paths[0]))
+    torch.testing.assert_close(decode_file(there, paths[0]), decode_file(model, paths[0]))
     write_codes(tmp_path / name, [there.encode(rows).to(GPU)], describe(there))
 
 
-def test_arrow_batches(gpu: PretendGPU, tmp_path: Path) -> None:
+def test_arrow_batches(gpu: bool, tmp_path: Path) -> None:
     table = tmp_path / "table.npy"
     np.save(table, rows_for("gaussian").values.numpy())
     run = untrained_run(tmp_path, table, likelihood="gaussian")
@@ -316,7 +388,7 @@ def test_arrow_batches(gpu: PretendGPU, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder"])
-def test_an_exported_model_may_be_on_the_gpu(gpu: PretendGPU, part: str) -> None:
+def test_an_exported_model_may_be_on_the_gpu(gpu: bool, part: str) -> None:
     pytest.importorskip("onnx")
     graph = encoder_graph if part == "encoder" else decoder_graph
     model = tiny_model()
