@@ -141,7 +141,7 @@ class PretendGPU(TorchFunctionMode):
             place = GPU if any(map(self.holds, given)) else CPU
         if source.device.type != place.type:
             raise RuntimeError(
-                f"Expected a '{place}' device type for generator but found '{source.device}': {name}"
+                f"Expected a '{place}' device type for generator but found '{source.device}'"
             )
 
 
