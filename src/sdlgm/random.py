@@ -12,7 +12,7 @@ from torch import Tensor
 
 Source = TypeVar("Source", torch.Generator, torch.Generator | None)
 
-__all__ = ["ShareGenerator", "draw_rows", "generator", "on_device"]
+__all__ = ["ShareGenerator", "draw_rows", "generator", "on_device", "reseed"]
 
 
 def generator(
@@ -23,8 +23,13 @@ def generator(
     Streams of different purposes or steps are independent, and no state has to be saved: training
     that is resumed at step ``t`` draws the same numbers as training that was not interrupted.
     """
+    return reseed(torch.Generator(device), seed, purpose, step)
+
+
+def reseed(generator: torch.Generator, seed: int, purpose: str, step: int = 0) -> torch.Generator:
+    """Bring a generator into the state of a new one for this purpose and step; return it."""
     sequence = np.random.SeedSequence(seed, spawn_key=(zlib.crc32(purpose.encode()), step))
-    return torch.Generator(device).manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+    return generator.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
 
 def on_device(source: Source, device: torch.device) -> Source:
