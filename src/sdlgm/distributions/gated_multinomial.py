@@ -12,6 +12,7 @@ from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 from torch.nn import functional as F
 
+from sdlgm.distributions import _kernels
 from sdlgm.distributions._base import CountDistribution, broadcast_logits
 from sdlgm.distributions._chunks import in_chunks
 from sdlgm.distributions._counts import (
@@ -249,15 +250,21 @@ class GatedMultinomial(CountDistribution):
         """
         sample_shape = Size(sample_shape)
         draws, features = sample_shape.numel(), self.event_shape[0]
-        probs = self.feature_probs.reshape(-1, features)
-        open_prob = self.open_prob.reshape(-1, 1)
+        logits = self.feature_logits.reshape(-1, features)
         width = draws * self.total_count
-        options: dict[str, Any] = {"device": probs.device, "generator": generator}
+        options: dict[str, Any] = {"device": logits.device, "generator": generator}
         uniform = draw_rows(
             lambda rows: torch.rand((rows, width), dtype=torch.float64, **options),
-            len(probs),
+            len(logits),
             generator,
         )
+        if _kernels.usable(logits):
+            counts = _kernels.draw_counts(
+                self.gate_logits.reshape(-1), logits, uniform, self.total_count
+            )
+            return counts.view(self._extended_shape(sample_shape))
+        probs = self.feature_probs.reshape(-1, features)
+        open_prob = self.open_prob.reshape(-1, 1)
         counts = probs.new_zeros(len(probs), draws, features)
         in_chunks(_fill_counts, probs, open_prob, uniform, counts)
         return counts.transpose(0, 1).reshape(self._extended_shape(sample_shape))
