@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sdlgm.distributions import _kernels
 from sdlgm.distributions._gumbel import MinusGumbel
+from sdlgm.kernels import codes as kernels
+from sdlgm.kernels import launch
 from sdlgm.memory import numbers_at_once
 
 __all__ = ["mix_slots", "slots_absence"]
@@ -57,7 +58,7 @@ def mix_slots(
     """
     with torch.autocast(logits.device.type, enabled=False):  # it would use half precision
         code: Tensor
-        if _kernels.usable(logits):
+        if launch.usable(logits):
             seed = torch.randint(2**62, (), device=logits.device, generator=generator)
             code = _KernelSlots.apply(gates, logits, temperature, seed)
         else:
@@ -147,13 +148,13 @@ class _KernelSlots(torch.autograd.Function):
         ctx: Any, gates: Tensor, logits: Tensor, temperature: Tensor, seed: Tensor
     ) -> Tensor:
         ctx.save_for_backward(gates, logits, temperature, seed)
-        return _kernels.mix_slots(gates, logits, temperature, seed)
+        return kernels.mix_slots(gates, logits, temperature, seed)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         gates, logits, temperature, seed = ctx.saved_tensors
-        return *_kernels.mixed_gradients(gates, logits, temperature, seed, grads[0]), None
+        return *kernels.mixed_gradients(gates, logits, temperature, seed, grads[0]), None
 
 
 class _AbsentSlots(torch.autograd.Function):

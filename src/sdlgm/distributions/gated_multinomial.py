@@ -12,7 +12,6 @@ from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 from torch.nn import functional as F
 
-from sdlgm.distributions import _kernels
 from sdlgm.distributions._base import CountDistribution, broadcast_logits
 from sdlgm.distributions._chunks import in_chunks
 from sdlgm.distributions._counts import (
@@ -24,6 +23,8 @@ from sdlgm.distributions._counts import (
     weighted,
 )
 from sdlgm.distributions.relaxed import RelaxedGatedMultinomial
+from sdlgm.kernels import codes as kernels
+from sdlgm.kernels import launch
 from sdlgm.random import draw_rows
 
 __all__ = ["GatedMultinomial"]
@@ -258,8 +259,8 @@ class GatedMultinomial(CountDistribution):
             len(logits),
             generator,
         )
-        if _kernels.usable(logits):
-            counts = _kernels.draw_counts(
+        if launch.usable(logits):
+            counts = kernels.draw_counts(
                 self.gate_logits.reshape(-1), logits, uniform, self.total_count
             )
             return counts.view(self._extended_shape(sample_shape))

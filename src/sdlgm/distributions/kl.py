@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.distributions import register_kl
 
-from sdlgm.distributions import _kernels
 from sdlgm.distributions.gated_multinomial import GatedMultinomial
 from sdlgm.distributions.grouped import Grouped
+from sdlgm.kernels import codes as kernels
+from sdlgm.kernels import launch
 
 __all__ = ["KLForm", "KLTerms", "kl_terms", "log_ratio"]
 
@@ -96,7 +97,7 @@ def _kl_terms(q: GatedMultinomial, p: GatedMultinomial, form: KLForm, *, groups:
         raise ValueError(f"The form of the KL must be 'exact' or 'paper', got {form!r}.")
     logits = (q.gate_logits, q.feature_logits, p.gate_logits, p.feature_logits)
     repeats = q.batch_shape[len(q.batch_shape) - len(p.batch_shape) :] == p.batch_shape
-    if repeats and all(map(_kernels.usable, (q.feature_logits, p.feature_logits))):
+    if repeats and all(map(launch.usable, (q.feature_logits, p.feature_logits))):
         count, shape = (q.batch_shape[-1], q.batch_shape[:-1]) if groups else (1, q.batch_shape)
         found = _KernelKL.apply(q.total_count, form == "exact", count, *logits)
         return KLTerms(*(each.view(shape) for each in found))
@@ -181,13 +182,13 @@ class _KernelKL(torch.autograd.Function):
         flat = _flat(*logits)
         ctx.save_for_backward(*flat)
         ctx.settings, ctx.shapes = (total_count, groups, exact), [each.shape for each in logits]
-        return _kernels.kl_sums(flat[:2], flat[2:], *ctx.settings)
+        return kernels.kl_sums(flat[:2], flat[2:], *ctx.settings)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         flat = ctx.saved_tensors
-        found = _kernels.kl_gradients(flat[:2], flat[2:], (grads[0], grads[1]), *ctx.settings)
+        found = kernels.kl_gradients(flat[:2], flat[2:], (grads[0], grads[1]), *ctx.settings)
         wanted = zip(found, ctx.shapes, ctx.needs_input_grad[3:], strict=True)
         return *(None,) * 3, *(
             each.view(-1, *shape).sum_to_size(1, *shape).view(shape) if needed else None

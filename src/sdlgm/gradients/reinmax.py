@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sdlgm.distributions import GatedMultinomial, _kernels
+from sdlgm.distributions import GatedMultinomial
 from sdlgm.distributions._chunks import in_chunks
 from sdlgm.gradients._surrogate import evaluate, split, ungrouped
 from sdlgm.gradients.registry import Code, Estimate, Loss, register
+from sdlgm.kernels import codes as kernels
+from sdlgm.kernels import launch
 
 __all__ = ["reinmax"]
 
@@ -84,7 +86,7 @@ class _CountReinMax(torch.autograd.Function):
         counts: Tensor,
         base: GatedMultinomial,
     ) -> Tensor:
-        ctx.total_count, ctx.on_gpu = base.total_count, _kernels.usable(feature_logits)
+        ctx.total_count, ctx.on_gpu = base.total_count, launch.usable(feature_logits)
         if ctx.on_gpu:
             ctx.save_for_backward(counts, gate_logits, feature_logits)
         else:
@@ -96,7 +98,7 @@ class _CountReinMax(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         counts, open_prob, features = ctx.saved_tensors
         if ctx.on_gpu:
-            gate, outcome = _kernels.reinmax_gradients(
+            gate, outcome = kernels.reinmax_gradients(
                 open_prob, features, counts, grads[0], ctx.total_count
             )
             return gate, outcome, None, None

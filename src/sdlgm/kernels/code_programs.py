@@ -1,4 +1,4 @@
-"""The programs of :mod:`sdlgm.distributions._kernels`, which describes their arguments.
+"""The programs of :mod:`sdlgm.kernels.codes`, which describes their arguments.
 
 A program works on tiles of ``ROWS`` rows (a row is a group of a sample, or a slot) and ``BLOCK``
 columns, the features and as many more as make a power of two. Columns beyond the features have
@@ -8,7 +8,7 @@ probability 0.
 # Triton reads the source of these functions: no annotations but tl.constexpr, and no helpers of
 # Python.
 # mypy: ignore-errors
-# ruff: noqa: ANN001, ANN202, N803
+# ruff: noqa: ANN001, ANN201, ANN202, D103, N803
 
 from __future__ import annotations
 

@@ -14,8 +14,9 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
 pytest.importorskip("triton")
 
-from sdlgm.distributions import GatedMultinomial, Grouped, _kernels, _relaxed_slots, kl_terms
+from sdlgm.distributions import GatedMultinomial, Grouped, _relaxed_slots, kl_terms
 from sdlgm.gradients import reinmax
+from sdlgm.kernels import codes, launch
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SHAPES = [(3, 4, 5, 4), (2, 1, 7, 6), (5, 3, 1, 6), (2, 2, 300, 6), (70, 40, 5, 40)]
@@ -29,9 +30,9 @@ def source() -> torch.Generator:
 
 def both(monkeypatch: pytest.MonkeyPatch, call):
     """Return the results of a call without and with the kernels."""
-    monkeypatch.setattr(_kernels, "usable", lambda logits: False)
+    monkeypatch.setattr(launch, "usable", lambda logits: False)
     reference = call()
-    monkeypatch.setattr(_kernels, "usable", lambda logits: logits.dtype == torch.float32)
+    monkeypatch.setattr(launch, "usable", lambda logits: logits.dtype == torch.float32)
     return reference, call()
 
 
@@ -137,7 +138,7 @@ def test_relaxed_slots_and_their_gradients_fit_their_noise(
     heat = (torch.rand(n, 1, generator=source) + 0.5).to(DEVICE).requires_grad_()
     grad, seed = torch.randn(n, width, generator=source).to(DEVICE), torch.tensor(9, device=DEVICE)
     eye = torch.eye(slots, device=DEVICE)
-    single = [_kernels.mix_slots(eye[i].expand(n, -1), features, heat, seed) for i in range(slots)]
+    single = [codes.mix_slots(eye[i].expand(n, -1), features, heat, seed) for i in range(slots)]
     noise = torch.stack(single, 1).double().log() * heat[..., None] - features[:, None]
     noise = noise.detach()
     chosen = torch.softmax((features[:, None] + noise) / heat[..., None], -1)
@@ -157,19 +158,19 @@ def test_relaxed_slots_have_gumbel_noise(source: torch.Generator) -> None:
     cold, seed = torch.full((1, 1), 1e-3, device=DEVICE), torch.tensor(5, device=DEVICE)
     number = 20_000
     gates = torch.full((1, number), 1 / number, device=DEVICE)
-    found = _kernels.mix_slots(gates, features, cold, seed)
+    found = codes.mix_slots(gates, features, cold, seed)
     error = (found - features.softmax(-1)).abs().max()
     assert error < 4 * (0.25 / number) ** 0.5
-    other = _kernels.mix_slots(gates, features, cold, seed + 1)
+    other = codes.mix_slots(gates, features, cold, seed + 1)
     assert not torch.equal(found, other)
 
 
 def test_double_precision_and_wide_codes_take_torch() -> None:
     def usable(tensor: torch.Tensor) -> bool:
-        return _kernels.usable(tensor)
+        return launch.usable(tensor)
 
     here = DEVICE.type == "cuda"
     assert usable(torch.zeros(2, 5, device=DEVICE)) == here
     assert not usable(torch.zeros(2, 5, device=DEVICE, dtype=torch.float64))
-    assert not usable(torch.zeros(2, _kernels.MAX_WIDTH + 1, device=DEVICE))
+    assert not usable(torch.zeros(2, launch.MAX_WIDTH + 1, device=DEVICE))
     assert not usable(torch.zeros(2, 5))
