@@ -117,11 +117,11 @@ class Objective(nn.Module):
 
     def _options(self) -> dict[str, object]:
         """Return the options of the gradient estimator."""
-        known: dict[str, object] = {
-            **temperatures(self.model),
-            "slope": 1 / self.model.gate_temperature.detach(),
-        }
-        found = {name: value for name, value in known.items() if name in self.takes}
+        found: dict[str, object] = {}
+        if "gate_temperature" in self.takes:
+            found |= temperatures(self.model)
+        if "slope" in self.takes:
+            found["slope"] = 1 / self.model.gate_temperature.detach()
         if "control_variate" in self.takes:
             found["control_variate"] = self.control_variate
         return found

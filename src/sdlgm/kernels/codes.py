@@ -1,0 +1,141 @@
+"""Kernels for codes: draws, the KL and its gradient, ReinMax, and relaxed slots.
+
+Each of these takes 10 to 60 operations of torch, which on a GPU last longer than the networks of a
+small model. Here each is one kernel that reads the logits and keeps the rest in registers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdlgm.kernels.launch import launch, parts, power, tile
+
+__all__ = [
+    "draw_counts",
+    "kl_gradients",
+    "kl_sums",
+    "mix_slots",
+    "mixed_gradients",
+    "reinmax_gradients",
+]
+
+
+def draw_counts(
+    gate_logits: Tensor, feature_logits: Tensor, uniform: Tensor, total_count: int
+) -> Tensor:
+    """Turn uniform numbers into counts.
+
+    Parameters
+    ----------
+    gate_logits, feature_logits
+        Shapes ``(n,)`` and ``(n, K)``.
+    uniform
+        Numbers in [0, 1), float64, shape ``(n, draws * total_count)``; one for each slot.
+    total_count
+        Number of slots of a draw.
+
+    Returns
+    -------
+    Tensor
+        Shape ``(draws, n, K)``.
+    """
+    number, width = feature_logits.shape
+    draws = uniform.shape[1] // total_count
+    counts = feature_logits.new_empty(draws, number, width)
+    rows, block = tile(width)
+    _run(
+        "draw", parts(number, rows) * draws, gate_logits, feature_logits, uniform, counts,
+        number, draws, SLOTS=total_count, WIDTH=width, ROWS=rows, BLOCK=block,
+    )  # fmt: skip
+    return counts
+
+
+def kl_sums(
+    q: tuple[Tensor, Tensor], p: tuple[Tensor, Tensor], total_count: int, groups: int, exact: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the two terms of the KL, summed over groups, shape ``(n / groups,)`` each.
+
+    ``q`` and ``p`` are logits of gates and of features, shapes ``(n,)`` and ``(n, K)``; those of
+    ``p`` repeat if there are fewer.
+    """
+    number, width = q[1].shape
+    rows, block = tile(width)
+    gates, features = (q[0].new_empty(number // groups) for _ in range(2))
+    _run(
+        "kl", number // groups, *q, *p, gates, features, len(p[0]), TOTAL=total_count,
+        GROUPS=groups, EXACT=exact, WIDTH=width, ROWS=min(rows, power(groups)), BLOCK=block,
+    )  # fmt: skip
+    return gates, features
+
+
+def kl_gradients(
+    q: tuple[Tensor, Tensor],
+    p: tuple[Tensor, Tensor],
+    grads: tuple[Tensor, Tensor],
+    total_count: int,
+    groups: int,
+    exact: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of :func:`kl_sums`; those of ``p`` for each of the ``n`` rows."""
+    number, width = q[1].shape
+    rows, block = tile(width)
+    found = tuple(torch.empty_like(each) for each in (*q, *q))
+    _run(
+        "kl_backward", parts(number, rows), *q, *p, *grads, *found, number, len(p[0]),
+        TOTAL=total_count, GROUPS=groups, EXACT=exact, WIDTH=width, ROWS=rows, BLOCK=block,
+    )  # fmt: skip
+    return found  # type: ignore[return-value]
+
+
+def reinmax_gradients(
+    gate_logits: Tensor, feature_logits: Tensor, counts: Tensor, grad: Tensor, total_count: int
+) -> tuple[Tensor, Tensor]:
+    """Return the ReinMax gradients of both logits, of shapes ``(*batch,)`` and ``(*batch, K)``."""
+    number, width = gate_logits.numel(), feature_logits.shape[-1]
+    rows, block = tile(width)
+    gates, features = torch.empty_like(gate_logits), torch.empty_like(feature_logits)
+    _run(
+        "reinmax", parts(number, rows), gate_logits, feature_logits, counts, grad, gates,
+        features, number, TOTAL=total_count, WIDTH=width, ROWS=rows, BLOCK=block,
+    )  # fmt: skip
+    return gates, features
+
+
+def mix_slots(gates: Tensor, logits: Tensor, temperature: Tensor, seed: Tensor) -> Tensor:
+    """Draw relaxed slots and sum them, weighted by their gates; return codes ``(n, K)``.
+
+    Shapes are ``(n, L0)``, ``(n, K)`` and ``(n, 1)``; ``seed`` is an integer on the device, from
+    which the same slots can be drawn again.
+    """
+    number, width = logits.shape
+    rows, block = tile(width)
+    code = torch.empty_like(logits)
+    _run(
+        "mix", number, gates, logits, temperature, seed, code, SLOTS=gates.shape[1],
+        WIDTH=width, ROWS=min(rows, power(gates.shape[1])), BLOCK=block,
+    )  # fmt: skip
+    return code
+
+
+def mixed_gradients(
+    gates: Tensor, logits: Tensor, temperature: Tensor, seed: Tensor, grad: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of :func:`mix_slots` with respect to gates, logits and temperature."""
+    number, width = logits.shape
+    rows, block = tile(width)
+    found = torch.empty_like(gates), torch.empty_like(logits), torch.empty_like(temperature)
+    _run(
+        "mix_backward", number, gates, logits, temperature, seed, grad, *found,
+        SLOTS=gates.shape[1], WIDTH=width, ROWS=min(rows, power(gates.shape[1])), BLOCK=block,
+    )  # fmt: skip
+    return found
+
+
+def _run(name: str, number: int, *arguments: Any, **constants: Any) -> None:
+    """Launch a program, whose module imports Triton."""
+    from sdlgm.kernels import code_programs
+
+    launch(getattr(code_programs, name), number, *arguments, **constants)

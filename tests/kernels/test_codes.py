@@ -1,0 +1,176 @@
+"""The kernels for a GPU compute what torch's operations do.
+
+On a GPU they run as they are. Elsewhere Triton interprets them, where it is installed.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
+pytest.importorskip("triton")
+
+from sdlgm.distributions import GatedMultinomial, Grouped, _relaxed_slots, kl_terms
+from sdlgm.gradients import reinmax
+from sdlgm.kernels import codes, launch
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+SHAPES = [(3, 4, 5, 4), (2, 1, 7, 6), (5, 3, 1, 6), (2, 2, 300, 6), (70, 40, 5, 40)]
+"""Samples, groups, features of a group, and budget."""
+
+
+@pytest.fixture
+def source() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def both(monkeypatch: pytest.MonkeyPatch, call):
+    """Return the results of a call without and with the kernels."""
+    monkeypatch.setattr(launch, "usable", lambda logits: False)
+    reference = call()
+    monkeypatch.setattr(launch, "usable", lambda logits: logits.dtype == torch.float32)
+    return reference, call()
+
+
+def logits(shape: tuple[int, ...], source: torch.Generator) -> torch.Tensor:
+    return (2 * torch.randn(shape, generator=source)).to(DEVICE).requires_grad_()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("draws", [(), (3,)])
+def test_draws_are_those_of_torch(
+    shape: tuple[int, ...],
+    draws: tuple[int, ...],
+    source: torch.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    n, groups, width, budget = shape
+    gates, features = logits((n, groups), source), logits((n, groups, width), source)
+
+    def call() -> torch.Tensor:
+        q = GatedMultinomial(budget // groups, gates, features)
+        return q.sample(draws, torch.Generator(DEVICE).manual_seed(1))
+
+    one, two = both(monkeypatch, call)
+    # The last digit of a probability may move one draw in millions to the next feature.
+    assert (one != two).sum() <= 2
+    assert (two.sum(-1) <= budget // groups).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("form", ["exact", "paper"])
+@pytest.mark.parametrize("prior", ["of all rows", "of each row"])
+@pytest.mark.parametrize("opened", [False, True])
+def test_the_kl_and_its_gradients_are_those_of_torch(
+    shape: tuple[int, ...],
+    form: str,
+    prior: str,
+    opened: bool,
+    source: torch.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    n, groups, width, budget = shape
+    batch = (n, groups) if prior == "of each row" else (groups,)
+    leaves = [
+        logits((n, groups), source), logits((n, groups, width), source),
+        logits(batch, source), logits((*batch, width), source),
+    ]  # fmt: skip
+    if opened:
+        leaves[0] = torch.full_like(leaves[0], torch.inf)
+        leaves[2] = torch.full_like(leaves[2], torch.inf)
+    weights = torch.randn(2, n, generator=source).to(DEVICE)
+
+    def call() -> list[torch.Tensor]:
+        q = Grouped(GatedMultinomial(budget // groups, leaves[0], leaves[1]))
+        p = Grouped(GatedMultinomial(budget // groups, leaves[2], leaves[3]))
+        terms = kl_terms(q, p, form)  # type: ignore[arg-type]
+        loss = (terms.gates * weights[0] + terms.features * weights[1]).sum()
+        wanted = [leaf for leaf in leaves if leaf.requires_grad]
+        return [terms.gates, terms.features, *torch.autograd.grad(loss, wanted)]
+
+    for a, b in zip(*both(monkeypatch, call), strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-4)
+
+
+def test_the_kl_without_groups_is_that_of_torch(
+    source: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gates, features = logits((4, 3), source), logits((4, 3, 9), source)
+    p = GatedMultinomial(2, logits((), source), logits((9,), source))
+
+    def call() -> tuple[torch.Tensor, torch.Tensor]:
+        return tuple(kl_terms(GatedMultinomial(2, gates, features), p))
+
+    for a, b in zip(*both(monkeypatch, call), strict=True):
+        assert b.shape == (4, 3)
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_gradients_of_reinmax_are_those_of_torch(
+    shape: tuple[int, ...], source: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n, groups, width, budget = shape
+    gates, features = logits((n, groups), source), logits((n, groups, width), source)
+    weights = torch.randn(groups * width, generator=source).to(DEVICE)
+
+    def call() -> tuple[torch.Tensor, ...]:
+        q = Grouped(GatedMultinomial(budget // groups, gates, features))
+        noise = torch.Generator(DEVICE).manual_seed(1)
+        estimate = reinmax(q, lambda z: (z @ weights).square(), generator=noise)
+        return torch.autograd.grad(estimate.surrogate.sum(), (gates, features))
+
+    for a, b in zip(*both(monkeypatch, call), strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize(("n", "slots", "width"), [(3, 5, 7), (2, 40, 200), (4, 1, 1)])
+def test_relaxed_slots_and_their_gradients_fit_their_noise(
+    n: int, slots: int, width: int, source: torch.Generator
+) -> None:
+    """The noise is recovered from single slots; autograd then gives the gradients."""
+    gates = torch.rand(n, slots, generator=source).to(DEVICE).requires_grad_()
+    features = torch.randn(n, width, generator=source).to(DEVICE).requires_grad_()
+    heat = (torch.rand(n, 1, generator=source) + 0.5).to(DEVICE).requires_grad_()
+    grad, seed = torch.randn(n, width, generator=source).to(DEVICE), torch.tensor(9, device=DEVICE)
+    eye = torch.eye(slots, device=DEVICE)
+    single = [codes.mix_slots(eye[i].expand(n, -1), features, heat, seed) for i in range(slots)]
+    noise = torch.stack(single, 1).double().log() * heat[..., None] - features[:, None]
+    noise = noise.detach()
+    chosen = torch.softmax((features[:, None] + noise) / heat[..., None], -1)
+    code = (gates[..., None] * chosen).sum(1)
+    mine = _relaxed_slots._KernelSlots.apply(gates, features, heat, seed)
+    torch.testing.assert_close(mine.double(), code, rtol=1e-4, atol=1e-5)
+    leaves = (gates, features, heat)
+    wanted = torch.autograd.grad((code * grad).sum(), leaves)
+    found = torch.autograd.grad((mine * grad).sum(), leaves)
+    for a, b in zip(wanted, found, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-4)
+
+
+def test_relaxed_slots_have_gumbel_noise(source: torch.Generator) -> None:
+    """The largest of the sums of logits and Gumbel noise follows the softmax."""
+    features = torch.randn(1, 4, generator=source).to(DEVICE)
+    cold, seed = torch.full((1, 1), 1e-3, device=DEVICE), torch.tensor(5, device=DEVICE)
+    number = 20_000
+    gates = torch.full((1, number), 1 / number, device=DEVICE)
+    found = codes.mix_slots(gates, features, cold, seed)
+    error = (found - features.softmax(-1)).abs().max()
+    assert error < 4 * (0.25 / number) ** 0.5
+    other = codes.mix_slots(gates, features, cold, seed + 1)
+    assert not torch.equal(found, other)
+
+
+def test_double_precision_and_wide_codes_take_torch() -> None:
+    def usable(tensor: torch.Tensor) -> bool:
+        return launch.usable(tensor)
+
+    here = DEVICE.type == "cuda"
+    assert usable(torch.zeros(2, 5, device=DEVICE)) == here
+    assert not usable(torch.zeros(2, 5, device=DEVICE, dtype=torch.float64))
+    assert not usable(torch.zeros(2, launch.MAX_WIDTH + 1, device=DEVICE))
+    assert not usable(torch.zeros(2, 5))
