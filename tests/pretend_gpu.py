@@ -20,6 +20,8 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 import sdlgm.environment
 import sdlgm.training.step
+from sdlgm.memory import card_bytes
+from sdlgm.training.recorded import ResidentSteps
 
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 
@@ -75,6 +77,11 @@ class PretendGPU(TorchFunctionMode):
             raise TypeError("can't convert cuda:0 device type tensor to numpy.")
         if name in ("cpu", "cuda"):
             return self.put(args[0], CPU if name == "cpu" else GPU)
+        if name == "__deepcopy__":
+            return self.put(func(*args), GPU if self.holds(args[0]) else CPU)
+        if name == "pin_memory":
+            assert not self.holds(args[0])
+            return args[0]
         args, kwargs, place = self.without_device(name, args, kwargs)
         given = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
         self.check(name, given, args)
@@ -157,7 +164,15 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendGPU]:
     )
     monkeypatch.setattr(sdlgm.environment, "number_of_gpus", lambda: 1)
     monkeypatch.setattr(sdlgm.training.step, "make_fabric", lambda *given: fabric)
+    # A step cannot be recorded, but the data are on the device.
+    monkeypatch.setattr(ResidentSteps, "prepare", lambda steps, step: None)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *given: "Pretended GPU")
+    card = types.SimpleNamespace(total_memory=2**33)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda *given: card)
     monkeypatch.setattr(torch, "Generator", PretendGenerator)
-    with PretendGPU() as mode:
-        yield mode
+    card_bytes.cache_clear()
+    try:
+        with PretendGPU() as mode:
+            yield mode
+    finally:
+        card_bytes.cache_clear()

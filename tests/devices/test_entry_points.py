@@ -51,13 +51,10 @@ from sdlgm.report import write_report
 from sdlgm.scale import ArrowEncoder
 from sdlgm.training import resume
 
-REAL = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
-]
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
-@pytest.fixture(params=["pretended", pytest.param("real", marks=REAL)])
+@pytest.fixture(params=["pretended", pytest.param("real", marks=needs_gpu)])
 def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
     """A machine with a GPU; whether it is real."""
     if request.param == "real":

@@ -83,7 +83,6 @@ def test_operations_that_wait_are_detected(x: torch.Tensor) -> None:
     assert waits.found == ["_local_scalar_dense", "index", "nonzero", "lift_fresh"]
 
 
-@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_step_on_a_gpu_does_not_synchronise(kind: str, x: torch.Tensor) -> None:

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from sdlgm.config import LikelihoodName, ModelConfig, TrainingConfig
 from sdlgm.data import Rows, Samples, SparseRows
@@ -172,7 +173,8 @@ def update_model(
     order = data.order(model, config.batch_size, config.seed)  # before the model is moved
     trainer = Trainer(model, config)
     if adam is not None:
-        trainer.adam.load_state_dict(copy.deepcopy(adam))  # loading shares the tensors
+        states = copy.deepcopy(adam["state"])  # loading shares the tensors
+        trainer.adam.load_state_dict({**trainer.adam.state_dict(), "state": states})
     task = ModelTask(trainer, data.rows, order)
     if trainer.config.objective == "rate_distortion":
         trainer.objective.joint = start > 0
@@ -191,11 +193,7 @@ def update_model(
 
 def _on_cpu(adam: dict[str, Any]) -> dict[str, Any]:
     """Return the state of an optimiser on the CPU, where it can be pickled."""
-    states = {
-        number: {name: value.cpu() for name, value in entries.items()}
-        for number, entries in adam["state"].items()
-    }
-    return {**adam, "state": states}
+    return tree_map(lambda each: each.cpu() if isinstance(each, Tensor) else each, adam)
 
 
 def elbo(model: SDLGM, rows: Samples, seed: int) -> NDArray[np.float64]:
