@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sdlgm.config import ModelConfig, preset
-from sdlgm.distributions import Grouped, kl_terms
+from sdlgm.distributions import Grouped, greedy, kl_terms
 from sdlgm.gradients import get_estimator
 from sdlgm.models import SDLGM
 from sdlgm.nn import DataStatistics
@@ -148,10 +148,10 @@ class Step:
         """Return calls that make the posterior from given logits, and the prior."""
         model = self.model
         with torch.no_grad():
-            found = model(self.x).base
+            found = greedy(model(self.x)).base
         gates = found.gate_logits.clone().requires_grad_()
         features = found.feature_logits.flatten(-2).clone().requires_grad_()
-        return lambda: model._code(gates, features), model.prior
+        return lambda: model._code(gates, features), lambda: greedy(model.prior())
 
     def _likelihood(self) -> Call:
         raw = self._noise(self.model.likelihood.n_outputs).requires_grad_()

@@ -68,7 +68,7 @@ class BitsBack:
         self.model, self.top = copy.deepcopy(model).double().eval(), top
         self.slots = model.config.budget // model.groups
         with torch.no_grad():
-            self.prior = self._coder(self.model.prior())
+            self.prior = self._coder(self.model.prior())  # type: ignore[arg-type]
 
     def encode(self, stack: Stack, x: Tensor) -> int:
         """Encode at most :data:`BATCH_ROWS` rows; return the smallest size of the stack (words)."""

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from sdlgm.distributions import GatedMultinomial
 from sdlgm.distributions._chunks import in_chunks
-from sdlgm.gradients._surrogate import evaluate, split, ungrouped
+from sdlgm.gradients._surrogate import draw, evaluate
 from sdlgm.gradients.registry import Code, Estimate, Loss, register
 from sdlgm.kernels import codes as kernels
 from sdlgm.kernels import launch
@@ -58,16 +58,16 @@ def reinmax(posterior: Code, loss: Loss, *, generator: torch.Generator | None = 
     >>> estimate.codes.shape, logits.grad.shape
     (torch.Size([8, 3]), torch.Size([8, 3]))
     """
-    base = ungrouped(posterior)
-    drawn = posterior.sample(generator=generator)
-    codes = _CountReinMax.apply(
-        base.gate_logits,
-        base.feature_logits,
-        split(posterior, drawn),
-        base,
-    ).view_as(drawn)
+
+    def path(base: GatedMultinomial) -> Tensor:
+        counts: Tensor = _CountReinMax.apply(
+            base.gate_logits, base.feature_logits, base.sample(generator=generator), base
+        )
+        return counts
+
+    codes = draw(posterior, path)
     value = evaluate(loss, codes)
-    return Estimate(value, value.detach(), drawn)
+    return Estimate(value, value.detach(), codes.detach())
 
 
 class _CountReinMax(torch.autograd.Function):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sdlgm.config import CodeMethod, ModelConfig, quadratic
 from sdlgm.data import Samples
-from sdlgm.distributions import Grouped
+from sdlgm.distributions import Chain, Grouped, conditionals, greedy
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.inference.linear import quadratic_search, standard_residual
@@ -68,6 +68,9 @@ def choose_codes(
     "best"     the candidate with the least :math:`-\log p(x, z)`   yes      ``candidates``
     "search"   the code with the least :math:`J(z)` that is found   no       see below
     ========== ==================================================== ======== ================
+
+    The mode and the mean of a posterior in levels are greedy: those of each level, given the codes
+    chosen for the levels before it.
 
     The candidates of "best" are the mode, the rounded mean and ``candidates - 2`` draws; ties go
     to the earlier candidate. Candidates are compared by the description length (in nats) of sample
@@ -194,8 +197,10 @@ def encode_batches(
         done += len(x)
 
 
-def check_posterior(model: SDLGM, posterior: Grouped, name: str, first_row: int = 0) -> None:
-    """Check that a posterior of rows, shape ``(n, K)``, is finite.
+def check_posterior(
+    model: SDLGM, posterior: Grouped | Chain, name: str, first_row: int = 0
+) -> None:
+    """Check that a posterior of rows, shape ``(n, K)``, is finite; levels are, along their modes.
 
     Values far outside of the training data overflow in the encoder.
 
@@ -204,9 +209,10 @@ def check_posterior(model: SDLGM, posterior: Grouped, name: str, first_row: int 
     DataError
         If it is not, with the number of the first row.
     """
-    finite = posterior.base.feature_logits.isfinite().flatten(-2).all(-1)
+    base = greedy(posterior).base
+    finite = base.feature_logits.isfinite().flatten(-2).all(-1)
     if model.config.gates == "learned":
-        finite &= posterior.base.gate_logits.isfinite().all(-1)
+        finite &= base.gate_logits.isfinite().all(-1)
     if not bool(finite.all()):
         row = first_row + int((~finite).nonzero()[0])
         raise DataError(
@@ -250,11 +256,12 @@ def check_code(
         )
 
 
-def limit_active(codes: Tensor, posterior: Grouped, max_active: int | None) -> Tensor:
+def limit_active(codes: Tensor, posterior: Grouped | Chain, max_active: int | None) -> Tensor:
     """Keep at most ``max_active`` features of each code and close the slots of the others.
 
     The features with the largest ``posterior.presence_probs`` stay, with their counts; ties go to
-    the lower index.
+    the lower index. In a posterior with levels, the probabilities are those given the levels of the
+    code before.
 
     Parameters
     ----------
@@ -267,7 +274,11 @@ def limit_active(codes: Tensor, posterior: Grouped, max_active: int | None) -> T
     """
     if max_active is None or max_active >= codes.shape[-1]:
         return codes
-    absence = posterior.absence_log_probs.expand_as(codes).masked_fill(codes == 0, torch.inf)
+    absence = (
+        conditionals(posterior, codes)
+        .absence_log_probs.expand_as(codes)
+        .masked_fill(codes == 0, torch.inf)
+    )
     dropped = absence.argsort(dim=-1, stable=True)[..., max_active:]
     return codes.scatter(-1, dropped, 0.0)
 
@@ -299,7 +310,7 @@ def _searched(
 def _best(
     model: SDLGM,
     x: Tensor,
-    posterior: Grouped,
+    posterior: Grouped | Chain,
     candidates: int,
     max_active: int | None,
     generator: torch.Generator | None,
@@ -319,7 +330,7 @@ def _best(
 
 
 def _candidates(
-    posterior: Grouped, candidates: int, generator: torch.Generator | None
+    posterior: Grouped | Chain, candidates: int, generator: torch.Generator | None
 ) -> Iterator[Tensor]:
     """Yield candidates, shape ``(m, n, K)``: the mode, the rounded mean and draws."""
     yield torch.stack([posterior.mode, posterior.rounded_mean])
