@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 import sdlgm.environment
+import sdlgm.kernels.launch
 import sdlgm.training.step
 from sdlgm.memory import card_bytes
 from sdlgm.training.recorded import ResidentSteps
@@ -164,6 +165,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendGPU]:
     )
     monkeypatch.setattr(sdlgm.environment, "number_of_gpus", lambda: 1)
     monkeypatch.setattr(sdlgm.training.step, "make_fabric", lambda *given: fabric)
+    monkeypatch.setattr(sdlgm.kernels.launch, "usable", lambda values: False)
     # A step cannot be recorded, but the data are on the device.
     monkeypatch.setattr(ResidentSteps, "prepare", lambda steps, step: None)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *given: "Pretended GPU")
