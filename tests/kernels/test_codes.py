@@ -143,10 +143,9 @@ def test_relaxed_codes_and_their_gradients_fit_their_noise(
     mine = _KernelCodes.apply(gates, features, *heats, seed, slots)
     found = torch.autograd.grad((mine * grad).sum(), leaves)
 
-    weights, inside, noise = noise_of(gates, features, heats, seed, slots)
-    chosen = torch.softmax(
-        (features.double()[:, None] + noise) / heats[1].double()[:, None, None], -1
-    )
+    inside, noise = noise_of(gates, features, heats, seed, slots)
+    rates = heats[1].double()[:, None, None]
+    chosen = torch.softmax((features.double()[:, None] + noise) / rates, -1)
     scaled = (gates.double().clamp(-1e19, 1e19)[:, None] + inside) / heats[0].double()[:, None]
     code = (scaled.sigmoid()[..., None] * chosen).sum(1)
     torch.testing.assert_close(mine.double(), code, rtol=1e-4, atol=1e-5)
@@ -162,7 +161,7 @@ def noise_of(
     seed: torch.Tensor,
     slots: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return logistic and Gumbel noise of each slot, from differences of codes of 0, 1, ... slots."""
+    """Return logistic and Gumbel noise of each slot, from codes of 0, 1, ... slots."""
     drawn = [torch.zeros_like(features)]
     drawn += [codes.relaxed_codes(gates, features, *heats, seed, n + 1) for n in range(slots)]
     single = torch.stack(drawn, 1).double().diff(dim=1).detach()
