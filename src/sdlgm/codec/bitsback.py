@@ -36,7 +36,8 @@ class BitsBack:
 
     bits, the mean of which is the negative ELBO. A structured code is popped part by part, each
     given the parts before it, and pushed in reverse (:class:`~sdlgm.codec.chains.ChainCoder`). The
-    latent is discrete, so only probabilities are quantised: to integers ``floor(p 2^24) + 1``, from networks in double precision.
+    latent is discrete, so only probabilities are quantised: to integers ``floor(p 2^24) + 1``, from
+    networks in double precision.
 
     Parameters
     ----------
