@@ -14,7 +14,8 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
 pytest.importorskip("triton")
 
-from sdlgm.distributions import GatedMultinomial, Grouped, _relaxed_slots, kl_terms
+from sdlgm.distributions import GatedMultinomial, Grouped, kl_terms
+from sdlgm.distributions.relaxed import _KernelCodes
 from sdlgm.gradients import reinmax
 from sdlgm.kernels import codes, launch
 
@@ -129,39 +130,57 @@ def test_the_gradients_of_reinmax_are_those_of_torch(
 
 
 @pytest.mark.parametrize(("n", "slots", "width"), [(3, 5, 7), (2, 40, 200), (4, 1, 1)])
-def test_relaxed_slots_and_their_gradients_fit_their_noise(
-    n: int, slots: int, width: int, source: torch.Generator
+@pytest.mark.parametrize("opened", [False, True])
+def test_relaxed_codes_and_their_gradients_fit_their_noise(
+    n: int, slots: int, width: int, opened: bool, source: torch.Generator
 ) -> None:
-    """The noise is recovered from single slots; autograd then gives the gradients."""
-    gates = torch.rand(n, slots, generator=source).to(DEVICE).requires_grad_()
-    features = torch.randn(n, width, generator=source).to(DEVICE).requires_grad_()
-    heat = (torch.rand(n, 1, generator=source) + 0.5).to(DEVICE).requires_grad_()
+    """The noise is recovered from the kernels' own slots; autograd then gives the gradients."""
+    gates = torch.full((n,), torch.inf, device=DEVICE) if opened else logits((n,), source)
+    features = logits((n, width), source)
+    heats = [(torch.rand(n, generator=source) + 0.5).to(DEVICE).requires_grad_() for _ in range(2)]
     grad, seed = torch.randn(n, width, generator=source).to(DEVICE), torch.tensor(9, device=DEVICE)
-    eye = torch.eye(slots, device=DEVICE)
-    single = [codes.mix_slots(eye[i].expand(n, -1), features, heat, seed) for i in range(slots)]
-    noise = torch.stack(single, 1).double().log() * heat[..., None] - features[:, None]
-    noise = noise.detach()
-    chosen = torch.softmax((features[:, None] + noise) / heat[..., None], -1)
-    code = (gates[..., None] * chosen).sum(1)
-    mine = _relaxed_slots._KernelSlots.apply(gates, features, heat, seed)
-    torch.testing.assert_close(mine.double(), code, rtol=1e-4, atol=1e-5)
-    leaves = (gates, features, heat)
-    wanted = torch.autograd.grad((code * grad).sum(), leaves)
+    leaves = [each for each in (gates, features, *heats) if each.requires_grad]
+    mine = _KernelCodes.apply(gates, features, *heats, seed, slots)
     found = torch.autograd.grad((mine * grad).sum(), leaves)
+
+    inside, noise = noise_of(gates, features, heats, seed, slots)
+    rates = heats[1].double()[:, None, None]
+    chosen = torch.softmax((features.double()[:, None] + noise) / rates, -1)
+    scaled = (gates.double().clamp(-1e19, 1e19)[:, None] + inside) / heats[0].double()[:, None]
+    code = (scaled.sigmoid()[..., None] * chosen).sum(1)
+    torch.testing.assert_close(mine.double(), code, rtol=1e-4, atol=1e-5)
+    wanted = torch.autograd.grad((code * grad).sum(), leaves)
     for a, b in zip(wanted, found, strict=True):
         torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-4)
 
 
-def test_relaxed_slots_have_gumbel_noise(source: torch.Generator) -> None:
-    """The largest of the sums of logits and Gumbel noise follows the softmax."""
+def noise_of(
+    gates: torch.Tensor,
+    features: torch.Tensor,
+    heats: list[torch.Tensor],
+    seed: torch.Tensor,
+    slots: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return logistic and Gumbel noise of each slot, from codes of 0, 1, ... slots."""
+    drawn = [torch.zeros_like(features)]
+    drawn += [codes.relaxed_codes(gates, features, *heats, seed, n + 1) for n in range(slots)]
+    single = torch.stack(drawn, 1).double().diff(dim=1).detach()
+    weights = single.sum(-1)
+    noise = (single / weights[..., None]).log() * heats[1].double()[:, None, None]
+    inside = weights.clamp(1e-12, 1 - 1e-12).logit() * heats[0].double()[:, None]
+    inside = torch.where(gates.isinf()[:, None], 0.0, inside - gates.double()[:, None])
+    return inside.detach(), (noise - features.double()[:, None]).detach()
+
+
+def test_relaxed_codes_have_the_noise_of_eqs_8_and_10(source: torch.Generator) -> None:
+    """Cold codes are counts: gates open with their probability, features follow the softmax."""
+    number, cold = 20_000, torch.full((1,), 1e-3, device=DEVICE)
     features = torch.randn(1, 4, generator=source).to(DEVICE)
-    cold, seed = torch.full((1, 1), 1e-3, device=DEVICE), torch.tensor(5, device=DEVICE)
-    number = 20_000
-    gates = torch.full((1, number), 1 / number, device=DEVICE)
-    found = codes.mix_slots(gates, features, cold, seed)
-    error = (found - features.softmax(-1)).abs().max()
-    assert error < 4 * (0.25 / number) ** 0.5
-    other = codes.mix_slots(gates, features, cold, seed + 1)
+    gate, seed = torch.full((1,), -0.5, device=DEVICE), torch.tensor(5, device=DEVICE)
+    found = codes.relaxed_codes(gate, features, cold, cold, seed, number) / number
+    wanted = gate.sigmoid() * features.softmax(-1)
+    assert (found - wanted).abs().max() < 4 * (0.25 / number) ** 0.5
+    other = codes.relaxed_codes(gate, features, cold, cold, seed + 1, number)
     assert not torch.equal(found, other)
 
 

@@ -15,8 +15,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sdlgm.distributions._gumbel import MinusGumbel
-from sdlgm.kernels import codes as kernels
-from sdlgm.kernels import launch
 from sdlgm.memory import numbers_at_once
 
 __all__ = ["mix_slots", "slots_absence"]
@@ -57,12 +55,7 @@ def mix_slots(
         Shape ``(n, K)``; differentiable once.
     """
     with torch.autocast(logits.device.type, enabled=False):  # it would use half precision
-        code: Tensor
-        if launch.usable(logits):
-            seed = torch.randint(2**62, (), device=logits.device, generator=generator)
-            code = _KernelSlots.apply(gates, logits, temperature, seed)
-        else:
-            code = _MixedSlots.apply(gates, logits, temperature, generator)
+        code: Tensor = _MixedSlots.apply(gates, logits, temperature, generator)
     return code
 
 
@@ -138,23 +131,6 @@ class _MixedSlots(torch.autograd.Function):
             feature_grad[rows] -= torch.bmm(weights, chosen).squeeze(-2)
         temperature_grad = None if slope is None else (grad * slope).sum(-1, keepdim=True)
         return gate_grad, feature_grad.mul_(draws.rate), temperature_grad, None
-
-
-class _KernelSlots(torch.autograd.Function):
-    """:class:`_MixedSlots` on a GPU. The slots are drawn again in backward; none is stored."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, gates: Tensor, logits: Tensor, temperature: Tensor, seed: Tensor
-    ) -> Tensor:
-        ctx.save_for_backward(gates, logits, temperature, seed)
-        return kernels.mix_slots(gates, logits, temperature, seed)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        gates, logits, temperature, seed = ctx.saved_tensors
-        return *kernels.mixed_gradients(gates, logits, temperature, seed, grads[0]), None
 
 
 class _AbsentSlots(torch.autograd.Function):

@@ -187,7 +187,17 @@ def set_prior(model: SDLGM, frequencies: Tensor) -> None:
 
     ``frequencies`` has shape ``(G, K/G + 1)``: how often, in any unit, a slot of each group holds
     each feature, and is closed. Gates that are always open stay open.
+
+    Raises
+    ------
+    ConfigError
+        If the prior is not a product over groups.
     """
+    if model.config.prior in ("mixture", "autoregressive"):
+        raise ConfigError(
+            f"prior = {model.config.prior!r} is not a product over groups and has no frequencies "
+            "to set. Fit it with sdlgm.training.fit_prior."
+        )
     counts, closed = frequencies[:, :-1], frequencies[:, -1]
     opened = counts.sum(-1)
     with torch.no_grad():

@@ -181,19 +181,36 @@ def _minus_gumbel(seed, row, place):
 
 
 @triton.jit
+def _gates(logit, temperature, seed, row, slot):
+    """Return relaxed gates (eq. 8), and the numbers of which they are the sigmoid."""
+    one = slot * 0 + 1
+    bits, _, _, _ = tl.philox(seed, slot, one * row, one, one)
+    # Logistic noise is the difference of two Gumbel noises. It is symmetric: one bit is the sign.
+    half = ((bits >> 1).to(tl.float32) + 0.5) * 2.3283064365386963e-10
+    noise = tl.log(1.0 - half) - tl.log(half)
+    noise = tl.where((bits & 1) == 0, noise, -noise)
+    # A gate that is always open has an infinite logit.
+    scaled = (tl.minimum(tl.maximum(logit, -1.0e19), 1.0e19) + noise) / temperature
+    return tl.sigmoid(scaled), scaled
+
+
+@triton.jit
 def mix(
-    gates, features, temperature, seeds, codes,
+    gates, features, gate_temperature, temperature, seeds, codes,
     SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     seed = tl.load(seeds)
+    logit = tl.load(gates + row)
+    heat = tl.load(gate_temperature + row)
     rate = 1.0 / tl.load(temperature + row)
     logits = tl.load(features + row * WIDTH + column, mask=column < WIDTH, other=NONE)
     code = tl.zeros([BLOCK], tl.float32)
     for first in range(0, SLOTS, ROWS):
         slot = first + tl.arange(0, ROWS)
-        weight = tl.load(gates + row * SLOTS + slot, mask=slot < SLOTS, other=0.0)
+        weight, _ = _gates(logit, heat, seed, row.to(tl.int32), slot)
+        weight = tl.where(slot < SLOTS, weight, 0.0)
         noise = _minus_gumbel(seed, row.to(tl.int32), slot[:, None] * BLOCK + column[None, :])
         chosen = tl.exp(_log_softmax((logits[None, :] - noise) * rate))
         code += tl.sum(weight[:, None] * chosen, 0)
@@ -202,28 +219,38 @@ def mix(
 
 @triton.jit
 def mix_backward(
-    gates, features, temperature, seeds, grads, gates_out, features_out, temperature_out,
+    gates, features, gate_temperature, temperature, seeds, grads,
+    gates_out, features_out, gate_temperature_out, temperature_out,
     SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     seed = tl.load(seeds)
+    logit = tl.load(gates + row)
+    heat = tl.load(gate_temperature + row)
     rate = 1.0 / tl.load(temperature + row)
     logits = tl.load(features + row * WIDTH + column, mask=column < WIDTH, other=NONE)
     grad = tl.load(grads + row * WIDTH + column, mask=column < WIDTH, other=0.0)
     slope = tl.zeros([BLOCK], tl.float32)
     of_rate = tl.zeros([ROWS], tl.float32)
+    of_gate = tl.zeros([ROWS], tl.float32)
+    of_heat = tl.zeros([ROWS], tl.float32)
     for first in range(0, SLOTS, ROWS):
         slot = first + tl.arange(0, ROWS)
-        weight = tl.load(gates + row * SLOTS + slot, mask=slot < SLOTS, other=0.0)
+        weight, inside = _gates(logit, heat, seed, row.to(tl.int32), slot)
+        weight = tl.where(slot < SLOTS, weight, 0.0)
         noise = _minus_gumbel(seed, row.to(tl.int32), slot[:, None] * BLOCK + column[None, :])
         scaled = (logits[None, :] - noise) * rate
         chosen = tl.exp(_log_softmax(scaled))
         slot_grad = tl.sum(chosen * grad[None, :], 1)
-        tl.store(gates_out + row * SLOTS + slot, slot_grad, mask=slot < SLOTS)
+        of_scaled = slot_grad * weight * (1.0 - weight)
+        of_gate += of_scaled
+        of_heat += of_scaled * inside
         # The gradient with respect to the scaled logits of each slot.
         inner = weight[:, None] * chosen * (grad[None, :] - slot_grad[:, None])
         slope += tl.sum(inner, 0)
         of_rate += tl.sum(tl.where(chosen > 0.0, inner * scaled, 0.0), 1)
+    tl.store(gates_out + row, tl.sum(of_gate, 0) / heat)
+    tl.store(gate_temperature_out + row, -tl.sum(of_heat, 0) / heat)
     tl.store(features_out + row * WIDTH + column, slope * rate, mask=column < WIDTH)
     tl.store(temperature_out + row, -tl.sum(of_rate, 0) * rate)

@@ -17,9 +17,9 @@ __all__ = [
     "draw_counts",
     "kl_gradients",
     "kl_sums",
-    "mix_slots",
-    "mixed_gradients",
     "reinmax_gradients",
+    "relaxed_codes",
+    "relaxed_gradients",
 ]
 
 
@@ -104,34 +104,48 @@ def reinmax_gradients(
     return gates, features
 
 
-def mix_slots(gates: Tensor, logits: Tensor, temperature: Tensor, seed: Tensor) -> Tensor:
-    """Draw relaxed slots and sum them, weighted by their gates; return codes ``(n, K)``.
+def relaxed_codes(
+    gate_logits: Tensor,
+    feature_logits: Tensor,
+    gate_temperature: Tensor,
+    feature_temperature: Tensor,
+    seed: Tensor,
+    total_count: int,
+) -> Tensor:
+    """Draw relaxed codes (eqs. 8, 10, 12 of the paper), shape ``(n, K)``.
 
-    Shapes are ``(n, L0)``, ``(n, K)`` and ``(n, 1)``; ``seed`` is an integer on the device, from
-    which the same slots can be drawn again.
+    The logits of features have the shape ``(n, K)``, the others ``(n,)``. ``seed`` is an integer
+    on the device, from which the same codes can be drawn again.
     """
-    number, width = logits.shape
+    number, width = feature_logits.shape
     rows, block = tile(width)
-    code = torch.empty_like(logits)
+    codes = torch.empty_like(feature_logits)
     _run(
-        "mix", number, gates, logits, temperature, seed, code, SLOTS=gates.shape[1],
-        WIDTH=width, ROWS=min(rows, power(gates.shape[1])), BLOCK=block,
+        "mix", number, gate_logits, feature_logits, gate_temperature, feature_temperature, seed,
+        codes, SLOTS=total_count, WIDTH=width, ROWS=min(rows, power(total_count)), BLOCK=block,
     )  # fmt: skip
-    return code
+    return codes
 
 
-def mixed_gradients(
-    gates: Tensor, logits: Tensor, temperature: Tensor, seed: Tensor, grad: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of :func:`mix_slots` with respect to gates, logits and temperature."""
-    number, width = logits.shape
+def relaxed_gradients(
+    gate_logits: Tensor,
+    feature_logits: Tensor,
+    gate_temperature: Tensor,
+    feature_temperature: Tensor,
+    seed: Tensor,
+    total_count: int,
+    grad: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of :func:`relaxed_codes` with respect to its first four arguments."""
+    number, width = feature_logits.shape
     rows, block = tile(width)
-    found = torch.empty_like(gates), torch.empty_like(logits), torch.empty_like(temperature)
+    inputs = gate_logits, feature_logits, gate_temperature, feature_temperature
+    first, second, third, fourth = (torch.empty_like(each) for each in inputs)
     _run(
-        "mix_backward", number, gates, logits, temperature, seed, grad, *found,
-        SLOTS=gates.shape[1], WIDTH=width, ROWS=min(rows, power(gates.shape[1])), BLOCK=block,
+        "mix_backward", number, *inputs, seed, grad, first, second, third, fourth,
+        SLOTS=total_count, WIDTH=width, ROWS=min(rows, power(total_count)), BLOCK=block,
     )  # fmt: skip
-    return found
+    return first, second, third, fourth
 
 
 def _run(name: str, number: int, *arguments: Any, **constants: Any) -> None:
