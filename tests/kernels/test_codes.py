@@ -111,6 +111,28 @@ def test_the_kl_without_groups_is_that_of_torch(
         torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
 
 
+def test_logits_may_have_any_layout(
+    source: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of networks of several members, or those that are the same for many rows."""
+    gates = logits((4, 6), source).T
+    features = logits((5, 4, 6), source).movedim(0, -1).transpose(0, 1)
+    prior = logits((1, 4), source).expand(6, 4), logits((1, 1, 5), source).expand(6, 4, 5)
+    weights = torch.randn(5, generator=source).to(DEVICE)
+    assert not features.is_contiguous()
+
+    def call() -> list[torch.Tensor]:
+        q, p = GatedMultinomial(2, gates, features), GatedMultinomial(2, *prior)
+        noise = torch.Generator(DEVICE).manual_seed(1)
+        estimate = reinmax(q, lambda z: (z @ weights).square(), generator=noise)
+        total = estimate.surrogate.sum() + kl_terms(q, p).total.sum()
+        total = total + q.relax(1.0, 0.7).rsample(generator=noise).sum() * 0
+        return [total.detach(), *torch.autograd.grad(total, (gates, features))]
+
+    for a, b in zip(*both(monkeypatch, call), strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_gradients_of_reinmax_are_those_of_torch(
     shape: tuple[int, ...], source: torch.Generator, monkeypatch: pytest.MonkeyPatch

@@ -73,7 +73,7 @@ def evaluate(
     importance_samples: int = 100,
     refine_steps: int = 0,
     seed: int = 0,
-    batch_size: int = 100,
+    batch_size: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Evaluate a model on rows.
@@ -94,6 +94,7 @@ def evaluate(
         Source of bits and codes.
     batch_size
         Number of rows at a time. It affects the speed, and which random numbers each row gets.
+        Default: 100 on a CPU, 1,000 on other devices.
     progress
         Called with the number of rows done after each batch.
 
@@ -119,7 +120,7 @@ def evaluate(
     training = model.training
     model.eval()
     try:
-        for x in rows.batches(batch_size, bits):
+        for x in rows.batches(batch_size or (100 if device.type == "cpu" else 1_000), bits):
             x = x.to(device)
             posterior = refine_posterior(model, x, refine_steps, generator=search)
             hard = negative_elbo(model, x, posterior=posterior, generator=noise)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from sdlgm.kernels.launch import launch, parts, power, tile
+from sdlgm.kernels.launch import blank, launch, parts, power, tile
 
 __all__ = [
     "draw_counts",
@@ -21,6 +20,9 @@ __all__ = [
     "relaxed_codes",
     "relaxed_gradients",
 ]
+
+SLOTS_TILE = 4096
+"""Numbers of the slots that a program draws at a time; a program draws all slots of a code."""
 
 
 def draw_counts(
@@ -82,7 +84,7 @@ def kl_gradients(
     """Return the gradients of :func:`kl_sums`; those of ``p`` for each of the ``n`` rows."""
     number, width = q[1].shape
     rows, block = tile(width)
-    found = tuple(torch.empty_like(each) for each in (*q, *q))
+    found = tuple(blank(each) for each in (*q, *q))
     _run(
         "kl_backward", parts(number, rows), *q, *p, *grads, *found, number, len(p[0]),
         TOTAL=total_count, GROUPS=groups, EXACT=exact, WIDTH=width, ROWS=rows, BLOCK=block,
@@ -96,7 +98,7 @@ def reinmax_gradients(
     """Return the ReinMax gradients of both logits, of shapes ``(*batch,)`` and ``(*batch, K)``."""
     number, width = gate_logits.numel(), feature_logits.shape[-1]
     rows, block = tile(width)
-    gates, features = torch.empty_like(gate_logits), torch.empty_like(feature_logits)
+    gates, features = blank(gate_logits), blank(feature_logits)
     _run(
         "reinmax", parts(number, rows), gate_logits, feature_logits, counts, grad, gates,
         features, number, TOTAL=total_count, WIDTH=width, ROWS=rows, BLOCK=block,
@@ -118,8 +120,8 @@ def relaxed_codes(
     on the device, from which the same codes can be drawn again.
     """
     number, width = feature_logits.shape
-    rows, block = tile(width)
-    codes = torch.empty_like(feature_logits)
+    rows, block = tile(width, SLOTS_TILE)
+    codes = blank(feature_logits)
     _run(
         "mix", number, gate_logits, feature_logits, gate_temperature, feature_temperature, seed,
         codes, SLOTS=total_count, WIDTH=width, ROWS=min(rows, power(total_count)), BLOCK=block,
@@ -138,9 +140,9 @@ def relaxed_gradients(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of :func:`relaxed_codes` with respect to its first four arguments."""
     number, width = feature_logits.shape
-    rows, block = tile(width)
+    rows, block = tile(width, SLOTS_TILE)
     inputs = gate_logits, feature_logits, gate_temperature, feature_temperature
-    first, second, third, fourth = (torch.empty_like(each) for each in inputs)
+    first, second, third, fourth = (blank(each) for each in inputs)
     _run(
         "mix_backward", number, *inputs, seed, grad, first, second, third, fourth,
         SLOTS=total_count, WIDTH=width, ROWS=min(rows, power(total_count)), BLOCK=block,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["launch", "parts", "power", "tile", "usable"]
+__all__ = ["blank", "launch", "parts", "power", "tile", "usable"]
 
 MAX_WIDTH = 2048
 """Largest number of columns of a row that the kernels take: they fit a program's registers."""
@@ -35,21 +35,29 @@ def _installed() -> bool:
 
 
 def launch(program: Any, number: int, *arguments: Any, **constants: Any) -> None:
-    """Launch ``number`` programs on contiguous tensors, unless there is nothing to do.
+    """Launch ``number`` programs on tensors, unless there is nothing to do.
 
+    Inputs are copied if they are not contiguous; what a program fills must be (:func:`blank`).
     ``ROWS`` and ``BLOCK`` must be among the constants.
     """
     if not number:
         return
     ready = [each.contiguous() if isinstance(each, Tensor) else each for each in arguments]
     numbers = constants["ROWS"] * constants["BLOCK"]
-    warps = 1 if numbers <= 256 else 2 if numbers <= 512 else 4
+    warps = max(1, min(8, numbers // 256))
     with torch.cuda.device_of(arguments[0]):
         program[(number,)](*ready, **constants, num_warps=warps)
 
 
-def tile(width: int) -> tuple[int, int]:
-    """Return the rows of a tile, and its columns, a power of two of at least ``width``.
+def blank(like: Tensor) -> Tensor:
+    """Return a new contiguous tensor for a kernel to fill, whatever the layout of ``like``."""
+    return torch.empty_like(like, memory_format=torch.contiguous_format)
+
+
+def tile(width: int, numbers: int = TILE) -> tuple[int, int]:
+    """Return rows and columns of a tile of about so many numbers.
+
+    The columns are a power of two of at least ``width``.
 
     Examples
     --------
@@ -57,7 +65,7 @@ def tile(width: int) -> tuple[int, int]:
     ((64, 8), (2, 256))
     """
     block = power(width)
-    return max(1, TILE // block), block
+    return max(1, numbers // block), block
 
 
 def power(number: int) -> int:

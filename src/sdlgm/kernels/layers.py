@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sdlgm.kernels.launch import launch, parts, power
+from sdlgm.kernels.launch import blank, launch, parts, power
 
 __all__ = ["norm_gelu"]
 
@@ -56,7 +56,7 @@ class _NormGELU(torch.autograd.Function):
         eps: float,
     ) -> Tensor:
         ctx.save_for_backward(products, bias, scale, shift)
-        ctx.eps, out = eps, torch.empty_like(products)
+        ctx.eps, out = eps, blank(products)
         width = products.shape[-1]
         _run(
             "forward", products.numel() // width, products, bias, scale, shift,
@@ -72,7 +72,7 @@ class _NormGELU(torch.autograd.Function):
         products, bias, scale, shift = ctx.saved_tensors
         width = products.shape[-1]
         number = products.numel() // width
-        out, steps = torch.empty_like(products), parts(number, PROGRAMS)
+        out, steps = blank(products), parts(number, PROGRAMS)
         programs = parts(number, max(1, steps))
         sums = products.new_empty(programs, 3, width)
         _run(
