@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import gc
 import math
 import sys
 import tempfile
@@ -231,6 +232,12 @@ class Bench:
             self.say(f"cannot be recorded: {error}")
             return None
 
+    def free(self) -> None:
+        """Give back what earlier calls and recordings took of the GPU's memory."""
+        gc.collect()
+        if self.on_gpu:
+            torch.cuda.empty_cache()
+
     def peak_megabytes(self, call: Call) -> float | None:
         """Return the peak of the memory that a call takes on the GPU (10^6 bytes), else ``None``.
 
@@ -288,6 +295,7 @@ def steps(bench: Bench) -> dict[str, Any]:
 
 
 def _steps_of(bench: Bench, batch: int) -> dict[str, Any]:
+    bench.free()
     source = generator(0, "bits", device=bench.device)
     on = torch.full((batch, INPUTS), ON_PROBABILITY, device=bench.device)
     x = torch.bernoulli(on, generator=source)
@@ -382,6 +390,7 @@ def latent(bench: Bench) -> dict[str, Any]:
 
 
 def _latent_case(bench: Bench, features: int, budget: int) -> dict[str, Any]:
+    bench.free()
     batch, source = bench.size.latent_batch, generator(0, "logits")
     gates = torch.randn(batch, 1, generator=source).to(bench.device).requires_grad_()
     logits = torch.randn(batch, features, generator=source).to(bench.device).requires_grad_()
@@ -435,15 +444,19 @@ class _Follower(Callback):
         self.bench, self.model, self.test = bench, model, test
         self.values: list[tuple[int, float]] = []
 
+    def reads(self, state: LoopState) -> bool:
+        """Return whether an evaluation is due."""
+        return state.at_last_step or state.step % self.bench.size.every == 0
+
     def after_step(self, state: LoopState) -> None:
         """Evaluate if it is due."""
-        if state.step % self.bench.size.every and not state.at_last_step:
+        if not self.reads(state):
             return
         self.model.eval()
         noise = generator(0, "evaluation codes", device=self.bench.device)
         sums = [
             negative_elbo(self.model, x, generator=noise).total.double().sum()
-            for x in self.test.split(1_000)
+            for x in self.test.split(5_000)
         ]
         self.model.train()
         value = float(torch.stack(sums).sum()) / len(self.test)

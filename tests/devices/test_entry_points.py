@@ -187,6 +187,7 @@ def test_a_run_of_real_numbers_is_searched_and_refitted(gpu: bool, tmp_path: Pat
     np.save(table, np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32))
     model = ModelConfig(likelihood="gaussian", features=12, budget=3, encoder_hidden=(8,))
     training = TrainingConfig(iterations=4, batch_size=20, turns=2, rate=5.0)
+    pytest.importorskip("matplotlib")
     run = sdlgm.fit(
         DataConfig(str(table)), model, training, out=tmp_path / "run", progress=False,
         importance_samples=2,
@@ -317,6 +318,8 @@ def test_products_are_exact_whatever_the_caller_has_set(gpu: bool, precision: st
 def test_the_command_line_names_the_gpu_once(
     gpu: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("constriction")
+    pytest.importorskip("matplotlib")
     environment._announce.cache_clear()
     run = str(tmp_path / "run")
     small = "--features 8 --budget 2 --encoder-hidden [8] --sparsity-hidden [4] --iterations 3"
@@ -345,6 +348,7 @@ def test_the_command_line_names_the_gpu_once(
 def test_a_lossless_file_of_a_gpu_is_restored_there_alone(
     gpu: bool, likelihood: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("constriction")
     model, rows = tiny_model(likelihood=likelihood), rows_for(likelihood, 150)
     path = tmp_path / "data.sdl"
     compress_file(placed(model, GPU), rows, path)
@@ -356,6 +360,7 @@ def test_a_lossless_file_of_a_gpu_is_restored_there_alone(
 
 
 def test_a_lossless_file_of_a_cpu_is_restored_on_the_cpu(gpu: bool, tmp_path: Path) -> None:
+    pytest.importorskip("constriction")
     model, rows = tiny_model(), rows_for("bernoulli", 150)
     compress_file(model, rows, tmp_path / "data.sdl")
     restored = decompress_file(placed(model, GPU), tmp_path / "data.sdl")
@@ -364,6 +369,8 @@ def test_a_lossless_file_of_a_cpu_is_restored_on_the_cpu(gpu: bool, tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["codes.parquet", "codes.sdz"])
 def test_files_of_codes_do_not_depend_on_the_device(gpu: bool, name: str, tmp_path: Path) -> None:
+    if name.endswith(".sdz"):
+        pytest.importorskip("constriction")
     model, rows = tiny_model(), rows_for("bernoulli", 50)
     there, paths = placed(model, GPU), (tmp_path / f"cpu-{name}", tmp_path / f"gpu-{name}")
     for each, path in zip((model, there), paths, strict=True):
