@@ -196,10 +196,12 @@ def _gates(logit, temperature, seed, row, slot):
 
 @triton.jit
 def mix(
-    gates, features, gate_temperature, temperature, seeds, codes,
-    SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    gates, features, gate_temperature, temperature, seeds, codes, number,
+    SLOTS: tl.constexpr, SHARES: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
-    row = tl.program_id(0).to(tl.int64)
+    row = (tl.program_id(0) // SHARES).to(tl.int64)
+    share = tl.program_id(0) % SHARES
     column = tl.arange(0, BLOCK)
     seed = tl.load(seeds)
     logit = tl.load(gates + row)
@@ -207,23 +209,25 @@ def mix(
     rate = 1.0 / tl.load(temperature + row)
     logits = tl.load(features + row * WIDTH + column, mask=column < WIDTH, other=NONE)
     code = tl.zeros([BLOCK], tl.float32)
-    for first in range(0, SLOTS, ROWS):
-        slot = first + tl.arange(0, ROWS)
+    for first in range(0, SLOTS, ROWS * SHARES):
+        slot = first + share * ROWS + tl.arange(0, ROWS)
         weight, _ = _gates(logit, gate_tau, seed, row.to(tl.int32), slot)
         weight = tl.where(slot < SLOTS, weight, 0.0)
         noise = _minus_gumbel(seed, row.to(tl.int32), slot[:, None] * BLOCK + column[None, :])
         chosen = tl.exp(_log_softmax((logits[None, :] - noise) * rate))
         code += tl.sum(weight[:, None] * chosen, 0)
-    tl.store(codes + row * WIDTH + column, code, mask=column < WIDTH)
+    start = (share.to(tl.int64) * number + row) * WIDTH
+    tl.store(codes + start + column, code, mask=column < WIDTH)
 
 
 @triton.jit
 def mix_backward(
-    gates, features, gate_temperature, temperature, seeds, grads,
-    gates_out, features_out, gate_temperature_out, temperature_out,
-    SLOTS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    gates, features, gate_temperature, temperature, seeds, grads, out, number,
+    SLOTS: tl.constexpr, SHARES: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
-    row = tl.program_id(0).to(tl.int64)
+    row = (tl.program_id(0) // SHARES).to(tl.int64)
+    share = tl.program_id(0) % SHARES
     column = tl.arange(0, BLOCK)
     seed = tl.load(seeds)
     logit = tl.load(gates + row)
@@ -234,9 +238,9 @@ def mix_backward(
     slope = tl.zeros([BLOCK], tl.float32)
     of_rate = tl.zeros([ROWS], tl.float32)
     of_gate = tl.zeros([ROWS], tl.float32)
-    of_heat = tl.zeros([ROWS], tl.float32)
-    for first in range(0, SLOTS, ROWS):
-        slot = first + tl.arange(0, ROWS)
+    of_tau = tl.zeros([ROWS], tl.float32)
+    for first in range(0, SLOTS, ROWS * SHARES):
+        slot = first + share * ROWS + tl.arange(0, ROWS)
         weight, inside = _gates(logit, gate_tau, seed, row.to(tl.int32), slot)
         weight = tl.where(slot < SLOTS, weight, 0.0)
         noise = _minus_gumbel(seed, row.to(tl.int32), slot[:, None] * BLOCK + column[None, :])
@@ -245,12 +249,13 @@ def mix_backward(
         slot_grad = tl.sum(chosen * grad[None, :], 1)
         of_scaled = slot_grad * weight * (1.0 - weight)
         of_gate += of_scaled
-        of_heat += of_scaled * inside
+        of_tau += of_scaled * inside
         # The gradient with respect to the scaled logits of each slot.
         inner = weight[:, None] * chosen * (grad[None, :] - slot_grad[:, None])
         slope += tl.sum(inner, 0)
         of_rate += tl.sum(tl.where(chosen > 0.0, inner * scaled, 0.0), 1)
-    tl.store(gates_out + row, tl.sum(of_gate, 0) / gate_tau)
-    tl.store(gate_temperature_out + row, -tl.sum(of_heat, 0) / gate_tau)
-    tl.store(features_out + row * WIDTH + column, slope * rate, mask=column < WIDTH)
-    tl.store(temperature_out + row, -tl.sum(of_rate, 0) * rate)
+    start = (share.to(tl.int64) * number + row) * (WIDTH + 3)
+    tl.store(out + start + column, slope * rate, mask=column < WIDTH)
+    tl.store(out + start + WIDTH, tl.sum(of_gate, 0) / gate_tau)
+    tl.store(out + start + WIDTH + 1, -tl.sum(of_tau, 0) / gate_tau)
+    tl.store(out + start + WIDTH + 2, -tl.sum(of_rate, 0) * rate)

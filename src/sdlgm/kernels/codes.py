@@ -21,8 +21,8 @@ __all__ = [
     "relaxed_gradients",
 ]
 
-SLOTS_TILE = 4096
-"""Numbers of the slots that a program draws at a time; a program draws all slots of a code."""
+PROGRAMS = 1024
+"""Programs that draw relaxed slots, if there are fewer codes. They share the slots of a code."""
 
 
 def draw_counts(
@@ -120,13 +120,14 @@ def relaxed_codes(
     on the device, from which the same codes can be drawn again.
     """
     number, width = feature_logits.shape
-    rows, block = tile(width, SLOTS_TILE)
-    codes = blank(feature_logits)
+    rows, block, shares = _shares(number, width, total_count)
+    codes = feature_logits.new_empty(shares, number, width)
     _run(
-        "mix", number, gate_logits, feature_logits, gate_temperature, feature_temperature, seed,
-        codes, SLOTS=total_count, WIDTH=width, ROWS=min(rows, power(total_count)), BLOCK=block,
+        "mix", number * shares, gate_logits, feature_logits, gate_temperature, feature_temperature,
+        seed, codes, number,
+        SLOTS=total_count, SHARES=shares, WIDTH=width, ROWS=rows, BLOCK=block,
     )  # fmt: skip
-    return codes
+    return codes.sum(0) if shares > 1 else codes[0]
 
 
 def relaxed_gradients(
@@ -140,14 +141,22 @@ def relaxed_gradients(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of :func:`relaxed_codes` with respect to its first four arguments."""
     number, width = feature_logits.shape
-    rows, block = tile(width, SLOTS_TILE)
-    inputs = gate_logits, feature_logits, gate_temperature, feature_temperature
-    first, second, third, fourth = (blank(each) for each in inputs)
+    rows, block, shares = _shares(number, width, total_count)
+    found = feature_logits.new_empty(shares, number, width + 3)
     _run(
-        "mix_backward", number, *inputs, seed, grad, first, second, third, fourth,
-        SLOTS=total_count, WIDTH=width, ROWS=min(rows, power(total_count)), BLOCK=block,
+        "mix_backward", number * shares, gate_logits, feature_logits, gate_temperature,
+        feature_temperature, seed, grad, found, number,
+        SLOTS=total_count, SHARES=shares, WIDTH=width, ROWS=rows, BLOCK=block,
     )  # fmt: skip
-    return first, second, third, fourth
+    whole = found.sum(0) if shares > 1 else found[0]
+    return whole[:, width], whole[:, :width], whole[:, width + 1], whole[:, width + 2]
+
+
+def _shares(number: int, width: int, total_count: int) -> tuple[int, int, int]:
+    """Return rows and columns of a tile of slots, and the programs that share a code."""
+    rows, block = tile(width)
+    rows = min(rows, power(total_count))
+    return rows, block, max(1, min(parts(total_count, rows), PROGRAMS // max(1, number)))
 
 
 def _run(name: str, number: int, *arguments: Any, **constants: Any) -> None:

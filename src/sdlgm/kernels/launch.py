@@ -54,8 +54,8 @@ def blank(like: Tensor) -> Tensor:
     return torch.empty_like(like, memory_format=torch.contiguous_format)
 
 
-def tile(width: int, numbers: int = TILE) -> tuple[int, int]:
-    """Return rows and columns of a tile of about so many numbers.
+def tile(width: int) -> tuple[int, int]:
+    """Return rows and columns of a tile.
 
     The columns are a power of two of at least ``width``.
 
@@ -65,7 +65,7 @@ def tile(width: int, numbers: int = TILE) -> tuple[int, int]:
     ((64, 8), (2, 256))
     """
     block = power(width)
-    return max(1, numbers // block), block
+    return max(1, TILE // block), block
 
 
 def power(number: int) -> int:

@@ -111,10 +111,9 @@ class Objective(nn.Module):
                 slot_cost=self.config.slot_cost,
                 generator=noise,
             )
-        means = torch.stack([getattr(terms, term) for term in TERMS]).mean(-1)
-        # In two sums: on a GPU, one sum of all numbers takes longer than the rest of the latent.
-        active = (terms.codes != 0).sum(-1).sum() / terms.codes[..., 0].numel()
-        return surrogate, torch.cat([means, active.view(1)])
+        numbers = [getattr(terms, term) for term in TERMS]
+        active = (terms.codes != 0).sum(-1, dtype=numbers[0].dtype)
+        return surrogate, torch.stack([*numbers, active.expand_as(numbers[0])]).mean(-1)
 
     def _options(self) -> dict[str, object]:
         """Return the options of the gradient estimator."""
