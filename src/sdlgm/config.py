@@ -41,6 +41,7 @@ __all__ = [
     "from_dict",
     "iterations_of",
     "preset",
+    "preset_values",
     "quadratic",
     "resolve_training",
     "structured",
@@ -626,12 +627,24 @@ def preset(name: str = "default", **changes: Any) -> tuple[ModelConfig, Training
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else f" Presets: {', '.join(PRESETS)}."
         raise ConfigError(f"There is no preset {name!r}.{hint}")
-    values = {**PRESETS[name], **changes}
+    values = {**preset_values(name, changes), **changes}
     of_model = {field.name for field in dataclasses.fields(ModelConfig)}
     model = {key: value for key, value in values.items() if key in of_model}
     training = {key: value for key, value in values.items() if key not in of_model}
     config = from_dict(ModelConfig, model)
     return config, resolve_training(from_dict(TrainingConfig, training), config)
+
+
+def preset_values(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a preset that go with given ones: a preset's prior is for one level.
+
+    Examples
+    --------
+    >>> preset_values("plain", {})["prior"], "prior" in preset_values("plain", {"levels": 2})
+    ('learned', False)
+    """
+    several = str(given.get("levels", 1)) != "1"
+    return {k: v for k, v in PRESETS[name].items() if not (several and k == "prior")}
 
 
 Config = TypeVar("Config", ModelConfig, TrainingConfig, DataConfig)

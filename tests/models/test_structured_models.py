@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from helpers import tiny_model
-from sdlgm.config import ModelConfig, TrainingConfig, from_dict, resolve_training, to_dict
+from sdlgm.config import ModelConfig, TrainingConfig, from_dict, preset, resolve_training, to_dict
 from sdlgm.distributions import Chain, Grouped
 from sdlgm.errors import ConfigError
 from sdlgm.models import load_model, model_sha256, save_model
@@ -55,6 +55,12 @@ def test_models_without_structure_are_described_as_before() -> None:
     assert isinstance(model.prior(), Grouped)
     assert isinstance(model(torch.rand(2, 5)), Grouped)
     assert not any("later" in name or "network" in name for name in model.state_dict())
+
+
+def test_the_prior_of_a_preset_is_for_one_level() -> None:
+    assert preset("plain")[0].prior == "learned"
+    assert preset("plain", levels=2)[0].prior == "autoregressive"
+    assert preset("plain", levels=2, prior="fixed")[0].prior == "fixed"
 
 
 def test_settings_of_structure_survive_a_file() -> None:

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers import tiny_model
 from sdlgm.distributions import Chain
@@ -163,3 +164,28 @@ def test_estimators_of_a_single_product_refuse_levels(estimator: str, x: Tensor)
     model = structured("levels", torch.Generator().manual_seed(0))
     with pytest.raises(ConfigError, match="levels = 1"):
         training_objective(model, x, get_estimator(estimator))
+
+
+class NoReads(TorchDispatchMode):
+    """Raises where a number is read by the host, or a shape depends on values."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        name = func.overloadpacket.__name__
+        assert name not in ("_local_scalar_dense", "nonzero", "masked_select", "unique"), name
+        if name in ("index", "index_put_"):
+            assert all(i is None or i.dtype != torch.bool for i in args[1])
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+@pytest.mark.parametrize("estimator", ["reinmax", "gumbel_softmax"])
+def test_a_step_reads_no_number_back(
+    name: str, estimator: str, x: Tensor, generator: torch.Generator
+) -> None:
+    model = structured(name, generator)
+    weight = torch.tensor(0.5, dtype=torch.float64)
+    with NoReads():
+        surrogate, _ = training_objective(
+            model, x, get_estimator(estimator), kl_weight=weight, generator=generator
+        )
+        surrogate.backward()

@@ -25,6 +25,7 @@ from sdlgm.config import (
     Metric,
     ModelConfig,
     ObjectiveName,
+    PriorName,
     Scaling,
     TrainingConfig,
     WeightMetric,
@@ -103,6 +104,9 @@ class SDLGMTransformer(
         if the budget does not divide K, the largest G that divides both, with a warning.
     gates, joint_gates, prior, prior_gate, gate_temperature, feature_temperature
         Gates and prior of the code, see :class:`~sdlgm.config.ModelConfig`.
+    prior_hidden, mixture_components, levels, level_hidden
+        Structured priors and levels, see :class:`~sdlgm.config.ModelConfig`. With these, codes are
+        not searched for and the training is that of ``objective="elbo"``.
     likelihood
         Distribution of a row given its code: ``"gaussian"`` (real numbers), ``"bernoulli"`` (see
         the notes), ``"poisson"`` (counts) or ``"categorical"`` (levels 0, 1, 2, ...).
@@ -227,7 +231,11 @@ class SDLGMTransformer(
         residual: bool | None = None,
         activation: Activation | None = None,
         normalisation: Literal["layer", "none"] | None = None,
-        prior: Literal["learned", "learned_gates", "fixed"] | None = None,
+        prior: PriorName | None = None,
+        prior_hidden: tuple[int, ...] | None = None,
+        mixture_components: int | None = None,
+        levels: int = 1,
+        level_hidden: tuple[int, ...] | None = None,
         prior_gate: float | None = None,
         gate_temperature: float | None = None,
         feature_temperature: float | None = None,
@@ -269,6 +277,10 @@ class SDLGMTransformer(
         self.activation = activation
         self.normalisation = normalisation
         self.prior = prior
+        self.prior_hidden = prior_hidden
+        self.mixture_components = mixture_components
+        self.levels = levels
+        self.level_hidden = level_hidden
         self.prior_gate = prior_gate
         self.gate_temperature = gate_temperature
         self.feature_temperature = feature_temperature

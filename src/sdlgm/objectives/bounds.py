@@ -375,7 +375,7 @@ def _mean(terms: list[KLTerms]) -> KLTerms:
 
 def _plus(value: Tensor, term: Tensor, weight: Tensor | float) -> Tensor:
     """Return ``value + weight * term``."""
-    if isinstance(weight, Tensor):
+    if isinstance(weight, Tensor):  # on the device, where no number has to be read
         return torch.addcmul(value, weight, term)
     return torch.add(value, term, alpha=weight)
 
