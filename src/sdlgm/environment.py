@@ -71,8 +71,8 @@ def resolve_accelerator(name: str, devices: int = 1) -> Kind:
         case "gpu" if number_of_gpus() < devices:
             raise ConfigError(
                 f"accelerator = 'gpu' with devices = {devices}, but torch finds "
-                f"{number_of_gpus() or 'no'} GPU on this machine. Use accelerator = 'auto' or 'cpu' "
-                "(--accelerator cpu)."
+                f"{number_of_gpus() or 'no'} GPU on this machine. Use accelerator = 'auto' or "
+                "'cpu' (--accelerator cpu)."
             )
         case "mps" if not torch.backends.mps.is_available():
             raise ConfigError(

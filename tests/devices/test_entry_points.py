@@ -49,7 +49,7 @@ from sdlgm.inference import (
 )
 from sdlgm.report import write_report
 from sdlgm.scale import ArrowEncoder
-from sdlgm.training import Run, resume
+from sdlgm.training import Run, resume, train
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -242,6 +242,13 @@ def test_a_run_of_real_numbers_is_searched_and_refitted(gpu: bool, tmp_path: Pat
     assert run.config.training.objective == "rate_distortion"
     page = write_report(run, progress=False)
     assert page.is_file()
+
+
+def test_a_trained_model_is_where_it_was(gpu: bool) -> None:
+    model = tiny_model()
+    train(model, rows_for("bernoulli"), TrainingConfig(iterations=2, batch_size=5))
+    assert model.device == CPU
+    model.posterior(rows_for("bernoulli").values)
 
 
 def test_a_stopped_run_continues(gpu: bool, tmp_path: Path) -> None:
