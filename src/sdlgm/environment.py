@@ -67,11 +67,12 @@ def resolve_accelerator(name: str, devices: int = 1) -> Kind:
     """
     match name:
         case "auto":
-            return "gpu" if number_of_gpus() >= max(1, devices) else "cpu"
-        case "gpu" if not number_of_gpus():
+            return "gpu" if number_of_gpus() >= devices else "cpu"
+        case "gpu" if number_of_gpus() < devices:
             raise ConfigError(
-                "accelerator = 'gpu', but torch finds no GPU on this machine. Use accelerator = "
-                "'auto' or 'cpu' (--accelerator cpu)."
+                f"accelerator = 'gpu' with devices = {devices}, but torch finds "
+                f"{number_of_gpus() or 'no'} GPU on this machine. Use accelerator = 'auto' or "
+                "'cpu' (--accelerator cpu)."
             )
         case "mps" if not torch.backends.mps.is_available():
             raise ConfigError(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import gpu
+from benchmarks import _card, gpu
 from pretend_gpu import pretended
 
 CONTENDERS = {
@@ -64,8 +64,8 @@ def test_a_part_that_fails_leaves_the_others(
 
 def test_it_records_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pretended one: what is recorded is called."""
-    monkeypatch.setattr(gpu, "record", lambda body, sources: body)
-    monkeypatch.setattr(gpu, "_warm_up", lambda body, device: body())
+    monkeypatch.setattr(_card, "record", lambda body, sources: body)
+    monkeypatch.setattr(_card, "_warm_up", lambda body, device: body())
     for name in ("synchronize", "reset_peak_memory_stats"):
         monkeypatch.setattr(torch.cuda, name, lambda device: None)
     for name in ("memory_allocated", "max_memory_allocated"):

@@ -44,6 +44,10 @@ def test_a_device_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(environment, "number_of_gpus", lambda: 0)
     with pytest.raises(ConfigError, match=r"no GPU on this machine.*--accelerator cpu"):
         device_of("gpu")
+    monkeypatch.setattr(environment, "number_of_gpus", lambda: 1)
+    with pytest.raises(ConfigError, match="with devices = 2, but torch finds 1 GPU on"):
+        resolve_accelerator("gpu", 2)
+    monkeypatch.setattr(environment, "number_of_gpus", lambda: 0)
     with pytest.raises(ConfigError, match="must be 'auto', 'cpu', 'gpu' or 'mps', got 'tpu'"):
         device_of("tpu")
     for estimator in (SDLGMTransformer, SDLGMClassifier, SDLGMCounter):

@@ -49,7 +49,7 @@ from sdlgm.inference import (
 )
 from sdlgm.report import write_report
 from sdlgm.scale import ArrowEncoder
-from sdlgm.training import resume
+from sdlgm.training import Run, resume, train
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -118,6 +118,53 @@ def test_codes_of_a_model_on_the_gpu_are_on_the_cpu(gpu: bool, likelihood: str, 
         there, rows.values.to(GPU), code, generator=torch.Generator(), max_active=2
     )
     assert codes.device == GPU
+
+
+STRUCTURED: dict[str, dict[str, Any]] = {
+    "mixture": {"prior": "mixture", "mixture_components": 3},
+    "autoregressive": {"prior": "autoregressive", "prior_hidden": (8,)},
+    "levels": {"levels": 2, "prior": "autoregressive", "prior_hidden": (8,), "level_hidden": (8,)},
+}
+
+
+@pytest.mark.parametrize("kind", STRUCTURED)
+@pytest.mark.parametrize("code", ["mode", "sample", "best", "search"])
+def test_codes_of_structured_models(gpu: bool, kind: str, code: str) -> None:
+    model = tiny_model(features=8, budget=4, groups=4, **STRUCTURED[kind])
+    there, rows = placed(model, GPU), rows_for("bernoulli")
+    codes = there.encode(rows, code)
+    assert codes.device == CPU
+    if code == "mode":
+        assert torch.equal(codes, model.encode(rows, code))
+    assert all(part.device == CPU for part in there.sample(3, torch.Generator()))
+
+
+@pytest.mark.parametrize("kind", STRUCTURED)
+def test_structured_models_are_trained_and_measured(gpu: bool, kind: str, tmp_path: Path) -> None:
+    shape = ModelConfig(
+        features=8,
+        budget=4,
+        groups=4,
+        encoder_hidden=(8,),
+        sparsity_hidden=(4,),
+        **STRUCTURED[kind],
+    )
+    training = TrainingConfig(iterations=4, batch_size=10, validation_fraction=0.1)
+    run = sdlgm.fit(
+        "digits", shape, training, out=tmp_path / "run", importance_samples=2, progress=False
+    )
+    evaluate(
+        placed(run.model, GPU),
+        rows_for_run(run),
+        importance_samples=2,
+        refine_steps=int(kind != "levels"),
+    )
+
+
+def rows_for_run(run: Run) -> Rows:
+    rows = run.load_rows().rows
+    assert isinstance(rows, Rows)
+    return rows.subset(torch.arange(20))
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
@@ -195,6 +242,13 @@ def test_a_run_of_real_numbers_is_searched_and_refitted(gpu: bool, tmp_path: Pat
     assert run.config.training.objective == "rate_distortion"
     page = write_report(run, progress=False)
     assert page.is_file()
+
+
+def test_a_trained_model_is_where_it_was(gpu: bool) -> None:
+    model = tiny_model()
+    train(model, rows_for("bernoulli"), TrainingConfig(iterations=2, batch_size=5))
+    assert model.device == CPU
+    model.posterior(rows_for("bernoulli").values)
 
 
 def test_a_stopped_run_continues(gpu: bool, tmp_path: Path) -> None:

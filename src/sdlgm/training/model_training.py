@@ -172,7 +172,7 @@ def train(
     on_step: Callable[[int, dict[str, float]], None] | None = None,
     group: Group | None = None,
 ) -> Result:
-    """Train a model in place.
+    """Train a model in place, on the device of ``config``; it is then where it was before.
 
     Parameters
     ----------
@@ -208,6 +208,7 @@ def train(
     """
     folder = None if folder is None else Path(folder)
     _check_arguments(model, rows, config, validation, folder, group)
+    home = model.device
     trainer = Trainer(model, config, group)
     config = trainer.config
     fingerprint = _fingerprint(model, rows, validation, config)
@@ -244,7 +245,7 @@ def train(
         except Interrupted as stop:
             how = f" Continue with: sdlgm resume {folder}" if folder else ""
             raise Interrupted(f"{stop}{how}") from None
-    model.eval()
+    model.to(home).eval()
     best = state.best.step if state.best.weights else None
     return Result(state.step, best, state.seconds, log.lines)
 

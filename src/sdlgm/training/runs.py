@@ -35,7 +35,7 @@ from sdlgm.data import (
     resolve_binarisation,
 )
 from sdlgm.data.folder_tables import folder_sha256
-from sdlgm.environment import describe_device, neutral, resolve_accelerator
+from sdlgm.environment import describe_device, device_of, neutral, resolve_accelerator
 from sdlgm.errors import ConfigError, DataError, ModelFileError, SDLGMWarning, warn
 from sdlgm.gradients import get_estimator
 from sdlgm.inference.codes import encode_batches
@@ -473,8 +473,8 @@ def _train_and_measure(
             on_step=update,
             group=group,
         )
-    if model.device.type == "mps":  # evaluation takes double precision
-        model.cpu()
+    if settings.accelerator != "mps":  # evaluation takes double precision
+        model.to(device_of(settings.accelerator))
     sha = save_model(run.folder, model)
     started = time.monotonic()
     measured = _measure(model, dataset, importance_samples, progress)
