@@ -147,12 +147,34 @@ def test_encoded_files_decode_to_the_means_of_their_codes(name: str, tmp_path: P
         assert torch.equal(decode_file(model, path), model.decode(codes))
 
 
+def test_codes_that_the_prior_does_not_expect_are_written_by_their_frequencies(
+    tmp_path: Path,
+) -> None:
+    model = structured("autoregressive")
+    codes = torch.zeros(500, 12)
+    codes[::2, 0] = 1  # hardly any bits by frequencies
+    path, about = tmp_path / "c.sdz", describe(model)
+    write_codes(path, [codes], about, prior=coding_prior(model))
+    assert path.read_bytes()[8] == 1
+    assert torch.equal(torch.cat(list(read_codes(path, about)[1])), codes)
+
+
+def test_slots_that_the_prior_rules_out_are_written_all_the_same(tmp_path: Path) -> None:
+    model = structured("open gates")
+    codes = drawn(model)
+    codes[3] = 0
+    path, about = tmp_path / "c.sdz", describe(model)
+    write_codes(path, [codes], about, prior=coding_prior(model))
+    assert torch.equal(torch.cat(list(read_codes(path, about)[1])), codes)
+
+
 def test_models_without_structure_write_containers_of_version_one(tmp_path: Path) -> None:
     model = tiny_model(features=12, budget=4, groups=4)
     assert coding_prior(model) is None
     encode_file(model, data(), tmp_path / "c.sdz")
     assert (tmp_path / "c.sdz").read_bytes()[8] == 1
-    encode_file(structured("levels"), data(), tmp_path / "d.sdz")
+    model = structured("levels")
+    write_codes(tmp_path / "d.sdz", [drawn(model)], describe(model), prior=coding_prior(model))
     assert (tmp_path / "d.sdz").read_bytes()[8] == 3
 
 

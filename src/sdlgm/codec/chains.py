@@ -15,7 +15,7 @@ from sdlgm.distributions import Chain, Grouped
 from sdlgm.errors import CodeFileError
 from sdlgm.models import SDLGM
 
-__all__ = ["PRECISION", "ChainCoder", "coding_prior", "integers", "padded", "slot_weights"]
+__all__ = ["PRECISION", "ChainCoder", "coding_prior", "integers", "nats", "padded", "slot_weights"]
 
 PRECISION = 24
 """Bits of a quantised probability, as in the entropy coder."""
@@ -77,6 +77,16 @@ def coding_prior(model: SDLGM) -> Chain | None:
         return None
     prior = copy.deepcopy(model).cpu().double().eval().prior()
     return prior if isinstance(prior, Chain) else None
+
+
+@torch.no_grad()
+def nats(prior: Chain, codes: Tensor) -> float:
+    """Return ``-log p`` of the slots of codes ``(n, K)``, one by one, under a structured prior."""
+    given = prior.given(codes.double())
+    counts = given.split(codes.double())
+    closed = given.base.total_count - counts.sum(-1, keepdim=True)
+    counts = torch.cat([counts, closed], -1)
+    return -float(torch.where(counts == 0, 0.0, counts * given.slot_log_probs).sum())
 
 
 def slot_weights(code: Grouped, rows: int | None = None) -> NDArray[np.int64]:

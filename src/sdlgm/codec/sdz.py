@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdlgm.codec.ans import Stack
-from sdlgm.codec.chains import ChainCoder
+from sdlgm.codec.chains import ChainCoder, nats
 from sdlgm.codec.description import CodeFile, CodesDigest, check_budget, check_expected
 from sdlgm.codec.parquet import code_schema, from_arrow, to_arrow
 from sdlgm.codec.passed import Passed, pack_passed, unpack_passed
@@ -64,8 +64,8 @@ def write_container(
     counted frequencies have the greatest likelihood, so apart from rounding no prior of this family
     could make the blocks smaller. ``about.n_codes`` is ignored.
 
-    With a structured ``prior``, the blocks are encoded under it, part by part. They are shorter,
-    and only the model can read them.
+    With a structured ``prior``, the blocks are encoded under it, part by part, if that is shorter.
+    Only the model can then read them.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def write_container(
     path, slots = Path(path), about.budget // about.groups
     block_rows = rows_of_block(block_rows, about.features, about.budget)
     table = np.zeros((about.groups, about.features // about.groups + 1), np.int64)
-    sha, rows = CodesDigest(), 0
+    sha, rows, under_prior = CodesDigest(), 0, 0.0
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with writing(path), tempfile.TemporaryFile(dir=path.parent) as rough:
@@ -106,6 +106,7 @@ def write_container(
         with pa.ipc.new_stream(rough, schema) as writer:
             for codes in _regrouped(_checked(batches, about), block_rows):
                 table += slot_counts(codes.numpy().astype(np.int32), about.groups, slots)
+                under_prior += nats(prior, codes) if prior is not None else 0.0
                 batch = to_arrow(codes, schema)
                 sha.update(batch)
                 writer.write_batch(batch)
@@ -113,6 +114,8 @@ def write_container(
         rough.seek(0)
         weights = rounded(table)
         passed = pack_passed(columns, kept, rows)
+        if under_prior >= _nats_by_frequencies(table):
+            prior = None
         header = Header(
             about._replace(n_codes=rows), block_rows, sha.hexdigest(), weights, passed,
             by_prior=prior is not None,
@@ -127,6 +130,13 @@ def write_container(
                 file.write(pack_block(key, number, payload))
             file.write(pack_index(key, places, file.tell()))
     return rows
+
+
+def _nats_by_frequencies(table: NDArray[np.int64]) -> float:
+    """Return the nats of all slots under the frequencies of their outcomes, ``(G, K/G + 1)``."""
+    counts = table.astype(np.float64)
+    shares = counts / np.maximum(counts.sum(-1, keepdims=True), 1)
+    return -float((counts * np.log(np.where(shares > 0, shares, 1))).sum())
 
 
 class _Blocks:
