@@ -37,7 +37,7 @@ class Step:
         probability = torch.full((inputs,), 0.13)
         statistics = DataStatistics(probability, torch.ones(inputs), 2)
         self.model = SDLGM(config, statistics, generator(0, "weights"))
-        self.config = preset("plain")[1]
+        self.config = preset("plain", accelerator="cpu")[1]
         self.trainer = Trainer(self.model, self.config)
         self.source = generator(0, "bits")
         self.x = torch.bernoulli(probability.expand(batch, inputs), generator=self.source)

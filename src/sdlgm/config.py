@@ -57,6 +57,9 @@ CodeMethod = Literal["mode", "mean", "sample", "best", "search"]
 PriorName = Literal["learned", "learned_gates", "fixed", "mixture", "autoregressive"]
 ObjectiveName = Literal["elbo", "paper", "rate_distortion"]
 Scaling = Literal["columns", "common"]
+Accelerator = Literal["auto", "cpu", "gpu", "mps"]
+NetworkAccelerator = Literal["auto", "cpu", "gpu"]
+"""Devices of networks that read double precision, which Apple's GPUs lack."""
 Metric = Literal["l2", "cosine", "inner_product"]
 """What compares a query with a decoded row: :func:`sdlgm.inference.scores`."""
 WeightMetric = Literal["plain", "l2", "cosine", "inner_product", "posterior"]
@@ -295,8 +298,9 @@ class TrainingConfig:
     """Iterations between checkpoints."""
     seed: int = 0
     """Seed of all randomness: weights, order of rows, binarisation, codes."""
-    accelerator: Literal["cpu", "gpu", "mps", "auto"] = "cpu"
-    """Device to train on (Lightning Fabric's names)."""
+    accelerator: Accelerator = "auto"
+    """Device to train and evaluate on. auto: the GPU if there is one, else the CPU. A run records
+    what was used."""
     devices: int = 1
     """Number of devices on this machine that share every batch, with one process each (DDP).
     Results differ from those of one device only by rounding."""

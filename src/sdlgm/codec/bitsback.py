@@ -36,13 +36,14 @@ class BitsBack:
 
     bits, the mean of which is the negative ELBO. A structured code is popped part by part, each
     given the parts before it, and pushed in reverse (:class:`~sdlgm.codec.chains.ChainCoder`). The
-    latent is discrete, so only probabilities are
-    quantised: to integers ``floor(p 2^24) + 1``, from networks in double precision.
+    latent is discrete, so only probabilities are quantised: to integers ``floor(p 2^24) + 1``, from
+    networks in double precision.
 
     Parameters
     ----------
     model
-        A trained model with a Bernoulli, Poisson or categorical likelihood.
+        A trained model with a Bernoulli, Poisson or categorical likelihood. Both directions must
+        compute on the same kind of device.
     top
         For a Poisson likelihood: the largest count with its own probability. Larger counts are
         coded as an escape symbol and 32 plain bits.
@@ -75,7 +76,7 @@ class BitsBack:
         posterior = self._posterior(x)
         codes = posterior.pop(stack, len(x))
         least = stack.words
-        values = x.numpy().astype(np.int64).ravel()
+        values = x.cpu().numpy().astype(np.int64).ravel()
         parameters, pieces = self._likelihood(codes)
         for piece in reversed(pieces):
             self._push(stack, values[piece], self._weights(parameters[piece]))
@@ -93,17 +94,17 @@ class BitsBack:
 
     @torch.no_grad()
     def _posterior(self, x: Tensor) -> CodeCoder | ChainCoder:
-        return self._coder(self.model(padded(x.double(), BATCH_ROWS)), len(x))
+        return self._coder(self.model(padded(x.to(self.model.device).double(), BATCH_ROWS)), len(x))
 
     def _coder(self, code: Grouped | Chain, rows: int | None = None) -> CodeCoder | ChainCoder:
         if isinstance(code, Chain):
-            return ChainCoder(code.expand((BATCH_ROWS,)))
+            return ChainCoder(code.expand((BATCH_ROWS,)), self.model.device)
         return CodeCoder(slot_weights(code, rows), self.slots)
 
     @torch.no_grad()
     def _likelihood(self, codes: NDArray[np.int32]) -> tuple[Tensor, list[slice]]:
         """Return parameters of ``p(x | z)``, a row per value of ``x``, and slices for memory."""
-        given = padded(torch.from_numpy(codes).double(), BATCH_ROWS)
+        given = padded(torch.from_numpy(codes).to(self.model.device).double(), BATCH_ROWS)
         likelihood = self.model.data_distribution(given).base_dist  # type: ignore[attr-defined]
         parameters = likelihood.rate if self.kind == "poisson" else likelihood.probs
         parameters = parameters[: len(codes)].flatten(0, 1)
@@ -117,7 +118,7 @@ class BitsBack:
             return integers(parameters)
         if self.kind == "bernoulli":
             return integers(torch.stack([1 - parameters, parameters], -1))
-        counts = torch.arange(self.top + 1, dtype=torch.float64)
+        counts = torch.arange(self.top + 1, dtype=torch.float64, device=parameters.device)
         known = td.Poisson(parameters.unsqueeze(-1), validate_args=False).log_prob(counts).exp()
         rest = (1 - known.sum(-1, keepdim=True)).clamp_min(0)
         return integers(torch.cat([known, rest], -1))

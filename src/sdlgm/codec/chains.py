@@ -32,16 +32,19 @@ class ChainCoder:
     ----------
     chain
         Distribution of a batch of codes, shape ``(rows,)``, in double precision.
+    device
+        Where it is. Encoder and decoder must use the same kind of device.
     """
 
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, chain: Chain, device: torch.device | str = "cpu") -> None:
+        self.device = device
         self.chain, (self.rows,) = chain, chain.batch_shape
         self.slots = chain.total_count // chain.groups
         self.size = chain.event_shape[0] // chain.parts
 
     def push(self, stack: Stack, codes: Counts) -> None:
         """Encode codes ``(n, K)``, at most as many as the chain has rows."""
-        known = padded(torch.from_numpy(codes).double(), self.rows)
+        known = padded(self._tensor(codes), self.rows)
         coders = [self._coder(number, known, len(codes)) for number in range(self.chain.parts)]
         for number in range(self.chain.parts)[::-1]:
             part = codes[:, number * self.size : (number + 1) * self.size]
@@ -49,12 +52,15 @@ class ChainCoder:
 
     def pop(self, stack: Stack, number: int) -> Counts:
         """Decode the ``number`` codes that were pushed last: ``(number, K)``."""
-        known = torch.zeros(self.rows, 0, dtype=torch.float64)
+        known = torch.zeros(self.rows, 0, dtype=torch.float64, device=self.device)
         for part in range(self.chain.parts):
             found = self._coder(part, known, number).pop(stack, number)
-            known = torch.cat([known, padded(torch.from_numpy(found).double(), self.rows)], -1)
-        codes: Counts = known[:number].int().numpy()
+            known = torch.cat([known, padded(self._tensor(found), self.rows)], -1)
+        codes: Counts = known[:number].int().cpu().numpy()
         return codes
+
+    def _tensor(self, codes: Counts) -> Tensor:
+        return torch.from_numpy(codes).to(self.device).double()
 
     @torch.no_grad()
     def _coder(self, part: int, known: Tensor, number: int) -> CodeCoder:
@@ -63,10 +69,13 @@ class ChainCoder:
 
 
 def coding_prior(model: SDLGM) -> Chain | None:
-    """Return the structured prior of a model in double precision, ``None`` for a product."""
+    """Return the structured prior of a model in double precision, ``None`` for a product.
+
+    It is on the CPU, so that files do not depend on the device of the model.
+    """
     if not isinstance(model.prior(), Chain):
         return None
-    prior = copy.deepcopy(model).double().eval().prior()
+    prior = copy.deepcopy(model).cpu().double().eval().prior()
     return prior if isinstance(prior, Chain) else None
 
 
@@ -95,7 +104,8 @@ def integers(probabilities: Tensor) -> NDArray[np.int64]:
     """
     if bool(probabilities.isnan().any()):
         raise CodeFileError("The networks overflow: values are too far from the training data.")
-    weights: NDArray[np.int64] = (probabilities * 2.0**PRECISION).floor().long().add_(1).numpy()
+    weights: NDArray[np.int64]
+    weights = (probabilities * 2.0**PRECISION).floor().long().add_(1).cpu().numpy()
     return weights
 
 

@@ -190,7 +190,7 @@ def _checked(batches: Iterable[Tensor], about: CodeFile) -> Iterator[Tensor]:
             raise CodeFileError(f"row {row} is not a code: its counts must be 0, 1, 2, ...")
         check_budget(codes, about, rows)
         rows += len(codes)
-        yield codes
+        yield codes.cpu()
 
 
 def _regrouped(batches: Iterable[Tensor], size: int) -> Iterator[Tensor]:

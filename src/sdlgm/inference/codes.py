@@ -18,6 +18,7 @@ from sdlgm.inference.linear import quadratic_search, standard_residual
 from sdlgm.inference.search import search_codes
 from sdlgm.inference.slots import counts_of
 from sdlgm.random import generator as make_generator
+from sdlgm.random import on_device
 
 if TYPE_CHECKING:
     from sdlgm.models import SDLGM
@@ -95,7 +96,8 @@ def choose_codes(
     model
         Gives posterior, prior and decoder.
     x
-        Samples, shape ``(n, D)``.
+        Samples, shape ``(n, D)``. They may be on another device than the model; their codes are
+        where they are.
     code
         How to choose, see above. Default: :func:`default_code`.
     generator
@@ -125,6 +127,23 @@ def choose_codes(
     """
     code = default_code(model.config) if code is None else code
     check_code(model, code, candidates=candidates, max_active=max_active)
+    home, x = x.device, x.to(model.device)
+    generator = on_device(generator, model.device)
+    options = (candidates, max_active)
+    return _chosen(model, x, code, generator, *options, name, first_row).to(home)
+
+
+def _chosen(
+    model: SDLGM,
+    x: Tensor,
+    code: CodeMethod,
+    generator: torch.Generator | None,
+    candidates: int,
+    max_active: int | None,
+    name: str,
+    first_row: int,
+) -> Tensor:
+    """Return the codes of samples on the model's device: see :func:`choose_codes`."""
     if code == "search" and quadratic(model.config):
         return _searched(model, x, candidates, max_active, name, first_row)
     posterior = model.posterior(x)
@@ -167,7 +186,8 @@ def encode_batches(
     """Yield batches of codes, shape ``(b, K)``, of all rows in order: see ``SDLGM.encode``."""
     model.check_rows(rows)
     check_code(model, code, candidates=candidates, max_active=max_active)
-    bits, noise = (make_generator(seed, f"evaluation {what}") for what in ("bits", "codes"))
+    bits = make_generator(seed, "evaluation bits")  # the same on every device
+    noise = make_generator(seed, "evaluation codes", device=model.device)
     done = 0
     for x in rows.batches(batch_size, bits):
         yield choose_codes(

@@ -12,6 +12,7 @@ from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError
 from sdlgm.gradients import get_estimator
 from sdlgm.objectives.bounds import elbo_surrogate
+from sdlgm.random import on_device
 
 if TYPE_CHECKING:
     from sdlgm.models import SDLGM
@@ -59,7 +60,8 @@ def refine_posterior(
     Returns
     -------
     Grouped
-        Posteriors of batch shape ``(n,)``, detached; without steps, those of the encoder.
+        Posteriors of batch shape ``(n,)``, detached, on the model's device; without steps, those
+        of the encoder.
 
     Raises
     ------
@@ -72,7 +74,8 @@ def refine_posterior(
     Kim et al., "Semi-amortized variational autoencoders", ICML 2018 (without their training).
     """
     check_refinement(steps, draws, rate)
-    x = x.clone() if x.is_inference() else x
+    x = (x.clone() if x.is_inference() else x).to(model.device)
+    generator = on_device(generator, model.device)
     with torch.no_grad():
         start, prior = model.posterior(x), model.prior()
     if not steps:

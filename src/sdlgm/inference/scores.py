@@ -119,7 +119,7 @@ def _decoded_scores(model: SDLGM, rows: Tensor, table: sp.csr_array, metric: Met
     asked = rows.double()
     found = torch.empty(len(rows), table.shape[0], dtype=_precision(model))
     for part, place in _blocks(table, max(len(rows), table.shape[1], model.n_inputs)):
-        codes = torch.from_numpy(part.toarray()).float().to(model.output_head.weight.device)
+        codes = torch.from_numpy(part.toarray()).float().to(model.device)
         decoded = model.data_distribution(codes).mean.cpu().double()
         found[:, place] = _COMPARE[metric](asked, decoded).to(found.dtype)
     return found
@@ -312,7 +312,7 @@ def _log_odds(model: SDLGM, rows: Tensor, first_row: int) -> NDArray[np.float64]
 
     That of a level is given the greedy codes of the levels before it.
     """
-    posterior = model.posterior(rows.to(model.output_head.weight.device))
+    posterior = model.posterior(rows.to(model.device))
     check_posterior(model, posterior, "the queries", first_row)
     base = greedy(posterior).base
     weights = base.feature_logits.cpu().double().log_softmax(-1)
@@ -496,7 +496,7 @@ def _check_metric(metric: str, known: tuple[str, ...]) -> None:
 
 def _precision(model: SDLGM) -> torch.dtype:
     """Return the type of decoded rows."""
-    device = model.output_head.weight.device
+    device = model.device
     return model.data_distribution(torch.zeros(1, model.config.features, device=device)).mean.dtype
 
 

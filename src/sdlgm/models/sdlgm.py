@@ -27,6 +27,7 @@ from sdlgm.inference.codes import BATCH, encode_batches
 from sdlgm.nn import DataStatistics, check_data, likelihood, linear, mlp
 from sdlgm.nn.priors import LevelNetwork, MaskedNetwork, Mixture, compete, single
 from sdlgm.nn.statistics import double_kept, standardise, with_common_scale
+from sdlgm.random import on_device
 
 __all__ = ["SDLGM"]
 
@@ -184,6 +185,11 @@ class SDLGM(nn.Module):
             )  # fmt: skip
 
     @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return self.output_head.weight.device
+
+    @property
     def gate_temperature(self) -> Tensor:
         """Temperature of relaxed gates, a positive scalar."""
         return self.log_gate_temperature.exp()
@@ -295,7 +301,8 @@ class SDLGM(nn.Module):
         Parameters
         ----------
         x
-            All rows, shape ``(n, D)``: an array, a tensor, or rows of :mod:`sdlgm.data`.
+            All rows, shape ``(n, D)``: an array, a tensor, or rows of :mod:`sdlgm.data`. Rows and
+            codes are on the CPU, wherever the model is.
         code, candidates, max_active
             How to choose a code: see :func:`~sdlgm.inference.choose_codes`.
         seed
@@ -312,7 +319,8 @@ class SDLGM(nn.Module):
             If ``code`` is unknown or an option does not suit it.
         """
         if not isinstance(x, Rows | SparseRows):
-            x = Rows(x if isinstance(x, Tensor) else torch.from_numpy(as_numbers(np.asarray(x))))
+            given = x.detach().cpu() if isinstance(x, Tensor) else as_numbers(np.asarray(x))
+            x = Rows(given if isinstance(given, Tensor) else torch.from_numpy(given))
         batches = encode_batches(
             self, x, code, candidates=candidates, max_active=max_active, seed=seed,
             batch_size=batch_size,
@@ -325,10 +333,14 @@ class SDLGM(nn.Module):
         """Return the mean of ``p(x | z)`` for codes ``(n, K)``: shape ``(n, D)``.
 
         It is float32. Under a Gaussian likelihood it is float64 if float32 would blur a column,
-        such as Unix seconds: if a mean is more than 2^14 deviations, or a unit is extreme.
+        such as Unix seconds: if a mean is more than 2^14 deviations, or a unit is extreme. It is on
+        the CPU, wherever codes and model are.
         """
         codes = torch.as_tensor(codes, dtype=torch.float32)
-        parts = [self.data_distribution(part).mean for part in codes.split(batch_size)]
+        parts = [
+            self.data_distribution(part.to(self.device)).mean.cpu()
+            for part in codes.split(batch_size)
+        ]
         return torch.cat(parts)
 
     def check_rows(self, rows: Samples, what: str | None = None) -> None:
@@ -366,9 +378,13 @@ class SDLGM(nn.Module):
     @neutral()
     @torch.no_grad()
     def sample(self, number: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw codes ``z ~ p(z)``, shape ``(n, K)``, and samples ``x ~ p(x | z)``, ``(n, D)``."""
-        codes = self.prior().sample((number,), generator=generator)
-        return codes, self.likelihood.sample(self._raw(codes), generator)
+        """Draw codes ``z ~ p(z)``, shape ``(n, K)``, and samples ``x ~ p(x | z)``, ``(n, D)``.
+
+        Both are on the CPU, wherever the model is.
+        """
+        source = on_device(generator, self.device)
+        codes = self.prior().sample((number,), generator=source)
+        return codes.cpu(), self.likelihood.sample(self._raw(codes), source).cpu()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         with double_kept(self, fn):

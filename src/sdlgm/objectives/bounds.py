@@ -11,6 +11,7 @@ Only the last two of these are bounds:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -114,9 +115,10 @@ def training_objective(
             posterior, prior, loss, estimator, kl=kl, kl_weight=kl_weight,
             slot_cost=slot_cost if structured else 0.0, generator=generator,
         )  # fmt: skip
-        charged = bool(slot_cost) and not structured
-        charge = slot_cost * posterior.mean_total.mean() if charged else 0.0
-        return rows.mean() + charge, terms
+        loss_of_batch = rows.mean()
+        if slot_cost and not structured:
+            loss_of_batch = loss_of_batch + slot_cost * posterior.mean_total.mean()
+        return loss_of_batch, terms
     if kl != "exact":
         raise ConfigError(
             f"An estimator of the importance-weighted bound needs kl='exact', got {kl!r}."
@@ -293,7 +295,9 @@ class _Reconstruction:
         self.model, self.x = model, x
 
     def __call__(self, codes: Tensor) -> Tensor:
-        return -self.model.data_distribution(codes).log_prob(self.x)
+        likelihood = self.model.data_distribution(codes)
+        direct: Callable[[Tensor], Tensor] | None = getattr(likelihood, "negative_log_prob", None)
+        return -likelihood.log_prob(self.x) if direct is None else direct(self.x)
 
 
 class _WeightedLogRatio:
