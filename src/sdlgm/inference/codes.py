@@ -212,7 +212,7 @@ def check_posterior(
     try:
         base = greedy(posterior).base
     except ValueError:  # logits that are not finite have no mode
-        base = conditionals(posterior, _empty_codes(posterior)).base
+        base = _given_nothing(posterior).base
     finite = base.feature_logits.isfinite().flatten(-2).all(-1)
     if model.config.gates == "learned":
         finite &= base.gate_logits.isfinite().all(-1)
@@ -224,8 +224,12 @@ def check_posterior(
         )
 
 
-def _empty_codes(posterior: Grouped | Chain) -> Tensor:
-    return torch.zeros(posterior.batch_shape + posterior.event_shape)
+def _given_nothing(posterior: Grouped | Chain) -> Grouped:
+    """Return the groups' distributions given that all slots before them are closed."""
+    if not isinstance(posterior, Chain):
+        return posterior
+    shape = posterior.batch_shape + posterior.event_shape
+    return posterior.given(posterior.nothing().new_zeros(shape))
 
 
 def check_code(
