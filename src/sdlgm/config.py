@@ -209,6 +209,11 @@ class ModelConfig:
                 raise ConfigError(
                     "prior = 'autoregressive' needs at least 2 groups, got groups = 1."
                 )
+            if self.levels == 1 and self.features > MAX_MASKED:
+                raise ConfigError(
+                    f"prior = 'autoregressive' with one level takes up to {MAX_MASKED:,} features, "
+                    f"got {self.features:,}: its weights grow with their square. Set levels."
+                )
             if self.levels > 1 and not self.prior_hidden:
                 raise ConfigError("With several levels, prior_hidden must hold at least one width.")
         elif self.prior_hidden is not None:
@@ -505,6 +510,9 @@ PRESETS: dict[str, dict[str, Any]] = {
   that a code takes 8 bytes.
 """
 
+
+MAX_MASKED = 8_192
+"""Most features of an autoregressive prior over groups: its direct weights then take 256 MiB."""
 
 MAX_SEARCHED = 16_384
 """Most features that search and refitting takes: its normal equations then hold 2 GiB."""

@@ -82,6 +82,7 @@ def test_settings_of_structure_survive_a_file() -> None:
         ({"prior": "mixture", "levels": 2}, "Use prior = 'autoregressive'"),
         ({"prior": "mixture", "groups": 20}, "one slot per group"),
         ({"prior": "autoregressive", "groups": 1}, "at least 2 groups"),
+        ({"prior": "autoregressive", "features": 9000}, "up to 8,192 features"),
         ({"prior": "mixture", "mixture_components": 0}, "mixture_components must be positive"),
         ({"levels": 0}, "levels must be positive"),
     ],
