@@ -162,6 +162,7 @@ class ModelConfig:
         _require_positive(self, "levels", "mixture_components")
         _require_at_most(self, "features", limit("features"))
         _require_at_most(self, "budget", MAX_BUDGET)
+        _require_at_most(self, "levels", MAX_LEVELS)
         self._resolve_groups()
         self._resolve_structure()
         linear = self.likelihood == "gaussian" and self.groups == self.budget
@@ -510,6 +511,9 @@ PRESETS: dict[str, dict[str, Any]] = {
   that a code takes 8 bytes.
 """
 
+
+MAX_LEVELS = 64
+"""Most levels, each of which has networks of its own."""
 
 MAX_MASKED = 8_192
 """Most features of an autoregressive prior over groups: its direct weights then take 256 MiB."""

@@ -85,6 +85,7 @@ def test_settings_of_structure_survive_a_file() -> None:
         ({"prior": "autoregressive", "features": 9000}, "up to 8,192 features"),
         ({"prior": "mixture", "mixture_components": 0}, "mixture_components must be positive"),
         ({"levels": 0}, "levels must be positive"),
+        ({"levels": 100, "budget": 100, "features": 100}, "levels may be up to 64"),
     ],
 )
 def test_settings_that_do_not_fit_are_errors(settings: dict[str, object], message: str) -> None:
