@@ -191,8 +191,7 @@ class _KernelKL(torch.autograd.Function):
         found = kernels.kl_gradients(flat[:2], flat[2:], (grads[0], grads[1]), *ctx.settings)
         wanted = zip(found, ctx.shapes, ctx.needs_input_grad[3:], strict=True)
         return *(None,) * 3, *(
-            each.view(-1, *shape).sum_to_size(1, *shape).view(shape) if needed else None
-            for each, shape, needed in wanted
+            each.view(shape) if needed else None for each, shape, needed in wanted
         )
 
 

@@ -107,7 +107,7 @@ def kl(
 @triton.jit
 def kl_backward(
     q_gates, q_features, p_gates, p_features, gates_grad, features_grad,
-    q_gates_out, q_features_out, p_gates_out, p_features_out, number, p_number,
+    q_gates_out, q_features_out, prior_out, number, p_number,
     TOTAL: tl.constexpr, GROUPS: tl.constexpr, EXACT: tl.constexpr, WIDTH: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -140,8 +140,11 @@ def kl_backward(
     tl.store(q_gates_out + row, slope * opened * closed, mask=here)
     grad_q = weight[:, None] * (weighted - probs * divergence[:, None])
     tl.store(q_features_out + place, grad_q, mask=inside)
-    tl.store(p_gates_out + row, grad_gates * (tl.exp(_log_sigmoid(gate_p)) - opened), mask=here)
-    tl.store(p_features_out + place, weight[:, None] * (tl.exp(log_p) - probs), mask=inside)
+    start = row // p_number * p_number * (WIDTH + 1)
+    grad_gate_p = grad_gates * (tl.exp(_log_sigmoid(gate_p)) - opened)
+    tl.store(prior_out + start + other, grad_gate_p, mask=here)
+    place = (start + p_number + other * WIDTH)[:, None] + column[None, :]
+    tl.store(prior_out + place, weight[:, None] * (tl.exp(log_p) - probs), mask=inside)
 
 
 @triton.jit

@@ -81,15 +81,19 @@ def kl_gradients(
     groups: int,
     exact: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of :func:`kl_sums`; those of ``p`` for each of the ``n`` rows."""
-    number, width = q[1].shape
+    """Return the gradients of :func:`kl_sums` with respect to the logits of ``q`` and ``p``."""
+    (number, width), different = q[1].shape, len(p[0])
     rows, block = tile(width)
-    found = tuple(blank(each) for each in (*q, *q))
+    gates, features = blank(q[0]), blank(q[1])
+    # The gradients of the prior for each repetition of it: of all gates, then of all features.
+    prior = gates.new_empty(number // different, different * (width + 1))
     _run(
-        "kl_backward", parts(number, rows), *q, *p, *grads, *found, number, len(p[0]),
+        "kl_backward", parts(number, rows), *q, *p, *grads, gates, features, prior, number,
+        different,
         TOTAL=total_count, GROUPS=groups, EXACT=exact, WIDTH=width, ROWS=rows, BLOCK=block,
     )  # fmt: skip
-    return found  # type: ignore[return-value]
+    summed = prior.sum(0) if len(prior) != 1 else prior[0]
+    return gates, features, summed[:different], summed[different:].view(different, width)
 
 
 def reinmax_gradients(

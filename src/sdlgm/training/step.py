@@ -112,7 +112,7 @@ class Objective(nn.Module):
                 generator=noise,
             )
         numbers = [getattr(terms, term) for term in TERMS]
-        active = (terms.codes != 0).sum(-1, dtype=numbers[0].dtype)
+        active = torch.linalg.vector_norm(terms.codes, ord=0, dim=-1)  # counts what is not 0
         return surrogate, torch.stack([*numbers, active.expand_as(numbers[0])]).mean(-1)
 
     def _options(self) -> dict[str, object]:
