@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -98,6 +99,30 @@ def test_outputs_of_others_are_not_replaced(scale_run: Run, lake: Path, tmp_path
         encode_dataset(scale_run.folder, lake, tmp_path / "out", keep=KEEP, progress=False)
 
 
+def kill_session(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process that leads a session, with all others of it.
+
+    Ray's actors have process groups of their own. They outlive the process that started them for
+    some seconds, and may finish a file meanwhile.
+    """
+    while living := _session(process.pid):
+        for each in living:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        time.sleep(0.01)
+    process.wait()
+
+
+def _session(leader: int) -> list[int]:
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,stat="], capture_output=True, text=True).stdout
+    found = []
+    for pid, state in (line.split() for line in listed.splitlines()):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if not state.startswith("Z") and os.getsid(int(pid)) == leader:
+                found.append(int(pid))
+    return found
+
+
 @pytest.mark.parametrize("engine", ["local", "ray"])
 def test_no_row_is_lost_or_doubled_by_a_kill(engine: str, scale_run: Run, tmp_path: Path) -> None:
     if engine == "ray":
@@ -123,8 +148,7 @@ encode_dataset({str(scale_run.folder)!r}, {str(lake)!r}, {str(out)!r}, keep={KEE
     while len(list(out.glob("[0-9]*.parquet"))) < 2 and time.monotonic() < ends:
         assert process.poll() is None
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    kill_session(process)
     finished = [name for name in names(out) if not name.startswith(".")]
     assert 2 <= len(finished) < 6
     stamps = {name: (out / name).stat().st_mtime_ns for name in finished}
