@@ -39,7 +39,7 @@ def test_a_change_from_celsius_to_kelvin_is_far_and_normal_outliers_are_not() ->
 def test_columns_without_names_are_counted_from_0() -> None:
     counted = Drift(Columns(low=(0.0, 0.0), high=(1.0, 1.0)))
     counted.add(np.array([[0.0, 9.0]], np.float32))
-    with pytest.warns(SDLGMWarning, match=r"in column \(counted from 0\) 1: 1 has 9 to 9"):
+    with pytest.warns(SDLGMWarning, match=r"in column 1, counted from 0: 1 has 9 to 9"):
         counted.warn("x")
 
 

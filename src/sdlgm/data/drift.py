@@ -94,6 +94,6 @@ class Drift:
             f"{listed([label])} ({int(self._far[column]):,})"
             for label, column in zip(labels, columns, strict=True)
         ]
-        where = ", in column " if self.known.names is not None else ", in column (counted from 0) "
         shown = listed(counted if len(counted) > 1 else labels)
-        return f"{where}{shown}: {listed(labels[:1])} has"
+        numbered = ", counted from 0" if self.known.names is None else ""
+        return f", in column {shown}{numbered}: {listed(labels[:1])} has"
