@@ -69,11 +69,14 @@ class Drift:
         self._far += far
         self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
 
-    def warn(self, name: str) -> None:
-        """Give one warning if any value lay far outside; ``name`` says of which data."""
+    def warn(self, name: str) -> bool:
+        """Give one warning if any value lay far outside, and return whether one did.
+
+        ``name`` says of which data.
+        """
         number = int(self._far.sum())
         if not number:
-            return
+            return False
         first = int(np.flatnonzero(self._far)[0])
         warn(
             f"{name}: {number:,} of {self._seen:,} values lie far outside of the range that the "
@@ -81,6 +84,7 @@ class Drift:
             f"in training {self._bottom[first]:g} to {self._top[first]:g}. Check the units, or fit "
             "on rows that represent all of the data."
         )
+        return True
 
     def _places(self) -> str:
         """Name the columns, with counts if there are several, and the first one once more."""
