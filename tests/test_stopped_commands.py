@@ -77,6 +77,7 @@ def commands(place: Path) -> dict[str, Callable[[str], list[str]]]:
         "decoded.npy": lambda out: ["decode", run, f"{place}/codes.sdz", "--out", out],
         "decoded.csv": lambda out: ["decode", run, f"{place}/codes.sdz", "--out", out],
         "table.sdl": lambda out: ["compress", run, table, "--out", out],
+        "packed/": lambda out: ["compress", run, f"{place}/lake", "--out", out],
         "restored.npy": lambda out: ["decompress", run, f"{place}/table.sdl", "--out", out],
         "vectors.jsonl": lambda out: [
             "vectors",

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scale.conftest import COLUMNS, telemetry
+from scale.conftest import COLUMNS, kill_session, telemetry
 from sdlgm.cli import main
 from sdlgm.codec import decode_file, describe, read_codes
 from sdlgm.errors import ConfigError, DataError
@@ -97,30 +94,6 @@ def test_outputs_of_others_are_not_replaced(scale_run: Run, lake: Path, tmp_path
     pq.write_table(telemetry(5), tmp_path / "out/a.parquet")
     with pytest.raises(ConfigError, match="by another program"):
         encode_dataset(scale_run.folder, lake, tmp_path / "out", keep=KEEP, progress=False)
-
-
-def kill_session(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process that leads a session, with all others of it.
-
-    Ray's actors have process groups of their own. They outlive the process that started them for
-    some seconds, and may finish a file meanwhile.
-    """
-    while living := _session(process.pid):
-        for each in living:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(each, signal.SIGKILL)
-        time.sleep(0.01)
-    process.wait()
-
-
-def _session(leader: int) -> list[int]:
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,stat="], capture_output=True, text=True).stdout
-    found = []
-    for pid, state in (line.split() for line in listed.splitlines()):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if not state.startswith("Z") and os.getsid(int(pid)) == leader:
-                found.append(int(pid))
-    return found
 
 
 @pytest.mark.parametrize("engine", ["local", "ray"])
