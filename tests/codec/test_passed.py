@@ -54,6 +54,7 @@ def test_kept_columns_of_every_plain_type_come_back() -> None:
             "view": pa.array(["x", None, "y" * 40], pa.string_view()),
             "bytes": pa.array([b"", None, b"z" * 40], pa.binary_view()),
             "uuid": pa.array([b"0" * 16, None, b"1" * 16], pa.binary(16)),
+            "key": pa.array([b"0" * 16, None, b"1" * 16], pa.uuid()),
             "time": times,
             "price": pa.array([None, 1, 2], pa.decimal128(20, 3)),
             "half": pa.array(np.arange(3, dtype=np.float16)),

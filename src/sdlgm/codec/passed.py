@@ -30,7 +30,12 @@ _HEADER_FIELD, _DATA_FIELD, _COMPRESSION_FIELD = 2, 1, 3
 _DICTIONARY_BATCH = "dictionary"
 _TYPE = b"sdlgm.type"
 """Metadata key of a stored column of :data:`_STORED_AS`: its type in the table."""
-_STORED_AS = {"null": pa.bool_(), "string_view": pa.string(), "binary_view": pa.binary()}
+_STORED_AS = {
+    "null": pa.bool_(),
+    "string_view": pa.string(),
+    "binary_view": pa.binary(),
+    "extension<arrow.uuid>": pa.binary(16),
+}
 """Types whose values take no bytes or can share them, and the types as which they are stored."""
 
 
@@ -164,7 +169,7 @@ def _as_they_were(table: pa.Table) -> pa.Table:
     for place, field in enumerate(table.schema):
         name = (field.metadata or {}).get(_TYPE, b"").decode()
         if name in _STORED_AS and field.type == _STORED_AS[name]:
-            kind = pa.type_for_alias(name)
+            kind = pa.uuid() if name.endswith("uuid>") else pa.type_for_alias(name)
             column = table.column(place)
             column = (
                 pa.chunked_array([pa.nulls(len(column))]) if name == "null" else column.cast(kind)

@@ -513,11 +513,12 @@ def _restored(
 
 
 def _for_csv(table: pa.Table) -> pa.Table:
-    """Return a table with half-precision columns in single precision, which CSV can write."""
+    """Return a table with columns of types that CSV cannot write as those of like types."""
     import pyarrow as pa
 
+    written = {pa.float16(): pa.float32(), pa.string_view(): pa.string()}
     for place, field in enumerate(table.schema):
-        if field.type == pa.float16():
-            column = table.column(place).cast(pa.float32())
+        if field.type in written:
+            column = table.column(place).cast(written[field.type])
             table = table.set_column(place, field.name, column)
     return table

@@ -28,6 +28,7 @@ from sdlgm.data.arrow_columns import (
 from sdlgm.data.columns import match_names
 from sdlgm.data.drift import Drift
 from sdlgm.data.partitions import NamedKeys
+from sdlgm.data.rows import not_finite
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.inference import choose_codes, default_code
@@ -306,7 +307,7 @@ class ArrowEncoder:
         if bad.any():
             row, column = (int(i) for i in np.argwhere(bad)[0])
             name = names[column] if len(names) > 1 else f"{names[0]}[{column}]"
-            what = f"is {values[row, column]}; drop or fill such rows first"
+            what = f"is {not_finite(values[row, column])}; drop or fill such rows first"
             raise DataError(_place(first_row + row, name, what))
         if data.binarisation == "threshold":
             np.copyto(values, (values * 2 >= 1).astype(values.dtype))
