@@ -207,13 +207,14 @@ class FolderTable:
             If it cannot be read, lacks a kept column, or has changed.
         """
         table = _with_keys(read_table(part.path, self.header), part.name, self.keys)
+        source = table.csv
         table = _like(self.first, table, self.others)
         absent = [name for name in table.keep if name not in (table.names or ())]
         if absent:
             raise DataError(f"{part.path} has no column {', '.join(absent)} to keep.")
         if len(table) != part.rows:
             raise self._changed(part, len(table))
-        return table
+        return replace(table, csv=source).passing(table.keep)
 
     def _changed(self, part: Part, rows: int) -> DataError:
         return DataError(
