@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import Namespace
 
 from sdlgm.cli.output import complain, say
-from sdlgm.cli.parser import Command, Parser, add_split, add_table_options
+from sdlgm.cli.parser import Command, Parser, add_accelerator, add_split, add_table_options
 from sdlgm.config import CodeMethod, VectorFormat, WeightMetric
 from sdlgm.errors import SDLGMError
 from sdlgm.outputs import check_output, locked, named, only_locked
@@ -80,6 +80,12 @@ def _encode_parser() -> Parser:
         "budget.",
     )
     parser.add_argument("--seed", type=int, default=0, help="Seed of drawn bits and codes.")
+    add_accelerator(
+        parser,
+        None,
+        "Device to compute on. Default: auto, which is the GPU if there is one; for folders cpu, "
+        "so that codes are the same on every machine.",
+    )
     parser.add_argument(
         "--engine",
         choices=("local", "ray"),
@@ -93,6 +99,7 @@ def _encode_parser() -> Parser:
 
 def _encode(options: Namespace) -> None:
     from sdlgm.codec import encode_file
+    from sdlgm.environment import device_of, placed
     from sdlgm.progress import progress_bar
     from sdlgm.scale import is_dataset
     from sdlgm.training import Run
@@ -109,7 +116,7 @@ def _encode(options: Namespace) -> None:
     rows, columns, kept, _ = _load_rows(run, options)
     with progress_bar("encoding", len(rows)) as update:
         number = encode_file(
-            run.model,
+            placed(run.model, device_of(options.accelerator or "auto")),
             rows,
             options.out,
             code=options.code,
@@ -158,6 +165,7 @@ def _encode_folder(options: Namespace) -> None:
         columns=options.columns,
         keep=options.keep,
         code=options.code,
+        accelerator=options.accelerator or "cpu",
     )
     say(f"{options.out}: {_counted(report, 'encoded')}")
 
@@ -199,6 +207,7 @@ def _decode_parser() -> Parser:
         help="Write the decoded means as they are. Default: columns of integers or bools are "
         "rounded to such if the likelihood is one of counts, levels or bits.",
     )
+    add_accelerator(parser)
     return parser
 
 
@@ -254,12 +263,13 @@ def _restore_folder(
 def _decode_one(options: Namespace) -> None:
     from sdlgm.codec import Damage, decode_table
     from sdlgm.data import Columns, write_rows
+    from sdlgm.environment import device_of, placed
     from sdlgm.models import load_model
     from sdlgm.progress import progress_bar
 
     lost: list[Damage] = []
     on_damage = lost.append if options.salvage else None
-    model = load_model(options.run)
+    model = placed(load_model(options.run), device_of(options.accelerator))
     known = Columns.read(options.run)
     with progress_bar("decoding", None) as update:
         decoded, columns, kept = decode_table(
@@ -292,6 +302,12 @@ def _compress_parser() -> Parser:
     parser.add_argument(
         "--out", required=True, help="File to write (.sdl); a folder for a folder or pattern."
     )
+    add_accelerator(
+        parser,
+        "cpu",
+        "Device to compute on. A file that was compressed on a GPU can be restored on such a GPU "
+        "alone.",
+    )
     add_split(parser, "all")
     add_table_options(parser, folders=True)
     parser.add_argument("--seed", type=int, default=0, help="Seed of drawn bits.")
@@ -300,6 +316,7 @@ def _compress_parser() -> Parser:
 
 def _compress(options: Namespace) -> None:
     from sdlgm.codec import compress_file
+    from sdlgm.environment import device_of, placed
     from sdlgm.progress import progress_bar
     from sdlgm.scale import is_dataset
     from sdlgm.training import Run
@@ -312,7 +329,7 @@ def _compress(options: Namespace) -> None:
     rows, columns, kept, _ = _load_rows(run, options)
     with progress_bar("compressing", len(rows)) as update:
         found = compress_file(
-            run.model,
+            placed(run.model, device_of(options.accelerator)),
             rows,
             options.out,
             seed=options.seed,
@@ -340,6 +357,7 @@ def _compress_folder(options: Namespace) -> None:
         keep=options.keep,
         header=options.header,
         seed=options.seed,
+        accelerator=options.accelerator,
     )
     say(f"{options.out}: {_counted(report, 'compressed')}")
 
@@ -347,7 +365,7 @@ def _compress_folder(options: Namespace) -> None:
 def _decompress_parser() -> Parser:
     parser = Parser(
         "decompress RUN FILE --out DATA",
-        description="Restore compressed data exactly.",
+        description="Restore compressed data exactly, on the kind of device that compressed them.",
         epilog="""examples:
   sdlgm decompress runs/digits digits.sdl --out digits.npy
   sdlgm decompress runs/counts packed/ --out lake/     # a.csv.sdl becomes a.csv again""",

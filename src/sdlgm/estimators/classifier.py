@@ -14,8 +14,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
 from torch import Tensor, nn
 
-from sdlgm.config import Activation
-from sdlgm.environment import neutral
+from sdlgm.config import Activation, NetworkAccelerator
+from sdlgm.environment import device_of, neutral
 from sdlgm.errors import ConfigError, DataError, ModelFileError
 from sdlgm.estimators.drift import check_range, training_range, warn_of_drift
 from sdlgm.estimators.interruption import unfitted_unless_done
@@ -242,6 +242,9 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         Source of all randomness: an integer, a ``RandomState`` or ``None`` for a fresh seed. Two
         fits with the same integer are bit-identical (on one machine's CPU, with the same number of
         threads). No global state is used.
+    accelerator
+        Device to fit and predict on: ``"auto"`` (the GPU if there is one, else the CPU), ``"cpu"``
+        or ``"gpu"``. Arrays stay on the CPU, and so does ``network_``.
     progress
         Whether to show a progress bar on standard error.
 
@@ -310,6 +313,7 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         weight_decay: float = 1e-2,
         patience: int | None = None,
         random_state: int | np.random.RandomState | None = None,
+        accelerator: NetworkAccelerator = "auto",
         progress: bool = False,
     ) -> None:
         self.variant = variant
@@ -340,6 +344,7 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         self.weight_decay = weight_decay
         self.patience = patience
         self.random_state = random_state
+        self.accelerator = accelerator
         self.progress = progress
 
     def __sklearn_tags__(self) -> Tags:
@@ -421,20 +426,25 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
             self.elbo_weight,
         )  # fmt: skip
         self.network_ = self._make_network(rows, labels)
+        device = device_of(self.accelerator)
         self._limits = training_range(rows)
         with (
             unfitted_unless_done(self),
             progress_bar("fitting", self.epochs, self.progress) as update,
         ):
             self.history_ = self.network_.fit(
-                training, lambda epoch, loss: update(epoch, {"loss": loss})
+                training, lambda epoch, loss: update(epoch, {"loss": loss}), device
             )
         self.n_iter_ = len(self.history_)
         if not self.multilabel_:
             self.threshold_: float | NDArray[np.float64] = 0.0
         elif isinstance(self.threshold, str):
             self.threshold_ = choose_held_out(
-                self.network_, training, self.threshold, self.min_labels_, self.max_labels_
+                self.network_.on(device),
+                training,
+                self.threshold,
+                self.min_labels_,
+                self.max_labels_,
             )
         else:
             self.threshold_ = float(self.threshold)
@@ -558,7 +568,7 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         self._check_fitted()
         rows = validate_rows(self, X, reset=False)
         warn_of_drift(self, rows)
-        return self.network_.absences(rows)
+        return self.network_.on(device_of(self.accelerator)).absences(rows)
 
     def _proba_blocks(self, X: Any) -> Iterator[Tensor]:  # noqa: N803
         """Yield label probabilities ``(b, K)``, block by block."""
@@ -609,6 +619,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "likelihood": ("gaussian", "bernoulli"),
     "activation": get_args(Activation),
     "normalisation": ("layer", "none"),
+    "accelerator": get_args(NetworkAccelerator),
 }
 _NUMBERS = {
     "dropout": "a share",

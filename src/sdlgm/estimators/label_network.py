@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdlgm.distributions import GatedMultinomial
+from sdlgm.environment import placed
 from sdlgm.errors import DataError, ModelFileError
 from sdlgm.estimators.network_training import TrainingSettings, optimise
 from sdlgm.estimators.scaling import Inputs, take_rows
@@ -126,30 +127,44 @@ class LabelNetwork:
         model = SupervisedSDLGM(config, blank, torch.zeros(config.labels), torch.Generator())
         return cls(model, scaling, values["likelihood"], values["temperature"])
 
+    def on(self, device: torch.device) -> Self:
+        """Return the network on a device, see :func:`~sdlgm.environment.placed`."""
+        return type(self)(
+            placed(self.model, device), self.scaling, self.likelihood, self.temperature
+        )
+
     def fit(
-        self, training: LabelTraining, on_epoch: Callable[[int, float], None]
+        self,
+        training: LabelTraining,
+        on_epoch: Callable[[int, float], None],
+        device: torch.device,
     ) -> list[dict[str, float]]:
-        """Fit all members together; return the mean loss (nats) of each epoch.
+        """Fit all members together on a device; return the mean loss (nats) of each epoch.
 
         With patience, the weights of the epoch with the best held-out label loss are kept.
         """
         members, seed = training.members, training.settings.seed
         active = ActiveLabels(training.labels)
-        dense = None if sp.issparse(training.rows) else self.scaling(training.rows)
         raw = self.model.config.likelihood == "bernoulli"
-        dropout, source = generator(seed, "dropout"), generator(seed, "draws")
+        ready = not sp.issparse(training.rows) and not raw
+        dense = _moved(*self.scaling(training.rows), device) if ready else None
+        dropout, source = (generator(seed, what, device=device) for what in ("dropout", "draws"))
+        weight, label_weight = training.sample_weight, training.label_weight
+        label_weight = None if label_weight is None else label_weight.to(device)
+        self.model.to(device)
 
         def inputs(index: Tensor) -> tuple[Tensor, Tensor]:
             """Return the inputs of the encoder and the targets of the decoder (unscaled bits)."""
-            if dense is not None and not raw:
+            if dense is not None:
                 read, scaled = dense
-                shape, flat = (*index.shape, -1), index.flatten()
+                shape, flat = (*index.shape, -1), index.flatten().to(device)
                 taken = read.index_select(0, flat).view(shape)
                 same = scaled is read
                 return taken, taken if same else scaled.index_select(0, flat).view(shape)
             rows = take_rows(training.rows, index.flatten().numpy())
             read, scaled = self.scaling(rows)
             target = torch.from_numpy(rows) if raw else scaled
+            read, target = _moved(read, target, device)
             return read.view(*index.shape, -1), target.view(*index.shape, -1)
 
         def loss(step: int) -> Tensor:
@@ -157,12 +172,13 @@ class LabelNetwork:
             x, target = inputs(index)
             posterior = self.model(x, dropout)
             absent = absence(posterior, self.labels, self.likelihood, self.temperature, source)
-            each = label_nll(absent, *active(index), training.label_weight)
+            rows, columns = active(index)
+            each = label_nll(absent, rows.to(device), columns.to(device), label_weight)
             if self.model.config.decoder:
                 each = each + training.elbo_weight * negative_labelled_elbo(
                     self.model, posterior, target, self.likelihood, self.temperature, source
                 )
-            return (each * training.sample_weight[index]).mean()
+            return (each * weight[index].to(device)).mean()
 
         def validate() -> float:
             total, number = 0.0, 0.0
@@ -173,7 +189,7 @@ class LabelNetwork:
             return total / number
 
         patient = training.settings.patience is not None
-        return optimise(
+        history = optimise(
             self.model,
             loss,
             members.batches_per_epoch,
@@ -181,6 +197,8 @@ class LabelNetwork:
             validate=validate if patient else None,
             on_epoch=on_epoch,
         )
+        self.model.cpu()
+        return history
 
     @property
     def labels(self) -> int:
@@ -191,10 +209,12 @@ class LabelNetwork:
     def absences(self, rows: Table) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield row indices ``(b,)`` and log-absences ``(members, b, K)``, block by block.
 
+        Both are on the CPU, wherever the model is.
+
         For the relaxed likelihood, the probabilities are those of the code at its temperature,
         without noise, so that the prediction for a row depends on this row alone.
         """
-        config = self.model.config
+        config, device = self.model.config, next(self.model.parameters()).device
         block = max(
             1, BLOCK_PROBABILITIES // (config.members * (config.labels + config.latent_features))
         )
@@ -202,13 +222,13 @@ class LabelNetwork:
         for start in range(0, rows.shape[0], block):
             index = np.arange(start, min(start + block, rows.shape[0]))
             x, _ = self.scaling(take_rows(rows, index))
-            x = pad_rows(x)
+            x = pad_rows(x).to(device)
             code = self.model(x.expand(config.members, *x.shape))
             if self.likelihood == "relaxed":
                 logits = code.gate_logits / self.temperature
                 features = code.feature_logits / self.temperature
                 code = GatedMultinomial(config.budget, logits, features, validate_args=False)
-            absent = code.absence_log_probs[:, : len(index), : config.labels]
+            absent = code.absence_log_probs[:, : len(index), : config.labels].cpu()
             yield torch.from_numpy(index), absent
 
     def held_out(
@@ -225,6 +245,12 @@ class LabelNetwork:
             mean = torch.einsum("mb,mbk->bk", weight, -torch.expm1(absent.double()))
             some = number > 0
             yield index[some].numpy(), mean[some].numpy()
+
+
+def _moved(read: Tensor, target: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return inputs and targets on a device; what was one tensor stays one."""
+    moved = read.to(device)
+    return moved, moved if target is read else target.to(device)
 
 
 class ActiveLabels:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sdlgm.codec.lossless import compress_file, read_source
+from sdlgm.config import Accelerator
 from sdlgm.data import Columns
 from sdlgm.data.drift import Drift
 from sdlgm.data.folder_tables import FolderTable, Part
-from sdlgm.environment import neutral
+from sdlgm.environment import device_of, neutral, placed
 from sdlgm.errors import CodeFileError, ConfigError
+from sdlgm.models import SDLGM
 from sdlgm.outputs import locked, named
 from sdlgm.progress import progress_bar
 from sdlgm.scale.dataset import Report
@@ -43,6 +45,7 @@ def compress_dataset(
     keep: Sequence[str] | None = None,
     header: bool | None = None,
     seed: int = 0,
+    accelerator: Accelerator = "cpu",
     progress: bool = True,
 ) -> Report:
     """Compress every file of a data set into a file ``NAME.sdl`` under ``out``, without loss.
@@ -64,6 +67,8 @@ def compress_dataset(
         Folder for the outputs. It is locked meanwhile.
     seed
         Source of the bits that are drawn from grey values, for each file anew.
+    accelerator
+        Device to compute on. What was compressed on a GPU can be restored on such a GPU alone.
     progress
         Whether to show a progress bar.
 
@@ -80,12 +85,14 @@ def compress_dataset(
         If an output cannot be written.
     """
     opened, folder, started = Run.open(run), named(out), time.monotonic()
+    model = placed(opened.model, device_of(accelerator))
     check_places(str(data), folder)
     table = open_folder(opened, str(data), columns, keep, header)
-    tasks = [_task(opened, table, part, folder, seed) for part in table.parts]
+    options = _options(opened, table, seed, model)
+    tasks = [_task(part, folder, options) for part in table.parts]
     check_targets(str(data), folder, [(task.part.path, task.target) for task in tasks])
     with locked(folder):
-        waiting = [task for task in tasks if not _is_done(opened, task)]
+        waiting = [task for task in tasks if not _is_done(model, task)]
         rows, drift, done = sum(task.part.rows for task in waiting), Drift(opened.columns), 0
         sweep_beside(task.target for task in waiting)
         with progress_bar("compressing", rows, progress and bool(waiting)) as update:
@@ -95,28 +102,30 @@ def compress_dataset(
                 def advance(number: int, before: int = before) -> None:
                     update(before + number, {})
 
-                _compress(opened, table, task, drift, seed, advance)
+                _compress(opened, model, table, task, drift, seed, advance)
                 done += task.part.rows
     drift.warn(str(data))
     return Report(len(tasks), len(table), len(waiting), rows, time.monotonic() - started)
 
 
-def _task(run: Run, table: FolderTable, part: Part, folder: Path, seed: int) -> _Task:
-    about, first = part.path.stat(), table.first
-    source = {
-        "size": about.st_size,
-        "modified_ns": about.st_mtime_ns,
-        "options": {
-            "columns": None if first.inputs is None else list(first.inputs),
-            "keep": list(first.keep),
-            "binarisation": run.config.data.binarisation,
-            "seed": seed,
-        },
+def _options(run: Run, table: FolderTable, seed: int, model: SDLGM) -> dict[str, Any]:
+    inputs = table.first.inputs
+    return {
+        "columns": None if inputs is None else list(inputs),
+        "keep": list(table.first.keep),
+        "binarisation": run.config.data.binarisation,
+        "seed": seed,
+        "device": model.device.type,
     }
+
+
+def _task(part: Part, folder: Path, options: dict[str, Any]) -> _Task:
+    about = part.path.stat()
+    source = {"size": about.st_size, "modified_ns": about.st_mtime_ns, "options": options}
     return _Task(part, folder / part.name.with_name(part.name.name + SUFFIX), source)
 
 
-def _is_done(run: Run, task: _Task) -> bool:
+def _is_done(model: SDLGM, task: _Task) -> bool:
     """Whether an output was made from the present state of its file.
 
     Raises
@@ -127,7 +136,7 @@ def _is_done(run: Run, task: _Task) -> bool:
     if not task.target.exists():
         return False
     try:
-        found = read_source(run.model, task.target)
+        found = read_source(model, task.target)
     except CodeFileError:
         found = None
     if not isinstance(found, dict) or found.get("options") != task.source["options"]:
@@ -139,7 +148,13 @@ def _is_done(run: Run, task: _Task) -> bool:
 
 
 def _compress(
-    run: Run, table: FolderTable, task: _Task, drift: Drift, seed: int, progress: Any
+    run: Run,
+    model: SDLGM,
+    table: FolderTable,
+    task: _Task,
+    drift: Drift,
+    seed: int,
+    progress: Callable[[int], None],
 ) -> None:
     read = table.whole(task.part)
     if not len(read):
@@ -147,7 +162,7 @@ def _compress(
     else:
         rows, columns, kept, _ = table_rows(run, read, drift)
     compress_file(
-        run.model,
+        model,
         rows,
         task.target,
         seed=seed,
