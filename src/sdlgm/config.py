@@ -40,6 +40,7 @@ __all__ = [
     "WeightMetric",
     "from_dict",
     "iterations_of",
+    "masked",
     "preset",
     "preset_values",
     "quadratic",
@@ -54,7 +55,7 @@ Binarisation = Literal["dynamic", "fixed", "threshold", "none"]
 TrackerName = Literal["none", "tensorboard", "mlflow"]
 CodeMethod = Literal["mode", "mean", "sample", "best", "search"]
 """How to choose one code for a sample: :func:`sdlgm.inference.choose_codes`."""
-PriorName = Literal["learned", "learned_gates", "fixed", "mixture", "autoregressive"]
+PriorName = Literal["learned", "learned_gates", "fixed", "mixture", "autoregressive", "masked"]
 ObjectiveName = Literal["elbo", "paper", "rate_distortion"]
 Scaling = Literal["columns", "common"]
 Accelerator = Literal["auto", "cpu", "gpu", "mps"]
@@ -129,12 +130,13 @@ class ModelConfig:
     prior: PriorName | None = None
     """What the prior learns. A product over groups: gates and features (learned), gates only, so
     that fewer features become unused (learned_gates), or nothing (fixed, as in the paper). A
-    structured prior: a mixture of products (mixture), or a network that sees the groups before each
-    group, or the levels before each level (autoregressive). Default: autoregressive with several
+    structured prior: a mixture of products (mixture), one masked network that sees the groups
+    before each group (masked), or a network for each level that sees the levels before it
+    (autoregressive; with one level the same as masked). Default: autoregressive with several
     levels, else learned_gates for bits and learned for other likelihoods."""
     prior_hidden: tuple[int, ...] | None = None
-    """Widths of the hidden layers of an autoregressive prior, of each level's if there are several.
-    Default: (512,)."""
+    """Widths of the hidden layers of a masked or an autoregressive prior; of the latter, of each
+    level's if there are several. Default: (512,)."""
     mixture_components: int | None = None
     """Number of products in a mixture prior. Default: 64."""
     levels: int = 1
@@ -204,22 +206,12 @@ class ModelConfig:
             raise ConfigError("level_hidden sets the networks of further levels: set levels, too.")
 
     def _resolve_prior(self, groups: int) -> None:
-        if self.prior == "autoregressive":
-            _fill_in(self, {"prior_hidden": (512,)})
-            if groups == 1:
-                raise ConfigError(
-                    "prior = 'autoregressive' needs at least 2 groups, got groups = 1."
-                )
-            if self.levels == 1 and self.features > MAX_MASKED:
-                raise ConfigError(
-                    f"prior = 'autoregressive' with one level takes up to {MAX_MASKED:,} features, "
-                    f"got {self.features:,}: its weights grow with their square. Set levels."
-                )
-            if self.levels > 1 and not self.prior_hidden:
-                raise ConfigError("With several levels, prior_hidden must hold at least one width.")
+        if self.prior in ("autoregressive", "masked"):
+            self._resolve_networks(groups)
         elif self.prior_hidden is not None:
             raise ConfigError(
-                f"prior_hidden belongs to prior = 'autoregressive', got prior = {self.prior!r}."
+                "prior_hidden belongs to prior = 'autoregressive' or 'masked', got prior = "
+                f"{self.prior!r}."
             )
         if self.prior == "mixture":
             _fill_in(self, {"mixture_components": 64})
@@ -232,6 +224,20 @@ class ModelConfig:
         elif self.mixture_components is not None:
             raise ConfigError(
                 f"mixture_components belongs to prior = 'mixture', got prior = {self.prior!r}."
+            )
+
+    def _resolve_networks(self, groups: int) -> None:
+        """Fill in and check the networks of a masked or an autoregressive prior."""
+        _fill_in(self, {"prior_hidden": (512,)})
+        if groups == 1:
+            raise ConfigError(f"prior = {self.prior!r} needs at least 2 groups, got groups = 1.")
+        if not masked(self):
+            if not self.prior_hidden:
+                raise ConfigError("With several levels, prior_hidden must hold at least one width.")
+        elif self.features > MAX_MASKED:
+            raise ConfigError(
+                f"A masked prior takes up to {MAX_MASKED:,} features, got {self.features:,}: its "
+                "weights grow with their square. Use prior = 'autoregressive' with several levels."
             )
 
 
@@ -597,7 +603,19 @@ def structured(model: ModelConfig) -> bool:
     >>> structured(ModelConfig()), structured(ModelConfig(levels=2))
     (False, True)
     """
-    return model.levels > 1 or model.prior in ("mixture", "autoregressive")
+    return model.levels > 1 or model.prior in ("mixture", "autoregressive", "masked")
+
+
+def masked(model: ModelConfig) -> bool:
+    """Whether the prior is one masked network over all groups.
+
+    Examples
+    --------
+    >>> masked(ModelConfig(prior="autoregressive")), masked(ModelConfig(levels=2))
+    (True, False)
+    """
+    one_level = model.levels == 1 and model.prior == "autoregressive"
+    return model.prior == "masked" or one_level
 
 
 def iterations_of(epochs: int, rows: int, batch_size: int) -> int:

@@ -34,6 +34,7 @@ from sdlgm.models import SDLGM
 STRUCTURES = {
     "levels": {"levels": 2},
     "levels, factorised prior": {"levels": 4, "prior": "learned"},
+    "levels, masked prior": {"levels": 2, "prior": "masked", "prior_hidden": (16,)},
     "autoregressive": {"prior": "autoregressive", "prior_hidden": (16,)},
     "mixture": {"prior": "mixture", "mixture_components": 4},
     "several slots": {"levels": 2, "budget": 12},

@@ -30,6 +30,7 @@ STRUCTURES = {
     "mixture": {"prior": "mixture", "mixture_components": 4},
     "mixture of open gates": {"prior": "mixture", "mixture_components": 4, "gates": "open"},
     "bernoulli": {"levels": 3, "features": 3},
+    "levels, masked prior": {"levels": 3, "prior": "masked"},
 }
 
 

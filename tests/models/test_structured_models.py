@@ -18,6 +18,7 @@ SHAPE = {"features": 6, "budget": 3, "groups": 3}
 STRUCTURES = [
     {"levels": 3},
     {"levels": 3, "prior": "learned", "level_hidden": (4, 4)},
+    {"levels": 3, "prior": "masked"},
     {"prior": "autoregressive", "prior_hidden": ()},
     {"prior": "autoregressive", "gates": "open"},
     {"prior": "mixture", "mixture_components": 3},
@@ -82,7 +83,8 @@ def test_settings_of_structure_survive_a_file() -> None:
         ({"prior": "mixture", "levels": 2}, "Use prior = 'autoregressive'"),
         ({"prior": "mixture", "groups": 20}, "one slot per group"),
         ({"prior": "autoregressive", "groups": 1}, "at least 2 groups"),
-        ({"prior": "autoregressive", "features": 9000}, "up to 8,192 features"),
+        ({"prior": "masked", "levels": 2, "features": 9000}, "up to 8,192 features"),
+        ({"prior": "masked", "groups": 1}, "at least 2 groups"),
         ({"prior": "mixture", "mixture_components": 0}, "mixture_components must be positive"),
         ({"levels": 0}, "levels must be positive"),
         ({"levels": 100, "budget": 100, "features": 100}, "levels may be up to 64"),

@@ -19,6 +19,7 @@ from sdlgm.objectives.bounds import negative_elbo, nll_bound, training_objective
 STRUCTURES = {
     "levels": {"levels": 3},
     "levels, factorised prior": {"levels": 3, "prior": "learned"},
+    "levels, masked prior": {"levels": 3, "prior": "masked"},
     "autoregressive": {"prior": "autoregressive"},
     "mixture": {"prior": "mixture", "mixture_components": 3},
 }
@@ -27,7 +28,7 @@ STRUCTURES = {
 def structured(name: str, generator: torch.Generator, spread: float = 0.5) -> SDLGM:
     """A model of three groups of two features, with random weights."""
     settings = {"level_hidden": (6,)} if "levels" in name else {}
-    if name in ("levels", "autoregressive"):
+    if name in ("levels", "levels, masked prior", "autoregressive"):
         settings |= {"prior_hidden": (6,)}
     model = tiny_model(
         **{"features": 6, "budget": 3, "groups": 3, "prior": None, "encoder_hidden": (4,),

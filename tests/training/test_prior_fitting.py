@@ -50,6 +50,7 @@ def divergence(model: SDLGM, rows: Rows) -> float:
         ({}, "autoregressive"),
         ({"prior": "mixture"}, "autoregressive"),
         ({"levels": 2, "prior": "learned"}, "autoregressive"),
+        ({"levels": 2, "prior": "learned"}, "masked"),
     ],
 )
 def test_a_fitted_prior_shortens_codes_and_changes_nothing_else(

@@ -193,7 +193,7 @@ def set_prior(model: SDLGM, frequencies: Tensor) -> None:
     ConfigError
         If the prior is not a product over groups.
     """
-    if model.config.prior in ("mixture", "autoregressive"):
+    if model.config.prior in ("mixture", "autoregressive", "masked"):
         raise ConfigError(
             f"prior = {model.config.prior!r} is not a product over groups and has no frequencies "
             "to set. Fit it with sdlgm.training.fit_prior."

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch import distributions as td
 
-from sdlgm.config import CodeMethod, ModelConfig
+from sdlgm.config import CodeMethod, ModelConfig, masked
 from sdlgm.data import Rows, Samples, SparseRows, Summary, as_numbers
 from sdlgm.distributions import (
     Chain,
@@ -178,10 +178,10 @@ class SDLGM(nn.Module):
             )  # fmt: skip
         elif config.prior == "autoregressive" and config.levels > 1:
             self.prior_network = of_levels(0, config.prior_hidden, blank=True)
-        elif config.prior == "autoregressive":
+        elif masked(config):
             self.prior_network = MaskedNetwork(
-                groups, features, tuple(config.prior_hidden or ()), activation=config.activation,
-                joint_gates=joint, generator=generator,
+                self.groups, config.features, tuple(config.prior_hidden or ()),
+                activation=config.activation, joint_gates=joint, generator=generator,
             )  # fmt: skip
 
     @property

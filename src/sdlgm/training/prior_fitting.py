@@ -22,7 +22,7 @@ from sdlgm.training.order import Order
 
 __all__ = ["fit_prior"]
 
-_RATES = {"mixture": 3e-2, "autoregressive": 3e-3}
+_RATES = {"mixture": 3e-2, "autoregressive": 3e-3, "masked": 3e-3}
 """Learning rate of each prior."""
 
 
@@ -30,7 +30,7 @@ _RATES = {"mixture": 3e-2, "autoregressive": 3e-3}
 def fit_prior(
     model: SDLGM,
     rows: Rows,
-    prior: Literal["mixture", "autoregressive"] = "autoregressive",
+    prior: Literal["mixture", "autoregressive", "masked"] = "masked",
     *,
     prior_hidden: tuple[int, ...] | None = None,
     mixture_components: int | None = None,
@@ -57,14 +57,14 @@ def fit_prior(
     rows
         Rows to fit the prior to, such as those that the model was trained on.
     prior
-        The new prior. A model with levels has an autoregressive one.
+        The new prior. A model with levels cannot have a mixture.
     prior_hidden, mixture_components
         Size of the new prior, as in :class:`~sdlgm.config.ModelConfig`.
     iterations, batch_size
         Number of gradient steps, and rows in each.
     learning_rate
         Initial learning rate; it falls to 0 along half a cosine. Default: 3e-2 for a mixture, 3e-3
-        for an autoregressive prior.
+        for networks.
     seed
         Source of initial weights, order, bits and codes.
     progress
@@ -92,7 +92,7 @@ def fit_prior(
             f"{iterations}, {batch_size} and {learning_rate}."
         )
     if prior not in _RATES:
-        raise ConfigError(f"prior must be 'mixture' or 'autoregressive', got {prior!r}.")
+        raise ConfigError(f"prior must be one of {', '.join(_RATES)}, got {prior!r}.")
     model.check_rows(rows)
     config = dataclasses.replace(
         model.config, prior=prior, prior_hidden=prior_hidden, mixture_components=mixture_components
