@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
-from sdlgm.estimators.classifier import BaseLabelClassifier
 from sdlgm.estimators.parameters import check_integer, check_number, check_widths, is_integer, plain
+from sdlgm.estimators.set_prediction import BaseLabelClassifier
 from sdlgm.estimators.targets import read_labels
 from sdlgm.estimators.thresholds import apply_counts, apply_threshold
 from sdlgm.estimators.validation import (

@@ -9,8 +9,8 @@ the promise cannot be shown. As scores are compared with one threshold, the sets
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
@@ -29,6 +29,8 @@ __all__ = [
     "RecallAtLeast",
     "UnreachableError",
     "choose_guaranteed",
+    "guarantee_named",
+    "log_wealth",
 ]
 
 HeldOut = Literal["split", "folds"]
@@ -460,6 +462,20 @@ def log_wealth(losses: Floats, risk: float, error: float) -> Floats:
     bets = np.minimum(1, np.sqrt(2 * np.log(1 / error) / (len(losses) * before)))
     wealth: Floats = np.log1p(bets * (risk - losses)).cumsum(0).max(0)
     return wealth
+
+
+def guarantee_named(name: object, values: Mapping[str, Any]) -> Guarantee:
+    """Return a guarantee by the name of its class and its fields, such as from a file.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such class, or a field is unknown or out of range.
+    """
+    known = {kind.__name__: kind for kind in Guarantee.__subclasses__()}
+    if name not in known or values.keys() != {field.name for field in fields(Guarantee)}:
+        raise ConfigError(f"{str(name)[:40]!r} with {sorted(values)[:9]} is no guarantee.")
+    return known[str(name)](**values)
 
 
 def _unreachable(guarantee: Guarantee, rows: RankedLabels) -> UnreachableError:

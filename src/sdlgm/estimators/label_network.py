@@ -39,10 +39,20 @@ class MemberRows:
     """The rows that each member is fitted on, and their order.
 
     Member ``m`` holds out fold ``m % folds`` of a random partition, with a new partition for every
-    ``folds`` members. With ``folds = 0`` no rows are held out.
+    ``folds`` members. With ``folds = 0`` no rows are held out; with ``same``, all members hold out
+    the same fold.
     """
 
-    def __init__(self, rows: int, members: int, folds: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        rows: int,
+        members: int,
+        folds: int,
+        batch_size: int,
+        seed: int,
+        *,
+        same: bool = False,
+    ) -> None:
         self.seed = seed
         self.held = torch.zeros(members, rows, dtype=torch.bool)
         fold = torch.arange(rows)
@@ -50,7 +60,7 @@ class MemberRows:
             if member % folds == 0:
                 source = generator(seed, "folds", member)
                 fold = torch.randperm(rows, generator=source) % folds
-            self.held[member] = fold == member % folds
+            self.held[member] = self.held[0] if same and member else fold == member % folds
         self.kept = [torch.nonzero(~held).squeeze(1) for held in self.held]
         # Folds may differ by one row, which is skipped in this epoch.
         self.number = min(map(len, self.kept))

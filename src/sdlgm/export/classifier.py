@@ -37,6 +37,8 @@ def export_classifier(classifier: SDLGMClassifier, path: Path | str) -> Path:
     ------
     EstimatorNotFittedError
         If it is not fitted.
+    ConfigError
+        If its sets are not chosen by a threshold.
     SDLGMError
         If the package onnx is not installed.
     """
@@ -49,6 +51,11 @@ def classifier_graph(classifier: SDLGMClassifier) -> onnx.ModelProto:
         raise ConfigError(f"Only an SDLGMClassifier can be exported, got {classifier!r:.80}.")
     if not hasattr(classifier, "network_"):
         raise EstimatorNotFittedError("This SDLGMClassifier is not fitted: call fit(X, Y) first.")
+    if classifier.decision_ != "threshold":
+        raise ConfigError(
+            f"A classifier with threshold={classifier.decision_!r} cannot be exported: its sets need "
+            "the distribution of their sizes. Choose a threshold by set_threshold, or fit with one."
+        )
     network = classifier.network_
     model, config = network.model, network.model.config
     graph = Graph("classifier")
