@@ -12,6 +12,7 @@ confidence. They have no minimum and no maximum size.
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import statistics
 import warnings
@@ -226,11 +227,10 @@ def _mapie(
     drawn: NDArray[np.int64],
 ) -> Numbers:
     """Choose a threshold by MAPIE's controller: CRC or RCPS for recall, LTT for precision."""
-    from mapie.risk_control import MultiLabelClassificationController
-
+    control = importlib.import_module("mapie.risk_control")
     recall = isinstance(guarantee, RecallAtLeast)
     with_confidence = "rcps" if recall else "ltt"
-    controller = MultiLabelClassificationController(
+    controller = control.MultiLabelClassificationController(
         lambda rows: rows,
         risk="recall" if recall else "precision",
         method="crc" if guarantee.confidence is None else with_confidence,
@@ -288,18 +288,19 @@ def _rows(name: str, numbers: Numbers, repetitions: int) -> Iterator[dict[str, A
 
 
 def _markdown(found: dict[str, Numbers], repetitions: int, size: Profile) -> str:
-    lines = [
+    about = (
         f"Promises of thresholds, {repetitions} draws of {size.held_out} held-out rows from a known "
         "population. *Kept*: draws in which the level holds on the population, or no threshold was "
         "given; a confidence of 0.95 allows 5 in 100 to fail. With `None` the promise is about the "
-        "mean *reached*, not about each draw. *Refused*: draws in which no threshold could be shown "
-        "to keep the level. Sets of ours have between 1 and *cap* labels; MAPIE has no bounds and no "
-        "promise about false positives.",
-        "",
-        "| set | cap | promise | method | kept | refused | reached | labels a row | over the cap | "
-        "empty |",
-        "|---|---:|---|---|---:|---:|---:|---:|---:|---:|",
-    ]
+        "mean *reached*, not about each draw. *Refused*: draws in which no threshold could be "
+        "shown to keep the level. Sets of ours have between 1 and *cap* labels; MAPIE has no bounds "
+        "and no promise about false positives."
+    )
+    columns = (
+        "set", "cap", "promise", "method", "kept", "refused", "reached", "labels a row",
+        "over the cap", "empty",
+    )  # fmt: skip
+    lines = [about, "", f"| {' | '.join(columns)} |", f"|---|---:|---|---|{'---:|' * 6}"]
     for name, numbers in found.items():
         for promise, method, means in _summaries(numbers):
             values = [means[key] for key in ("reached", "size", "over_the_cap", "below_the_floor")]
