@@ -289,12 +289,12 @@ def _rows(name: str, numbers: Numbers, repetitions: int) -> Iterator[dict[str, A
 
 def _markdown(found: dict[str, Numbers], repetitions: int, size: Profile) -> str:
     about = (
-        f"Promises of thresholds, {repetitions} draws of {size.held_out} held-out rows from a known "
-        "population. *Kept*: draws in which the level holds on the population, or no threshold was "
-        "given; a confidence of 0.95 allows 5 in 100 to fail. With `None` the promise is about the "
-        "mean *reached*, not about each draw. *Refused*: draws in which no threshold could be "
-        "shown to keep the level. Sets of ours have between 1 and *cap* labels; MAPIE has no bounds "
-        "and no promise about false positives."
+        f"Promises of thresholds, {repetitions} draws of {size.held_out} held-out rows from a "
+        "known population. *Kept*: draws in which the level holds on the population, or no "
+        "threshold was given; a confidence of 0.95 allows 5 in 100 to fail. With `None` the "
+        "promise is about the mean *reached*, not about each draw. *Refused*: draws in which no "
+        "threshold could be shown to keep the level. Sets of ours have between 1 and *cap* labels; "
+        "MAPIE has no bounds and no promise about false positives."
     )
     columns = (
         "set", "cap", "promise", "method", "kept", "refused", "reached", "labels a row",

@@ -1,5 +1,6 @@
 """Estimators with the interface of scikit-learn: ``fit``, ``transform`` and ``predict``."""
 
+from sdlgm.estimators.budgeted import BudgetedClassifier
 from sdlgm.estimators.classifier import SDLGMClassifier
 from sdlgm.estimators.counter import SDLGMCounter
 from sdlgm.estimators.guarantees import (
@@ -13,6 +14,7 @@ from sdlgm.estimators.transformer import SDLGMTransformer
 from sdlgm.estimators.validation import EstimatorNotFittedError
 
 __all__ = [
+    "BudgetedClassifier",
     "EstimatorNotFittedError",
     "FalsePositivesAtMost",
     "PrecisionAtLeast",

@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from sdlgm.config import Activation
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, ModelFileError
-from sdlgm.estimators.decisions import (
+from sdlgm.estimators.drift import check_range, training_range, warn_of_drift
+from sdlgm.estimators.interruption import unfitted_unless_done
+from sdlgm.estimators.label_decisions import (
     Decision,
     Threshold,
     check_threshold,
     holds_out,
+    is_split,
     refuse_guarantee_of_classes,
 )
-from sdlgm.estimators.drift import check_range, training_range, warn_of_drift
-from sdlgm.estimators.guarantees import Guarantee
-from sdlgm.estimators.interruption import unfitted_unless_done
 from sdlgm.estimators.label_network import (
     LabelNetwork,
     LabelTraining,
@@ -303,24 +303,12 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         rows = validate_rows(self, X, reset=True)
         weight = validate_weights(sample_weight, rows.shape[0])
         targets = check_targets(y, rows.shape[0])
-        self.multilabel_ = targets.multilabel
-        refuse_guarantee_of_classes(self.threshold, self.multilabel_)
+        refuse_guarantee_of_classes(self.threshold, targets.multilabel)
         kept = weight > 0
-        # No more than there are: tables of numbers of labels have this many columns.
-        most = targets.most_labels(self.max_labels, kept)
-        self.max_labels_ = min(most, targets.table.shape[1])
+        self._set_targets(targets, y, kept)
         labels = targets.table
         if not kept.all():
             rows, labels, weight = rows[kept], labels[kept], weight[kept]
-        self._set_labels(labels, y, targets.names)
-        self.classes_ = targets.classes
-        fewest = self.min_labels if self.multilabel_ else 1
-        self._set_min_labels(fewest, targets.numbers(kept))
-        if not self.min_labels_ <= min(self.max_labels_, self.n_labels_):
-            raise ConfigError(
-                f"min_labels = {self.min_labels} exceeds the most labels a sample may have: "
-                f"max_labels = {self.max_labels_} of {self.n_labels_} labels."
-            )
         weight_of_labels = None
         if self.multilabel_:
             weight_of_labels = label_weights(self.class_weight, labels, self.classes_)
@@ -363,10 +351,10 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         folds = self.folds if chosen else 0
         if folds > rows:
             raise ConfigError(f"folds = {folds} for {rows} rows: use fewer folds, or more rows.")
-        same = isinstance(self.threshold, Guarantee) and self.threshold.held_out == "split"
         return MemberRows(
-            rows, int(self.members), int(folds), int(self.batch_size), self.seed_, same=same
-        )
+            rows, int(self.members), int(folds), int(self.batch_size), self.seed_,
+            same=is_split(self.threshold),
+        )  # fmt: skip
 
     def _make_network(self, rows: Table, labels: sp.csr_array) -> LabelNetwork:
         scaling = Inputs(

@@ -39,11 +39,11 @@ Floats = NDArray[np.float64]
 
 ODDS = 12.0
 """Thresholds are tried up to these log-odds."""
-STEP = 0.02
+STEP = 0.04
 """Distance of two thresholds in log-odds."""
 STARTS = (0.95, 0.8, 0.6, 0.4)
 """Thresholds from which a search starts where sets may be empty and the risk is not monotone."""
-BLOCK = 1_000_000
+BLOCK = 200_000
 """Number of losses (rows x thresholds) that are computed at a time."""
 DIGITS = 3
 """Digits of the best reachable level in an error."""
@@ -52,8 +52,8 @@ DIGITS = 3
 class UnreachableError(ConfigError):
     """A promised level cannot be reached under the minimum and maximum size of the sets."""
 
-    def __init__(self, message: str, reachable: float | None) -> None:
-        super().__init__(message)
+    def __init__(self, description: str, reachable: float | None) -> None:
+        super().__init__(description)
         self.reachable = reachable
         """The best level that can be promised; ``None`` if there is none."""
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
-from sdlgm.estimators.decisions import (
+from sdlgm.estimators.label_decisions import (
     Block,
     Decision,
     Threshold,
@@ -27,7 +27,7 @@ from sdlgm.estimators.decisions import (
     holds_out,
 )
 from sdlgm.estimators.parameters import is_integer
-from sdlgm.estimators.targets import is_sets, read_labels
+from sdlgm.estimators.targets import Targets, is_sets, read_labels
 from sdlgm.estimators.thresholds import (
     class_probabilities,
     count_probabilities,
@@ -131,6 +131,10 @@ class BudgetedPrediction(BaseLabelClassifier):
     (:meth:`_absences`).
     """
 
+    max_labels: int | None
+    min_labels: int | None
+    threshold: Threshold
+
     max_labels_: int
     """Largest number of labels of a predicted set."""
     multilabel_: bool
@@ -186,6 +190,30 @@ class BudgetedPrediction(BaseLabelClassifier):
         )
         self.threshold = threshold
         return self
+
+    def _set_targets(self, targets: Targets, given: Any, kept: NDArray[np.bool_]) -> None:
+        """Set the fitted attributes of labels, and the bounds of their number in the kept rows.
+
+        Raises
+        ------
+        DataError
+            If no kept row has a label, or one has more than ``max_labels``.
+        ConfigError
+            If ``min_labels`` exceeds the largest size of a set.
+        """
+        self.multilabel_ = targets.multilabel
+        # No more than there are: tables of numbers of labels have this many columns.
+        most = targets.most_labels(self.max_labels, kept)
+        self.max_labels_ = min(most, targets.table.shape[1])
+        self._set_labels(targets.table, given, targets.names)
+        self.classes_ = targets.classes
+        fewest = self.min_labels if self.multilabel_ else 1
+        self._set_min_labels(fewest, targets.numbers(kept))
+        if self.min_labels_ > self.max_labels_:
+            raise ConfigError(
+                f"min_labels = {self.min_labels} exceeds the most labels a sample may have: "
+                f"max_labels = {self.max_labels_} of {self.n_labels_} labels."
+            )
 
     def _decide_by(self, threshold: Threshold, held_out: Iterable[Block], rows: int) -> None:
         """Set how sets are chosen, from held-out probabilities and labels if it needs them."""

@@ -54,7 +54,8 @@ def classifier_graph(classifier: SDLGMClassifier) -> onnx.ModelProto:
     if classifier.decision_ != "threshold":
         raise ConfigError(
             f"A classifier with threshold={classifier.decision_!r} cannot be exported: its sets "
-            "need the distribution of their sizes. Choose a threshold by set_threshold, or fit with one."
+            "need the distribution of their sizes. Choose a threshold by set_threshold, "
+            "or fit with one."
         )
     network = classifier.network_
     model, config = network.model, network.model.config

@@ -37,6 +37,7 @@ __all__ = [
     "decide",
     "decision_of",
     "holds_out",
+    "is_split",
     "refuse_guarantee_of_classes",
 ]
 
@@ -71,6 +72,11 @@ def check_threshold(threshold: Any) -> None:
 def decision_of(threshold: Threshold) -> Decision:
     """Return what a classifier with this parameter does with probabilities."""
     return threshold if threshold in ("counts", "f1") else "threshold"
+
+
+def is_split(threshold: Threshold) -> bool:
+    """Return whether the threshold is a guarantee that has one fold of the rows for itself."""
+    return isinstance(threshold, Guarantee) and threshold.held_out == "split"
 
 
 def refuse_guarantee_of_classes(threshold: Threshold, multilabel: bool) -> None:
