@@ -41,6 +41,7 @@ from sdlgm.estimators.guarantees import (
 __all__ = ["SETS", "reproduce"]
 
 CONFIDENCE = 0.95
+METHODS = ("ours", "mapie")
 
 
 @dataclass(frozen=True)
@@ -120,19 +121,22 @@ def reproduce(
     size = profile_named(profile, PROFILES)
     number = size.repetitions if seeds is None else check_seeds(seeds)
     cache = ResultCache(out / "cells")
-    rows, found = [], {}
+    rows: list[dict[str, Any]] = []
+    found: dict[tuple[str, str], Numbers] = {}
+    methods = METHODS if importlib.util.find_spec("mapie") else METHODS[:1]
     for name in choose(only, SETS, "data set"):
         settings = {
             "repetitions": number,
             "held_out": size.held_out,
             "epochs": size.epochs,
             "setting": vars(SETS[name]),
-            "mapie": _has_mapie(),
         }
-        compute = functools.partial(_simulate, name, number, size)
-        found[name], stored = cache.get(name, 0, settings, compute)
-        say(f"{name}: {'done before' if stored else str(found[name]['seconds']) + ' s'}")
-        rows += list(_rows(name, found[name], number))
+        for method in methods:
+            compute = functools.partial(_simulate, name, method, number, size)
+            numbers, stored = cache.get(f"{name}.{method}", 0, settings, compute)
+            say(f"{name}, {method}: {'done before' if stored else str(numbers['seconds']) + ' s'}")
+            found[name, method] = numbers["promises"]
+            rows += list(_rows(name, method, numbers["promises"], number))
     command = f"python -m paper guarantees --profile {profile}"
     return write_tables(
         out / "guarantees.json", "guarantees", command, rows, _markdown(found, number, size)
@@ -142,28 +146,36 @@ def reproduce(
 # --- one set ----------------------------------------------------------------------------------
 
 
-def _simulate(name: str, repetitions: int, size: Profile) -> Numbers:
-    """Return what each method reached in each repetition, by the name of the promise."""
+def _simulate(name: str, method: str, repetitions: int, size: Profile) -> Numbers:
+    """Return what a method reached in each repetition, by the name of the promise."""
     setting = SETS[name]
     proba, labels = _population(name, size.epochs)
-    whole = RankedLabels(proba, labels, 1, setting.max_labels)
-    free = RankedLabels(proba, labels, 0, labels.shape[1])
-    results: dict[str, Any] = {}
+    promises = {}
     for promise, guarantee in setting.guarantees().items():
-        ours = [
-            _ours(guarantee, whole, proba, labels, _draw(seed, len(labels), size), seed)
-            for seed in range(repetitions)
-        ]
-        results[promise] = {"level": guarantee.level, "ours": ours}
-        if _has_mapie() and not isinstance(guarantee, FalsePositivesAtMost):
-            results[promise]["mapie"] = [
-                _mapie(
-                    guarantee, free, setting.max_labels, proba, labels,
-                    _draw(seed, len(labels), size),
-                )
-                for seed in range(repetitions)
-            ]  # fmt: skip
-    return {"rows": len(labels), "labels": labels.shape[1], "promises": results}
+        if method == "mapie" and isinstance(guarantee, FalsePositivesAtMost):
+            continue
+        found = []
+        for seed in range(repetitions):
+            drawn = np.random.default_rng([1, seed]).integers(len(labels), size=size.held_out)
+            part = proba[drawn], labels[drawn]
+            try:
+                if method == "ours":
+                    rows = RankedLabels(proba, labels, 1, setting.max_labels)
+                    threshold = choose_guaranteed(
+                        *part, guarantee, min_labels=1, max_labels=setting.max_labels, seed=seed
+                    )
+                else:
+                    rows = RankedLabels(proba, labels, 0, labels.shape[1])
+                    threshold = _mapie(guarantee, *part)
+                found.append(_reached(guarantee, rows, threshold, setting.max_labels))
+            except UnreachableError as error:
+                found.append({"refused": True, "reachable": error.reachable})
+        promises[promise] = {
+            "level": guarantee.level,
+            "highest": guarantee.better == "highest",
+            "repetitions": found,
+        }
+    return {"rows": len(labels), "labels": labels.shape[1], "promises": promises}
 
 
 def _population(name: str, epochs: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -176,56 +188,19 @@ def _population(name: str, epochs: int) -> tuple[NDArray[np.float64], NDArray[np
     return model.predict_proba(x[rest]), y[rest]
 
 
-def _draw(seed: int, rows: int, size: Profile) -> NDArray[np.int64]:
-    return np.random.default_rng([1, seed]).integers(rows, size=size.held_out)
-
-
-def _ours(
-    guarantee: Guarantee,
-    whole: RankedLabels,
-    proba: NDArray[np.float64],
-    labels: NDArray[np.int64],
-    drawn: NDArray[np.int64],
-    seed: int,
-) -> Numbers:
-    try:
-        threshold = choose_guaranteed(
-            proba[drawn], labels[drawn], guarantee, min_labels=whole.low, max_labels=whole.high,
-            seed=seed,
-        )  # fmt: skip
-    except UnreachableError as error:
-        return {"refused": True, "reachable": error.reachable}
-    return {"refused": False, **_reached(guarantee, whole, threshold, whole.low, whole.high)}
-
-
-def _reached(
-    guarantee: Guarantee, rows: RankedLabels, threshold: float, low: int, high: int
-) -> Numbers:
+def _reached(guarantee: Guarantee, rows: RankedLabels, threshold: float, cap: int) -> Numbers:
     """Return what a threshold reaches on the population."""
     sizes = rows.sizes(np.array([threshold]))
     return {
+        "refused": False,
         "reached": guarantee.measure(rows, threshold),
         "size": float(sizes.mean()),
-        "over_the_cap": float((sizes > high).mean()),
-        "below_the_floor": float((sizes < low).mean()),
+        "over_the_cap": float((sizes > cap).mean()),
+        "empty": float((sizes < 1).mean()),
     }
 
 
-# --- MAPIE ------------------------------------------------------------------------------------
-
-
-def _has_mapie() -> bool:
-    return importlib.util.find_spec("mapie") is not None
-
-
-def _mapie(
-    guarantee: Guarantee,
-    free: RankedLabels,
-    cap: int,
-    proba: NDArray[np.float64],
-    labels: NDArray[np.int64],
-    drawn: NDArray[np.int64],
-) -> Numbers:
+def _mapie(guarantee: Guarantee, proba: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """Choose a threshold by MAPIE's controller: CRC or RCPS for recall, LTT for precision."""
     control = importlib.import_module("mapie.risk_control")
     recall = isinstance(guarantee, RecallAtLeast)
@@ -239,47 +214,34 @@ def _mapie(
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        controller.calibrate(proba[drawn], labels[drawn])
+        controller.calibrate(proba, labels)
     best = np.ravel(controller.best_predict_param)[0]
     if not isinstance(best, float) or np.isnan(best):
-        return {"refused": True, "reachable": None}
-    return {"refused": False, **_reached(guarantee, free, float(best), 1, cap)}
+        raise UnreachableError("MAPIE found no threshold.", None)
+    return float(best)
 
 
 # --- tables -----------------------------------------------------------------------------------
 
 
-def _holds(promise: Numbers, number: Numbers) -> bool:
-    better = promise["level"] <= number["reached"]
-    return better if promise["highest"] else promise["level"] >= number["reached"]
+def _summary(promise: Numbers) -> Numbers:
+    """Return means over the repetitions, and how many keep the level."""
+    given = [one for one in promise["repetitions"] if not one["refused"]]
+    level, sign = promise["level"], 1 if promise["highest"] else -1
+    refused = len(promise["repetitions"]) - len(given)
+    return {
+        "kept": sum(sign * (one["reached"] - level) >= 0 for one in given),
+        "refused": refused,
+        **{
+            key: statistics.fmean(one[key] for one in given) if given else None
+            for key in ("reached", "size", "over_the_cap", "empty")
+        },
+    }
 
 
-def _summaries(numbers: Numbers) -> Iterator[tuple[str, str, Numbers]]:
-    """Yield the name of a promise, of a method, and means over the repetitions."""
-    for name, promise in numbers["promises"].items():
-        highest = not name.startswith("FalsePositives")
-        for method in ("ours", "mapie"):
-            if method not in promise:
-                continue
-            given = [one for one in promise[method] if not one["refused"]]
-            kept = sum(_holds({**promise, "highest": highest}, one) for one in given)
-            yield (
-                name,
-                method,
-                {
-                    "kept": kept + len(promise[method]) - len(given),
-                    "refused": len(promise[method]) - len(given),
-                    **{
-                        key: statistics.fmean(one[key] for one in given) if given else None
-                        for key in ("reached", "size", "over_the_cap", "below_the_floor")
-                    },
-                },
-            )
-
-
-def _rows(name: str, numbers: Numbers, repetitions: int) -> Iterator[dict[str, Any]]:
-    for promise, method, means in _summaries(numbers):
-        for metric, value in means.items():
+def _rows(name: str, method: str, promises: Numbers, repetitions: int) -> Iterator[dict[str, Any]]:
+    for promise, numbers in promises.items():
+        for metric, value in _summary(numbers).items():
             if value is not None:
                 yield row(
                     method, [float(value)], range(repetitions), dataset=name, family=promise,
@@ -287,30 +249,35 @@ def _rows(name: str, numbers: Numbers, repetitions: int) -> Iterator[dict[str, A
                 )  # fmt: skip
 
 
-def _markdown(found: dict[str, Numbers], repetitions: int, size: Profile) -> str:
+def _markdown(found: dict[tuple[str, str], Numbers], repetitions: int, size: Profile) -> str:
     about = (
         f"Promises of thresholds, {repetitions} draws of {size.held_out} held-out rows from a "
-        "known population. *Kept*: draws in which the level holds on the population, or no "
-        "threshold was given; a confidence of 0.95 allows 5 in 100 to fail. With `None` the "
-        "promise is about the mean *reached*, not about each draw. *Refused*: draws in which no "
-        "threshold could be shown to keep the level. Sets of ours have between 1 and *cap* labels; "
-        "MAPIE has no bounds and no promise about false positives."
+        "known population. *Kept*, *broken*: draws in which the level holds on the population, or "
+        "does not; a confidence of 0.95 allows 5 in 100 to break it. *Refused*: draws in which no "
+        "threshold could be shown to keep the level. With `None` the promise is about the mean "
+        "*reached*, not about each draw. Sets of ours have between 1 and *cap* labels; MAPIE has "
+        "no bounds, and no promise about false positives."
     )
     columns = (
-        "set", "cap", "promise", "method", "kept", "refused", "reached", "labels a row",
+        "set", "cap", "promise", "method", "kept", "broken", "refused", "reached", "labels a row",
         "over the cap", "empty",
     )  # fmt: skip
-    lines = [about, "", f"| {' | '.join(columns)} |", f"|---|---:|---|---|{'---:|' * 6}"]
-    for name, numbers in found.items():
-        for promise, method, means in _summaries(numbers):
-            values = [means[key] for key in ("reached", "size", "over_the_cap", "below_the_floor")]
-            shown = (
-                ["-"] * 4
-                if values[0] is None
-                else [f"{values[0]:.3f}", f"{values[1]:.2f}", *(f"{v:.1%}" for v in values[2:])]
-            )
-            lines.append(
-                f"| {name} | {SETS[name].max_labels} | `{promise}` | {method} | {means['kept']} | "
-                f"{means['refused']} | {' | '.join(shown)} |"
-            )
+    lines = [about, "", f"| {' | '.join(columns)} |", f"|---|---:|---|---|{'---:|' * 7}"]
+    for name in dict.fromkeys(name for name, _ in found):
+        for promise in SETS[name].guarantees():
+            for method in METHODS:
+                if promise not in found.get((name, method), {}):
+                    continue
+                means = _summary(found[name, method][promise])
+                broken = repetitions - means["kept"] - means["refused"]
+                cells = [name, SETS[name].max_labels, f"`{promise}`", method]
+                cells += [means["kept"], broken, means["refused"], *_shown(means)]
+                lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
+
+
+def _shown(means: Numbers) -> list[str]:
+    if means["reached"] is None:
+        return ["-"] * 4
+    shares = (f"{means[key]:.1%}" for key in ("over_the_cap", "empty"))
+    return [f"{means['reached']:.3f}", f"{means['size']:.2f}", *shares]
