@@ -69,7 +69,12 @@ class LabelBaseline(BaseLabelClassifier):
             If X, y or the weights are not as described.
         """
         rows = validate_rows(self, X, reset=True, dtype=np.float64)
-        table, names = read_labels(y, rows.shape[0])
+        table, names, unknown = read_labels(y, rows.shape[0])
+        if unknown is not None:
+            raise DataError(
+                f"{type(self).__name__} takes no unknown labels (NaN). Use SDLGMClassifier or "
+                "BudgetedClassifier, or leave out these rows."
+            )
         labels = table.astype(np.int64)
         if not labels.nnz:
             raise DataError("No sample in Y has any label: there is nothing to learn.")

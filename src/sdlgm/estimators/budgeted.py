@@ -28,7 +28,7 @@ from sdlgm.estimators.label_decisions import (
 from sdlgm.estimators.parameters import check_choice, check_integer
 from sdlgm.estimators.recalibration import Recalibration, fit_recalibration
 from sdlgm.estimators.set_prediction import BudgetedPrediction
-from sdlgm.estimators.targets import Targets, check_targets
+from sdlgm.estimators.targets import Targets, check_targets, with_unknown
 from sdlgm.estimators.validation import as_array, validate_seed, validate_weights
 from sdlgm.random import generator
 
@@ -150,6 +150,7 @@ class BudgetedClassifier(BudgetedPrediction):
             Rows, in any form that the classifiers take.
         y
             As in :meth:`SDLGMClassifier.fit() <sdlgm.estimators.classifier.SDLGMClassifier.fit>`.
+            With unknown labels, each label is fitted on the rows where it is known.
         sample_weight
             Weight of each row, passed to the classifiers, which must all take weights. Threshold
             and calibration weigh all rows equally.
@@ -172,13 +173,14 @@ class BudgetedClassifier(BudgetedPrediction):
         self._set_targets(targets, y, np.ones(number, bool))
         held = self._held_out(number)
         split = is_split(self.threshold)
-        models = self._prepared(targets.multilabel)
+        models = self._prepared(targets)
         blocks: list[tuple[list[NDArray[np.float64]], NDArray[Any]]] = []
         for mask in held[:1] if split else held:
             fitted = self._fit_all(models, rows, targets, weight, np.flatnonzero(~mask))
             part = _safe_indexing(rows, np.flatnonzero(mask))
             proba = [_probabilities(model, part, self.n_labels_) for model in fitted]
-            blocks.append((proba, targets.table[mask].toarray()))
+            truth = with_unknown(targets.table[mask].toarray(), targets.unknown, mask)
+            blocks.append((proba, truth))
         self.estimators_ = (
             fitted if split else self._fit_all(models, rows, targets, weight, np.arange(number))
         )
@@ -242,9 +244,11 @@ class BudgetedClassifier(BudgetedPrediction):
         order = torch.randperm(rows, generator=generator(self.seed_, "folds")).numpy()
         return [order % self.folds == fold for fold in range(self.folds)]
 
-    def _prepared(self, multilabel: bool) -> list[Any]:
+    def _prepared(self, targets: Targets) -> list[Any]:
         """Return unfitted classifiers that take y as it is, with seeds."""
-        models = [_with_sets(clone(each)) if multilabel else clone(each) for each in self._given()]
+        models = [clone(each) for each in self._given()]
+        if targets.multilabel:
+            models = [_with_sets(model, targets.unknown is not None) for model in models]
         source = np.random.RandomState(self.seed_ % 2**32)
         for model in models if self.random_state is not None else ():
             own = model.get_params(deep=True)
@@ -265,7 +269,10 @@ class BudgetedClassifier(BudgetedPrediction):
         """Return clones that are fitted to some rows."""
         part = _safe_indexing(rows, index)
         table = targets.table[index]
-        y = table.toarray() if targets.multilabel else targets.classes[table.indices]
+        if targets.multilabel:
+            y = with_unknown(table.toarray(), targets.unknown, index)
+        else:
+            y = targets.classes[table.indices]
         fitted = []
         for model in models:
             if weight is None:
@@ -325,8 +332,8 @@ def _as_rows(estimator: BudgetedClassifier, X: Any, *, reset: bool) -> Any:  # n
     return sp.csr_array(rows) if sp.issparse(rows) else rows
 
 
-def _with_sets(model: Any) -> Any:
-    """Return a classifier that takes tables of labels."""
+def _with_sets(model: Any, unknown: bool) -> Any:
+    """Return a classifier that takes tables of labels, also where some are unknown."""
     if isinstance(model, SDLGMClassifier):
         # Its own threshold is not used, so that all its members may see all rows.
         return model.set_params(threshold=0.5)
@@ -334,7 +341,7 @@ def _with_sets(model: Any) -> Any:
     takes = tags.target_tags.multi_output or (
         tags.classifier_tags is not None and tags.classifier_tags.multi_label
     )
-    return model if takes else OnePerLabel(model)
+    return model if takes and not unknown else OnePerLabel(model)
 
 
 def _probabilities(model: Any, rows: Any, labels: int) -> NDArray[np.float64]:
@@ -360,21 +367,28 @@ def _of_presence(proba: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.float
 
 
 class OnePerLabel(BaseEstimator):  # type: ignore[misc]  # untyped
-    """One clone of a classifier for each label; a label that never varies keeps its value."""
+    """One clone of a classifier for each label, fitted to the rows where the label is known.
+
+    A label that never varies keeps its value; one that is never known is absent.
+    """
 
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
 
     def fit(self, X: Any, y: NDArray[Any], sample_weight: Any = None) -> Self:  # noqa: N803
         """Fit a clone to each column of y that has zeros and ones."""
-        own = {} if sample_weight is None else {"sample_weight": sample_weight}
-        self.estimators_ = [
-            float(column[0])
-            if (column == column[0]).all()
-            else clone(self.estimator).fit(X, column, **own)
-            for column in y.T
-        ]
+        self.estimators_ = [self._fit_label(X, column, sample_weight) for column in y.T]
         return self
+
+    def _fit_label(self, X: Any, column: NDArray[Any], weight: Any) -> Any:  # noqa: N803
+        """Return a fitted clone, or the only value of the label."""
+        known = np.flatnonzero(column == column)  # not NaN
+        if (column[known] == column[known[:1]]).all():
+            return float(column[known[0]]) if len(known) else 0.0
+        own = {} if weight is None else {"sample_weight": weight[known]}
+        return clone(self.estimator).fit(
+            _safe_indexing(X, known), column[known].astype(np.int64), **own
+        )
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         """Return the probability of each label, ``(n, K)``."""

@@ -16,6 +16,7 @@ from sdlgm.config import Activation
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.estimators.drift import check_range, training_range, warn_of_drift
+from sdlgm.estimators.entry_weights import entry_weights, split_weights
 from sdlgm.estimators.interruption import unfitted_unless_done
 from sdlgm.estimators.label_decisions import (
     Decision,
@@ -40,16 +41,16 @@ from sdlgm.estimators.parameters import (
     class_sample_weight,
     label_weights,
     plain,
+    positive_weights,
 )
 from sdlgm.estimators.saving import Saved, require_integer
 from sdlgm.estimators.scaling import Inputs, InputScaling
 from sdlgm.estimators.set_prediction import BudgetedPrediction
-from sdlgm.estimators.targets import check_targets
+from sdlgm.estimators.targets import check_targets, with_unknown
 from sdlgm.estimators.validation import (
     Table,
     validate_rows,
     validate_seed,
-    validate_weights,
 )
 from sdlgm.models import LabelModelConfig, SupervisedSDLGM
 from sdlgm.objectives.labels import LabelLikelihood
@@ -129,6 +130,9 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         frequency), one number for each label, or a dictionary. Its keys are labels as in
         ``classes_``, or their places if labels are text; labels without a key weigh 1. If y holds
         one class for each sample: weight of the samples of each class.
+    positive_weight
+        Factor of the likelihood of labels that are present, against missing them: a number, one
+        for each label, or a dictionary as of ``class_weight``. Probabilities then are too high.
     inputs, bins
         Scaling of the inputs: ``"standard"`` (z-scores; a sparse X is not centred), ``"quantile"``
         (normal quantiles of ranks, for heavy-tailed features), ``"bins"`` (``bins`` piecewise
@@ -210,6 +214,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         min_labels: int | None = None,
         threshold: Threshold = "micro",
         class_weight: Literal["balanced"] | ArrayLike | None = None,
+        positive_weight: ArrayLike | None = None,
         inputs: InputScaling = "standard",
         bins: int = 4,
         likelihood: Literal["gaussian", "bernoulli"] = "gaussian",
@@ -240,6 +245,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         self.min_labels = min_labels
         self.threshold = threshold
         self.class_weight = class_weight
+        self.positive_weight = positive_weight
         self.inputs = inputs
         self.bins = bins
         self.likelihood = likelihood
@@ -283,9 +289,14 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
             Labels ``(n, K)`` of 0 and 1, dense, sparse (made dense one batch at a time) or a
             frame; a list or set of names for each sample, such as ``[["a", "b"], [], ["b"]]``; or
             one class for each sample: numbers or strings ``(n,)``.
+            A table may hold NaN where a label is unknown. The likelihood and all that is chosen on
+            held-out rows are then those of the known labels. By default ``max_labels`` is the most
+            labels that are known of a row, and ``min_labels`` the fewest of rows without unknown
+            labels.
         sample_weight
-            Weight of each row in the loss. Only their ratios matter; a weight of 0 equals leaving
-            the row out.
+            Weight of each row in the loss, ``(n,)``, or of each label of each row, ``(n, K)``. Only
+            their ratios matter; a weight of 0 equals leaving the row out, or a label that is
+            unknown.
 
         Raises
         ------
@@ -301,17 +312,25 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         _check_parameters(self.get_params(deep=False))
         self.seed_ = validate_seed(self.random_state)
         rows = validate_rows(self, X, reset=True)
-        weight = validate_weights(sample_weight, rows.shape[0])
         targets = check_targets(y, rows.shape[0])
+        weight, entries, targets = split_weights(sample_weight, targets)
         refuse_guarantee_of_classes(self.threshold, targets.multilabel)
         kept = weight > 0
         self._set_targets(targets, y, kept)
-        labels = targets.table
+        labels, unknown = targets.table, targets.unknown
         if not kept.all():
             rows, labels, weight = rows[kept], labels[kept], weight[kept]
+            unknown = None if unknown is None else unknown[kept]
+            entries = None if entries is None else entries[kept]
         weight_of_labels = None
         if self.multilabel_:
-            weight_of_labels = label_weights(self.class_weight, labels, self.classes_)
+            weight_of_labels = entry_weights(
+                labels,
+                unknown,
+                label_weights(self.class_weight, labels, self.classes_),
+                positive_weights(self.positive_weight, self.classes_),
+                entries,
+            )
         elif self.class_weight is not None:
             weight = weight * class_sample_weight(
                 self.class_weight, self.classes_, self.classes_[labels.indices]
@@ -329,7 +348,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
             ),
             self.elbo_weight,
         )  # fmt: skip
-        self.network_ = self._make_network(rows, labels)
+        self.network_ = self._make_network(rows, labels, unknown)
         self._limits = training_range(rows)
         with (
             unfitted_unless_done(self),
@@ -340,7 +359,8 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
             )
         self.n_iter_ = len(self.history_)
         held = (
-            (proba, labels[index].toarray()) for index, proba in self.network_.held_out(training)
+            (proba, with_unknown(labels[index].toarray(), unknown, index))
+            for index, proba in self.network_.held_out(training)
         )
         threshold = self.threshold if self.multilabel_ else 0.0
         self._decide_by(threshold, held, int(members.held.any(0).sum()))
@@ -356,7 +376,9 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
             same=is_split(self.threshold),
         )  # fmt: skip
 
-    def _make_network(self, rows: Table, labels: sp.csr_array) -> LabelNetwork:
+    def _make_network(
+        self, rows: Table, labels: sp.csr_array, unknown: sp.csr_array | None
+    ) -> LabelNetwork:
         scaling = Inputs(
             self.inputs, rows, int(self.bins), getattr(self, "feature_names_in_", None)
         )
@@ -378,7 +400,10 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
             input_noise=self.input_noise,
             learned_prior=self.label_likelihood == "presence",
         )
-        presence = np.bincount(labels.indices, minlength=self.n_labels_) / labels.shape[0]
+        known = np.full(self.n_labels_, labels.shape[0])
+        if unknown is not None:
+            known = known - np.bincount(unknown.indices, minlength=self.n_labels_)
+        presence = np.bincount(labels.indices, minlength=self.n_labels_) / known.clip(1)
         model = SupervisedSDLGM(
             config,
             input_statistics(rows, config),

@@ -89,13 +89,23 @@ class LabelTraining:
     sample_weight: Tensor
     """Weight of each row, with a mean of 1, shape ``(n,)``."""
     label_weight: Tensor | None
-    """Weight of each label, shape ``(K,)``."""
+    """Weight of each label, ``(K,)``, or of each label of each row, ``(n, K)``; 0 if unknown."""
     members: MemberRows
     """The rows that each member is fitted on."""
     settings: TrainingSettings
     """Length and rate of the training."""
     elbo_weight: float
     """Weight of the negative ELBO relative to the label loss, for a model with a decoder."""
+
+    def weights(self, index: Tensor) -> Tensor | None:
+        """Return the weights of the labels of some rows, ``(K,)`` or ``(*index.shape, K)``."""
+        weight = self.label_weight
+        return weight if weight is None or weight.dim() == 1 else weight[index]
+
+    def known(self, index: Tensor) -> Tensor | None:
+        """Return 1 for the known labels of some rows, 0 for others; ``None`` if all are."""
+        weight = self.label_weight
+        return None if weight is None or weight.dim() == 1 else (weight[index] > 0).float()
 
 
 class LabelNetwork:
@@ -167,7 +177,7 @@ class LabelNetwork:
             x, target = inputs(index)
             posterior = self.model(x, dropout)
             absent = absence(posterior, self.labels, self.likelihood, self.temperature, source)
-            each = label_nll(absent, *active(index), training.label_weight)
+            each = label_nll(absent, *active(index), training.weights(index))
             if self.model.config.decoder:
                 each = each + training.elbo_weight * negative_labelled_elbo(
                     self.model, posterior, target, self.likelihood, self.temperature, source
@@ -178,7 +188,8 @@ class LabelNetwork:
             total, number = 0.0, 0.0
             for index, absent in self.absences(training.rows):
                 held = members.held[:, index].float() * training.sample_weight[index]
-                each = label_nll(absent, *active(index.expand(len(held), -1)))
+                every = index.expand(len(held), -1)
+                each = label_nll(absent, *active(every), training.known(every))
                 total, number = total + float((each * held).sum()), number + float(held.sum())
             return total / number
 

@@ -2,6 +2,9 @@
 
 Labels and predictions are 0 or 1, shape ``(n, K)``, dense or sparse. All metrics lie in [0, 1] and
 higher is better, except for the last three, which are errors.
+
+Labels may be NaN (dense) where they are unknown: these pairs of a row and a label do not count. In
+rankings they are left out, and numbers of labels are compared in rows that are known altogether.
 """
 
 from __future__ import annotations
@@ -71,7 +74,8 @@ def ndcg_at_k(Y: Any, scores: ArrayLike, k: int) -> float:  # noqa: N803
     """
     gains = 1 / np.log2(np.arange(2, k + 2))
     found = _in_order(Y, scores, k) @ gains
-    most = np.concatenate([[0], gains.cumsum()])[np.minimum(_dense(Y).sum(1), k)]
+    true = np.nansum(_dense(Y), axis=1).astype(np.int64)
+    most = np.concatenate([[0], gains.cumsum()])[np.minimum(true, k)]
     return float(np.divide(found, most, out=np.zeros(len(found)), where=most > 0).mean())
 
 
@@ -88,6 +92,7 @@ def expected_calibration_error(Y: Any, probabilities: ArrayLike, bins: int = 15)
         If a probability is not in [0, 1].
     """
     truth, values = _dense(Y).ravel(), _scores(Y, probabilities).ravel()
+    truth, values = truth[truth == truth], values[truth == truth]
     if values.min() < 0 or values.max() > 1:
         raise DataError(
             f"Probabilities must lie in [0, 1], got {values.min():g} to {values.max():g}. The "
@@ -107,7 +112,8 @@ def label_count_error(Y: Any, numbers: ArrayLike) -> float:  # noqa: N803
     guess = np.asarray(numbers, np.float64)
     if guess.shape != true.shape:
         raise DataError(f"Y has {len(true)} rows, but numbers has shape {guess.shape}.")
-    return float(np.abs(true - guess).mean())
+    known = true == true
+    return float(np.abs(true - guess)[known].mean()) if known.any() else float("nan")
 
 
 def count_violations(
@@ -134,7 +140,9 @@ def _tally(truth: Any, guess: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[
         true, said = (csr_array(values) for values in (truth, guess))
         both = true.multiply(said)
     else:
-        true, said = (np.asarray(values, np.int64) for values in (truth, guess))
+        known = np.asarray(truth) == np.asarray(truth)
+        true = np.where(known, truth, 0).astype(np.int64)
+        said = np.asarray(guess, np.int64) * known
         both = true * said
     sums = [np.asarray(counts.sum(0)).ravel() for counts in (both, true, said)]
     return sums[0], sums[1], sums[2]
@@ -158,5 +166,7 @@ def _in_order(truth: Any, scores: ArrayLike, k: int) -> NDArray[Any]:
     values = _scores(truth, scores)
     if not 1 <= k <= values.shape[1]:
         raise DataError(f"k must lie from 1 to the number of labels, {values.shape[1]}, got {k!r}.")
-    top = np.argsort(-values, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(_dense(truth), top, 1)
+    labels = _dense(truth)
+    known = labels == labels
+    top = np.argsort(np.where(known, -values, np.inf), axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(np.where(known, labels, 0), top, 1)

@@ -27,7 +27,7 @@ from sdlgm.estimators.label_decisions import (
     holds_out,
 )
 from sdlgm.estimators.parameters import is_integer
-from sdlgm.estimators.targets import Targets, is_sets, read_labels
+from sdlgm.estimators.targets import Labels, Targets, is_sets, read_labels
 from sdlgm.estimators.thresholds import (
     class_probabilities,
     count_probabilities,
@@ -81,23 +81,27 @@ class BaseLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
         """Return the share of rows whose set of labels is exactly right (subset accuracy).
 
-        If ``y`` of ``fit`` had names and this ``y`` is a frame, its columns are found by name, in
-        any order.
+        Labels of y that are unknown (NaN) do not count. If ``y`` of ``fit`` had names and this
+        ``y`` is a frame, its columns are found by name, in any order.
         """
         predicted = sp.csr_array(self.predict(X))
-        labels = self._read_labels(y, predicted.shape[0])
+        read = self._read_labels(y, predicted.shape[0])
+        labels = read.table
         if predicted.shape != labels.shape:
             raise DataError(
                 f"Y has {labels.shape[1]} labels, but the classifier was fitted on "
                 f"{self.n_labels_}."
             )
-        right = np.asarray((predicted != labels).sum(1)).ravel() == 0
+        wrong = predicted != labels
+        if read.unknown is not None:
+            wrong = wrong > wrong.multiply(read.unknown)
+        right = np.asarray(wrong.sum(1)).ravel() == 0
         return float(np.average(right, weights=validate_weights(sample_weight, len(right))))
 
-    def _read_labels(self, y: Any, samples: int) -> sp.csr_array:
+    def _read_labels(self, y: Any, samples: int) -> Labels:
         """Return labels like those of ``fit`` as a table, columns in the same order."""
         names = getattr(self, "target_names_in_", None)
-        return read_labels(y, samples, self.classes_ if is_sets(y) else names).table
+        return read_labels(y, samples, self.classes_ if is_sets(y) else names)
 
     def _set_labels(self, labels: Any, given: Any, names: NDArray[Any] | None) -> None:
         """Set the fitted attributes of checked labels, and of y as it was given."""
@@ -185,9 +189,7 @@ class BudgetedPrediction(BaseLabelClassifier):
         if not self.multilabel_:
             raise ConfigError("One class for each sample has no threshold.")
         proba = self.predict_proba(X)
-        self._decide_by(
-            threshold, [(proba, self._read_labels(y, len(proba)).toarray())], len(proba)
-        )
+        self._decide_by(threshold, [(proba, self._read_labels(y, len(proba)).values())], len(proba))
         self.threshold = threshold
         return self
 

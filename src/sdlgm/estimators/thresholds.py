@@ -152,7 +152,8 @@ def choose_threshold(
     scores
         Shape ``(n, K)``, of rows that the scores were not learned from.
     Y
-        Their labels, 0 or 1, shape ``(n, K)``, dense or sparse.
+        Their labels, 0 or 1, shape ``(n, K)``, dense or sparse; NaN (dense) where unknown. What is
+        unknown does not count.
     rule
         ``"micro"``: one threshold with the best :func:`~sdlgm.estimators.metrics.micro_f1`;
         ``"macro"``: one with the best :func:`~sdlgm.estimators.metrics.macro_f1_harmonic`, both of
@@ -196,8 +197,8 @@ def choose_threshold(
     targets = _smoothed(labels, values) if rule == "smoothed" else labels.astype(np.float64)
     grid = None if grid is None else tried
     each = [
-        _best_of_label(column, target, grid) if target.any() else best
-        for column, target in zip(values.T, targets.T, strict=True)
+        _best_of_label(column[known], target[known], grid) if target[known].any() else best
+        for column, target, known in zip(values.T, targets.T, ~np.isnan(targets.T), strict=True)
     ]
     return np.array(each)
 
@@ -268,8 +269,8 @@ def _check_scores(scores: ArrayLike) -> NDArray[np.float64]:
 
 def _check_binary(labels: Any) -> NDArray[Any]:
     values = np.asarray(labels.toarray() if sp.issparse(labels) else labels)
-    if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
-        raise DataError("Y must hold 0 and 1 only.")
+    if values.dtype.kind not in "biuf" or not (np.isin(values, (0, 1)) | (values != values)).all():
+        raise DataError("Y must hold 0 and 1 only, and NaN where a label is unknown.")
     return values
 
 
@@ -343,7 +344,7 @@ def leading(
     cap = min(cap, proba.shape[1])
     order = _by_score(proba)[:, :cap]
     hits = np.take_along_axis(target, order, 1)
-    missed = target.sum(1) - hits.sum(1)
+    missed = (np.nansum(target, 1) - np.nansum(hits, 1)).astype(np.int64)
     rest = (np.arange(missed.max(initial=0)) < missed[:, None]).astype(target.dtype)
     best = np.take_along_axis(proba, order, 1)
     return np.hstack([best, np.zeros(rest.shape)]), np.hstack([hits, rest])
