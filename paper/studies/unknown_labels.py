@@ -26,16 +26,13 @@ def measure(name: str, share: float, seed: int) -> dict[str, float]:
     masked = data.Y_train.astype(float)
     masked[np.random.default_rng(seed).random(masked.shape) < share] = np.nan
     numbers = data.Y_train.sum(1)
-    bounds = {"min_labels": int(numbers.min()), "max_labels": int(numbers.max())}
+    low, high = int(numbers.min()), int(numbers.max())
     targets = {"complete": data.Y_train, "unknown": masked, "zeros": np.nan_to_num(masked)}
-    return {
-        way: 100
-        * micro_f1(
-            data.Y_test,
-            SDLGMClassifier(random_state=seed, **bounds).fit(data.X_train, y).predict(data.X_test),
-        )
-        for way, y in targets.items()
-    }
+    found = {}
+    for way, y in targets.items():
+        model = SDLGMClassifier(min_labels=low, max_labels=high, random_state=seed)
+        found[way] = 100 * micro_f1(data.Y_test, model.fit(data.X_train, y).predict(data.X_test))
+    return found
 
 
 def main() -> None:
