@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -26,6 +26,8 @@ from sdlgm.estimators.label_decisions import (
     decision_of,
     holds_out,
 )
+from sdlgm.estimators.label_reports import feature_importance, label_table
+from sdlgm.estimators.metrics import micro_f1
 from sdlgm.estimators.parameters import is_integer
 from sdlgm.estimators.targets import Labels, Targets, is_sets, read_labels
 from sdlgm.estimators.thresholds import (
@@ -192,6 +194,57 @@ class BudgetedPrediction(BaseLabelClassifier):
         self._decide_by(threshold, [(proba, self._read_labels(y, len(proba)).values())], len(proba))
         self.threshold = threshold
         return self
+
+    def label_report(self, X: Any, y: Any) -> Any:  # noqa: N803
+        """Return a table with a row for each label, from rows and their labels: a pandas frame.
+
+        Its columns are ``precision``, ``recall``, ``f1`` (NaN where there is nothing to count),
+        ``support`` (rows that have the label), ``predicted``, ``expected`` (the sum of the
+        probabilities, which is near the support if they are calibrated) and ``threshold``.
+
+        Parameters
+        ----------
+        X, y
+            Rows that the classifier was not fitted on, and their labels; NaN where unknown.
+        """
+        return label_table(self, X, y)
+
+    def feature_importance(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        metric: Callable[[Any, Any], float] = micro_f1,
+        repeats: int = 5,
+    ) -> Any:
+        """Return how much a metric loses if a feature is shuffled among the rows: a pandas frame.
+
+        Its columns are ``importance``, the mean loss, and ``deviation``; the most important feature
+        comes first.
+
+        Parameters
+        ----------
+        X, y
+            Dense rows that the classifier was not fitted on, and their labels.
+        metric
+            Maps labels and predictions, ``(n, K)`` each, to a number of which more is better.
+        repeats
+            Number of times that each feature is shuffled.
+        """
+        self._check_fitted()
+        return feature_importance(self, X, y, metric, repeats, self.seed_ % 2**32)
+
+    def read_table(self, y: Any, samples: int) -> NDArray[np.float64]:
+        """Return labels as ``fit`` read them: 0, 1 and NaN, ``(samples, K)``."""
+        if self.multilabel_:
+            return self._read_labels(y, samples).values().astype(np.float64)
+        return (np.asarray(y).reshape(-1, 1) == self.classes_).astype(np.float64)
+
+    def predict_table(self, X: Any) -> NDArray[np.int64]:  # noqa: N803
+        """Return :meth:`predict` as a dense table, ``(n, K)``, also of one class a sample."""
+        predicted: Any = self.predict(X)
+        if not self.multilabel_:
+            return (predicted.reshape(-1, 1) == self.classes_).astype(np.int64)
+        return np.asarray(predicted.toarray() if sp.issparse(predicted) else predicted)
 
     def _set_targets(self, targets: Targets, given: Any, kept: NDArray[np.bool_]) -> None:
         """Set the fitted attributes of labels, and the bounds of their number in the kept rows.
