@@ -44,7 +44,7 @@ from sdlgm.estimators.parameters import (
     positive_weights,
 )
 from sdlgm.estimators.saving import Saved, require_integer
-from sdlgm.estimators.scaling import Inputs, InputScaling
+from sdlgm.estimators.scaling import Inputs, InputScaling, chosen_dropout, chosen_inputs
 from sdlgm.estimators.set_prediction import BudgetedPrediction
 from sdlgm.estimators.targets import check_targets, with_unknown
 from sdlgm.estimators.validation import (
@@ -136,8 +136,11 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
     inputs, bins
         Scaling of the inputs: ``"standard"`` (z-scores; a sparse X is not centred), ``"quantile"``
         (normal quantiles of ranks, for heavy-tailed features), ``"bins"`` (``bins`` piecewise
-        linear features for each feature, for few rows and nonlinear feature effects) or
-        ``"none"``.
+        linear features for each feature, for nonlinear feature effects), ``"common"`` (one scale
+        for all columns, for words of texts and other sparse rows), ``"none"``, or ``"auto"``:
+        ``"common"`` for a sparse X, and for a dense one of at most a tenth of values that are not
+        0; else ``"bins"`` for more than 700 rows, unless most columns have two values; else
+        ``"standard"``.
     likelihood
         Distribution of x given the code: ``"gaussian"`` (scaled inputs) or ``"bernoulli"`` (X of 0
         and 1).
@@ -151,7 +154,8 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         ``"none"``.
     dropout, input_dropout, input_noise
         Share of hidden units and of inputs dropped in training, and standard deviation of the noise
-        added to the scaled inputs.
+        added to the scaled inputs. ``input_dropout=None``: with ``inputs="auto"`` 0 for
+        ``"common"`` and 0.5 for ``"bins"``, else 0.3.
     members, folds
         Number of networks; member ``m`` holds out fold ``m % folds`` of the rows. ``folds=0`` holds
         out nothing, and needs a ``threshold`` that is not chosen on held-out rows.
@@ -179,6 +183,8 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         The integer that seeded the fit.
     n_iter_
         Number of epochs.
+    inputs_, input_dropout_
+        The scaling of the inputs and their dropout, chosen or given.
     decision_
         ``"threshold"``, ``"counts"`` or ``"f1"``: how probabilities become sets.
     threshold_
@@ -215,7 +221,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         threshold: Threshold = "micro",
         class_weight: Literal["balanced"] | ArrayLike | None = None,
         positive_weight: ArrayLike | None = None,
-        inputs: InputScaling = "standard",
+        inputs: InputScaling = "auto",
         bins: int = 4,
         likelihood: Literal["gaussian", "bernoulli"] = "gaussian",
         latent_features: int = 20,
@@ -225,7 +231,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         activation: Activation = "relu",
         normalisation: Literal["layer", "none"] = "none",
         dropout: float = 0.5,
-        input_dropout: float = 0.3,
+        input_dropout: float | None = None,
         input_noise: float = 0.0,
         members: int = 20,
         folds: int = 5,
@@ -379,8 +385,14 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
     def _make_network(
         self, rows: Table, labels: sp.csr_array, unknown: sp.csr_array | None
     ) -> LabelNetwork:
+        automatic = self.inputs == "auto"
+        self.inputs_ = chosen_inputs(rows) if automatic else self.inputs
+        if self.input_dropout is None:
+            self.input_dropout_ = chosen_dropout(self.inputs_ if automatic else "standard")
+        else:
+            self.input_dropout_ = float(self.input_dropout)
         scaling = Inputs(
-            self.inputs, rows, int(self.bins), getattr(self, "feature_names_in_", None)
+            self.inputs_, rows, int(self.bins), getattr(self, "feature_names_in_", None)
         )
         conditional = self.variant == "conditional"
         budget = self.budget or 4 * self.max_labels_
@@ -396,7 +408,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
             activation=self.activation,
             normalisation=self.normalisation,
             dropout=self.dropout,
-            input_dropout=self.input_dropout,
+            input_dropout=self.input_dropout_,
             input_noise=self.input_noise,
             learned_prior=self.label_likelihood == "presence",
         )
@@ -467,7 +479,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 _NUMBERS = {
     "dropout": "a share",
-    "input_dropout": "a share",
     "input_noise": "0 or more",
     "elbo_weight": "0 or more",
     "weight_decay": "0 or more",
@@ -490,6 +501,8 @@ def _check_parameters(values: dict[str, Any]) -> None:
     check_widths("hidden", values["hidden"])
     for name, wanted in _NUMBERS.items():
         check_number(name, values[name], wanted)
+    if values["input_dropout"] is not None:
+        check_number("input_dropout", values["input_dropout"], "a share")
     if values["variant"] == "conditional" and not values["latent_features"]:
         raise ConfigError("variant='conditional' needs latent_features of 1 or more.")
     check_threshold(values["threshold"])
