@@ -156,6 +156,11 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         Share of hidden units and of inputs dropped in training, and standard deviation of the noise
         added to the scaled inputs. ``input_dropout=None``: with ``inputs="auto"`` 0 for
         ``"common"`` and 0.5 for ``"bins"``, else 0.3.
+    calibrated
+        Whether to correct probabilities by an offset and a slope of the members' log-odds, learned
+        on the rows that members leave out, if they leave out any for the threshold
+        (:mod:`~sdlgm.estimators.member_recalibration`). Rows that a guarantee has for itself
+        (``held_out="split"``) are not used for it, nor are those of one class for each sample.
     members, folds
         Number of networks; member ``m`` holds out fold ``m % folds`` of the rows. ``folds=0`` holds
         out nothing, and needs a ``threshold`` that is not chosen on held-out rows.
@@ -233,6 +238,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         dropout: float = 0.5,
         input_dropout: float | None = None,
         input_noise: float = 0.0,
+        calibrated: bool = True,
         members: int = 20,
         folds: int = 5,
         epochs: int = 60,
@@ -264,6 +270,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         self.dropout = dropout
         self.input_dropout = input_dropout
         self.input_noise = input_noise
+        self.calibrated = calibrated
         self.members = members
         self.folds = folds
         self.epochs = epochs
@@ -364,6 +371,9 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
                 training, lambda epoch, loss: update(epoch, {"loss": loss})
             )
         self.n_iter_ = len(self.history_)
+        chosen = self.multilabel_ and holds_out(self.threshold)
+        if self.calibrated and chosen and not is_split(self.threshold):
+            self.network_.recalibrate(training, unknown)
         held = (
             (proba, with_unknown(labels[index].toarray(), unknown, index))
             for index, proba in self.network_.held_out(training)

@@ -15,8 +15,14 @@ from torch import Tensor
 
 from sdlgm.distributions import GatedMultinomial
 from sdlgm.errors import DataError, ModelFileError
+from sdlgm.estimators.member_recalibration import (
+    MemberRecalibration,
+    absence_log_odds,
+    fit_member_recalibration,
+)
 from sdlgm.estimators.network_training import TrainingSettings, optimise
 from sdlgm.estimators.scaling import Inputs, take_rows
+from sdlgm.estimators.targets import with_unknown
 from sdlgm.estimators.validation import Table, pad_rows
 from sdlgm.limits import MAX_BUDGET, is_integer
 from sdlgm.models import LabelModelConfig, SupervisedSDLGM
@@ -33,6 +39,8 @@ __all__ = ["LabelNetwork", "LabelTraining", "MemberRows", "input_statistics"]
 
 BLOCK_PROBABILITIES = 4_000_000
 """Number of probabilities (members x rows x labels) that are computed at a time."""
+MOST_LOG_ODDS = 4_000_000
+"""Most log-odds (members x rows x labels) that a recalibration is learned from."""
 
 
 class MemberRows:
@@ -120,6 +128,7 @@ class LabelNetwork:
     ) -> None:
         self.model, self.scaling = model, scaling
         self.likelihood, self.temperature = likelihood, temperature
+        self.recalibration: MemberRecalibration | None = None
 
     def describe(self) -> dict[str, Any]:
         """Return the values that :meth:`restore` needs besides the weights."""
@@ -128,6 +137,7 @@ class LabelNetwork:
             "scaling": vars(self.scaling),
             "likelihood": self.likelihood,
             "temperature": self.temperature,
+            "recalibration": None if self.recalibration is None else tuple(self.recalibration),
         }
 
     @classmethod
@@ -144,7 +154,9 @@ class LabelNetwork:
         _check_restored(config, scaling.width, values["likelihood"], values["temperature"])
         blank = DataStatistics(torch.zeros(features), torch.ones(features), 2)
         model = SupervisedSDLGM(config, blank, torch.zeros(config.labels), torch.Generator())
-        return cls(model, scaling, values["likelihood"], values["temperature"])
+        network = cls(model, scaling, values["likelihood"], values["temperature"])
+        network.recalibration = _restored_recalibration(values.get("recalibration"))
+        return network
 
     def fit(
         self, training: LabelTraining, on_epoch: Callable[[int, float], None]
@@ -230,7 +242,26 @@ class LabelNetwork:
                 features = code.feature_logits / self.temperature
                 code = GatedMultinomial(config.budget, logits, features, validate_args=False)
             absent = code.absence_log_probs[:, : len(index), : config.labels]
+            if self.recalibration is not None:
+                absent = self.recalibration(absent)
             yield torch.from_numpy(index), absent
+
+    def recalibrate(self, training: LabelTraining, unknown: sp.csr_array | None) -> None:
+        """Learn to correct probabilities on rows, by the members that were not fitted on them.
+
+        Of many rows and labels, a random part is used.
+        """
+        held, seed = training.members.held, training.settings.seed
+        rows = torch.nonzero(held.any(0)).squeeze(1)
+        most = max(1, MOST_LOG_ODDS // (len(held) * self.labels))
+        if len(rows) > most:
+            order = torch.randperm(len(rows), generator=generator(seed, "recalibration"))
+            rows = rows[order[:most]].sort().values
+        index = rows.numpy()
+        parts = [absence_log_odds(part) for _, part in self.absences(training.rows[index])]
+        table = with_unknown(training.labels[index].toarray(), unknown, index)
+        labels = torch.from_numpy(table.astype(np.float64))
+        self.recalibration = fit_member_recalibration(torch.cat(parts, 1), held[:, rows], labels)
 
     def held_out(
         self, training: LabelTraining
@@ -264,6 +295,20 @@ class ActiveLabels:
         # The first place of a row, minus the number of labels in the rows before it.
         offset = self.starts[samples] + numbers - numbers.cumsum(0)
         return rows, self.columns[torch.arange(len(rows)).add_(offset[rows])]
+
+
+def _restored_recalibration(values: object) -> MemberRecalibration | None:
+    """Return offset and slope from a file; there are none in older files."""
+    if values is None:
+        return None
+    if not (
+        isinstance(values, tuple)
+        and len(values) == 2
+        and all(isinstance(value, float) and math.isfinite(value) for value in values)
+        and values[1] > 0
+    ):
+        raise ModelFileError(f"The recalibration is damaged: {str(values)[:80]}.")
+    return MemberRecalibration(*values)
 
 
 def _check_restored(
