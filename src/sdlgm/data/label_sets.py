@@ -225,16 +225,14 @@ def _parse(arff: str, xml: str, file: str) -> _Part:
     except ImportError:
         raise DataError("ARFF files need liac-arff: pip install 'sdlgm[data]'.") from None
     check("data_bytes", len(arff) + len(xml), f"The size of {file}", DataError)
-    if "<!DOCTYPE" in xml.upper() or "<!ENTITY" in xml.upper():
-        raise DataError(f"{file}: its XML file declares entities, which could be nested.")
     rows = arff[arff.lower().index("@data") + 5 :] if "@data" in arff.lower() else ""
     sparse = rows.lstrip().startswith("{")
     try:
         found = liac.load(io.StringIO(arff), return_type=liac.LOD if sparse else liac.DENSE)
-        labels = [_plain(label.attrib["name"]) for label in ET.fromstring(xml)]  # noqa: S314
-    except (liac.ArffException, ET.ParseError, KeyError) as error:
-        raise DataError(f"{file} or its labels cannot be read: {reason(error)}") from None
-    names = [_plain(column) for column, _ in found["attributes"]]
+    except liac.ArffException as error:
+        raise DataError(f"{file} cannot be read: {reason(error)}") from None
+    labels = label_names(xml, f"The XML file of {file}")
+    names = [plain_name(column) for column, _ in found["attributes"]]
     check("columns", max(len(names), len(labels)), f"The number of columns of {file}", DataError)
     known = set(names)
     missing = [label for label in labels if label not in known]
@@ -254,7 +252,23 @@ def _parse(arff: str, xml: str, file: str) -> _Part:
     return _Part(table[:, inputs], y.astype(np.int64), tuple(labels), features)
 
 
-def _plain(name: str) -> str:
+def label_names(xml: str, file: str) -> list[str]:
+    """Return the names of the labels in the text of an XML file of Mulan.
+
+    Raises
+    ------
+    DataError
+        If it is not such a file, or declares entities.
+    """
+    if "<!DOCTYPE" in xml.upper() or "<!ENTITY" in xml.upper():
+        raise DataError(f"{file} declares entities, which could be nested.")
+    try:
+        return [plain_name(label.attrib["name"]) for label in ET.fromstring(xml)]  # noqa: S314
+    except (ET.ParseError, KeyError) as error:
+        raise DataError(f"{file} cannot be read: {reason(error)}") from None
+
+
+def plain_name(name: str) -> str:
     """Remove backslashes before quotes from a name, which liac-arff and some XML files keep."""
     return re.sub(r"\\(['\"\\])", r"\1", name)
 
