@@ -76,6 +76,27 @@ def test_any_classifier_keeps_minimum_and_maximum(estimator, data) -> None:
     np.testing.assert_array_equal(again.predict_proba(x), proba)
 
 
+def test_our_classifier_is_fitted_once(data, monkeypatch) -> None:
+    x, y = data
+    fits = []
+    own = SDLGMClassifier.fit
+    monkeypatch.setattr(
+        SDLGMClassifier, "fit", lambda self, *rows: fits.append(len(rows[0])) or own(self, *rows)
+    )
+    ours = SDLGMClassifier(members=4, folds=2, epochs=5, hidden=(16,))
+    model = BudgetedClassifier([ours, TREES], folds=3, random_state=0).fit(x, y)
+    assert fits == [len(x)]
+    left_out = model.estimators_[0].predict_left_out(x)
+    members = model.estimators_[0]._make_members(len(x))
+    absent = next(iter(model.estimators_[0].network_.absences(x.astype(np.float32))))[1]
+    kept = members.held[:, 0].nonzero().ravel()
+    np.testing.assert_allclose(left_out[0], 1 - absent[kept, 0].exp().mean(0), atol=1e-6)
+    fits.clear()
+    few = SDLGMClassifier(members=1, epochs=2, hidden=(4,))  # leaves out too few rows
+    BudgetedClassifier(few, folds=3, random_state=0).fit(x, y)
+    assert len(fits) == 4
+
+
 def test_probabilities_are_the_mean_of_those_underneath(data) -> None:
     x, y = data
     model = BudgetedClassifier([LOGISTIC, TREES], calibrated=False, threshold=0.5).fit(x, y)

@@ -44,7 +44,9 @@ class BudgetedClassifier(BudgetedPrediction):
     several of them become sets with between ``min_labels`` and ``max_labels`` labels. What is
     chosen from data (threshold, calibration, weights of the classifiers) is chosen on rows that the
     classifiers were not fitted on: each of ``folds`` folds is predicted by clones that are fitted
-    to the others. Other clones are fitted to all rows, and predict.
+    to the others. Other clones are fitted to all rows, and predict. A
+    :class:`~sdlgm.estimators.classifier.SDLGMClassifier` is fitted once: its members leave out
+    folds of their own.
 
     Parameters
     ----------
@@ -173,17 +175,30 @@ class BudgetedClassifier(BudgetedPrediction):
         self._set_targets(targets, y, np.ones(number, bool))
         held = self._held_out(number)
         split = is_split(self.threshold)
-        models = self._prepared(targets)
+        models = self._prepared(targets, bool(held) and not split)
+        if split:
+            left_out: list[NDArray[np.float64] | None] = [None] * len(models)
+            self.estimators_ = self._fit_all(
+                models, rows, targets, weight, np.flatnonzero(~held[0])
+            )
+        else:
+            self.estimators_ = self._fit_all(models, rows, targets, weight, np.arange(number))
+            left_out = [_left_out(model, rows, weight) for model in self.estimators_]
+        again = [model for model, known in zip(models, left_out, strict=True) if known is None]
         blocks: list[tuple[list[NDArray[np.float64]], NDArray[Any]]] = []
         for mask in held[:1] if split else held:
-            fitted = self._fit_all(models, rows, targets, weight, np.flatnonzero(~mask))
+            fitted = iter(
+                self.estimators_
+                if split
+                else self._fit_all(again, rows, targets, weight, np.flatnonzero(~mask))
+            )
             part = _safe_indexing(rows, np.flatnonzero(mask))
-            proba = [_probabilities(model, part, self.n_labels_) for model in fitted]
+            proba = [
+                _probabilities(next(fitted), part, self.n_labels_) if known is None else known[mask]
+                for known in left_out
+            ]
             truth = with_unknown(targets.table[mask].toarray(), targets.unknown, mask)
             blocks.append((proba, truth))
-        self.estimators_ = (
-            fitted if split else self._fit_all(models, rows, targets, weight, np.arange(number))
-        )
         self.recalibration_ = None if split else self._recalibration(blocks)
         held_out = ((self._combined(proba), truth) for proba, truth in blocks)
         self._decide_by(
@@ -244,11 +259,15 @@ class BudgetedClassifier(BudgetedPrediction):
         order = torch.randperm(rows, generator=generator(self.seed_, "folds")).numpy()
         return [order % self.folds == fold for fold in range(self.folds)]
 
-    def _prepared(self, targets: Targets) -> list[Any]:
-        """Return unfitted classifiers that take y as it is, with seeds."""
+    def _prepared(self, targets: Targets, folds: bool) -> list[Any]:
+        """Return unfitted classifiers that take y as it is, with seeds.
+
+        With ``folds``, what is left out of their fits is needed.
+        """
         models = [clone(each) for each in self._given()]
         if targets.multilabel:
-            models = [_with_sets(model, targets.unknown is not None) for model in models]
+            unknown = targets.unknown is not None
+            models = [_with_sets(model, unknown, folds) for model in models]
         source = np.random.RandomState(self.seed_ % 2**32)
         for model in models if self.random_state is not None else ():
             own = model.get_params(deep=True)
@@ -332,16 +351,28 @@ def _as_rows(estimator: BudgetedClassifier, X: Any, *, reset: bool) -> Any:  # n
     return sp.csr_array(rows) if sp.issparse(rows) else rows
 
 
-def _with_sets(model: Any, unknown: bool) -> Any:
+def _with_sets(model: Any, unknown: bool, folds: bool) -> Any:
     """Return a classifier that takes tables of labels, also where some are unknown."""
     if isinstance(model, SDLGMClassifier):
-        # Its own threshold is not used, so that all its members may see all rows.
-        return model.set_params(threshold=0.5)
+        # Its own threshold is not used. Its members may see all rows, or leave out folds, so that
+        # it need not be fitted again for each fold.
+        leaves_out = folds and model.members >= model.folds > 1
+        return model.set_params(threshold="micro" if leaves_out else 0.5, calibrated=False)
     tags = get_tags(model)
     takes = tags.target_tags.multi_output or (
         tags.classifier_tags is not None and tags.classifier_tags.multi_label
     )
     return model if takes and not unknown else OnePerLabel(model)
+
+
+def _left_out(
+    model: Any, rows: Any, weight: NDArray[np.float64] | None
+) -> NDArray[np.float64] | None:
+    """Return what a fitted classifier of ours says of rows by members that did not see them."""
+    if not isinstance(model, SDLGMClassifier) or (weight is not None and not weight.all()):
+        return None
+    proba = model.predict_left_out(rows)
+    return None if np.isnan(proba).any() else proba
 
 
 def _probabilities(model: Any, rows: Any, labels: int) -> NDArray[np.float64]:

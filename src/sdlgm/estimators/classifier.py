@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 import scipy.sparse as sp
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Tags
 from torch import Tensor, nn
 
@@ -132,7 +132,8 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         one class for each sample: weight of the samples of each class.
     positive_weight
         Factor of the likelihood of labels that are present, against missing them: a number, one
-        for each label, or a dictionary as of ``class_weight``. Probabilities then are too high.
+        for each label, or a dictionary as of ``class_weight``. Probabilities then are too high,
+        except as far as they are corrected (``calibrated``).
     inputs, bins
         Scaling of the inputs: ``"standard"`` (z-scores; a sparse X is not centred), ``"quantile"``
         (normal quantiles of ranks, for heavy-tailed features), ``"bins"`` (``bins`` piecewise
@@ -376,11 +377,31 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
             self.network_.recalibrate(training, unknown)
         held = (
             (proba, with_unknown(labels[index].toarray(), unknown, index))
-            for index, proba in self.network_.held_out(training)
+            for index, proba in self.network_.held_out(rows, members)
         )
         threshold = self.threshold if self.multilabel_ else 0.0
         self._decide_by(threshold, held, int(members.held.any(0).sum()))
         return self
+
+    def predict_left_out(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Predict the training rows by the members that were not fitted on them, ``(n, K)``.
+
+        For what is chosen on these rows beside the threshold, such as weights of several
+        classifiers. Rows that all members were fitted on, or that were not given to ``fit``, are
+        NaN.
+
+        Parameters
+        ----------
+        X
+            The rows of ``fit``, in the same order, none of which had a weight of 0.
+        """
+        self._check_fitted()
+        rows = validate_rows(self, X, reset=False)
+        found = np.full((rows.shape[0], self.n_labels_), np.nan)
+        members = self._make_members(rows.shape[0])
+        for index, proba in self.network_.held_out(rows, members):
+            found[index] = proba
+        return found
 
     def _make_members(self, rows: int) -> MemberRows:
         chosen = (self.multilabel_ and holds_out(self.threshold)) or self.patience is not None

@@ -264,14 +264,14 @@ class LabelNetwork:
         self.recalibration = fit_member_recalibration(torch.cat(parts, 1), held[:, rows], labels)
 
     def held_out(
-        self, training: LabelTraining
+        self, rows: Table, members: MemberRows
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
         """Yield rows and their label probabilities by the members not fitted on them.
 
         Rows that all members were fitted on are left out.
         """
-        for index, absent in self.absences(training.rows):
-            held = training.members.held[:, index].double()
+        for index, absent in self.absences(rows):
+            held = members.held[:, index].double()
             number = held.sum(0)
             weight = held / number.clamp_min(1)
             mean = torch.einsum("mb,mbk->bk", weight, -torch.expm1(absent.double()))
