@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["ShareGenerator", "draw_rows", "generator"]
+__all__ = ["ShareGenerator", "draw_rows", "generator", "reseed"]
 
 
 def generator(
@@ -20,8 +20,13 @@ def generator(
     Streams of different purposes or steps are independent, and no state has to be saved: training
     that is resumed at step ``t`` draws the same numbers as training that was not interrupted.
     """
+    return reseed(torch.Generator(device), seed, purpose, step)
+
+
+def reseed(generator: torch.Generator, seed: int, purpose: str, step: int = 0) -> torch.Generator:
+    """Bring a generator into the state of a new one for this purpose and step; return it."""
     sequence = np.random.SeedSequence(seed, spawn_key=(zlib.crc32(purpose.encode()), step))
-    return torch.Generator(device).manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+    return generator.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
 
 class ShareGenerator(torch.Generator):

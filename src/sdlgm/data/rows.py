@@ -265,6 +265,10 @@ class Rows(_Checked):
         for start in range(0, len(self), size):
             yield self.batch(slice(start, start + size), generator)
 
+    def to(self, device: torch.device) -> Rows:
+        """Return these rows on a device, without a scan of their values."""
+        return replace(self, values=self.values.to(device), known=self.summary)
+
     def grey(self) -> Tensor:
         """Return all values on the scale of the model's input, bits as their probabilities."""
         values = self.values.to(torch.float32) if self.dynamic else _floats(self.values)

@@ -15,18 +15,22 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sdlgm.distributions._gumbel import MinusGumbel
+from sdlgm.memory import numbers_at_once
 
 __all__ = ["mix_slots", "slots_absence"]
 
 CHUNK_SIZE = 400_000
-"""Numbers drawn and mixed at a time: two such arrays take 3 MB in float32."""
+"""Numbers drawn and mixed at a time on a CPU: two such arrays take 3 MB in float32."""
 
 MAX_SAVED = 2**26
-"""Largest number of slot entries saved for backward: 256 MB in float32.
+"""Largest number of slot entries saved for backward on a CPU: 256 MB in float32.
 
-Larger draws are recomputed in backward from the saved RNG state: little memory, but about 50 %
-slower.
+On a GPU it is :data:`SAVED_CHUNKS` chunks. Larger draws are recomputed in backward from the saved
+RNG state: little memory, but about 50 % slower.
 """
+
+SAVED_CHUNKS = 8
+"""Chunks saved for backward on a GPU: an eighth of its memory."""
 
 
 def mix_slots(
@@ -208,7 +212,8 @@ class _Draws:
         self.shape = (*gates.shape, logits.shape[-1])
         self.slots: Tensor | None = None
         self.state: Tensor | None = None
-        if save and math.prod(self.shape) <= MAX_SAVED:
+        most = SAVED_CHUNKS * numbers_at_once(logits.device, MAX_SAVED // SAVED_CHUNKS)
+        if save and math.prod(self.shape) <= most:
             self.slots = logits.new_empty(self.shape)
         elif save:
             generator = _or_new(generator, logits.device)
@@ -235,7 +240,7 @@ class _Draws:
     def recall(self) -> Iterator[tuple[slice, slice, Tensor]]:
         """Yield the same rows, slots and softmax: saved, or drawn from the saved RNG state."""
         if self.slots is not None:
-            for rows, place in _places(self.shape):
+            for rows, place in _places(self.shape, _chunk_size(self.location.device)):
                 yield rows, place, self.slots[rows, place]
             return
         generator = torch.Generator(self.location.device)
@@ -248,7 +253,7 @@ class _Draws:
     ) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
         noise = MinusGumbel(self.location, generator)
         buffer = self.location[:0]
-        for rows, place in _places(self.shape):
+        for rows, place in _places(self.shape, _chunk_size(self.location.device)):
             size = (rows.stop - rows.start, place.stop - place.start, self.shape[2])
             minus = noise.draw(size)
             rate = self.rate[rows, :, None]
@@ -262,11 +267,15 @@ class _Draws:
             yield rows, place, scaled, torch.softmax(scaled, dim=-1, out=out)
 
 
-def _places(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
+def _chunk_size(device: torch.device) -> int:
+    return numbers_at_once(device, CHUNK_SIZE)
+
+
+def _places(shape: tuple[int, ...], numbers: int) -> Iterator[tuple[slice, slice]]:
     """Split rows and slots into chunks of similar size: parts of one row, or whole rows."""
     number, slots, features = shape
-    rows = _step(number, CHUNK_SIZE // (slots * features))
-    place = _step(slots, CHUNK_SIZE // features)
+    rows = _step(number, numbers // (slots * features))
+    place = _step(slots, numbers // features)
     for start in range(0, number, rows):
         for first in range(0, slots, place):
             yield slice(start, min(start + rows, number)), slice(first, min(first + place, slots))

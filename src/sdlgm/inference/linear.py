@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sdlgm.config import quadratic
+from sdlgm.memory import numbers_at_once
 
 if TYPE_CHECKING:
     from sdlgm.models import SDLGM
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 NUMBERS_AT_ONCE = 2**21
-"""Products of rows and entries that are held at a time: 8 MB in single precision."""
+"""Products of rows and entries that are held at a time on a CPU: 8 MB in single precision."""
 
 TABLE_LIMIT = 2**26
 """Products of entries that are kept: 256 MB in single precision. Larger tables are computed anew
@@ -83,6 +84,7 @@ class AdditiveSearch:
         self._lengths = lengths.masked_fill(never, 0.0)
         self._bias = entries.square().sum(-1).masked_fill(never, torch.inf)
         self._first = torch.arange(self.groups, device=entries.device) * self.size
+        self._at_once = numbers_at_once(entries.device, NUMBERS_AT_ONCE)
         keep = len(self._flat) ** 2 <= TABLE_LIMIT
         self._tables = [self._table(group) for group in range(self.groups)] if keep else []
 
@@ -125,7 +127,7 @@ class AdditiveSearch:
             slots, cost = self._sweep(products, beams.flatten(0, 1), beta, sweeps, which)
             best = cost.view(-1, wide).argmin(1)
             found.append(slots.view(-1, wide, self.groups)[which[::wide], best])
-        return torch.cat(found) if found else torch.zeros(0, self.groups, dtype=torch.int64)
+        return torch.cat(found) if found else x.new_zeros(0, self.groups, dtype=torch.int64)
 
     def close(self, x: Tensor, slots: Tensor, most: int, *, rate: Tensor | float = 0.0) -> Tensor:
         """Close slots until at most ``most`` hold a feature, one at a time.
@@ -138,7 +140,7 @@ class AdditiveSearch:
         squares, lengths = self.entries.square().sum(-1).flatten(), self._lengths.flatten()
         for _ in range(self.groups - most):
             over = ((slots != last).sum(-1) > most).nonzero().squeeze(-1)
-            for rows in over.split(max(1, NUMBERS_AT_ONCE // self.entries[:, 0].numel())):
+            for rows in over.split(max(1, self._at_once // self.entries[:, 0].numel())):
                 places = slots[rows] + self._first
                 residual = x[rows] - self.decode(slots[rows])
                 rise = 2 * (self._flat[places] @ residual.unsqueeze(-1)).squeeze(-1)
@@ -154,9 +156,9 @@ class AdditiveSearch:
         return additive_sum(self.entries, slots)
 
     def _blocks(self, number: int, width: int) -> Iterator[slice]:
-        """Yield blocks of rows whose products, and candidates, fit in ``NUMBERS_AT_ONCE``."""
+        """Yield blocks of rows of so many products, and candidates, as are held at a time."""
         per_row = self.size * max(self.groups, width)
-        step = max(1, NUMBERS_AT_ONCE // per_row)
+        step = max(1, self._at_once // per_row)
         return (slice(at, at + step) for at in range(0, number, step))
 
     def _table(self, group: int) -> Tensor:

@@ -59,7 +59,7 @@ def training_objective(
     estimator: Estimator,
     *,
     kl: KLForm = "exact",
-    kl_weight: float = 1.0,
+    kl_weight: Tensor | float = 1.0,
     slot_cost: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, ObjectiveTerms]:
@@ -122,7 +122,7 @@ def elbo_surrogate(
     estimator: Estimator,
     *,
     kl: KLForm = "exact",
-    kl_weight: float = 1.0,
+    kl_weight: Tensor | float = 1.0,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, ObjectiveTerms]:
     """Compute the surrogate of each sample, shape ``(*batch,)``, and the detached terms.
@@ -134,6 +134,8 @@ def elbo_surrogate(
     divergence = kl_terms(posterior, prior, kl)
     estimate = estimator(posterior, loss, generator=generator)
     terms = _terms(estimate.loss, divergence, estimate.codes)
+    if isinstance(kl_weight, Tensor):  # on the device, where no number has to be read
+        return torch.addcmul(estimate.surrogate, kl_weight, divergence.total), terms
     return torch.add(estimate.surrogate, divergence.total, alpha=kl_weight), terms
 
 
@@ -255,7 +257,7 @@ class _WeightedLogRatio:
     """Maps codes to reconstruction + weight * (log q(z) - log p(z))."""
 
     def __init__(
-        self, loss: _Reconstruction, posterior: Grouped, prior: Grouped, weight: float
+        self, loss: _Reconstruction, posterior: Grouped, prior: Grouped, weight: Tensor | float
     ) -> None:
         self.loss, self.posterior, self.prior, self.weight = loss, posterior, prior, weight
         self.reconstruction = torch.zeros(posterior.batch_shape)

@@ -34,6 +34,13 @@ from sdlgm.training.hard_em import Turn, fit_codes, rows_of_turns
 from sdlgm.training.log import Log
 from sdlgm.training.loop import Callback, Interrupted, run_loop
 from sdlgm.training.order import Batches, Order
+from sdlgm.training.recorded import (
+    Recorder,
+    ResidentSteps,
+    record,
+    why_not_recorded,
+    why_not_resident,
+)
 from sdlgm.training.state import LoopState
 from sdlgm.training.step import TERMS, Trainer, kl_weight, rate_schedule
 from sdlgm.training.tracking import check_tracker, tracking
@@ -72,18 +79,42 @@ class ModelTask:
         The data, and which of its rows a step visits.
     folder
         Where checkpoints are, for an error message to name.
+    recorder
+        Records the step on a GPU; ``None`` takes each step anew.
+
+    Attributes
+    ----------
+    not_recorded
+        Why steps are not recorded; ``None`` if they are.
     """
 
     def __init__(
-        self, trainer: Trainer, rows: Samples, order: Batches, folder: Path | None = None
+        self,
+        trainer: Trainer,
+        rows: Samples,
+        order: Batches,
+        folder: Path | None = None,
+        recorder: Recorder | None = record,
     ) -> None:
         self.trainer, self.rows, self.order, self.folder = trainer, rows, order, folder
         self.config, self.model = trainer.config, trainer.objective.model
         self.optimizer: torch.optim.Optimizer = trainer.adam
         self.schedule = rate_schedule(trainer.config)
+        self.not_recorded = why_not_recorded(trainer, rows)
+        self._resident: ResidentSteps | None = None
+        if isinstance(rows, Rows) and why_not_resident(trainer, rows) is None:
+            recorder = None if self.not_recorded else recorder
+            self._resident = ResidentSteps(trainer, rows, order, recorder)
+
+    def prepare(self, step: int) -> None:
+        """Record the step on a GPU before step ``step`` is taken. Nothing is trained."""
+        if self._resident:
+            self.not_recorded = self._resident.prepare(step) or self.not_recorded
 
     def step(self, step: int) -> Tensor:
         """Take gradient step ``0, 1, ...``; return ``TERMS`` and active features, ``(4,)``."""
+        if self._resident:
+            return self._resident(step)
         bits = generator(self.config.seed, "bits", step)
         return self.trainer.step(self.rows.batch(self.order.batch(step), bits), step)
 
@@ -92,7 +123,9 @@ class ModelTask:
         names = tuple(f"term {name}" for name in (*TERMS, "active_features"))
         what = describe_not_finite(names, start, terms)
         if what is None:
-            bad = [n for n, p in self.model.named_parameters() if bool(p.isnan().any())]
+            weights = dict(self.model.named_parameters())
+            found = torch.stack([weight.isnan().any() for weight in weights.values()]).tolist()
+            bad = [name for name, nan in zip(weights, found, strict=True) if nan]
             if not bad:
                 return
             what = f"The weights {bad[0]} became NaN by step {start + len(terms)}."
@@ -203,6 +236,7 @@ def train(
         if config.objective == "rate_distortion" and not state.step:
             for turn in search_and_refit(task, on_step):
                 log.write(turn.line())
+        _record_step(task, state.step, log)
         if on_step:
             callbacks.append(Display(on_step, lambda: log.latest))
         try:
@@ -213,6 +247,16 @@ def train(
     model.eval()
     best = state.best.step if state.best.weights else None
     return Result(state.step, best, state.seconds, log.lines)
+
+
+def _record_step(task: ModelTask, step: int, log: Log) -> None:
+    """Record the step on a GPU, and log whether it is."""
+    device = task.trainer.fabric.device
+    task.prepare(step)
+    if device.type == "cuda":
+        name, why = torch.cuda.get_device_name(device), task.not_recorded
+        line = {"event": "device", "step": step, "device": name, "recorded": why is None}
+        log.write(line if why is None else {**line, "reason": why})
 
 
 def search_and_refit(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
@@ -51,6 +52,8 @@ def make_adam(
 ) -> Adam:
     """Return Adam for the parameters of a module, or AdamW if there is a weight decay.
 
+    On a GPU the learning rate is a tensor there, so that a recorded step can read it.
+
     Parameters
     ----------
     module
@@ -63,20 +66,26 @@ def make_adam(
     """
     parameters = list(module.parameters())
     fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
+    capturable = bool(parameters) and parameters[0].device.type == "cuda"
+    rate = torch.tensor(learning_rate, device=parameters[0].device) if capturable else learning_rate
+    options: dict[str, Any] = {"lr": rate, "fused": fused, "capturable": capturable}
     if not weight_decay:
-        return Adam(parameters, lr=learning_rate, fused=fused)
+        return Adam(parameters, **options)
     if decayed == "all":
-        return AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused)
+        return AdamW(parameters, weight_decay=weight_decay, **options)
     matrices = [parameter for parameter in parameters if parameter.ndim > 1]
     rest = [parameter for parameter in parameters if parameter.ndim <= 1]
     groups = [
         {"params": matrices, "weight_decay": weight_decay},
         {"params": rest, "weight_decay": 0.0},
     ]
-    return AdamW(groups, lr=learning_rate, fused=fused)
+    return AdamW(groups, **options)
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
     """Set the rate of all parameters."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate

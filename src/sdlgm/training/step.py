@@ -75,6 +75,8 @@ class Objective(nn.Module):
     def __init__(self, model: SDLGM, config: TrainingConfig) -> None:
         super().__init__()
         self.model, self.config = model, config
+        self.kl_weight = torch.ones(())
+        """Weight of the KL, on the device. No buffer, for these take the training's precision."""
         self.joint = False
         """Whether steps under "rate_distortion" train the decoder and the prior, too."""
         self.takes = options(str(config.estimator))
@@ -88,9 +90,13 @@ class Objective(nn.Module):
         for parameter in (model.log_gate_temperature, model.log_feature_temperature):
             parameter.requires_grad_(learned)
 
-    def forward(
-        self, x: Tensor | Uncast, step: int, noise: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def set_schedules(self, step: int) -> None:
+        """Set the weight of the KL, and temperatures that are annealed, to those of a step."""
+        self.kl_weight.fill_(kl_weight(self.config, step))
+        if self.config.temperature == "annealed":
+            self._anneal(step)
+
+    def forward(self, x: Tensor | Uncast, noise: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return the surrogate loss of a batch, and the means of ``TERMS`` and active features."""
         values = x.values if isinstance(x, Uncast) else x
         if self.config.objective == "rate_distortion":
@@ -99,9 +105,9 @@ class Objective(nn.Module):
             surrogate, terms = training_objective(
                 self.model,
                 values,
-                get_estimator(str(self.config.estimator), **self._options(step)),
+                get_estimator(str(self.config.estimator), **self._options()),
                 kl=self.config.kl or "exact",
-                kl_weight=kl_weight(self.config, step),
+                kl_weight=self.kl_weight,
                 slot_cost=self.config.slot_cost,
                 generator=noise,
             )
@@ -109,10 +115,8 @@ class Objective(nn.Module):
         active = torch.count_nonzero(terms.codes) / terms.codes[..., 0].numel()
         return surrogate, torch.cat([means, active.view(1)])
 
-    def _options(self, step: int) -> dict[str, object]:
-        """Return the options of the gradient estimator at a step."""
-        if self.config.temperature == "annealed":
-            self._anneal(step)
+    def _options(self) -> dict[str, object]:
+        """Return the options of the gradient estimator."""
         known: dict[str, object] = {
             **temperatures(self.model),
             "slope": 1 / self.model.gate_temperature.detach(),
@@ -192,6 +196,7 @@ class Trainer:
             self.fabric.launch()
         self.objective = Objective(model, config)
         self.objective.to(self.fabric.device)
+        self.objective.kl_weight = torch.ones((), device=self.fabric.device)
         self.adam = make_adam(
             self.objective,
             float(config.learning_rate or 0.0),
@@ -210,27 +215,32 @@ class Trainer:
 
         The learning rate is that of ``adam``, which the loop sets.
         """
-        config, device = self.config, self.fabric.device
-        noise = generator(config.seed, "noise", step, device)
+        device = self.fabric.device
+        noise = generator(self.config.seed, "noise", step, device)
         if self.group:
             x = self.group.share(x)
             noise = ShareGenerator.of(noise, self.group.rank, self.group.size)
-        self.adam.zero_grad()
-        wide = x.dtype == torch.float64
-        if wide and device.type == "mps":
+        self.objective.set_schedules(step)
+        if x.dtype == torch.float64 and device.type == "mps":
             raise ConfigError(
                 "These data need double precision, which accelerator = 'mps' does not have. Use "
                 "accelerator = 'cpu', or subtract an offset from the data."
             )
-        # Nothing below waits for the device: neither this copy nor a number read by the host.
-        x = x.to(device, non_blocking=True)
-        surrogate, terms = self._wrapped(Uncast(x) if wide else x, step, noise)
+        return self.update(x.to(device, non_blocking=True), noise)
+
+    def update(self, x: Tensor, noise: torch.Generator) -> Tensor:
+        """Take a step on a batch that is on the device, as :meth:`step`, under set schedules.
+
+        Nothing here waits for the device: no number is read by the host.
+        """
+        self.adam.zero_grad()
+        surrogate, terms = self._wrapped(Uncast(x) if x.dtype == torch.float64 else x, noise)
         self.fabric.backward(surrogate)
-        if config.gradient_clip is not None:
+        if self.config.gradient_clip is not None:
             self.fabric.clip_gradients(
                 self._wrapped,
                 self._optimizer,
-                max_norm=config.gradient_clip,
+                max_norm=self.config.gradient_clip,
                 error_if_nonfinite=False,  # would wait for the device; the loop checks terms
             )
         self._optimizer.step()

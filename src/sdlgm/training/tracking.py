@@ -119,7 +119,7 @@ def _scalars(line: Mapping[str, Any]) -> dict[str, float]:
     return {
         f"{line['event']}/{name}": float(value)
         for name, value in line.items()
-        if name not in ("event", "step")
+        if name not in ("event", "step") and not isinstance(value, str)
     }
 
 
