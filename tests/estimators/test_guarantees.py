@@ -9,9 +9,12 @@ import pytest
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.datasets import make_multilabel_classification
+from sklearn.linear_model import LogisticRegression
 
 from sdlgm.errors import ConfigError, DataError, ModelFileError
 from sdlgm.estimators import (
+    BudgetedClassifier,
+    EstimatorNotFittedError,
     FalsePositivesAtMost,
     PrecisionAtLeast,
     RecallAtLeast,
@@ -211,6 +214,20 @@ def test_guarantees_are_cloned_saved_and_loaded(data, tmp_path: Path) -> None:
     (tmp_path / "model" / "estimator.json").write_text(text.replace("RecallAtLeast", "Path"))
     with pytest.raises(ModelFileError):
         SDLGMClassifier.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [small(), BudgetedClassifier(LogisticRegression(), folds=3, random_state=0)],
+    ids=lambda model: type(model).__name__,
+)
+def test_a_fit_whose_promise_fails_leaves_nothing_behind(data, model) -> None:
+    x, y = data
+    model = clone(model).fit(x, y)
+    with pytest.raises(UnreachableError, match="the highest level that can be"):
+        model.set_params(threshold=RecallAtLeast(0.9999)).fit(x, y)
+    with pytest.raises(EstimatorNotFittedError):
+        model.predict(x)
 
 
 def test_one_class_a_sample_has_no_promise(data) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-import scipy.sparse as sp
 
 from sdlgm.data.label_sets import label_names, plain_name
 from sdlgm.errors import DataError
@@ -182,9 +181,11 @@ def _words(name: str, column: Column) -> list[tuple[str, Column]]:
 
 def _table(columns: list[Column], size: int) -> Any:
     """Return columns of values by row as CSR, float64."""
+    from scipy.sparse import csc_array
+
     starts = np.cumsum([0, *map(len, columns)])
     rows = np.array([row for column in columns for row in column], np.int64)
     values = np.array([value for column in columns for value in column.values()], np.float64)
-    table = sp.csc_array((values, rows, starts), shape=(size, len(columns))).tocsr()
+    table = csc_array((values, rows, starts), shape=(size, len(columns))).tocsr()
     table.eliminate_zeros()
     return table

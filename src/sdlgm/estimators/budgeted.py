@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
@@ -18,6 +18,7 @@ from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.estimators.classifier import SDLGMClassifier
 from sdlgm.estimators.frames import is_frame
+from sdlgm.estimators.interruption import unfitted_unless_done
 from sdlgm.estimators.label_decisions import (
     Threshold,
     check_threshold,
@@ -35,6 +36,8 @@ from sdlgm.random import generator
 __all__ = ["BudgetedClassifier"]
 
 Combination = Literal["mean", "stack"]
+LeftOut: TypeAlias = tuple[list[NDArray[np.float64]], NDArray[Any]]
+"""Probabilities of each classifier, and labels, of rows that they were not fitted on."""
 
 
 class BudgetedClassifier(BudgetedPrediction):
@@ -185,7 +188,7 @@ class BudgetedClassifier(BudgetedPrediction):
             self.estimators_ = self._fit_all(models, rows, targets, weight, np.arange(number))
             left_out = [_left_out(model, rows, weight) for model in self.estimators_]
         again = [model for model, known in zip(models, left_out, strict=True) if known is None]
-        blocks: list[tuple[list[NDArray[np.float64]], NDArray[Any]]] = []
+        blocks: list[LeftOut] = []
         for mask in held[:1] if split else held:
             fitted = iter(
                 self.estimators_
@@ -199,17 +202,21 @@ class BudgetedClassifier(BudgetedPrediction):
             ]
             truth = with_unknown(targets.table[mask].toarray(), targets.unknown, mask)
             blocks.append((proba, truth))
+        with unfitted_unless_done(self):
+            self._choose_sets(blocks, targets.multilabel, split)
+        return self
+
+    def _choose_sets(self, blocks: list[LeftOut], multilabel: bool, split: bool) -> None:
+        """Learn weights and calibration, and choose the threshold, on rows left out of fits."""
         self.recalibration_ = None if split else self._recalibration(blocks)
         held_out = ((self._combined(proba), truth) for proba, truth in blocks)
-        self._decide_by(
-            self.threshold if targets.multilabel else 0.0, held_out, sum(len(t) for _, t in blocks)
-        )
+        rows = sum(len(truth) for _, truth in blocks)
+        self._decide_by(self.threshold if multilabel else 0.0, held_out, rows)
         if split:
             # The promise is about scores that do not depend on these rows; the correction, which
             # does, keeps their order.
             self.recalibration_ = self._recalibration(blocks)
             self._recalibrate_threshold()
-        return self
 
     def _recalibrate_threshold(self) -> None:
         """Move the threshold of a guarantee to the scale of corrected probabilities."""
@@ -303,9 +310,7 @@ class BudgetedClassifier(BudgetedPrediction):
             fitted.append(clone(model).fit(part, y, **own))
         return fitted
 
-    def _recalibration(
-        self, blocks: list[tuple[list[NDArray[np.float64]], NDArray[Any]]]
-    ) -> Recalibration | None:
+    def _recalibration(self, blocks: list[LeftOut]) -> Recalibration | None:
         stacks = self.combine == "stack" and len(self._given()) > 1
         if not blocks or not (stacks or self.calibrated):
             return None

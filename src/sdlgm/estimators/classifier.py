@@ -364,24 +364,26 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         )  # fmt: skip
         self.network_ = self._make_network(rows, labels, unknown)
         self._limits = training_range(rows)
-        with (
-            unfitted_unless_done(self),
-            progress_bar("fitting", self.epochs, self.progress) as update,
-        ):
-            self.history_ = self.network_.fit(
-                training, lambda epoch, loss: update(epoch, {"loss": loss})
-            )
-        self.n_iter_ = len(self.history_)
+        with unfitted_unless_done(self):
+            with progress_bar("fitting", self.epochs, self.progress) as update:
+                self.history_ = self.network_.fit(
+                    training, lambda epoch, loss: update(epoch, {"loss": loss})
+                )
+            self.n_iter_ = len(self.history_)
+            self._choose_sets(training, unknown)
+        return self
+
+    def _choose_sets(self, training: LabelTraining, unknown: sp.csr_array | None) -> None:
+        """Recalibrate, and choose the threshold, on the rows that members leave out."""
         chosen = self.multilabel_ and holds_out(self.threshold)
         if self.calibrated and chosen and not is_split(self.threshold):
             self.network_.recalibrate(training, unknown)
         held = (
-            (proba, with_unknown(labels[index].toarray(), unknown, index))
-            for index, proba in self.network_.held_out(rows, members)
+            (proba, with_unknown(training.labels[index].toarray(), unknown, index))
+            for index, proba in self.network_.held_out(training.rows, training.members)
         )
         threshold = self.threshold if self.multilabel_ else 0.0
-        self._decide_by(threshold, held, int(members.held.any(0).sum()))
-        return self
+        self._decide_by(threshold, held, int(training.members.held.any(0).sum()))
 
     def predict_left_out(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         """Predict the training rows by the members that were not fitted on them, ``(n, K)``.
