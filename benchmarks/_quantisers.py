@@ -297,6 +297,7 @@ class Ours:
             epochs=epochs,
             sparse_output=True,
             random_state=seed,
+            accelerator="cpu",
         )
         self.model.fit(rows)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sdlgm.config import ModelConfig, preset
-from sdlgm.distributions import Grouped, kl_terms
+from sdlgm.distributions import Grouped, greedy, kl_terms
 from sdlgm.gradients import get_estimator
 from sdlgm.models import SDLGM
 from sdlgm.nn import DataStatistics
@@ -37,7 +37,7 @@ class Step:
         probability = torch.full((inputs,), 0.13)
         statistics = DataStatistics(probability, torch.ones(inputs), 2)
         self.model = SDLGM(config, statistics, generator(0, "weights"))
-        self.config = preset("plain")[1]
+        self.config = preset("plain", accelerator="cpu")[1]
         self.trainer = Trainer(self.model, self.config)
         self.source = generator(0, "bits")
         self.x = torch.bernoulli(probability.expand(batch, inputs), generator=self.source)
@@ -148,10 +148,10 @@ class Step:
         """Return calls that make the posterior from given logits, and the prior."""
         model = self.model
         with torch.no_grad():
-            found = model(self.x).base
+            found = greedy(model(self.x)).base
         gates = found.gate_logits.clone().requires_grad_()
         features = found.feature_logits.flatten(-2).clone().requires_grad_()
-        return lambda: model._code(gates, features), model.prior
+        return lambda: model._code(gates, features), lambda: greedy(model.prior())
 
     def _likelihood(self) -> Call:
         raw = self._noise(self.model.likelihood.n_outputs).requires_grad_()

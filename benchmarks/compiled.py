@@ -100,7 +100,7 @@ def _step(kind: str, size: Size, x: Tensor, *, compiled: bool = False) -> Callab
     statistics = DataStatistics(torch.full((INPUTS,), ON_PROBABILITY), torch.ones(INPUTS), 2)
     model = SDLGM(preset("plain", encoder_hidden=size.hidden, **shape)[0], statistics)
     # The weight of the KL is a constant of the compiled graph, so there is no warm-up.
-    trainer = Trainer(model, preset("plain", kl_warmup=0.0, **settings)[1])
+    trainer = Trainer(model, preset("plain", kl_warmup=0.0, accelerator="cpu", **settings)[1])
     if compiled:
         trainer._wrapped = torch.compile(trainer.objective, backend=size.backend)  # type: ignore[assignment]
     numbers = itertools.count()

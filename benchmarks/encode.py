@@ -193,6 +193,7 @@ def _model(size: Size, train: Rows, folder: Path | None) -> tuple[SDLGMTransform
         likelihood="bernoulli",
         epochs=size.epochs,
         random_state=0,
+        accelerator="cpu",
         progress=True,
     )
     start = time.perf_counter()

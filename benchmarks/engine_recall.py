@@ -142,7 +142,7 @@ def _model(
     if folder is not None and folder.exists():
         return SDLGMTransformer.load(folder), None
     start = time.perf_counter()
-    model = SDLGMTransformer(**settings, random_state=0, progress=True).fit(rows)
+    model = SDLGMTransformer(**settings, random_state=0, accelerator="cpu", progress=True).fit(rows)
     seconds = time.perf_counter() - start
     if folder is not None:
         model.save(folder)

@@ -71,10 +71,11 @@ def run(options: argparse.Namespace) -> None:
             return MLPClassifier(random_state=0, max_iter=length(200)).fit(rows, labels)
 
     def classifier(**settings: Any) -> Callable[[], Any]:
-        model = SDLGMClassifier(random_state=0, epochs=length(60), **settings)
+        model = SDLGMClassifier(random_state=0, epochs=length(60), accelerator="cpu", **settings)
         return lambda: model.fit(rows, labels)
 
-    transformer = SDLGMTransformer(random_state=0, epochs=length(100))  # 5 batches of 100 rows
+    # An epoch has 5 batches of 100 rows.
+    transformer = SDLGMTransformer(random_state=0, epochs=length(100), accelerator="cpu")
     fits: dict[str, Callable[[], Any]] = {"MLPClassifier": mlp}
     fits |= {name: classifier(**settings) for name, settings in LARGER_BATCHES.items()}
     fits["transformer"] = lambda: transformer.fit(rows)

@@ -69,9 +69,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_profile(parser, PROFILES)
 
 
-def ours(gates: Tensor, features: Tensor, budget: int, weights: Tensor) -> None:
+def ours(
+    gates: Tensor,
+    features: Tensor,
+    budget: int,
+    weights: Tensor,
+    noise: torch.Generator | None = None,
+) -> None:
     """Draw codes in one group and compute the gradient with the default estimator."""
-    noise = generator(0, "noise")
+    noise = generator(0, "noise") if noise is None else noise
     estimate = get_estimator(str(TrainingConfig().estimator))(
         grouped_gated_multinomial(budget, gates, features, validate_args=False),
         lambda codes: codes @ weights,
@@ -84,7 +90,7 @@ def naive(gates: Tensor, features: Tensor, budget: int, weights: Tensor) -> None
     """Relax every slot by eqs. 8, 10 and 12 of the paper, at temperature 1."""
 
     def gumbel(*shape: int) -> Tensor:
-        return -torch.empty(shape).exponential_().log()
+        return -torch.empty(shape, device=features.device).exponential_().log()
 
     shape = (len(features), budget)
     opened = torch.sigmoid(gates + gumbel(*shape) - gumbel(*shape))

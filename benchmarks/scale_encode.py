@@ -62,7 +62,7 @@ def _measure(folder: Path, rows: int, files: int, iterations: int) -> dict[str, 
     fit(
         str(folder / "train.parquet"),
         ModelConfig(features=128, budget=16, likelihood="gaussian"),
-        TrainingConfig(iterations=iterations),
+        TrainingConfig(iterations=iterations, accelerator="cpu"),
         out=model,
         importance_samples=2,
     )

@@ -20,6 +20,13 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in the background of
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is skipped without a GPU, so that ``pytest -m gpu`` runs all of it."""
+    for item in items:
+        if any(mark.kwargs.get("reason") == "needs a GPU" for mark in item.iter_markers("skipif")):
+            item.add_marker("gpu")
+
+
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(1234)

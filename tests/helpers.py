@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from pathlib import Path
 
+import pytest
 import torch
 
 from sdlgm.config import DataConfig, ModelConfig, TrainingConfig
@@ -12,7 +14,8 @@ from sdlgm.data import read_table
 from sdlgm.distributions import Grouped, grouped_gated_multinomial
 from sdlgm.models import SDLGM, save_model
 from sdlgm.nn import DataStatistics
-from sdlgm.training import Run, RunConfig
+from sdlgm.training import Interrupted, Run, RunConfig, fit
+from sdlgm.training.model_training import ModelTask
 from sdlgm.training.runs import recorded
 
 PLAIN = {"residual": False, "shared_trunk": False, "joint_gates": False, "prior": "learned"}
@@ -48,6 +51,21 @@ def tiny_model(inputs: int = 5, **settings: object) -> SDLGM:
     )  # fmt: skip
     statistics = DataStatistics(torch.full((inputs,), 0.4), torch.full((inputs,), 0.5), 3)
     return SDLGM(config, statistics, torch.Generator().manual_seed(5))
+
+
+def stopped_run(folder: Path, training: TrainingConfig, when: int) -> Path:
+    """The folder of a run on the digits that Ctrl-C stopped after ``when`` + 1 steps."""
+    step = ModelTask.step
+
+    def stop(task: ModelTask, number: int) -> torch.Tensor:
+        if number == when:
+            signal.raise_signal(signal.SIGINT)
+        return step(task, number)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(ModelTask, "step", stop)
+        fit("digits", SMALL, training, out=folder, progress=False)
+    return folder
 
 
 def untrained_run(folder: Path, data: DataConfig | Path | str, **settings: object) -> Run:

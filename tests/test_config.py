@@ -52,7 +52,7 @@ def test_an_unknown_key_raises_and_suggests_the_nearest() -> None:
         ({"sparsity_hidden": None}, "sparsity_hidden = None does not fit tuple of int"),
         ({"features": None}, "features = None does not fit int"),
         ({"prior_gate": "0.5"}, "prior_gate = '0.5' does not fit float"),
-        ({"prior": "free"}, "one of 'learned', 'learned_gates', 'fixed' or None"),
+        ({"prior": "free"}, "'fixed', 'mixture', 'autoregressive' or None"),
         ({"encoder_hidden": ["a"]}, "does not fit tuple"),
         ({"shared_trunk": 1}, "does not fit bool"),
         ({"budget": 0}, "budget must be positive and finite, got 0"),

@@ -52,6 +52,15 @@ def meta() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def fewer_digits() -> Iterator[None]:
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+@contextlib.contextmanager
 def deterministic() -> Iterator[None]:
     torch.use_deterministic_algorithms(True)
     try:
@@ -68,6 +77,7 @@ STATES: dict[str, Callable[[], contextlib.AbstractContextManager[Any]]] = {
     "no gradients": torch.no_grad,
     "inference mode": torch.inference_mode,
     "deterministic algorithms": deterministic,
+    "products of fewer digits": fewer_digits,
     "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
     "numpy raises": lambda: np.errstate(all="raise"),
 }

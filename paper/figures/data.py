@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdlgm.distributions import GatedMultinomial
+from sdlgm.distributions import GatedMultinomial, greedy
 from sdlgm.errors import SDLGMError
 from sdlgm.models import SDLGM
 from sdlgm.objectives.bounds import negative_elbo, relaxed_objective
@@ -66,7 +66,7 @@ def decode_both(model: SDLGM, bits: Tensor, seed: int = 0) -> Decoded:
     hard_noise, relaxed_noise = (generator(seed, f"figure {kind}") for kind in ("hard", "relaxed"))
     parts = []
     for x in bits.split(BATCH):
-        posterior = model.posterior(x)
+        posterior = greedy(model.posterior(x))
         hard = negative_elbo(model, x, generator=hard_noise)
         relaxed = relaxed_objective(model, x, generator=relaxed_noise)
         totals = torch.arange(posterior.total_count + 1).unsqueeze(-1)

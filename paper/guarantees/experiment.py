@@ -184,7 +184,9 @@ def _population(name: str, epochs: int) -> tuple[NDArray[np.float64], NDArray[np
     x, y = np.vstack([data.X_train, data.X_test]), np.vstack([data.Y_train, data.Y_test])
     order = np.random.default_rng(0).permutation(len(x))
     fitted, rest = np.array_split(order, 2)
-    model = SDLGMClassifier(threshold=0.5, epochs=epochs, random_state=0).fit(x[fitted], y[fitted])
+    model = SDLGMClassifier(
+        threshold=0.5, inputs="standard", input_dropout=0.3, epochs=epochs, random_state=0
+    ).fit(x[fitted], y[fitted])
     return model.predict_proba(x[rest]), y[rest]
 
 

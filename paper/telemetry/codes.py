@@ -62,6 +62,7 @@ def trained(
         learning_rate=2e-3,
         seed=seed,
         objective="elbo",
+        accelerator="cpu",
     )
     with torch.enable_grad():
         train(model, rows, settings)

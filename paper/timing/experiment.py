@@ -134,7 +134,7 @@ def _step(timed: TimedModel, size: Size) -> Step:
     settings = {**asdict(config), "encoder_hidden": size.hidden}
     statistics_ = DataStatistics(torch.full((INPUTS,), ON_PROBABILITY), torch.ones(INPUTS), 2)
     model = SDLGM(preset("plain", **settings)[0], statistics_, generator(0, "weights"))
-    return Trainer(model, preset("plain", objective=timed.objective)[1]).step
+    return Trainer(model, preset("plain", objective=timed.objective, accelerator="cpu")[1]).step
 
 
 @dataclass(frozen=True)

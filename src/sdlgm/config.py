@@ -31,6 +31,7 @@ __all__ = [
     "Metric",
     "ModelConfig",
     "ObjectiveName",
+    "PriorName",
     "Scaling",
     "SearchEngine",
     "TrackerName",
@@ -40,8 +41,10 @@ __all__ = [
     "from_dict",
     "iterations_of",
     "preset",
+    "preset_values",
     "quadratic",
     "resolve_training",
+    "structured",
     "to_dict",
 ]
 
@@ -51,8 +54,12 @@ Binarisation = Literal["dynamic", "fixed", "threshold", "none"]
 TrackerName = Literal["none", "tensorboard", "mlflow"]
 CodeMethod = Literal["mode", "mean", "sample", "best", "search"]
 """How to choose one code for a sample: :func:`sdlgm.inference.choose_codes`."""
+PriorName = Literal["learned", "learned_gates", "fixed", "mixture", "autoregressive"]
 ObjectiveName = Literal["elbo", "paper", "rate_distortion"]
 Scaling = Literal["columns", "common"]
+Accelerator = Literal["auto", "cpu", "gpu", "mps"]
+NetworkAccelerator = Literal["auto", "cpu", "gpu"]
+"""Devices of networks that read double precision, which Apple's GPUs lack."""
 Metric = Literal["l2", "cosine", "inner_product"]
 """What compares a query with a decoded row: :func:`sdlgm.inference.scores`."""
 WeightMetric = Literal["plain", "l2", "cosine", "inner_product", "posterior"]
@@ -119,10 +126,24 @@ class ModelConfig:
     """Activation function of the hidden layers (the paper: relu)."""
     normalisation: Literal["layer", "none"] = "layer"
     """Normalisation before each activation: layer normalisation or none (the paper: none)."""
-    prior: Literal["learned", "learned_gates", "fixed"] | None = None
-    """Parts of the prior to learn: gates and features (learned), gates only, so that fewer features
-    become unused (learned_gates), or nothing (fixed, as in the paper). Default: learned_gates for
-    bits, else learned."""
+    prior: PriorName | None = None
+    """What the prior learns. A product over groups: gates and features (learned), gates only, so
+    that fewer features become unused (learned_gates), or nothing (fixed, as in the paper). A
+    structured prior: a mixture of products (mixture), or a network that sees the groups before each
+    group, or the levels before each level (autoregressive). Default: autoregressive with several
+    levels, else learned_gates for bits and learned for other likelihoods."""
+    prior_hidden: tuple[int, ...] | None = None
+    """Widths of the hidden layers of an autoregressive prior, of each level's if there are several.
+    Default: (512,)."""
+    mixture_components: int | None = None
+    """Number of products in a mixture prior. Default: 64."""
+    levels: int = 1
+    """Number of levels that the groups are cut into. The posterior of a level sees the sample and
+    the levels before it. 1 is a product over all groups."""
+    level_hidden: tuple[int, ...] | None = None
+    """Widths of the hidden layers of the network of each further level. It reads the last hidden
+    layer of the encoder (the data, without shared_trunk) and the levels before. Default: (512,
+    512)."""
     prior_gate: float = 0.5
     """Initial probability of an open gate, in the prior (lambda0) and in posteriors."""
     gate_temperature: float = 1.0
@@ -134,17 +155,21 @@ class ModelConfig:
         for name in _WIDTHS:
             _require_few_layers(name, getattr(self, name))
         _convert_types(self)
+        if self.levels > 1:
+            _fill_in(self, {"prior": "autoregressive"})
         _fill_in(self, _networks(self.likelihood))
         _require_positive(self, "features", "budget", "gate_temperature", "feature_temperature")
+        _require_positive(self, "levels", "mixture_components")
         _require_at_most(self, "features", limit("features"))
         _require_at_most(self, "budget", MAX_BUDGET)
         self._resolve_groups()
+        self._resolve_structure()
         linear = self.likelihood == "gaussian" and self.groups == self.budget
         mirrored = tuple(self.encoder_hidden or ())[::-1]
         _fill_in(self, {"decoder_hidden": () if linear else mirrored})
         for name in _WIDTHS:
             widths = getattr(self, name)
-            if any(width < 1 for width in widths):
+            if widths and any(width < 1 for width in widths):
                 raise ConfigError(f"{name} must hold positive widths, got {widths}.")
         if not 0 < self.prior_gate < 1:
             raise ConfigError(f"prior_gate must lie between 0 and 1, got {self.prior_gate}.")
@@ -158,6 +183,49 @@ class ModelConfig:
             raise ConfigError(
                 f"groups = {groups} does not divide both features = {self.features} and "
                 f"budget = {self.budget}. Groups that do: {', '.join(map(str, fitting))}."
+            )
+
+    def _resolve_structure(self) -> None:
+        """Fill in and check the settings of levels and of a structured prior."""
+        groups = self.groups or self.budget
+        if groups % self.levels:
+            fitting = ", ".join(map(str, _divisors(groups)))
+            raise ConfigError(
+                f"levels = {self.levels} does not divide groups = {groups}. Levels that do: "
+                f"{fitting}."
+            )
+        self._resolve_prior(groups)
+        if self.levels > 1:
+            _fill_in(self, {"level_hidden": (512, 512)})
+            if not self.level_hidden:
+                raise ConfigError("level_hidden must hold at least one width.")
+        elif self.level_hidden is not None:
+            raise ConfigError("level_hidden sets the networks of further levels: set levels, too.")
+
+    def _resolve_prior(self, groups: int) -> None:
+        if self.prior == "autoregressive":
+            _fill_in(self, {"prior_hidden": (512,)})
+            if groups == 1:
+                raise ConfigError(
+                    "prior = 'autoregressive' needs at least 2 groups, got groups = 1."
+                )
+            if self.levels > 1 and not self.prior_hidden:
+                raise ConfigError("With several levels, prior_hidden must hold at least one width.")
+        elif self.prior_hidden is not None:
+            raise ConfigError(
+                f"prior_hidden belongs to prior = 'autoregressive', got prior = {self.prior!r}."
+            )
+        if self.prior == "mixture":
+            _fill_in(self, {"mixture_components": 64})
+            if self.levels > 1 or groups != self.budget:
+                raise ConfigError(
+                    "prior = 'mixture' needs levels = 1 and one slot per group (groups = budget), "
+                    f"got levels = {self.levels}, groups = {groups} and budget = {self.budget}. "
+                    "Use prior = 'autoregressive'."
+                )
+        elif self.mixture_components is not None:
+            raise ConfigError(
+                f"mixture_components belongs to prior = 'mixture', got prior = {self.prior!r}."
             )
 
 
@@ -230,8 +298,9 @@ class TrainingConfig:
     """Iterations between checkpoints."""
     seed: int = 0
     """Seed of all randomness: weights, order of rows, binarisation, codes."""
-    accelerator: Literal["cpu", "gpu", "mps", "auto"] = "cpu"
-    """Device to train on (Lightning Fabric's names)."""
+    accelerator: Accelerator = "auto"
+    """Device to train and evaluate on. auto: the GPU if there is one, else the CPU. A run records
+    what was used."""
     devices: int = 1
     """Number of devices on this machine that share every batch, with one process each (DDP).
     Results differ from those of one device only by rounding."""
@@ -366,7 +435,7 @@ class DataConfig:
             raise ConfigError(f"max_rows must be at least 2, got {self.max_rows}.")
 
 
-_WIDTHS = ("encoder_hidden", "decoder_hidden", "sparsity_hidden")
+_WIDTHS = ("encoder_hidden", "decoder_hidden", "sparsity_hidden", "prior_hidden", "level_hidden")
 """Fields that hold the widths of hidden layers."""
 
 
@@ -463,6 +532,12 @@ def resolve_training(training: TrainingConfig, model: ModelConfig) -> TrainingCo
             "objective = 'rate_distortion' needs likelihood = 'gaussian', decoder_hidden = () and "
             f"groups = budget, got {model.likelihood!r}, {model.decoder_hidden} and {model.groups} "
             f"groups with a budget of {model.budget}."
+            + (" It also needs levels = 1 and a factorised prior." if structured(model) else "")
+        )
+    if model.levels > 1 and training.estimator in ("darn", "muprop"):
+        raise ConfigError(
+            f"estimator = {training.estimator!r} needs a posterior that is a single product, got "
+            f"levels = {model.levels}. Use estimator = 'reinmax', or levels = 1."
         )
     _check_rate(training.rate, model)
     if (searched or targeted) and model.features > MAX_SEARCHED:
@@ -496,10 +571,21 @@ def quadratic(model: ModelConfig) -> bool:
     """Whether ``-log p(x | z)`` is quadratic in ``z``, with at most one feature in each group.
 
     This holds for real numbers, a linear decoder and one slot per group. Codes are then found by a
-    fast search.
+    fast search, if the prior is a product over groups.
     """
-    one_slot = model.groups == model.budget
+    one_slot = model.groups == model.budget and not structured(model)
     return model.likelihood == "gaussian" and not model.decoder_hidden and one_slot
+
+
+def structured(model: ModelConfig) -> bool:
+    """Whether the code has levels, or a prior that is not a product over groups.
+
+    Examples
+    --------
+    >>> structured(ModelConfig()), structured(ModelConfig(levels=2))
+    (False, True)
+    """
+    return model.levels > 1 or model.prior in ("mixture", "autoregressive")
 
 
 def iterations_of(epochs: int, rows: int, batch_size: int) -> int:
@@ -541,12 +627,24 @@ def preset(name: str = "default", **changes: Any) -> tuple[ModelConfig, Training
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else f" Presets: {', '.join(PRESETS)}."
         raise ConfigError(f"There is no preset {name!r}.{hint}")
-    values = {**PRESETS[name], **changes}
+    values = {**preset_values(name, changes), **changes}
     of_model = {field.name for field in dataclasses.fields(ModelConfig)}
     model = {key: value for key, value in values.items() if key in of_model}
     training = {key: value for key, value in values.items() if key not in of_model}
     config = from_dict(ModelConfig, model)
     return config, resolve_training(from_dict(TrainingConfig, training), config)
+
+
+def preset_values(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a preset that go with given ones: a preset's prior is for one level.
+
+    Examples
+    --------
+    >>> preset_values("plain", {})["prior"], "prior" in preset_values("plain", {"levels": 2})
+    ('learned', False)
+    """
+    several = str(given.get("levels", 1)) != "1"
+    return {k: v for k, v in PRESETS[name].items() if not (several and k == "prior")}
 
 
 Config = TypeVar("Config", ModelConfig, TrainingConfig, DataConfig)
@@ -563,8 +661,15 @@ def to_dict(*configs: ModelConfig | TrainingConfig | DataConfig) -> dict[str, An
     merged: dict[str, Any] = {}
     for config in configs:
         for name, value in dataclasses.asdict(config).items():
+            if name in _STRUCTURE and value == _STRUCTURE[name]:
+                continue
             merged[name] = list(value) if isinstance(value, tuple) else value
     return merged
+
+
+_STRUCTURE = {"levels": 1, "level_hidden": None, "prior_hidden": None, "mixture_components": None}
+"""Settings of structured codes where there is no structure. They are left out of files, so that
+those of other models, and their hashes, are what they were before these settings existed."""
 
 
 def from_dict(config: type[Config], values: Mapping[str, Any]) -> Config:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["ShareGenerator", "draw_rows", "generator", "reseed"]
+Source = TypeVar("Source", torch.Generator, torch.Generator | None)
+
+__all__ = ["ShareGenerator", "draw_rows", "generator", "on_device", "reseed"]
 
 
 def generator(
@@ -27,6 +30,21 @@ def reseed(generator: torch.Generator, seed: int, purpose: str, step: int = 0) -
     """Bring a generator into the state of a new one for this purpose and step; return it."""
     sequence = np.random.SeedSequence(seed, spawn_key=(zlib.crc32(purpose.encode()), step))
     return generator.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+
+
+def on_device(source: Source, device: torch.device) -> Source:
+    """Return a source of numbers on a device: itself, or one that is seeded by a draw from it.
+
+    Examples
+    --------
+    >>> source = torch.Generator().manual_seed(0)
+    >>> on_device(source, torch.device("cpu")) is source
+    True
+    """
+    if source is None or source.device.type == device.type:
+        return source
+    drawn = torch.randint(2**62, (), generator=source, device=source.device)
+    return torch.Generator(device).manual_seed(int(drawn))
 
 
 class ShareGenerator(torch.Generator):

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from sdlgm.training import Run
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -115,3 +117,11 @@ def test_engine_recall(tmp_path: Path) -> None:
     assert positive["10@100"] == pytest.approx(
         methods["query_weights plain"]["exact"]["10@100"], abs=0.02
     )
+
+
+def test_structured_codes(tmp_path: Path, run: Run) -> None:
+    found = bench(tmp_path / "structured.json", "structured", "--run", str(run.folder))
+    assert found["ratio_two_levels"] > 0
+    assert found["ratio_autoregressive"] > 0
+    assert found["timed"]["default"]["ratio"]["median"] == 1
+    assert found["files"]["mode"]["frequencies"]["bits_per_code"] > 0

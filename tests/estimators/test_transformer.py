@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import signal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -363,3 +364,28 @@ def test_search_methods_are_those_of_the_model(decoder_hidden) -> None:
         model.document_weights(codes[:, 1:])
     with pytest.raises(NotFittedError):
         SDLGMTransformer().query_weights(X)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"levels": 2, "level_hidden": (8,), "prior_hidden": (8,)},
+        {"prior": "mixture", "mixture_components": 3},
+        {"prior": "autoregressive", "prior_hidden": (8,)},
+    ],
+)
+def test_structured_codes_are_fitted_saved_and_sampled(
+    settings: dict[str, object], tmp_path: Path
+) -> None:
+    rows = np.random.default_rng(0).normal(size=(120, 6)) @ np.ones((6, 6))
+    model = SDLGMTransformer(12, 4, epochs=2, random_state=0, **settings).fit(rows)
+    codes = model.transform(rows)
+    assert codes.shape == (120, 12)
+    assert (codes.sum(1) <= 4).all()
+    assert model.inverse_transform(codes).shape == rows.shape
+    assert np.isfinite(model.score(rows))
+    assert model.sample(3).shape == (3, 6)
+    model.save(tmp_path / "model")
+    back = SDLGMTransformer.load(tmp_path / "model")
+    assert back.get_params() == model.get_params()
+    np.testing.assert_array_equal(back.transform(rows), codes)

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from helpers import linear_model, tiny_model
+from pretend_gpu import GPU, pretended
 from sdlgm.errors import ConfigError
-from sdlgm.inference import refit_decoder, refit_prior
+from sdlgm.inference import refit_decoder, refit_prior, refitting
+from sdlgm.inference.refitting import weighted_counts
 
 
 def test_a_refitted_decoder_is_that_of_weighted_least_squares(generator) -> None:
@@ -63,3 +65,31 @@ def test_a_refitted_prior_shortens_the_codes(generator) -> None:
     torch.testing.assert_close(
         prior.mean, 2 * torch.tensor([201.0, 1, 1, 1, 31, 1]) / 204, rtol=1e-5, atol=1e-5
     )
+
+
+@pytest.mark.parametrize(("groups", "size", "slots"), [(3, 4, 1), (2, 3, 3), (1, 1, 1)])
+def test_a_gpu_adds_up_the_same_equations(groups: int, size: int, slots: int, generator) -> None:
+    """By products of matrices, whose sums have one order there."""
+    held = torch.randint(size + 1, (50, groups * slots), generator=generator)
+    x = torch.randn(50, 6, generator=generator, dtype=torch.float64)
+    weights = torch.rand(50, generator=generator, dtype=torch.float64)
+    found = []
+    for add in (refitting._add_equations, refitting._add_products):
+        gram = torch.zeros(groups * size + 1, groups * size + 1, dtype=torch.float64)
+        moments = torch.zeros(groups * size + 1, 6, dtype=torch.float64)
+        add(gram, moments, x, held, weights, size, groups)
+        found.append((gram, moments))
+    torch.testing.assert_close(*found)
+
+
+def test_weighted_counts_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, generator: torch.Generator
+) -> None:
+    held = torch.randint(5, (50,), generator=generator)
+    weights = torch.rand(50, generator=generator, dtype=torch.float64)
+    expected = torch.bincount(held, weights, 5)
+    torch.testing.assert_close(weighted_counts(held, weights, 5), expected)
+    monkeypatch.setattr(refitting, "ROWS_AT_ONCE", 8)
+    with pretended(monkeypatch):
+        found = weighted_counts(held.to(GPU), weights.to(GPU), 5).cpu()
+    torch.testing.assert_close(found, expected)

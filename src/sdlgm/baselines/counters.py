@@ -129,7 +129,7 @@ class IndependentPoisson(CountDistribution):
 
     def total(self, outputs: Tensor) -> Tensor:
         """Poisson distribution of the sum; the last entry holds ``L0`` and all larger sums."""
-        totals = torch.arange(self.budget)
+        totals = torch.arange(self.budget, device=outputs.device)
         rate = outputs.exp().sum(-1, keepdim=True)
         below = (totals * rate.log() - rate - torch.lgamma(totals + 1.0)).exp()
         return torch.cat([below, (1 - below.sum(-1, keepdim=True)).clamp_min(0)], dim=-1)
@@ -154,7 +154,7 @@ class IndependentSoftmax(CountDistribution):
 
     def mean(self, outputs: Tensor) -> Tensor:
         """Return the means of the categorical distributions."""
-        return outputs.softmax(-1) @ torch.arange(self.budget + 1.0)
+        return outputs.softmax(-1) @ torch.arange(self.budget + 1.0, device=outputs.device)
 
     def mode(self, outputs: Tensor) -> Tensor:
         """Most probable count of each class; their sum may exceed the budget."""

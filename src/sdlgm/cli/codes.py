@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import Namespace
 
 from sdlgm.cli.output import complain, say
-from sdlgm.cli.parser import Command, Parser, add_split, add_table_options
+from sdlgm.cli.parser import Command, Parser, add_accelerator, add_split, add_table_options
 from sdlgm.config import CodeMethod, VectorFormat, WeightMetric
 from sdlgm.errors import SDLGMError
 from sdlgm.outputs import check_output, locked, named, only_locked
@@ -77,6 +77,12 @@ def _encode_parser() -> Parser:
         "budget.",
     )
     parser.add_argument("--seed", type=int, default=0, help="Seed of drawn bits and codes.")
+    add_accelerator(
+        parser,
+        None,
+        "Device to compute on. Default: auto, which is the GPU if there is one; for folders cpu, "
+        "so that codes are the same on every machine.",
+    )
     parser.add_argument(
         "--engine",
         choices=("local", "ray"),
@@ -90,6 +96,7 @@ def _encode_parser() -> Parser:
 
 def _encode(options: Namespace) -> None:
     from sdlgm.codec import encode_file
+    from sdlgm.environment import device_of, placed
     from sdlgm.progress import progress_bar
     from sdlgm.scale import is_dataset
     from sdlgm.training import Run
@@ -106,7 +113,7 @@ def _encode(options: Namespace) -> None:
     rows, columns, kept, _ = _load_rows(run, options)
     with progress_bar("encoding", len(rows)) as update:
         number = encode_file(
-            run.model,
+            placed(run.model, device_of(options.accelerator or "auto")),
             rows,
             options.out,
             code=options.code,
@@ -155,6 +162,7 @@ def _encode_folder(options: Namespace) -> None:
         columns=options.columns,
         keep=options.keep,
         code=options.code,
+        accelerator=options.accelerator or "cpu",
     )
     before = report.files - report.encoded_files
     say(
@@ -192,6 +200,7 @@ def _decode_parser() -> Parser:
         help="Write the decoded means as they are. Default: columns of integers or bools are "
         "rounded to such if the likelihood is one of counts, levels or bits.",
     )
+    add_accelerator(parser)
     return parser
 
 
@@ -226,12 +235,13 @@ def _decode_folder(options: Namespace) -> None:
 def _decode_one(options: Namespace) -> None:
     from sdlgm.codec import Damage, decode_table
     from sdlgm.data import Columns, write_rows
+    from sdlgm.environment import device_of, placed
     from sdlgm.models import load_model
     from sdlgm.progress import progress_bar
 
     lost: list[Damage] = []
     on_damage = lost.append if options.salvage else None
-    model = load_model(options.run)
+    model = placed(load_model(options.run), device_of(options.accelerator))
     known = Columns.read(options.run)
     with progress_bar("decoding", None) as update:
         decoded, columns, kept = decode_table(
@@ -254,6 +264,12 @@ def _compress_parser() -> Parser:
     parser.add_argument("run", help="Folder of the run.")
     parser.add_argument("data", help="A built-in data set, or a .csv, .parquet or .npy file.")
     parser.add_argument("--out", required=True, help="File to write (.sdl).")
+    add_accelerator(
+        parser,
+        "cpu",
+        "Device to compute on. A file that was compressed on a GPU can be restored on such a GPU "
+        "alone.",
+    )
     add_split(parser, "all")
     add_table_options(parser)
     parser.add_argument("--seed", type=int, default=0, help="Seed of drawn bits.")
@@ -263,6 +279,7 @@ def _compress_parser() -> Parser:
 def _compress(options: Namespace) -> None:
     from sdlgm.codec import compress_file
     from sdlgm.data import BUILT_IN, is_folder
+    from sdlgm.environment import device_of, placed
     from sdlgm.progress import progress_bar
     from sdlgm.training import Run
 
@@ -273,7 +290,7 @@ def _compress(options: Namespace) -> None:
     rows, columns, kept, _ = _load_rows(run, options)
     with progress_bar("compressing", len(rows)) as update:
         found = compress_file(
-            run.model,
+            placed(run.model, device_of(options.accelerator)),
             rows,
             options.out,
             seed=options.seed,
@@ -291,7 +308,7 @@ def _compress(options: Namespace) -> None:
 def _decompress_parser() -> Parser:
     parser = Parser(
         "decompress RUN FILE --out DATA",
-        description="Restore compressed data exactly.",
+        description="Restore compressed data exactly, on the kind of device that compressed them.",
         epilog="example:\n  sdlgm decompress runs/digits digits.sdl --out digits.npy",
     )
     parser.add_argument("run", help="Folder of the run, or of the model, that compressed them.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import Namespace
 
 from sdlgm.cli.output import say, show, show_metrics
-from sdlgm.cli.parser import Command, Parser, add_split, add_table_options
+from sdlgm.cli.parser import Command, Parser, add_accelerator, add_split, add_table_options
 
 if TYPE_CHECKING:
     from sdlgm.data import FolderRows, Samples
@@ -49,6 +49,7 @@ def _evaluate_parser() -> Parser:
         "the bounds are measured.",
     )
     parser.add_argument("--seed", type=int, default=0, help="Seed of drawn bits and codes.")
+    add_accelerator(parser)
     parser.add_argument(
         "--json", action="store_true", help="Print one JSON object and nothing else."
     )
@@ -56,12 +57,14 @@ def _evaluate_parser() -> Parser:
 
 
 def _evaluate(options: Namespace) -> None:
+    from sdlgm.environment import device_of, placed
     from sdlgm.inference import evaluate
     from sdlgm.progress import progress_bar
     from sdlgm.training import Run
 
     run = Run.open(options.run)
     model, rows = run.model, _rows_to_measure(run, options)
+    model = placed(model, device_of(options.accelerator))
     with progress_bar("evaluating", len(rows)) as update:
         measured = evaluate(
             model,
@@ -103,6 +106,7 @@ def _report_parser() -> Parser:
     parser.add_argument(
         "--data", default=None, help="Data to draw. Default: the test rows of the run's own data."
     )
+    add_accelerator(parser)
     return parser
 
 
@@ -110,7 +114,13 @@ def _report(options: Namespace) -> None:
     from sdlgm.report import write_report
     from sdlgm.training import Run
 
-    page = write_report(Run.open(options.run), options.out, options.data, progress=True)
+    page = write_report(
+        Run.open(options.run),
+        options.out,
+        options.data,
+        accelerator=options.accelerator,
+        progress=True,
+    )
     say(f"{page} is ready; open it in a browser.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import platform
 import sys
 import traceback
@@ -20,9 +21,9 @@ __all__ = ["bug_report", "complain", "notes", "say", "show", "show_metrics"]
 
 @contextlib.contextmanager
 def notes() -> Iterator[None]:
-    """Print warnings of this library as sentences, each once; leave other warnings alone."""
+    """Print warnings and log of this library as sentences, each once; leave others alone."""
     said: set[str] = set()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _log_printed():
         default = warnings.showwarning
 
         def note(message: Warning | str, category: type[Warning], *place: Any) -> None:
@@ -35,6 +36,28 @@ def notes() -> Iterator[None]:
         warnings.simplefilter("always", SDLGMWarning)
         warnings.showwarning = note  # type: ignore[assignment]
         yield
+
+
+@contextlib.contextmanager
+def _log_printed() -> Iterator[None]:
+    """Print what this library logs, such as the device that it chose; nothing under ``--quiet``."""
+    log, handler = logging.getLogger("sdlgm"), _Sentences()
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+
+
+class _Sentences(logging.Handler):
+    """Prints records of the log as sentences."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        say(f"sdlgm: {record.getMessage()}")
 
 
 def say(text: str) -> None:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import argparse
 import re
+import typing
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter, Namespace
 
-__all__ = ["Command", "Parser", "add_split", "add_table_options", "underscored"]
+from sdlgm.config import Accelerator
+
+__all__ = [
+    "Command",
+    "Parser",
+    "add_accelerator",
+    "add_split",
+    "add_table_options",
+    "underscored",
+]
 
 
 class Command(NamedTuple):
@@ -101,6 +111,16 @@ def underscored(token: str) -> str:
         return token
     name, equals, value = token.partition("=")
     return "--" + name[2:].replace("-", "_") + equals + value
+
+
+def add_accelerator(parser: Parser, default: str | None = "auto", text: str | None = None) -> None:
+    """Add ``--accelerator``: the device that a command computes on."""
+    parser.add_argument(
+        "--accelerator",
+        choices=typing.get_args(Accelerator),
+        default=default,
+        help=text or "Device to compute on. auto: the GPU if there is one, else the CPU.",
+    )
 
 
 def add_split(parser: Parser, default: str) -> None:

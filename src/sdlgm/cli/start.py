@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sdlgm.config import PRESETS
+from sdlgm.config import PRESETS, preset_values
 from sdlgm.errors import ConfigError
 from sdlgm.limits import parse_yaml, read_bytes
 
@@ -34,7 +34,7 @@ def starting_values(tokens: Sequence[str]) -> dict[str, Any]:
         elif option.startswith("--"):
             given[option[2:]] = value
     name = str(given.get("preset") or in_files.get("preset") or "default")
-    return {"preset": name, **PRESETS[name]} if name in PRESETS else {}
+    return {"preset": name, **preset_values(name, in_files | given)} if name in PRESETS else {}
 
 
 def _settings_of(path: str) -> dict[str, Any]:

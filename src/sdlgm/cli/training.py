@@ -9,7 +9,7 @@ from typing import Any
 from jsonargparse import Namespace
 
 from sdlgm.cli.output import show_metrics
-from sdlgm.cli.parser import Command, Parser, add_table_options
+from sdlgm.cli.parser import Command, Parser, add_accelerator, add_table_options
 from sdlgm.config import PRESETS, DataConfig, ModelConfig, TrainingConfig
 from sdlgm.errors import SDLGMError
 
@@ -93,6 +93,12 @@ def _resume_parser() -> Parser:
         epilog="example:\n  sdlgm resume runs/digits",
     )
     parser.add_argument("run", help="Folder of the run.")
+    add_accelerator(
+        parser,
+        None,
+        "Device to continue on. On another kind than the run was started on, the result is not "
+        "bit-equal to that without a stop. Default: the kind that it was started on.",
+    )
     _add_importance_samples(parser)
     return parser
 
@@ -100,7 +106,11 @@ def _resume_parser() -> Parser:
 def _resume(options: Namespace) -> None:
     from sdlgm.training import resume
 
-    run = resume(options.run, importance_samples=options.importance_samples)
+    run = resume(
+        options.run,
+        accelerator=options.accelerator,
+        importance_samples=options.importance_samples,
+    )
     if not options.quiet:
         show_metrics(run.metrics, f"{run.folder}: held-out metrics")
 

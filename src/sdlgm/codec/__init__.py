@@ -1,5 +1,6 @@
 """Files: codes as Parquet or entropy-coded, and data compressed without loss."""
 
+from sdlgm.codec.chains import coding_prior
 from sdlgm.codec.code_files import CodeFormat, code_format, read_codes, write_codes
 from sdlgm.codec.description import CodeFile
 from sdlgm.codec.encoding import (
@@ -28,6 +29,7 @@ __all__ = [
     "Decoded",
     "Decompressed",
     "code_format",
+    "coding_prior",
     "compress_file",
     "decode_file",
     "decode_table",

@@ -11,18 +11,17 @@ from torch import Tensor
 from torch import distributions as td
 
 from sdlgm.codec.ans import Stack
+from sdlgm.codec.chains import ChainCoder, integers, padded, slot_weights
 from sdlgm.codec.symbols import CodeCoder
-from sdlgm.distributions import Grouped
+from sdlgm.distributions import Chain, Grouped
 from sdlgm.errors import CodeFileError
 from sdlgm.models import SDLGM
 
-__all__ = ["BATCH_ROWS", "PRECISION", "BitsBack", "batch_sizes"]
+__all__ = ["BATCH_ROWS", "BitsBack", "batch_sizes"]
 
 BATCH_ROWS = 100
 """Rows per pass through the networks. Smaller batches are padded with zeros, because a kernel for
 another shape may round differently."""
-PRECISION = 24
-"""Bits of a quantised probability, as in the entropy coder."""
 _PIECE = 1 << 21  # weights in memory at a time
 _HALF_WORD = np.ones(1 << 16)
 
@@ -35,13 +34,16 @@ class BitsBack:
 
     .. math:: -\log_2 p(x \mid z) - \log_2 p(z) + \log_2 q(z \mid x)
 
-    bits, the mean of which is the negative ELBO. The latent is discrete, so only probabilities are
-    quantised: to integers ``floor(p 2^24) + 1``, from networks in double precision.
+    bits, the mean of which is the negative ELBO. A structured code is popped part by part, each
+    given the parts before it, and pushed in reverse (:class:`~sdlgm.codec.chains.ChainCoder`). The
+    latent is discrete, so only probabilities are quantised: to integers ``floor(p 2^24) + 1``, from
+    networks in double precision.
 
     Parameters
     ----------
     model
-        A trained model with a Bernoulli, Poisson or categorical likelihood.
+        A trained model with a Bernoulli, Poisson or categorical likelihood. Both directions must
+        compute on the same kind of device.
     top
         For a Poisson likelihood: the largest count with its own probability. Larger counts are
         coded as an escape symbol and 32 plain bits.
@@ -74,7 +76,7 @@ class BitsBack:
         posterior = self._posterior(x)
         codes = posterior.pop(stack, len(x))
         least = stack.words
-        values = x.numpy().astype(np.int64).ravel()
+        values = x.cpu().numpy().astype(np.int64).ravel()
         parameters, pieces = self._likelihood(codes)
         for piece in reversed(pieces):
             self._push(stack, values[piece], self._weights(parameters[piece]))
@@ -91,17 +93,19 @@ class BitsBack:
         return x
 
     @torch.no_grad()
-    def _posterior(self, x: Tensor) -> CodeCoder:
-        return self._coder(self.model(_padded(x.double())), len(x))
+    def _posterior(self, x: Tensor) -> CodeCoder | ChainCoder:
+        return self._coder(self.model(padded(x.to(self.model.device).double(), BATCH_ROWS)), len(x))
 
-    def _coder(self, code: Grouped, rows: int | None = None) -> CodeCoder:
-        return CodeCoder(_integers(code.slot_log_probs[:rows].exp()), self.slots)
+    def _coder(self, code: Grouped | Chain, rows: int | None = None) -> CodeCoder | ChainCoder:
+        if isinstance(code, Chain):
+            return ChainCoder(code.expand((BATCH_ROWS,)), self.model.device)
+        return CodeCoder(slot_weights(code, rows), self.slots)
 
     @torch.no_grad()
     def _likelihood(self, codes: NDArray[np.int32]) -> tuple[Tensor, list[slice]]:
         """Return parameters of ``p(x | z)``, a row per value of ``x``, and slices for memory."""
-        padded = _padded(torch.from_numpy(codes).double())
-        likelihood = self.model.data_distribution(padded).base_dist  # type: ignore[attr-defined]
+        given = padded(torch.from_numpy(codes).to(self.model.device).double(), BATCH_ROWS)
+        likelihood = self.model.data_distribution(given).base_dist  # type: ignore[attr-defined]
         parameters = likelihood.rate if self.kind == "poisson" else likelihood.probs
         parameters = parameters[: len(codes)].flatten(0, 1)
         size = max(1, _PIECE // max(self.top + 2, parameters[:1].numel()))
@@ -111,13 +115,13 @@ class BitsBack:
     def _weights(self, parameters: Tensor) -> NDArray[np.int64]:
         """Return weights of the outcomes of each value: ``(m, outcomes)``."""
         if self.kind == "categorical":
-            return _integers(parameters)
+            return integers(parameters)
         if self.kind == "bernoulli":
-            return _integers(torch.stack([1 - parameters, parameters], -1))
-        counts = torch.arange(self.top + 1, dtype=torch.float64)
+            return integers(torch.stack([1 - parameters, parameters], -1))
+        counts = torch.arange(self.top + 1, dtype=torch.float64, device=parameters.device)
         known = td.Poisson(parameters.unsqueeze(-1), validate_args=False).log_prob(counts).exp()
         rest = (1 - known.sum(-1, keepdim=True)).clamp_min(0)
-        return _integers(torch.cat([known, rest], -1))
+        return integers(torch.cat([known, rest], -1))
 
     def _push(self, stack: Stack, values: NDArray[np.int64], weights: NDArray[np.int64]) -> None:
         if self.kind == "poisson":
@@ -151,15 +155,3 @@ def batch_sizes(rows: int) -> list[int]:
     full, rest = divmod(rows - done, BATCH_ROWS)
     sizes += [BATCH_ROWS] * full + [rest] * (rest > 0)
     return sizes[::-1]
-
-
-def _padded(values: Tensor) -> Tensor:
-    """Pad with rows of zeros to ``BATCH_ROWS`` rows."""
-    return torch.nn.functional.pad(values, (0, 0, 0, BATCH_ROWS - len(values)))
-
-
-def _integers(probabilities: Tensor) -> NDArray[np.int64]:
-    if bool(probabilities.isnan().any()):
-        raise CodeFileError("The networks overflow: values are too far from the training data.")
-    weights: NDArray[np.int64] = (probabilities * 2.0**PRECISION).floor().long().add_(1).numpy()
-    return weights

@@ -12,6 +12,7 @@ from sdlgm.codec import parquet
 from sdlgm.codec.description import CodeFile
 from sdlgm.codec.sdz import CodeContainer, Damage, write_container
 from sdlgm.codec.sdz_layout import MAGIC
+from sdlgm.distributions import Chain
 from sdlgm.errors import CodeFileError
 from sdlgm.limits import open_regular
 
@@ -44,13 +45,15 @@ def write_codes(
     batches: Iterable[Tensor],
     about: CodeFile,
     file_format: CodeFormat | None = None,
+    prior: Chain | None = None,
 ) -> int:
     """Write batches of codes, shape ``(n, K)`` each, atomically; return the number of rows.
 
-    :func:`code_format` chooses the format. ``about.n_codes`` is ignored.
+    :func:`code_format` chooses the format. ``about.n_codes`` is ignored. A container is encoded
+    under a structured ``prior``, if there is one.
     """
     if code_format(path, file_format) == "sdz":
-        return write_container(path, batches, about)
+        return write_container(path, batches, about, prior=prior)
     return parquet.write_codes(path, batches, about)
 
 
@@ -58,6 +61,7 @@ def read_codes(
     path: Path | str,
     expected: CodeFile | None = None,
     on_damage: Callable[[Damage], None] | None = None,
+    prior: Chain | None = None,
 ) -> tuple[CodeFile, Iterator[Tensor]]:
     """Read a file of codes: return its description and an iterator over batches of codes.
 
@@ -72,6 +76,9 @@ def read_codes(
     on_damage
         Called with each damaged block of a container; its rows become NaN. Default: damage is an
         error. Parquet files cannot be salvaged.
+    prior
+        Structured prior of the model, which containers of its codes need:
+        :func:`~sdlgm.codec.chains.coding_prior`.
 
     Raises
     ------
@@ -81,7 +88,7 @@ def read_codes(
     """
     path = Path(path)
     if is_container(path):
-        container = CodeContainer(path, expected)
+        container = CodeContainer(path, expected, prior)
         return container.about, _all(container, on_damage)
     if on_damage is not None:
         raise CodeFileError(f"{path} is not a .sdz file; only .sdz files can be salvaged.")

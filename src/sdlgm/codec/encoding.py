@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sdlgm.codec import parquet
+from sdlgm.codec.chains import coding_prior
 from sdlgm.codec.code_files import CodeFormat, code_format, is_container, read_codes
 from sdlgm.codec.description import CodeFile
 from sdlgm.codec.passed import Passed
@@ -88,7 +89,9 @@ def encode_file(
 
     if chosen == "sdz":
         named = columns if columns is not None and (columns.names or kept is not None) else None
-        return write_container(path, counted(), describe(model), columns=named, kept=kept)
+        return write_container(
+            path, counted(), describe(model), columns=named, kept=kept, prior=coding_prior(model)
+        )
     notes = {parquet.TABLE: json.dumps(columns.layout().to_dict())} if columns else None
     own = parquet.code_schema(model.config.budget, model.groups)
     schema = pa.schema([*(kept.schema if kept is not None else ()), *own])
@@ -133,7 +136,8 @@ def decode_file(
     CodeFileError
         If the file is damaged, was made by another model, or claims too many rows for its size.
     """
-    about, batches = read_codes(path, describe(model), on_damage)
+    prior = coding_prior(model) if is_container(Path(path)) else None
+    about, batches = read_codes(path, describe(model), on_damage, prior)
     cells = about.n_codes * model.n_inputs
     check_cells(cells, Path(path).stat().st_size, str(path), CodeFileError)
     kind = model.decode(torch.zeros(1, model.config.features)).dtype

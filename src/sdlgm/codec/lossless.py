@@ -7,8 +7,10 @@
       | note | checks, 8 bytes each | table | bits | digest 16
     table (version 2): layout and kept columns, see :mod:`sdlgm.codec.passed`
 
-The note names the machine. A check is a BLAKE2b digest of 1,600 rows of data. It reveals networks
-whose outputs differ from those at the time of writing.
+The note says what the outputs of the networks, and so the bits, depend on: the version of torch,
+the machine, the threads or the GPU, and the precision (float64). On another kind of device a file
+is refused. What else differs mostly changes nothing; a check, a BLAKE2b digest of 1,600 rows of
+data, reveals where it does.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ from sdlgm.codec.ans import Stack
 from sdlgm.codec.bitsback import BATCH_ROWS, BitsBack, batch_sizes
 from sdlgm.codec.passed import pack_passed, unpack_passed
 from sdlgm.data import Columns, Rows
-from sdlgm.environment import neutral
-from sdlgm.errors import CodeFileError
+from sdlgm.environment import describe_device, device_of, neutral, placed
+from sdlgm.errors import CodeFileError, ConfigError
 from sdlgm.limits import check_cells, open_regular, reading
 from sdlgm.models import SDLGM, model_sha256
 from sdlgm.outputs import atomic_path
@@ -106,7 +108,8 @@ def compress_file(
     Parameters
     ----------
     model
-        A model with a Bernoulli, Poisson or categorical likelihood.
+        A model with a Bernoulli, Poisson or categorical likelihood. What is compressed on a GPU can
+        be restored on a GPU of that type alone, and what is compressed on a CPU on any like it.
     rows
         The data. For dynamic rows, the bits of :func:`drawn_rows` are compressed.
     path
@@ -129,6 +132,8 @@ def compress_file(
     """
     stack = Stack()
     model.check_rows(rows)
+    if model.device.type == "mps":  # it has no double precision
+        model = placed(model, torch.device("cpu"))
     values = drawn_rows(rows, seed)
     largest = int(values.max())
     if largest >= 1 << 24:
@@ -149,7 +154,7 @@ def compress_file(
     # The lowest words were never read. Keep three: two for the coder's state, one to spare.
     bits = stack.content()[4 * (least - 3) :]
     checks = [_check(part) for part in values.split(CHECK_ROWS)]
-    note = _machine().encode()
+    note = _machine(model.device).encode()
     table = pack_passed(columns, kept, len(values))
     header = _HEADER.pack(
         *(MAGIC, 2 if table else 1, values.shape[1], len(values), top, values.element_size()),
@@ -183,11 +188,14 @@ def decompress_table(
 ) -> Decompressed:
     """Return the table of a file that :func:`compress_file` wrote.
 
+    The model computes on the kind of device that the file was compressed on, wherever it is.
+
     Raises
     ------
     CodeFileError
         If the file is missing, damaged, of a newer format or made by another model, if it claims
-        more rows than its size allows, or if the networks' outputs differ on this machine.
+        more rows than its size allows, if it was compressed on a GPU and this machine has none, or
+        if the networks' outputs differ on this machine.
     """
     path = Path(path)
     with reading(path, CodeFileError):
@@ -200,7 +208,8 @@ def _decompress(model: SDLGM, path: Path, progress: Callable[[int], None] | None
         raise CodeFileError(
             f"{path} was tampered with: it has {about.columns} columns, the model {model.n_inputs}."
         )
-    coder, stack = BitsBack(model, about.top), Stack(bits)
+    device = _needed_device(path, about.note)
+    coder, stack = BitsBack(placed(model, device), about.top), Stack(bits)
     kind = torch.uint8 if about.value_bytes == 1 else torch.float32
     values = torch.empty(about.rows, about.columns, dtype=kind)
     done = checked = 0
@@ -213,7 +222,7 @@ def _decompress(model: SDLGM, path: Path, progress: Callable[[int], None] | None
                 raise CodeFileError(
                     f"{path} cannot be decompressed here: after row {rows.start:,} the model's "
                     f"outputs differ from those where it was compressed ({about.note}; here: "
-                    f"{_machine()}). Decompress it there."
+                    f"{_machine(device)}). Decompress it there."
                 )
             checked += 1
         if progress:
@@ -267,6 +276,27 @@ def _check(values: Tensor) -> bytes:
     return hashlib.blake2b(values.numpy().astype("<f4").tobytes(), digest_size=8).digest()
 
 
-def _machine() -> str:
-    threads = torch.get_num_threads()
-    return f"torch {torch.__version__}, {platform.machine()}, {threads} threads"
+_ON_GPU = ", GPU "
+"""Begins the name of the GPU in a note."""
+
+
+def _machine(device: torch.device) -> str:
+    """Describe what the outputs of the networks depend on, all of them in float64."""
+    base = f"torch {torch.__version__}, {platform.machine()}"
+    if device.type == "cpu":
+        return f"{base}, {torch.get_num_threads()} threads, float64"
+    return f"{base}, float64{_ON_GPU}{describe_device(device)}"
+
+
+def _needed_device(path: Path, note: str) -> torch.device:
+    """Return the device that restores what a file's note says; refuse if there is none here."""
+    if _ON_GPU not in note:
+        return torch.device("cpu")
+    try:
+        return device_of("gpu")
+    except ConfigError:
+        raise CodeFileError(
+            f"{path} was compressed on a GPU ({note}), and the outputs of a CPU differ in their "
+            "last bits. Decompress it on such a GPU. To exchange files between machines, compress "
+            "them with accelerator = 'cpu' (--accelerator cpu, the default)."
+        ) from None

@@ -72,6 +72,7 @@ def to_arrow(codes: Tensor, schema: pa.Schema = SCHEMA) -> pa.RecordBatch:
     CodeFileError
         If a count does not fit the type of the schema (:func:`code_schema` chooses one that does).
     """
+    codes = codes.cpu()
     row, column = codes.nonzero(as_tuple=True)
     counts = codes[row, column].to(torch.int64).numpy()
     kind = np.dtype(schema.field("counts").type.value_type.to_pandas_dtype())

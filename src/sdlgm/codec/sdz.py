@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import mmap
 import os
 import re
@@ -15,9 +16,11 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sdlgm.codec.ans import Stack
+from sdlgm.codec.chains import ChainCoder, nats
 from sdlgm.codec.description import CodeFile, CodesDigest, check_budget, check_expected
 from sdlgm.codec.parquet import code_schema, from_arrow, to_arrow
 from sdlgm.codec.passed import Passed, pack_passed, unpack_passed
@@ -33,6 +36,7 @@ from sdlgm.codec.sdz_layout import (
 )
 from sdlgm.codec.symbols import CodeCoder, slot_counts
 from sdlgm.data import Columns
+from sdlgm.distributions import Chain
 from sdlgm.errors import CodeFileError
 from sdlgm.limits import open_regular, reading
 from sdlgm.outputs import atomic_path, writing
@@ -51,6 +55,7 @@ def write_container(
     block_rows: int = BLOCK_ROWS,
     columns: Columns | None = None,
     kept: pa.Table | None = None,
+    prior: Chain | None = None,
 ) -> int:
     """Write batches of codes, shape ``(n, K)`` each, atomically; return the number of rows.
 
@@ -58,6 +63,9 @@ def write_container(
     keeps the rows in an unnamed temporary file beside ``path``; the second encodes them. The
     counted frequencies have the greatest likelihood, so apart from rounding no prior of this family
     could make the blocks smaller. ``about.n_codes`` is ignored.
+
+    With a structured ``prior``, the blocks are encoded under it, part by part, if that is shorter.
+    Only the model can then read them.
 
     Parameters
     ----------
@@ -73,6 +81,8 @@ def write_container(
         Names, types and layout of the table of data, to be stored in the file.
     kept
         Columns to store with the codes, as they are.
+    prior
+        Structured prior of the model: :func:`~sdlgm.codec.chains.coding_prior`.
 
     Raises
     ------
@@ -88,7 +98,7 @@ def write_container(
     path, slots = Path(path), about.budget // about.groups
     block_rows = rows_of_block(block_rows, about.features, about.budget)
     table = np.zeros((about.groups, about.features // about.groups + 1), np.int64)
-    sha, rows = CodesDigest(), 0
+    sha, rows, under_prior = CodesDigest(), 0, 0.0
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with writing(path), tempfile.TemporaryFile(dir=path.parent) as rough:
@@ -96,6 +106,7 @@ def write_container(
         with pa.ipc.new_stream(rough, schema) as writer:
             for codes in _regrouped(_checked(batches, about), block_rows):
                 table += slot_counts(codes.numpy().astype(np.int32), about.groups, slots)
+                under_prior += nats(prior, codes) if prior is not None else 0.0
                 batch = to_arrow(codes, schema)
                 sha.update(batch)
                 writer.write_batch(batch)
@@ -103,18 +114,66 @@ def write_container(
         rough.seek(0)
         weights = rounded(table)
         passed = pack_passed(columns, kept, rows)
-        header = Header(about._replace(n_codes=rows), block_rows, sha.hexdigest(), weights, passed)
+        if under_prior >= _nats_by_frequencies(table):
+            prior = None
+        header = Header(
+            about._replace(n_codes=rows), block_rows, sha.hexdigest(), weights, passed,
+            by_prior=prior is not None,
+        )  # fmt: skip
         start, key = header.pack()
-        coder, places = CodeCoder(weights, slots), []
+        pack, places = _Blocks(CodeCoder(weights, slots), prior), []
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             file.write(start)
             for number, batch in enumerate(pa.ipc.open_stream(rough)):
-                stack = Stack()
-                coder.push(stack, from_arrow(batch, about).numpy().astype(np.int32))
+                payload = pack.payload(from_arrow(batch, about).numpy().astype(np.int32))
                 places.append(file.tell())
-                file.write(pack_block(key, number, stack.content()))
+                file.write(pack_block(key, number, payload))
             file.write(pack_index(key, places, file.tell()))
     return rows
+
+
+def _nats_by_frequencies(table: NDArray[np.int64]) -> float:
+    """Return the nats of all slots under the frequencies of their outcomes, ``(G, K/G + 1)``."""
+    counts = table.astype(np.float64)
+    shares = counts / np.maximum(counts.sum(-1, keepdims=True), 1)
+    return -float((counts * np.log(np.where(shares > 0, shares, 1))).sum())
+
+
+class _Blocks:
+    """Encodes and decodes blocks, by the frequencies in the file or under a structured prior."""
+
+    def __init__(self, coder: CodeCoder, prior: Chain | None) -> None:
+        self.coder, self.prior = coder, prior
+
+    def payload(self, codes: NDArray[np.int32]) -> bytes:
+        """Return the bytes of a block's codes."""
+        stack = Stack()
+        if self.prior is None:
+            self.coder.push(stack, codes)
+            return stack.content()
+        ChainCoder(self.prior.expand((len(codes),))).push(stack, codes)
+        return _digest(codes) + stack.content()
+
+    def codes(self, payload: bytes, rows: int, where: str) -> NDArray[np.int32]:
+        """Undo :meth:`payload`; ``where`` names the block."""
+        if self.prior is None:
+            stack = Stack(payload)
+            codes = self.coder.pop(stack, rows)
+        else:
+            stack = Stack(payload[8:])
+            codes = ChainCoder(self.prior.expand((rows,))).pop(stack, rows)
+            if _digest(codes) != payload[:8]:
+                raise CodeFileError(
+                    f"{where} cannot be decoded here: the outputs of the model's prior differ from "
+                    "those where it was encoded. Decode the file on a machine like that one."
+                )
+        if not stack.empty:
+            raise CodeFileError(f"The file is damaged: {where} holds more than its codes.")
+        return codes
+
+
+def _digest(codes: NDArray[np.int32]) -> bytes:
+    return hashlib.blake2b(codes.astype("<i4").tobytes(), digest_size=8).digest()
 
 
 def _checked(batches: Iterable[Tensor], about: CodeFile) -> Iterator[Tensor]:
@@ -131,7 +190,7 @@ def _checked(batches: Iterable[Tensor], about: CodeFile) -> Iterator[Tensor]:
             raise CodeFileError(f"row {row} is not a code: its counts must be 0, 1, 2, ...")
         check_budget(codes, about, rows)
         rows += len(codes)
-        yield codes
+        yield codes.cpu()
 
 
 def _regrouped(batches: Iterable[Tensor], size: int) -> Iterator[Tensor]:
@@ -175,6 +234,9 @@ class CodeContainer:
         A file that :func:`write_container` wrote.
     expected
         The model that must have made the file. Default: any.
+    prior
+        Structured prior of the model, if it has one: :func:`~sdlgm.codec.chains.coding_prior`.
+        Without it, codes that were encoded under it cannot be read.
 
     Raises
     ------
@@ -183,7 +245,9 @@ class CodeContainer:
         made by the ``expected`` model.
     """
 
-    def __init__(self, path: Path | str, expected: CodeFile | None = None) -> None:
+    def __init__(
+        self, path: Path | str, expected: CodeFile | None = None, prior: Chain | None = None
+    ) -> None:
         Stack()
         self.path = Path(path)
         with open_regular(path, CodeFileError) as file:
@@ -200,7 +264,8 @@ class CodeContainer:
         except CodeFileError:
             self.close()
             raise
-        self._coder = CodeCoder(self.header.weights, self.about.budget // self.about.groups)
+        coder = CodeCoder(self.header.weights, self.about.budget // self.about.groups)
+        self._blocks = _Blocks(coder, prior if self.header.by_prior else None)
         self._places = read_index(self._bytes, self._key, self._start, self.n_blocks)
 
     def __enter__(self) -> CodeContainer:
@@ -252,6 +317,11 @@ class CodeContainer:
             If the block is damaged or missing; the message names it and its rows.
         """
         where = self._where(number)
+        if self.header.by_prior and self._blocks.prior is None:
+            raise CodeFileError(
+                f"The codes in {self.path} are encoded under the prior of their model and cannot "
+                "be read without it. Read them with the model: sdlgm decode RUN FILE."
+            )
         payload = self._payload(self._places or self._found, number)
         if payload is None:  # the index may be wrong
             payload = self._payload(self._found, number)
@@ -261,10 +331,7 @@ class CodeContainer:
                 "The other blocks can be salvaged."
             )
         with reading(f"{where} of {self.path}", CodeFileError):
-            stack = Stack(payload)
-            codes = self._coder.pop(stack, where.rows)
-            if not stack.empty:
-                raise CodeFileError(f"{self.path} is damaged: {where} holds more than its codes.")
+            codes = self._blocks.codes(payload, where.rows, f"{where} of {self.path}")
             return torch.from_numpy(codes).float()
 
     def read_rows(self, start: int, stop: int) -> Tensor:

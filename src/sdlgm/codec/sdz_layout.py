@@ -1,12 +1,12 @@
-"""Byte layout of a compact container (``.sdz``), versions 1 and 2.
+"""Byte layout of a compact container (``.sdz``), versions 1 to 3.
 
 ::
 
     magic 8 | version 4 | K 4 | L0 4 | groups 4 | rows of a block 4 | codes 8
       | SHA-256 of the model 32 | SHA-256 of the codes 32 | bytes of the table 4
-      | version 2: bytes passed through 8 | their digest 16
+      | from version 2: bytes passed through 8 | their digest 16
       | table | digest 16
-    version 2: layout and kept columns of the table of data, see :mod:`sdlgm.codec.passed`
+    from version 2: layout and kept columns of the table of data, see :mod:`sdlgm.codec.passed`
     for each block:  mark 4 | number 4 | words of payload 4 | payload | digest 8
     mark 4 | blocks 4 | place of each block, 8 bytes | digest 8
     place of the index 8 | end mark 8
@@ -15,6 +15,10 @@ Numbers are little-endian. The table holds the frequency of each outcome of each
 file, rounded to five leading bits; the blocks are encoded with it. Digests are BLAKE2b. The digest
 of the header is the key of the others, and the digest of a block covers its number. A block that
 was moved, or taken from another file, therefore counts as damaged.
+
+Version 3 has no table: the blocks are encoded under the structured prior of the model, part by
+part. A payload then begins with the digest of its codes, 8 bytes, which tells whether the model's
+outputs were the same.
 """
 
 from __future__ import annotations
@@ -46,8 +50,9 @@ __all__ = [
 ]
 
 MAGIC = b"\x93sdz\r\n\x1a\n"
-FORMAT_VERSION = 2
-"""Newest version. A container without a table of data is written in version 1."""
+FORMAT_VERSION = 3
+"""Newest version. A container is written in the oldest version that can hold it: 1 without a table
+of data, 2 with one, 3 under the prior of the model."""
 _BLOCK, _INDEX, _END = b"\x93blk", b"\x93idx", b"\x93sdzend\n"
 _LEADING, _LARGEST = 5, 48
 _HEADER = struct.Struct("<8s5IQ32s32sI")
@@ -76,6 +81,8 @@ class Header(NamedTuple):
     """Rounded frequencies of the outcomes, "closed" last: ``(G, K/G + 1)``."""
     passed: bytes | None = b""
     """What is said of the table of data; ``None`` if it is damaged."""
+    by_prior: bool = False
+    """Whether the blocks are encoded under the model's prior, instead of the frequencies."""
 
     @property
     def n_blocks(self) -> int:
@@ -85,11 +92,13 @@ class Header(NamedTuple):
     def pack(self) -> tuple[bytes, bytes]:
         """Return the bytes and their digest, which is the key of the file."""
         rows, features, budget, groups, model = self.about
-        table, passed = _pack_table(self.weights), self.passed or b""
-        numbers = (2 if passed else 1, features, budget, groups, self.block_rows, rows)
+        table = b"" if self.by_prior else _pack_table(self.weights)
+        passed = self.passed or b""
+        version = 3 if self.by_prior else 2 if passed else 1
+        numbers = (version, features, budget, groups, self.block_rows, rows)
         hashes = (bytes.fromhex(model), bytes.fromhex(self.codes_sha256))
         content = _HEADER.pack(MAGIC, *numbers, *hashes, len(table))
-        content += _PASSED.pack(len(passed), _digest16(passed)) if passed else b""
+        content += _PASSED.pack(len(passed), _digest16(passed)) if version > 1 else b""
         content += table
         key = _digest16(content)
         return content + key + passed, key
@@ -130,15 +139,17 @@ class Header(NamedTuple):
         about = CodeFile(rows, features, budget, groups, model.hex())
         accept(about)
         _check_size(about, block_rows, len(file), name)
+        shape = (groups, features // groups + 1)
+        by_prior = version > 2
         try:
-            weights = _read_table(content[first:], (groups, features // groups + 1))
+            weights = np.ones(shape, np.int64) if by_prior else _read_table(content[first:], shape)
         except (ValueError, zlib.error) as error:
             raise CodeFileError(f"The table of {name} is invalid ({error}).") from None
         passed: bytes | None = b""
         blocks = end + 16
         if version > 1:
             passed, blocks = _read_passed(file, content, blocks)
-        return cls(about, block_rows, codes.hex(), weights, passed), key, blocks
+        return cls(about, block_rows, codes.hex(), weights, passed, by_prior), key, blocks
 
 
 def _read_passed(file: Bytes, header: bytes, start: int) -> tuple[bytes | None, int]:

@@ -13,10 +13,12 @@ counts the features in the slots, so the counts and the closed slots are exactly
 - :class:`Grouped` concatenates independent ones; one integer, the number of groups, leads from the
   paper's model to categorical and Bernoulli latents.
 - :class:`PoissonMultinomial` gives each slot its own probabilities.
+- :class:`Chain` makes parts of a code depend on those before them: levels, or single groups.
 - :class:`RelaxedGatedMultinomial` is the continuous relaxation of the paper, which yields no codes.
 - :func:`kl_terms` and :func:`log_ratio` compare a posterior with its prior.
 """
 
+from sdlgm.distributions.chain import Chain, GroupChain, LevelChain, conditionals, greedy
 from sdlgm.distributions.gated_multinomial import GatedMultinomial
 from sdlgm.distributions.grouped import Grouped, grouped_gated_multinomial
 from sdlgm.distributions.kl import KLForm, KLTerms, kl_terms, log_ratio
@@ -24,12 +26,17 @@ from sdlgm.distributions.poisson_multinomial import PoissonMultinomial
 from sdlgm.distributions.relaxed import RelaxedGatedMultinomial
 
 __all__ = [
+    "Chain",
     "GatedMultinomial",
+    "GroupChain",
     "Grouped",
     "KLForm",
     "KLTerms",
+    "LevelChain",
     "PoissonMultinomial",
     "RelaxedGatedMultinomial",
+    "conditionals",
+    "greedy",
     "grouped_gated_multinomial",
     "kl_terms",
     "log_ratio",

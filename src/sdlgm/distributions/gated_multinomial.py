@@ -23,6 +23,8 @@ from sdlgm.distributions._counts import (
     weighted,
 )
 from sdlgm.distributions.relaxed import RelaxedGatedMultinomial
+from sdlgm.kernels import codes as kernels
+from sdlgm.kernels import launch
 from sdlgm.random import draw_rows
 
 __all__ = ["GatedMultinomial"]
@@ -249,15 +251,21 @@ class GatedMultinomial(CountDistribution):
         """
         sample_shape = Size(sample_shape)
         draws, features = sample_shape.numel(), self.event_shape[0]
-        probs = self.feature_probs.reshape(-1, features)
-        open_prob = self.open_prob.reshape(-1, 1)
+        logits = self.feature_logits.reshape(-1, features)
         width = draws * self.total_count
-        options: dict[str, Any] = {"device": probs.device, "generator": generator}
+        options: dict[str, Any] = {"device": logits.device, "generator": generator}
         uniform = draw_rows(
             lambda rows: torch.rand((rows, width), dtype=torch.float64, **options),
-            len(probs),
+            len(logits),
             generator,
         )
+        if launch.usable(logits):
+            counts = kernels.draw_counts(
+                self.gate_logits.reshape(-1), logits, uniform, self.total_count
+            )
+            return counts.view(self._extended_shape(sample_shape))
+        probs = self.feature_probs.reshape(-1, features)
+        open_prob = self.open_prob.reshape(-1, 1)
         counts = probs.new_zeros(len(probs), draws, features)
         in_chunks(_fill_counts, probs, open_prob, uniform, counts)
         return counts.transpose(0, 1).reshape(self._extended_shape(sample_shape))

@@ -11,6 +11,8 @@ from torch.distributions import register_kl
 
 from sdlgm.distributions.gated_multinomial import GatedMultinomial
 from sdlgm.distributions.grouped import Grouped
+from sdlgm.kernels import codes as kernels
+from sdlgm.kernels import launch
 
 __all__ = ["KLForm", "KLTerms", "kl_terms", "log_ratio"]
 
@@ -94,6 +96,11 @@ def _kl_terms(q: GatedMultinomial, p: GatedMultinomial, form: KLForm, *, groups:
     if form not in ("exact", "paper"):
         raise ValueError(f"The form of the KL must be 'exact' or 'paper', got {form!r}.")
     logits = (q.gate_logits, q.feature_logits, p.gate_logits, p.feature_logits)
+    repeats = q.batch_shape[len(q.batch_shape) - len(p.batch_shape) :] == p.batch_shape
+    if repeats and all(map(launch.usable, (q.feature_logits, p.feature_logits))):
+        count, shape = (q.batch_shape[-1], q.batch_shape[:-1]) if groups else (1, q.batch_shape)
+        found = _KernelKL.apply(q.total_count, form == "exact", count, *logits)
+        return KLTerms(*(each.view(shape) for each in found))
     return KLTerms(*_SlotsKL.apply(q, p, form == "exact", groups, *logits))
 
 
@@ -163,6 +170,42 @@ class _SlotsKL(torch.autograd.Function):
             p if p is None else p.sum_to_size(s) for p, s in zip(found, ctx.shapes, strict=True)
         ]
         return *(None,) * 4, *summed
+
+
+class _KernelKL(torch.autograd.Function):
+    """The terms and gradients of :class:`_SlotsKL` on a GPU, summed over ``groups`` rows."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, total_count: int, exact: bool, groups: int, *logits: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        flat = _flat(*logits)
+        ctx.save_for_backward(*flat)
+        ctx.settings, ctx.shapes = (total_count, groups, exact), [each.shape for each in logits]
+        return kernels.kl_sums(flat[:2], flat[2:], *ctx.settings)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        flat = ctx.saved_tensors
+        found = kernels.kl_gradients(flat[:2], flat[2:], (grads[0], grads[1]), *ctx.settings)
+        wanted = zip(found, ctx.shapes, ctx.needs_input_grad[3:], strict=True)
+        return *(None,) * 3, *(
+            each.view(shape) if needed else None for each, shape, needed in wanted
+        )
+
+
+def _flat(
+    q_gates: Tensor, q_features: Tensor, p_gates: Tensor, p_features: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return logits of gates as ``(n,)`` and of features as ``(n, K)``."""
+    width = q_features.shape[-1]
+    return (
+        q_gates.reshape(-1),
+        q_features.reshape(-1, width),
+        p_gates.reshape(-1),
+        p_features.reshape(-1, width),
+    )
 
 
 def _log_ratio(probs: Tensor, log_q: Tensor, log_p: Tensor) -> Tensor:

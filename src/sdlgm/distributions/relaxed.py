@@ -6,12 +6,15 @@ from typing import Any
 
 import torch
 from torch import Size, Tensor
+from torch.autograd.function import once_differentiable
 from torch.distributions import constraints
 from torch.distributions.utils import broadcast_all
 
 from sdlgm.distributions._base import SlotDistribution, broadcast_logits
 from sdlgm.distributions._gumbel import gumbel
 from sdlgm.distributions._relaxed_slots import mix_slots, slots_absence
+from sdlgm.kernels import codes as kernels
+from sdlgm.kernels import launch
 
 __all__ = ["RelaxedGatedMultinomial"]
 
@@ -96,8 +99,21 @@ class RelaxedGatedMultinomial(SlotDistribution):
         Their sums are at most ``total_count``. Gradients reach the logits and the temperatures;
         second derivatives are not available.
         """
-        rows = mix_slots(*self._rows(sample_shape, generator), generator)
-        return rows.view(self._extended_shape(sample_shape))
+        shape = self._extended_shape(sample_shape)
+        if launch.usable(self.feature_logits):
+            batch = shape[:-1]
+            seed = torch.randint(2**62, (), device=self.gate_logits.device, generator=generator)
+            rows: Tensor = _KernelCodes.apply(
+                self.gate_logits.expand(batch).reshape(-1),
+                self.feature_logits.expand(shape).reshape(-1, shape[-1]),
+                self.gate_temperature.expand(batch).reshape(-1),
+                self.feature_temperature.expand(batch).reshape(-1),
+                seed,
+                self.total_count,
+            )
+        else:
+            rows = mix_slots(*self._rows(sample_shape, generator), generator)
+        return rows.view(shape)
 
     def rsample_slots(
         self, sample_shape: Any = (), generator: torch.Generator | None = None
@@ -155,3 +171,22 @@ class RelaxedGatedMultinomial(SlotDistribution):
         """Draw relaxed codes without gradients; see :meth:`rsample`."""
         with torch.no_grad():
             return self.rsample(sample_shape, generator)
+
+
+class _KernelCodes(torch.autograd.Function):
+    """Relaxed codes on a GPU, one a row. They are drawn again in backward; no slot is stored."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Tensor:
+        *tensors, ctx.total_count = arguments
+        ctx.save_for_backward(*tensors)
+        return kernels.relaxed_codes(*arguments)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        gates, features, gate_temperature, feature_temperature, seed = ctx.saved_tensors
+        found = kernels.relaxed_gradients(
+            gates, features, gate_temperature, feature_temperature, seed, ctx.total_count, grads[0]
+        )
+        return *found, None, None

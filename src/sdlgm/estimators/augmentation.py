@@ -31,12 +31,16 @@ class Augmentation:
     """Put the parts into a random order."""
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Change images ``(n, h, w)``; pixels from outside are 0."""
+        """Change images ``(n, h, w)``; pixels from outside are 0.
+
+        The generator is on the CPU, so that the changes are the same on every device.
+        """
         parts = split_columns(images, self.columns)
         number, columns, height, width = parts.shape
         if self.shuffle:
             keys = torch.rand(number, columns, generator=generator)
-            parts = parts[torch.arange(number)[:, None], keys.argsort(1)]
+            rows = torch.arange(number, device=parts.device)[:, None]
+            parts = parts[rows, keys.argsort(1).to(parts.device)]
         if self.shift or self.rotation:
             noise = 2 * torch.rand(3, number * columns, generator=generator) - 1
             angle = noise[0] * math.radians(self.rotation)

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Tags
 from torch import Tensor, nn
 
-from sdlgm.config import Activation
-from sdlgm.environment import neutral
+from sdlgm.config import Activation, NetworkAccelerator
+from sdlgm.environment import device_of, neutral
 from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.estimators.drift import check_range, training_range, warn_of_drift
 from sdlgm.estimators.entry_weights import entry_weights, split_weights
@@ -174,6 +174,9 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         Source of all randomness: an integer, a ``RandomState`` or ``None`` for a fresh seed. Two
         fits with the same integer are bit-identical (on one machine's CPU, with the same number of
         threads). No global state is used.
+    accelerator
+        Device to fit and predict on: ``"auto"`` (the GPU if there is one, else the CPU), ``"cpu"``
+        or ``"gpu"``. Arrays stay on the CPU, and so does ``network_``.
     progress
         Whether to show a progress bar on standard error.
 
@@ -248,6 +251,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         weight_decay: float = 1e-2,
         patience: int | None = None,
         random_state: int | np.random.RandomState | None = None,
+        accelerator: NetworkAccelerator = "auto",
         progress: bool = False,
     ) -> None:
         self.variant = variant
@@ -280,6 +284,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         self.weight_decay = weight_decay
         self.patience = patience
         self.random_state = random_state
+        self.accelerator = accelerator
         self.progress = progress
 
     def __sklearn_tags__(self) -> Tags:
@@ -363,24 +368,27 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
             self.elbo_weight,
         )  # fmt: skip
         self.network_ = self._make_network(rows, labels, unknown)
+        device = device_of(self.accelerator)
         self._limits = training_range(rows)
         with unfitted_unless_done(self):
             with progress_bar("fitting", self.epochs, self.progress) as update:
                 self.history_ = self.network_.fit(
-                    training, lambda epoch, loss: update(epoch, {"loss": loss})
+                    training, lambda epoch, loss: update(epoch, {"loss": loss}), device
                 )
             self.n_iter_ = len(self.history_)
-            self._choose_sets(training, unknown)
+            self._choose_sets(training, unknown, device)
         return self
 
-    def _choose_sets(self, training: LabelTraining, unknown: sp.csr_array | None) -> None:
+    def _choose_sets(
+        self, training: LabelTraining, unknown: sp.csr_array | None, device: torch.device
+    ) -> None:
         """Recalibrate, and choose the threshold, on the rows that members leave out."""
         chosen = self.multilabel_ and holds_out(self.threshold)
         if self.calibrated and chosen and not is_split(self.threshold):
-            self.network_.recalibrate(training, unknown)
+            self.network_.recalibrate(training, unknown, device)
         held = (
             (proba, with_unknown(training.labels[index].toarray(), unknown, index))
-            for index, proba in self.network_.held_out(training.rows, training.members)
+            for index, proba in self.network_.on(device).held_out(training.rows, training.members)
         )
         threshold = self.threshold if self.multilabel_ else 0.0
         self._decide_by(threshold, held, int(training.members.held.any(0).sum()))
@@ -401,7 +409,8 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         rows = validate_rows(self, X, reset=False)
         found = np.full((rows.shape[0], self.n_labels_), np.nan)
         members = self._make_members(rows.shape[0])
-        for index, proba in self.network_.held_out(rows, members):
+        network = self.network_.on(device_of(self.accelerator))
+        for index, proba in network.held_out(rows, members):
             found[index] = proba
         return found
 
@@ -462,7 +471,8 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
     def _absences(self, X: Any) -> Iterator[Tensor]:  # noqa: N803
         rows = validate_rows(self, X, reset=False)
         warn_of_drift(self, rows)
-        return (absent for _, absent in self.network_.absences(rows))
+        network = self.network_.on(device_of(self.accelerator))
+        return (absent for _, absent in network.absences(rows))
 
     # --- saving -------------------------------------------------------------------------------
 
@@ -509,6 +519,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "likelihood": ("gaussian", "bernoulli"),
     "activation": get_args(Activation),
     "normalisation": ("layer", "none"),
+    "accelerator": get_args(NetworkAccelerator),
 }
 _NUMBERS = {
     "dropout": "a share",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, TargetTags
 from torch import Tensor, nn
 
+from sdlgm.config import NetworkAccelerator
 from sdlgm.distributions.poisson_multinomial import MAX_SLOTS
-from sdlgm.environment import neutral
+from sdlgm.environment import device_of, neutral, placed
 from sdlgm.errors import ConfigError, DataError, ModelFileError
 from sdlgm.estimators.augmentation import Augmentation, augmented_copies
 from sdlgm.estimators.drift import check_range, training_range, warn_of_drift
@@ -218,6 +219,9 @@ class SDLGMCounter(Saved, BaseCounter):
         Source of initial weights, order and augmentation: an integer, a ``RandomState`` or
         ``None`` for a fresh seed. Two fits with the same integer are bit-identical (on one
         machine's CPU, with the same number of threads). No global state is used.
+    accelerator
+        Device to fit and predict on: ``"auto"`` (the GPU if there is one, else the CPU), ``"cpu"``
+        or ``"gpu"``. Arrays stay on the CPU, and so does ``network_``.
     progress
         Whether to show a progress bar on standard error.
 
@@ -269,6 +273,7 @@ class SDLGMCounter(Saved, BaseCounter):
         validation_fraction: float = 0.0,
         patience: int | None = None,
         random_state: int | np.random.RandomState | None = None,
+        accelerator: NetworkAccelerator = "auto",
         progress: bool = False,
     ) -> None:
         self.encoder = encoder
@@ -289,6 +294,7 @@ class SDLGMCounter(Saved, BaseCounter):
         self.validation_fraction = validation_fraction
         self.patience = patience
         self.random_state = random_state
+        self.accelerator = accelerator
         self.progress = progress
 
     # --- fitting ------------------------------------------------------------------------------
@@ -329,7 +335,7 @@ class SDLGMCounter(Saved, BaseCounter):
             warn_of_constant_columns(data_statistics(inputs), "X", names)
         self._limits = training_range(inputs)
         distribution = self._make_distribution(self.n_classes_, self.budget_)
-        network = self._make_network(inputs, distribution)
+        network = self._make_network(inputs, distribution).to(device_of(self.accelerator))
         held = None
         if self.validation_fraction:
             share = max(1, round(self.validation_fraction * len(inputs)))
@@ -358,7 +364,7 @@ class SDLGMCounter(Saved, BaseCounter):
                 validation=held,
                 on_epoch=lambda epoch, loss: update(epoch, {"loss": loss}),
             )
-        self.distribution_, self.network_ = distribution, network
+        self.distribution_, self.network_ = distribution, network.cpu()
         self.n_iter_ = len(self.history_)
         return self
 
@@ -369,6 +375,7 @@ class SDLGMCounter(Saved, BaseCounter):
 
     def _check_parameters(self) -> None:
         check_choice("encoder", self.encoder, tuple(ENCODER_DEFAULTS))
+        check_choice("accelerator", self.accelerator, get_args(NetworkAccelerator))
         if not (self.tied is None or isinstance(self.tied, bool | np.bool_)):
             raise ConfigError(f"tied must be True, False or None, got {self.tied!r}.")
         check_widths("hidden", self.hidden)
@@ -519,9 +526,10 @@ class SDLGMCounter(Saved, BaseCounter):
         inputs = self._inputs(X, width)
         warn_of_drift(self, inputs)
         number, inputs = len(inputs), pad_rows(inputs)
+        network = placed(self.network_, device_of(self.accelerator))
         shift = self._setting("test_shift")
         if self.test_orders == 1 and not shift:
-            return apply(self.network_, inputs)[:number]
+            return apply(network, inputs)[:number].cpu()
         columns = inputs.shape[2] // width if width else self.image_columns
         copies = augmented_copies(
             inputs,
@@ -530,8 +538,8 @@ class SDLGMCounter(Saved, BaseCounter):
             shift=shift,
             seed=self.seed_,
         )
-        outputs = torch.stack([apply(self.network_, copy) for copy in copies])
-        return self.distribution_.average(outputs)[:number]
+        outputs = torch.stack([apply(network, copy) for copy in copies])
+        return self.distribution_.average(outputs)[:number].cpu()
 
     # --- saving -------------------------------------------------------------------------------
 

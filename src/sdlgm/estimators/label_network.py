@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdlgm.distributions import GatedMultinomial
+from sdlgm.environment import placed
 from sdlgm.errors import DataError, ModelFileError
 from sdlgm.estimators.member_recalibration import (
     MemberRecalibration,
@@ -105,11 +106,6 @@ class LabelTraining:
     elbo_weight: float
     """Weight of the negative ELBO relative to the label loss, for a model with a decoder."""
 
-    def weights(self, index: Tensor) -> Tensor | None:
-        """Return the weights of the labels of some rows, ``(K,)`` or ``(*index.shape, K)``."""
-        weight = self.label_weight
-        return weight if weight is None or weight.dim() == 1 else weight[index]
-
     def known(self, index: Tensor) -> Tensor | None:
         """Return 1 for the known labels of some rows, 0 for others; ``None`` if all are."""
         weight = self.label_weight
@@ -158,43 +154,65 @@ class LabelNetwork:
         network.recalibration = _restored_recalibration(values.get("recalibration"))
         return network
 
+    def on(self, device: torch.device) -> Self:
+        """Return the network on a device, see :func:`~sdlgm.environment.placed`."""
+        model = placed(self.model, device)
+        network = type(self)(model, self.scaling, self.likelihood, self.temperature)
+        network.recalibration = self.recalibration
+        return network
+
     def fit(
-        self, training: LabelTraining, on_epoch: Callable[[int, float], None]
+        self,
+        training: LabelTraining,
+        on_epoch: Callable[[int, float], None],
+        device: torch.device,
     ) -> list[dict[str, float]]:
-        """Fit all members together; return the mean loss (nats) of each epoch.
+        """Fit all members together on a device; return the mean loss (nats) of each epoch.
 
         With patience, the weights of the epoch with the best held-out label loss are kept.
         """
         members, seed = training.members, training.settings.seed
         active = ActiveLabels(training.labels)
-        dense = None if sp.issparse(training.rows) else self.scaling(training.rows)
         raw = self.model.config.likelihood == "bernoulli"
-        dropout, source = generator(seed, "dropout"), generator(seed, "draws")
+        ready = not sp.issparse(training.rows) and not raw
+        dense = _moved(*self.scaling(training.rows), device) if ready else None
+        dropout, source = (generator(seed, what, device=device) for what in ("dropout", "draws"))
+        weight, label_weight = training.sample_weight, training.label_weight
+        label_weight = None if label_weight is None else label_weight.to(device)
+        self.model.to(device)
 
         def inputs(index: Tensor) -> tuple[Tensor, Tensor]:
             """Return the inputs of the encoder and the targets of the decoder (unscaled bits)."""
-            if dense is not None and not raw:
+            if dense is not None:
                 read, scaled = dense
-                shape, flat = (*index.shape, -1), index.flatten()
+                shape, flat = (*index.shape, -1), index.flatten().to(device)
                 taken = read.index_select(0, flat).view(shape)
                 same = scaled is read
                 return taken, taken if same else scaled.index_select(0, flat).view(shape)
             rows = take_rows(training.rows, index.flatten().numpy())
             read, scaled = self.scaling(rows)
             target = torch.from_numpy(rows) if raw else scaled
+            read, target = _moved(read, target, device)
             return read.view(*index.shape, -1), target.view(*index.shape, -1)
+
+        def weights(index: Tensor) -> Tensor | None:
+            """Return the weights of the labels: of all rows, or of each."""
+            if label_weight is None or label_weight.dim() == 1:
+                return label_weight
+            return label_weight[index.to(device)]
 
         def loss(step: int) -> Tensor:
             index = members.batch(step)
             x, target = inputs(index)
             posterior = self.model(x, dropout)
             absent = absence(posterior, self.labels, self.likelihood, self.temperature, source)
-            each = label_nll(absent, *active(index), training.weights(index))
+            rows, columns = active(index)
+            each = label_nll(absent, rows.to(device), columns.to(device), weights(index))
             if self.model.config.decoder:
                 each = each + training.elbo_weight * negative_labelled_elbo(
                     self.model, posterior, target, self.likelihood, self.temperature, source
                 )
-            return (each * training.sample_weight[index]).mean()
+            return (each * weight[index].to(device)).mean()
 
         def validate() -> float:
             total, number = 0.0, 0.0
@@ -206,7 +224,7 @@ class LabelNetwork:
             return total / number
 
         patient = training.settings.patience is not None
-        return optimise(
+        history = optimise(
             self.model,
             loss,
             members.batches_per_epoch,
@@ -214,6 +232,8 @@ class LabelNetwork:
             validate=validate if patient else None,
             on_epoch=on_epoch,
         )
+        self.model.cpu()
+        return history
 
     @property
     def labels(self) -> int:
@@ -224,10 +244,12 @@ class LabelNetwork:
     def absences(self, rows: Table) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield row indices ``(b,)`` and log-absences ``(members, b, K)``, block by block.
 
+        Both are on the CPU, wherever the model is.
+
         For the relaxed likelihood, the probabilities are those of the code at its temperature,
         without noise, so that the prediction for a row depends on this row alone.
         """
-        config = self.model.config
+        config, device = self.model.config, next(self.model.parameters()).device
         block = max(
             1, BLOCK_PROBABILITIES // (config.members * (config.labels + config.latent_features))
         )
@@ -235,18 +257,20 @@ class LabelNetwork:
         for start in range(0, rows.shape[0], block):
             index = np.arange(start, min(start + block, rows.shape[0]))
             x, _ = self.scaling(take_rows(rows, index))
-            x = pad_rows(x)
+            x = pad_rows(x).to(device)
             code = self.model(x.expand(config.members, *x.shape))
             if self.likelihood == "relaxed":
                 logits = code.gate_logits / self.temperature
                 features = code.feature_logits / self.temperature
                 code = GatedMultinomial(config.budget, logits, features, validate_args=False)
-            absent = code.absence_log_probs[:, : len(index), : config.labels]
+            absent = code.absence_log_probs[:, : len(index), : config.labels].cpu()
             if self.recalibration is not None:
                 absent = self.recalibration(absent)
             yield torch.from_numpy(index), absent
 
-    def recalibrate(self, training: LabelTraining, unknown: sp.csr_array | None) -> None:
+    def recalibrate(
+        self, training: LabelTraining, unknown: sp.csr_array | None, device: torch.device
+    ) -> None:
         """Learn to correct probabilities on rows, by the members that were not fitted on them.
 
         Of many rows and labels, a random part is used.
@@ -258,7 +282,9 @@ class LabelNetwork:
             order = torch.randperm(len(rows), generator=generator(seed, "recalibration"))
             rows = rows[order[:most]].sort().values
         index = rows.numpy()
-        parts = [absence_log_odds(part) for _, part in self.absences(training.rows[index])]
+        parts = [
+            absence_log_odds(part) for _, part in self.on(device).absences(training.rows[index])
+        ]
         table = with_unknown(training.labels[index].toarray(), unknown, index)
         labels = torch.from_numpy(table.astype(np.float64))
         self.recalibration = fit_member_recalibration(torch.cat(parts, 1), held[:, rows], labels)
@@ -277,6 +303,12 @@ class LabelNetwork:
             mean = torch.einsum("mb,mbk->bk", weight, -torch.expm1(absent.double()))
             some = number > 0
             yield index[some].numpy(), mean[some].numpy()
+
+
+def _moved(read: Tensor, target: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return inputs and targets on a device; what was one tensor stays one."""
+    moved = read.to(device)
+    return moved, moved if target is read else target.to(device)
 
 
 class ActiveLabels:

@@ -108,7 +108,8 @@ def train_counter(
     distribution
         The distribution of counts, whose likelihood is maximised.
     inputs, counts, weights
-        Training samples ``(n, ...)``, counts ``(n, K)`` and weights ``(n,)`` of a mean of 1.
+        Training samples ``(n, ...)``, counts ``(n, K)`` and weights ``(n,)`` of a mean of 1, on any
+        device.
     settings, augmentation
         How to train, and how to change images before each step.
     validation
@@ -125,16 +126,18 @@ def train_counter(
         After Ctrl-C, once the current step is complete.
     """
     order = Order(len(inputs), settings.batch_size, settings.seed)
+    device = next(network.parameters()).device
+    inputs, counts, weights = (part.to(device) for part in (inputs, counts, weights))
 
     def loss(step: int) -> Tensor:
-        index = order.batch(step)
+        index = order.batch(step).to(device)
         x = _floats(inputs[index])
         if augmentation is not None:
             x = augmentation(x, generator(settings.seed, "augmentation", step))
         return -(distribution.log_prob(network(x), counts[index].float()) * weights[index]).mean()
 
     def validate() -> float:
-        held, truth, shares = validation  # type: ignore[misc]
+        held, truth, shares = (part.to(device) for part in validation or ())
         each = distribution.log_prob(apply(network, held), truth.float())
         return -float((each * shares).sum() / shares.sum())
 
@@ -213,9 +216,13 @@ def optimise(
 
 @torch.no_grad()
 def apply(network: nn.Module, inputs: Tensor) -> Tensor:
-    """Return the outputs for all samples, block by block, in evaluation mode."""
+    """Return the outputs for all samples, block by block, in evaluation mode.
+
+    They are on the network's device, wherever the samples are.
+    """
     network.eval()
-    return torch.cat([network(_floats(block)) for block in inputs.split(BLOCK)])
+    device = next(network.parameters()).device
+    return torch.cat([network(_floats(block.to(device))) for block in inputs.split(BLOCK)])
 
 
 def _floats(values: Tensor) -> Tensor:

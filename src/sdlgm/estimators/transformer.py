@@ -18,12 +18,14 @@ from torch import Tensor
 
 from sdlgm.config import (
     PRESETS,
+    Accelerator,
     Activation,
     CodeMethod,
     LikelihoodName,
     Metric,
     ModelConfig,
     ObjectiveName,
+    PriorName,
     Scaling,
     TrainingConfig,
     WeightMetric,
@@ -31,7 +33,7 @@ from sdlgm.config import (
     preset,
 )
 from sdlgm.data import Samples
-from sdlgm.environment import neutral
+from sdlgm.environment import device_of, neutral, placed
 from sdlgm.errors import warn
 from sdlgm.estimators.drift import warn_of_drift
 from sdlgm.estimators.parameters import check_integer, plain
@@ -102,6 +104,9 @@ class SDLGMTransformer(
         if the budget does not divide K, the largest G that divides both, with a warning.
     gates, joint_gates, prior, prior_gate, gate_temperature, feature_temperature
         Gates and prior of the code, see :class:`~sdlgm.config.ModelConfig`.
+    prior_hidden, mixture_components, levels, level_hidden
+        Structured priors and levels, see :class:`~sdlgm.config.ModelConfig`. With these, codes are
+        not searched for and the training is that of ``objective="elbo"``.
     likelihood
         Distribution of a row given its code: ``"gaussian"`` (real numbers), ``"bernoulli"`` (see
         the notes), ``"poisson"`` (counts) or ``"categorical"`` (levels 0, 1, 2, ...).
@@ -157,7 +162,9 @@ class SDLGMTransformer(
         fits with the same integer are bit-identical (on one machine's CPU, with the same number of
         threads). No global state is used.
     accelerator
-        Device to train on (Lightning Fabric's names); codes are computed on the CPU.
+        Device to fit and to compute codes on: ``"auto"`` (the GPU if there is one, else the CPU),
+        ``"cpu"``, ``"gpu"`` or ``"mps"`` (Apple; to fit alone). Arrays stay on the CPU, and so does
+        ``model_``, so that it can be saved and pickled.
     progress
         Whether to show a progress bar on standard error.
 
@@ -224,7 +231,11 @@ class SDLGMTransformer(
         residual: bool | None = None,
         activation: Activation | None = None,
         normalisation: Literal["layer", "none"] | None = None,
-        prior: Literal["learned", "learned_gates", "fixed"] | None = None,
+        prior: PriorName | None = None,
+        prior_hidden: tuple[int, ...] | None = None,
+        mixture_components: int | None = None,
+        levels: int = 1,
+        level_hidden: tuple[int, ...] | None = None,
         prior_gate: float | None = None,
         gate_temperature: float | None = None,
         feature_temperature: float | None = None,
@@ -248,7 +259,7 @@ class SDLGMTransformer(
         max_active: int | None = None,
         sparse_output: bool = False,
         random_state: int | np.random.RandomState | None = None,
-        accelerator: Literal["cpu", "gpu", "mps", "auto"] = "cpu",
+        accelerator: Accelerator = "auto",
         progress: bool = False,
     ) -> None:
         self.n_components = n_components
@@ -266,6 +277,10 @@ class SDLGMTransformer(
         self.activation = activation
         self.normalisation = normalisation
         self.prior = prior
+        self.prior_hidden = prior_hidden
+        self.mixture_components = mixture_components
+        self.levels = levels
+        self.level_hidden = level_hidden
         self.prior_gate = prior_gate
         self.gate_temperature = gate_temperature
         self.feature_temperature = feature_temperature
@@ -432,7 +447,7 @@ class SDLGMTransformer(
             If X has other columns than the training rows, or values that do not suit the model.
         """
         self._check_fitted()
-        return self._table(self._codes(self.model_, self._rows(X)))
+        return self._table(self._codes(self._model(), self._rows(X)))
 
     @neutral()
     def inverse_transform(self, X: Any) -> NDArray[np.floating[Any]]:  # noqa: N803
@@ -453,10 +468,8 @@ class SDLGMTransformer(
         """
         self._check_fitted()
         codes = validate_codes(X, self.model_.config.features)
-        with torch.no_grad():
-            return torch.cat(
-                [self.model_.data_distribution(z).mean for z in in_blocks(codes)]
-            ).numpy()
+        model = self._model()
+        return torch.cat([model.decode(z) for z in in_blocks(codes)]).numpy()
 
     @neutral()
     def scores(self, X: Any, codes: Any, metric: Metric = "l2") -> NDArray[np.floating[Any]]:  # noqa: N803
@@ -481,7 +494,7 @@ class SDLGMTransformer(
         """
         self._check_fitted()
         codes = validate_codes(codes, self.model_.config.features)
-        return scores(self.model_, self._queries(X), codes, metric).numpy()
+        return scores(self._model(), self._queries(X), codes, metric).numpy()
 
     @neutral()
     def query_weights(
@@ -510,7 +523,7 @@ class SDLGMTransformer(
             If an option does not suit the model, or X does not.
         """
         rows = self._queries(X)
-        return query_weights(self.model_, rows, metric, top=top, positive=positive)
+        return query_weights(self._model(), rows, metric, top=top, positive=positive)
 
     @neutral()
     def document_weights(
@@ -578,7 +591,7 @@ class SDLGMTransformer(
         self._check_fitted()
         rows = self._rows(X)
         weights = validate_weights(sample_weight, len(rows))
-        return float(np.average(elbo(self.model_, rows, self.seed_), weights=weights))
+        return float(np.average(elbo(self._model(), rows, self.seed_), weights=weights))
 
     # --- scikit-learn -------------------------------------------------------------------------
 
@@ -595,6 +608,15 @@ class SDLGMTransformer(
     @property
     def _n_features_out(self) -> int:
         return self.model_.config.features
+
+    def _model(self) -> SDLGM:
+        """Return the fitted model on the device to compute codes on."""
+        return self._on_device(self.model_)
+
+    def _on_device(self, model: SDLGM) -> SDLGM:
+        device = device_of(self.accelerator)
+        # Apple's GPUs have no double precision, which scaling and search take.
+        return model if device.type == "mps" else placed(model, device)
 
     def _rows(self, X: Any) -> Samples:  # noqa: N803
         table = validate_rows(self, X, reset=False)
@@ -638,7 +660,9 @@ class SDLGMTransformer(
         weights = torch.from_numpy(data.weights).split(BLOCK)
         present = sum(
             weight @ (codes > 0).double()
-            for weight, codes in zip(weights, self._codes(model, data.rows), strict=True)
+            for weight, codes in zip(
+                weights, self._codes(self._on_device(model), data.rows), strict=True
+            )
         )
         self.feature_usage_ = (present / data.weights.sum()).numpy()
         self.history_, self.n_iter_ = history, steps

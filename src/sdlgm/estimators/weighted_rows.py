@@ -12,6 +12,7 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from sdlgm.config import LikelihoodName, ModelConfig, TrainingConfig
 from sdlgm.data import Rows, Samples, SparseRows
@@ -169,10 +170,12 @@ def update_model(
     KeyboardInterrupt
         After Ctrl-C, once the current step is complete.
     """
+    order = data.order(model, config.batch_size, config.seed)  # before the model is moved
     trainer = Trainer(model, config)
     if adam is not None:
-        trainer.adam.load_state_dict(copy.deepcopy(adam))  # loading shares the tensors
-    task = ModelTask(trainer, data.rows, data.order(model, config.batch_size, config.seed))
+        states = copy.deepcopy(adam["state"])  # loading shares the tensors
+        trainer.adam.load_state_dict({**trainer.adam.state_dict(), "state": states})
+    task = ModelTask(trainer, data.rows, order)
     if trainer.config.objective == "rate_distortion":
         trainer.objective.joint = start > 0
         if not start:
@@ -185,16 +188,23 @@ def update_model(
             task, state, [LogLines(lines.append, task.line, every=None), Display(show, start=start)]
         )
     model.cpu().eval()
-    return state.step, trainer.adam.state_dict(), _reproducible(lines[-1])
+    return state.step, _on_cpu(trainer.adam.state_dict()), _reproducible(lines[-1])
+
+
+def _on_cpu(adam: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of an optimiser on the CPU, where it can be pickled."""
+    return tree_map(lambda each: each.cpu() if isinstance(each, Tensor) else each, adam)
 
 
 def elbo(model: SDLGM, rows: Samples, seed: int) -> NDArray[np.float64]:
     """Return the evidence lower bound of each row (nats), by one sampled code each: ``(n,)``."""
-    bits, noise = generator(seed, "evaluation bits"), generator(seed, "evaluation codes")
+    bits = generator(seed, "evaluation bits")
+    noise = generator(seed, "evaluation codes", device=model.device)
     bounds = [
-        -negative_elbo(model, x, generator=noise).total.double() for x in rows.batches(BLOCK, bits)
+        -negative_elbo(model, x.to(model.device), generator=noise).total.double()
+        for x in rows.batches(BLOCK, bits)
     ]
-    return torch.cat(bounds).numpy()
+    return torch.cat(bounds).cpu().numpy()
 
 
 def in_blocks(values: Any) -> Iterator[Tensor]:

@@ -43,20 +43,26 @@ class CodeGraph:
         """Number of slots of a group."""
         return self.budget // self.groups
 
-    def add_outputs(self, code: str) -> None:
-        """Add all outputs of an encoder; ``code`` is ``"mode"`` or ``"sample"``."""
+    def outcomes(self, uniforms: Value | None = None) -> Value:
+        """Return the outcomes of all slots of a code, ``(n, G, L0/G)``.
+
+        The code is a most probable one or, with uniform numbers ``(n, L0)``, a draw.
+        """
+        if uniforms is None:
+            return self._mode(self._taken())
+        return self._sample(self.graph("Exp", self._log_features()), self._log_open(), uniforms)
+
+    def dense(self, outcomes: Value) -> Value:
+        """Return outcomes of slots as counts of features, float32 ``(n, K)``."""
         graph = self.graph
-        log_features = self._log_features()
-        log_open = None
-        if self.gate_logits is not None:
-            log_open = graph.reshape(add_log_sigmoid(graph, self.gate_logits), -1, self.groups, 1)
-        taken = log_features if log_open is None else graph("Add", log_features, log_open)
-        taken = graph("Exp", taken)  # lambda pi, (n, G, K/G)
-        outcomes = (
-            self._mode(taken)
-            if code == "mode"
-            else self._sample(graph("Exp", log_features), log_open)
-        )
+        features = graph.constant(np.arange(self.width, dtype=np.int64))
+        held = graph("Equal", graph("Unsqueeze", outcomes, _last(graph)), features)
+        counts = graph("ReduceSum", graph.cast(held, np.float32), graph.integers(-2), keepdims=0)
+        return graph.reshape(counts, -1, self.features)
+
+    def add_outputs(self, outcomes: Value) -> None:
+        """Add all outputs of an encoder, given the outcomes of all slots."""
+        graph, taken = self.graph, self._taken()
         indices, counts, active = self._pack(outcomes)
         presence = add_presence(graph, taken, self.slots)
         presence = graph.cast(graph.reshape(presence, -1, self.features), np.float32)
@@ -69,6 +75,18 @@ class CodeGraph:
         presence = graph("Where", self.valid, presence, graph.constant(np.float32(np.nan)))
         graph.output("presence", presence, np.float32, self.features)
         graph.output("valid", valid, np.bool_)
+
+    def _taken(self) -> Value:
+        """Return the probabilities that a slot holds each feature, ``(n, G, K/G)``."""
+        log_features, log_open = self._log_features(), self._log_open()
+        both = log_features if log_open is None else self.graph("Add", log_features, log_open)
+        return self.graph("Exp", both)
+
+    def _log_open(self) -> Value | None:
+        if self.gate_logits is None:
+            return None
+        log_open = add_log_sigmoid(self.graph, self.gate_logits)
+        return self.graph.reshape(log_open, -1, self.groups, 1)
 
     def _log_features(self) -> Value:
         if self.feature_logits is None:
@@ -102,15 +120,14 @@ class CodeGraph:
         rank = graph("Div", best, graph.integers(self.slots))
         return graph("GatherElements", places, rank, axis=-1)
 
-    def _sample(self, features: Value, log_open: Value | None) -> Value:
+    def _sample(self, features: Value, log_open: Value | None, uniforms: Value) -> Value:
         """Return the outcomes of all slots of a draw: ``(n, G, L0/G)``.
 
         As in ``GatedMultinomial.sample``, in float64: one uniform number per slot decides whether
         the gate is open and, by inversion, which feature the slot holds.
         """
         graph = self.graph
-        place = graph.input("uniforms", np.float64, self.budget)
-        place = graph.reshape(place, -1, self.groups, self.slots)
+        place = graph.reshape(uniforms, -1, self.groups, self.slots)
         cdf = graph("CumSum", graph.cast(features, np.float64), graph.constant(np.int64(-1)))
         last = graph("Gather", cdf, graph.integers(self.width - 1), axis=-1)
         opened = None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from sdlgm.config import Binarisation
 from sdlgm.environment import neutral
@@ -16,6 +16,7 @@ from sdlgm.export.graph import Graph, Value
 from sdlgm.export.networks import add_finite, add_linear, add_sequential
 from sdlgm.models import SDLGM, model_sha256
 from sdlgm.nn import Bernoulli, Categorical, Gaussian, Poisson
+from sdlgm.nn.priors import LevelNetwork
 from sdlgm.nn.statistics import needs_double
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def encoder_graph(
     maximum_grey_value: float = 1.0,
 ) -> onnx.ModelProto:
     """Return the encoder ``x -> indices, counts, n_active, presence, valid``.
+
+    The presences of a posterior with levels are those given the code of the levels before.
 
     A row with a value that is not finite, or so large that its logits are not, has no code: its
     ``valid`` is false, its indices are -1, its counts 0 and its presences NaN.
@@ -90,15 +93,8 @@ def encoder_graph(
         )
         x = graph("Div", x, _double(graph, model.input_scale, "input_scale"))
         x = graph.cast(x, np.float32)
-    logits: list[Value | None] = []
-    for computed in _posterior(graph, model, x, shift):
-        finite, safe = add_finite(graph, computed) if computed else (valid, None)
-        valid = graph("And", valid, finite)
-        logits.append(safe)
-    gates, features = logits
-    CodeGraph(
-        graph, raw, config.features, config.budget, model.groups, gates, features, valid
-    ).add_outputs(code)
+    uniforms = graph.input("uniforms", np.float64, config.budget) if code == "sample" else None
+    _add_code(graph, model, raw, _trunk(graph, model, x, shift), valid, uniforms)
     about = {
         "code": code,
         "binarisation": binarisation,
@@ -148,29 +144,127 @@ def describe(model: SDLGM, part: Part) -> dict[str, Any]:
     }
 
 
-def _posterior(
-    graph: Graph, model: SDLGM, x: Value, shift: Any
+class _Read(NamedTuple):
+    """What the heads of a posterior read: a value minus a shift."""
+
+    value: Value
+    shift: Tensor | None
+
+
+def _trunk(graph: Graph, model: SDLGM, x: Value, shift: Tensor | None) -> tuple[_Read, _Read]:
+    """Return what the features of the first level read, and what all else reads."""
+    data = trunk = _Read(x, shift)
+    if hasattr(model, "encoder") and len(model.encoder):
+        trunk = _Read(add_sequential(graph, x, model.encoder, "encoder", shift), None)
+    return trunk, (trunk if model.config.shared_trunk else data)
+
+
+def _add_code(
+    graph: Graph,
+    model: SDLGM,
+    raw: Value,
+    reads: tuple[_Read, _Read],
+    valid: Value,
+    uniforms: Value | None,
+) -> None:
+    """Add the outputs of an encoder, level by level: each sees the code of those before it."""
+    config, levels = model.config, model.config.levels
+    size, slots, groups = (n // levels for n in (config.features, config.budget, model.groups))
+    found: list[tuple[Value | None, ...]] = []
+    counts: list[Value] = []
+    for level in range(levels):
+        if level:
+            network = model.later_levels[level - 1]
+            computed = _later_level(graph, model, level, network, reads[1], _join(graph, counts))
+        else:
+            computed = _first_level(graph, model, *reads)
+        logits: list[Value | None] = []
+        for value in computed:
+            finite, safe = add_finite(graph, value) if value else (valid, None)
+            valid = graph("And", valid, finite)
+            logits.append(safe)
+        part = CodeGraph(graph, raw, size, slots, groups, logits[0], logits[1], valid)
+        outcomes = part.outcomes(_columns(graph, uniforms, level * slots, slots, config.budget))
+        found.append((*logits, outcomes))
+        if level < levels - 1:
+            counts.append(part.dense(outcomes))
+    gates, features, taken = (
+        _join(graph, [value for value in column if value]) for column in zip(*found, strict=True)
+    )
+    shape = (config.features, config.budget, model.groups)
+    whole = CodeGraph(graph, raw, *shape, gates or None, features or None, valid)
+    whole.add_outputs(taken)
+
+
+def _join(graph: Graph, values: list[Value]) -> Value:
+    """Concatenate along the second dimension; no values make no name."""
+    if len(values) < 2:
+        return "".join(values)
+    return graph("Concat", *values, axis=1)
+
+
+def _columns(
+    graph: Graph, values: Value | None, start: int, number: int, width: int
+) -> Value | None:
+    if values is None or number == width:
+        return values
+    ends = graph.integers(start), graph.integers(start + number), graph.integers(1)
+    return graph("Slice", values, *ends)
+
+
+def _first_level(
+    graph: Graph, model: SDLGM, trunk: _Read, read: _Read
 ) -> tuple[Value | None, Value | None]:
     """Add the logits of gates ``(n, G)`` and features ``(n, K)``, as ``SDLGM.forward`` does."""
-    trunk, trunk_shift = x, shift
-    if hasattr(model, "encoder") and len(model.encoder):
-        trunk, trunk_shift = add_sequential(graph, x, model.encoder, "encoder", shift), None
     gates = features = None
     if model.config.gates == "learned":
-        read, offset = (trunk, trunk_shift) if model.config.shared_trunk else (x, shift)
+        inner = read
         if len(model.sparsity):
-            read = add_sequential(graph, read, model.sparsity, "sparsity", offset)
-            offset = None
-        gates = add_linear(graph, read, model.gate_head, "gate_head", offset)
+            inner = _Read(
+                add_sequential(graph, read.value, model.sparsity, "sparsity", read.shift), None
+            )
+        gates = add_linear(graph, inner.value, model.gate_head, "gate_head", inner.shift)
     if model.chooses:
-        features = add_linear(graph, trunk, model.feature_head, "feature_head", trunk_shift)
+        features = add_linear(graph, trunk.value, model.feature_head, "feature_head", trunk.shift)
         if gates is not None and model.config.joint_gates:
-            width = model.config.features // model.groups
-            of_groups = graph.reshape(features, -1, model.groups, width)
-            total = graph("ReduceLogSumExp", of_groups, graph.integers(-1), keepdims=0)
-            offset = graph("Sub", total, graph.constant(np.float32(math.log(width))))
-            gates = graph("Add", gates, offset)
+            gates = _compete(graph, model, gates, features)
     return gates, features
+
+
+def _later_level(
+    graph: Graph, model: SDLGM, level: int, network: nn.Module, read: _Read, codes: Value
+) -> tuple[Value | None, Value | None]:
+    """Add the logits of a further level, as :class:`~sdlgm.nn.priors.LevelNetwork` does."""
+    if not isinstance(network, LevelNetwork) or network.context is None:
+        raise ConfigError(f"No ONNX operators are known for the level {network}.")
+    name = f"later_levels.{level - 1}"
+    given = add_linear(graph, read.value, network.context, f"{name}.context", read.shift)
+    inner = graph("Add", add_linear(graph, codes, network.prefix, f"{name}.prefix"), given)
+    inner = add_sequential(graph, inner, network.first, f"{name}.first")
+    if network.adds:
+        value = read.value
+        if read.shift is not None:
+            value = graph("Sub", value, graph.constant(read.shift, f"{name}.shift"))
+        inner = graph("Add", inner, value)
+    inner = add_sequential(graph, inner, network.rest, f"{name}.rest")
+    gates = features = None
+    if network.gate_head is not None:
+        gates = add_linear(graph, inner, network.gate_head, f"{name}.gate_head")
+    if network.feature_head is not None:
+        features = add_linear(graph, inner, network.feature_head, f"{name}.feature_head")
+        if gates is not None and network.joint_gates:
+            gates = _compete(graph, model, gates, features)
+    return gates, features
+
+
+def _compete(graph: Graph, model: SDLGM, gates: Value, features: Value) -> Value:
+    """Add :func:`~sdlgm.nn.priors.compete`."""
+    width = model.config.features // model.groups
+    groups = model.groups // model.config.levels
+    of_groups = graph.reshape(features, -1, groups, width)
+    total = graph("ReduceLogSumExp", of_groups, graph.integers(-1), keepdims=0)
+    offset = graph("Sub", total, graph.constant(np.float32(math.log(width))))
+    return graph("Add", gates, offset)
 
 
 def _mean(graph: Graph, model: SDLGM, raw: Value) -> Value:

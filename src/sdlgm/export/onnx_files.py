@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sdlgm.config import DataConfig
 from sdlgm.data import maximum_grey_value
+from sdlgm.distributions import greedy
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, ModelFileError, SDLGMError, warn
 from sdlgm.estimators import SDLGMClassifier
@@ -215,7 +216,7 @@ def compare_encoder(model: SDLGM, path: Path | str, x: Tensor, batch: int = 1000
         names = ["indices", "counts", "presence"]
         indices, counts, presence = session.run(names, {"x": (rows.to(kind) * scale).numpy()})
         codes = torch.from_numpy(dense_codes(indices, counts, model.config.features)).float()
-        posterior = model.posterior(rows)
+        posterior = greedy(model.posterior(rows))
         there = posterior.presence_probs.numpy()
         largest = max(largest, float(np.abs(there - presence).max()))
         differing = (codes != posterior.mode).sum(1)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import scipy.sparse as sp
 
-from sdlgm.codec import describe, read_codes
+from sdlgm.codec import coding_prior, describe, read_codes
 from sdlgm.codec.code_files import is_container
 from sdlgm.codec.parquet import read_passed
 from sdlgm.config import VectorFormat, WeightMetric
@@ -94,7 +94,7 @@ def export_codes(
 
 def _read_table(model: SDLGM, codes: Path | str) -> sp.csr_array:
     """Read a file of codes as a sparse table."""
-    _, batches = read_codes(codes, describe(model))
+    _, batches = read_codes(codes, describe(model), prior=coding_prior(model))
     parts = [sp.csr_array(batch.numpy()) for batch in batches]
     return sp.vstack([sp.csr_array((0, model.config.features), dtype=np.float32), *parts], "csr")
 

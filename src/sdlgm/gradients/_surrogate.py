@@ -2,27 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from sdlgm.distributions import GatedMultinomial, Grouped
+from sdlgm.distributions import Chain, GatedMultinomial, Grouped
 from sdlgm.errors import ConfigError
 from sdlgm.gradients.registry import Code, Loss
 
 
 def ungrouped(posterior: Code) -> GatedMultinomial:
-    """Return the gated multinomial of a posterior, with groups as its last batch dimension."""
+    """Return the gated multinomial of a posterior, with groups as its last batch dimension.
+
+    Raises
+    ------
+    ConfigError
+        If the posterior has levels, so that it is not a single product.
+    """
+    if isinstance(posterior, Chain):
+        raise ConfigError(
+            "This gradient estimator needs a posterior that is a single product, but this one has "
+            f"{posterior.parts} levels. Use estimator = 'reinmax', or levels = 1."
+        )
     return posterior.base if isinstance(posterior, Grouped) else posterior  # type: ignore[return-value]
+
+
+def draw(posterior: Code, path: Callable[[GatedMultinomial], Tensor]) -> Tensor:
+    """Draw codes with a gradient; those of a posterior in levels level by level.
+
+    Parameters
+    ----------
+    posterior
+        Distribution of the codes.
+    path
+        Draws codes of a gated multinomial that carry a gradient to its logits. The distribution of
+        a level depends on the codes of the levels before it, and passes the gradient on to them.
+    """
+    if isinstance(posterior, Chain):
+        return posterior.follow(lambda part: draw(part, path))
+    if isinstance(posterior, Grouped):
+        return path(ungrouped(posterior)).flatten(-2)
+    return path(posterior)
 
 
 def split(posterior: Code, codes: Tensor) -> Tensor:
     """View codes of a posterior as codes of its :func:`ungrouped` distribution."""
     return posterior.split(codes) if isinstance(posterior, Grouped) else codes
-
-
-def join(posterior: Code, parts: Tensor) -> Tensor:
-    """View codes of the :func:`ungrouped` distribution as codes of the posterior."""
-    return parts.flatten(-2) if isinstance(posterior, Grouped) else parts
 
 
 def evaluate(loss: Loss, codes: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sdlgm.distributions import Chain
 from sdlgm.errors import ConfigError
 from sdlgm.gradients._surrogate import ungrouped
 from sdlgm.gradients.registry import Code
@@ -133,7 +134,8 @@ class ControlVariate(nn.Module):
         return Centred((left - mean).detach(), weight, error.mean(-1) if grouped else error)
 
     def _predict(self, posterior: Code) -> Tensor:
-        base = ungrouped(posterior)
+        # Levels are followed along their modes: the prediction must not depend on the draw.
+        base = ungrouped(posterior.greedy if isinstance(posterior, Chain) else posterior)
         gates, features = base.gate_logits.detach(), base.feature_logits.detach()
         if features.dim() > len(posterior.batch_shape) + 1:
             features = features.flatten(-2)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sdlgm.gradients._surrogate import evaluate
+from sdlgm.distributions import GatedMultinomial
+from sdlgm.gradients._surrogate import draw, evaluate
 from sdlgm.gradients.registry import Code, Estimate, Loss, register
 
 __all__ = ["gumbel_softmax"]
@@ -56,6 +57,10 @@ def gumbel_softmax(
     >>> estimate.codes.shape, logits.grad.shape
     (torch.Size([8, 3]), torch.Size([8, 3]))
     """
-    relaxed = posterior.relax(gate_temperature, feature_temperature).rsample(generator=generator)
+
+    def path(base: GatedMultinomial) -> Tensor:
+        return base.relax(gate_temperature, feature_temperature).rsample(generator=generator)
+
+    relaxed = draw(posterior, path)
     value = evaluate(loss, relaxed)
     return Estimate(value, value.detach(), relaxed.detach())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sdlgm.gradients._surrogate import carrying, evaluate, slope_at
+from sdlgm.gradients._surrogate import carrying, evaluate, slope_at, ungrouped
 from sdlgm.gradients.control_variates import ControlVariate, centre
 from sdlgm.gradients.registry import Code, Estimate, Loss, register
 
@@ -61,6 +61,7 @@ def muprop(
     >>> estimate.codes.shape, logits.grad.shape
     (torch.Size([8, 3]), torch.Size([8, 3]))
     """
+    ungrouped(posterior)  # refuses levels, which have no mean
     drawn = posterior.sample(generator=generator)
     value = evaluate(loss, drawn)
     mean = posterior.mean

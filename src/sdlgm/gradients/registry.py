@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, Protocol, TypeVar, overload
 import torch
 from torch import Tensor
 
-from sdlgm.distributions import GatedMultinomial, Grouped
+from sdlgm.distributions import Chain, GatedMultinomial, Grouped
 from sdlgm.errors import ConfigError
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "register",
 ]
 
-Code = GatedMultinomial | Grouped
+Code = GatedMultinomial | Grouped | Chain
 """A posterior over codes."""
 
 Loss = Callable[[Tensor], Tensor]

@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sdlgm.distributions import GatedMultinomial
 from sdlgm.distributions._chunks import in_chunks
-from sdlgm.gradients._surrogate import evaluate, split, ungrouped
+from sdlgm.gradients._surrogate import draw, evaluate
 from sdlgm.gradients.registry import Code, Estimate, Loss, register
+from sdlgm.kernels import codes as kernels
+from sdlgm.kernels import launch
 
 __all__ = ["reinmax"]
 
@@ -55,18 +58,16 @@ def reinmax(posterior: Code, loss: Loss, *, generator: torch.Generator | None = 
     >>> estimate.codes.shape, logits.grad.shape
     (torch.Size([8, 3]), torch.Size([8, 3]))
     """
-    base = ungrouped(posterior)
-    drawn = posterior.sample(generator=generator)
-    codes = _CountReinMax.apply(
-        base.gate_logits,
-        base.feature_logits,
-        split(posterior, drawn),
-        base.open_prob.detach(),
-        base.feature_probs.detach(),
-        base.total_count,
-    ).view_as(drawn)
+
+    def path(base: GatedMultinomial) -> Tensor:
+        counts: Tensor = _CountReinMax.apply(
+            base.gate_logits, base.feature_logits, base.sample(generator=generator), base
+        )
+        return counts
+
+    codes = draw(posterior, path)
     value = evaluate(loss, codes)
-    return Estimate(value, value.detach(), drawn)
+    return Estimate(value, value.detach(), codes.detach())
 
 
 class _CountReinMax(torch.autograd.Function):
@@ -83,23 +84,29 @@ class _CountReinMax(torch.autograd.Function):
         gate_logits: Tensor,
         feature_logits: Tensor,
         counts: Tensor,
-        open_prob: Tensor,
-        features: Tensor,
-        total_count: int,
+        base: GatedMultinomial,
     ) -> Tensor:
-        ctx.save_for_backward(counts, open_prob, features)
-        ctx.total_count = total_count
+        ctx.total_count, ctx.on_gpu = base.total_count, launch.usable(feature_logits)
+        if ctx.on_gpu:
+            ctx.save_for_backward(counts, gate_logits, feature_logits)
+        else:
+            ctx.save_for_backward(counts, base.open_prob, base.feature_probs)
         return counts.view_as(counts)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         counts, open_prob, features = ctx.saved_tensors
+        if ctx.on_gpu:
+            gate, outcome = kernels.reinmax_gradients(
+                open_prob, features, counts, grads[0], ctx.total_count
+            )
+            return gate, outcome, None, None
         half = (0.5 * ctx.total_count * open_prob).unsqueeze(-1)
         outcome, gate = torch.empty_like(counts), torch.empty_like(half)
         write = partial(_write_gradients, ctx.total_count)
         in_chunks(write, grads[0], counts, features, half, outcome, gate)
-        return gate.squeeze(-1), outcome, *(None,) * 4
+        return gate.squeeze(-1), outcome, None, None
 
 
 def _write_gradients(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sdlgm.distributions import GatedMultinomial
 from sdlgm.errors import ConfigError
-from sdlgm.gradients._surrogate import carrying, evaluate, join, ungrouped
+from sdlgm.gradients._surrogate import carrying, draw, evaluate
 from sdlgm.gradients.registry import Code, Estimate, Loss, register
 
 __all__ = ["slope_annealed_st"]
@@ -70,10 +70,12 @@ def slope_annealed_st(
     """
     if not bool(torch.as_tensor(slope > 0).all()):
         raise ConfigError(f"slope must be positive (it starts at 1 and rises), got {slope}.")
-    base = ungrouped(posterior)
-    sharp = GatedMultinomial(
-        base.total_count, base.gate_logits * slope, base.feature_logits * slope, validate_args=False
-    )
-    drawn, mean = posterior.sample(generator=generator), join(posterior, sharp.mean)
-    value = evaluate(loss, carrying(drawn, mean))
-    return Estimate(value, value.detach(), drawn)
+
+    def path(base: GatedMultinomial) -> Tensor:
+        logits = base.gate_logits * slope, base.feature_logits * slope
+        sharp = GatedMultinomial(base.total_count, *logits, validate_args=False)
+        return carrying(base.sample(generator=generator), sharp.mean)
+
+    codes = draw(posterior, path)
+    value = evaluate(loss, codes)
+    return Estimate(value, value.detach(), codes.detach())

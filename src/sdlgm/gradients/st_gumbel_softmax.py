@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sdlgm.gradients._surrogate import carrying, evaluate, join, ungrouped
+from sdlgm.distributions import GatedMultinomial
+from sdlgm.gradients._surrogate import carrying, draw, evaluate
 from sdlgm.gradients.registry import Code, Estimate, Loss, register
 
 __all__ = ["st_gumbel_softmax"]
@@ -62,12 +63,16 @@ def st_gumbel_softmax(
     >>> estimate.codes.shape, logits.grad.shape
     (torch.Size([8, 3]), torch.Size([8, 3]))
     """
-    relaxed = ungrouped(posterior).relax(gate_temperature, feature_temperature)
-    gates, slots = relaxed.rsample_slots(generator=generator)
-    soft = join(posterior, torch.matmul(gates.unsqueeze(-2), slots).squeeze(-2))
-    with torch.no_grad():
-        counts = torch.zeros_like(slots[..., 0, :])
-        counts.scatter_add_(-1, slots.argmax(-1), (gates > 0.5).to(slots))
-        drawn = join(posterior, counts)
-    value = evaluate(loss, carrying(drawn, soft))
-    return Estimate(value, value.detach(), drawn)
+
+    def path(base: GatedMultinomial) -> Tensor:
+        relaxed = base.relax(gate_temperature, feature_temperature)
+        gates, slots = relaxed.rsample_slots(generator=generator)
+        soft = torch.matmul(gates.unsqueeze(-2), slots).squeeze(-2)
+        with torch.no_grad():
+            counts = torch.zeros_like(slots[..., 0, :])
+            counts.scatter_add_(-1, slots.argmax(-1), (gates > 0.5).to(slots))
+        return carrying(counts, soft)
+
+    codes = draw(posterior, path)
+    value = evaluate(loss, codes)
+    return Estimate(value, value.detach(), codes.detach())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sdlgm.gradients._surrogate import carrying, evaluate
+from sdlgm.gradients._surrogate import carrying, draw, evaluate
 from sdlgm.gradients.registry import Code, Estimate, Loss, register
 
 __all__ = ["straight_through"]
@@ -46,6 +46,6 @@ def straight_through(
     >>> estimate.codes.shape, logits.grad.shape
     (torch.Size([8, 3]), torch.Size([8, 3]))
     """
-    drawn = posterior.sample(generator=generator)
-    value = evaluate(loss, carrying(drawn, posterior.mean))
-    return Estimate(value, value.detach(), drawn)
+    codes = draw(posterior, lambda base: carrying(base.sample(generator=generator), base.mean))
+    value = evaluate(loss, codes)
+    return Estimate(value, value.detach(), codes.detach())

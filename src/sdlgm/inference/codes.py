@@ -11,13 +11,14 @@ from torch import Tensor
 
 from sdlgm.config import CodeMethod, ModelConfig, quadratic
 from sdlgm.data import Samples
-from sdlgm.distributions import Grouped
+from sdlgm.distributions import Chain, Grouped, conditionals, greedy
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.inference.linear import quadratic_search, standard_residual
 from sdlgm.inference.search import search_codes
 from sdlgm.inference.slots import counts_of
 from sdlgm.random import generator as make_generator
+from sdlgm.random import on_device
 
 if TYPE_CHECKING:
     from sdlgm.models import SDLGM
@@ -68,6 +69,9 @@ def choose_codes(
     "search"   the code with the least :math:`J(z)` that is found   no       see below
     ========== ==================================================== ======== ================
 
+    The mode and the mean of a posterior in levels are greedy: those of each level, given the codes
+    chosen for the levels before it.
+
     The candidates of "best" are the mode, the rounded mean and ``candidates - 2`` draws; ties go
     to the earlier candidate. Candidates are compared by the description length (in nats) of sample
     and code together,
@@ -92,7 +96,8 @@ def choose_codes(
     model
         Gives posterior, prior and decoder.
     x
-        Samples, shape ``(n, D)``.
+        Samples, shape ``(n, D)``. They may be on another device than the model; their codes are
+        where they are.
     code
         How to choose, see above. Default: :func:`default_code`.
     generator
@@ -122,6 +127,23 @@ def choose_codes(
     """
     code = default_code(model.config) if code is None else code
     check_code(model, code, candidates=candidates, max_active=max_active)
+    home, x = x.device, x.to(model.device)
+    generator = on_device(generator, model.device)
+    options = (candidates, max_active)
+    return _chosen(model, x, code, generator, *options, name, first_row).to(home)
+
+
+def _chosen(
+    model: SDLGM,
+    x: Tensor,
+    code: CodeMethod,
+    generator: torch.Generator | None,
+    candidates: int,
+    max_active: int | None,
+    name: str,
+    first_row: int,
+) -> Tensor:
+    """Return the codes of samples on the model's device: see :func:`choose_codes`."""
     if code == "search" and quadratic(model.config):
         return _searched(model, x, candidates, max_active, name, first_row)
     posterior = model.posterior(x)
@@ -164,7 +186,8 @@ def encode_batches(
     """Yield batches of codes, shape ``(b, K)``, of all rows in order: see ``SDLGM.encode``."""
     model.check_rows(rows)
     check_code(model, code, candidates=candidates, max_active=max_active)
-    bits, noise = (make_generator(seed, f"evaluation {what}") for what in ("bits", "codes"))
+    bits = make_generator(seed, "evaluation bits")  # the same on every device
+    noise = make_generator(seed, "evaluation codes", device=model.device)
     done = 0
     for x in rows.batches(batch_size, bits):
         yield choose_codes(
@@ -174,8 +197,10 @@ def encode_batches(
         done += len(x)
 
 
-def check_posterior(model: SDLGM, posterior: Grouped, name: str, first_row: int = 0) -> None:
-    """Check that a posterior of rows, shape ``(n, K)``, is finite.
+def check_posterior(
+    model: SDLGM, posterior: Grouped | Chain, name: str, first_row: int = 0
+) -> None:
+    """Check that a posterior of rows, shape ``(n, K)``, is finite; levels are, along their modes.
 
     Values far outside of the training data overflow in the encoder.
 
@@ -184,9 +209,10 @@ def check_posterior(model: SDLGM, posterior: Grouped, name: str, first_row: int 
     DataError
         If it is not, with the number of the first row.
     """
-    finite = posterior.base.feature_logits.isfinite().flatten(-2).all(-1)
+    base = greedy(posterior).base
+    finite = base.feature_logits.isfinite().flatten(-2).all(-1)
     if model.config.gates == "learned":
-        finite &= posterior.base.gate_logits.isfinite().all(-1)
+        finite &= base.gate_logits.isfinite().all(-1)
     if not bool(finite.all()):
         row = first_row + int((~finite).nonzero()[0])
         raise DataError(
@@ -230,11 +256,12 @@ def check_code(
         )
 
 
-def limit_active(codes: Tensor, posterior: Grouped, max_active: int | None) -> Tensor:
+def limit_active(codes: Tensor, posterior: Grouped | Chain, max_active: int | None) -> Tensor:
     """Keep at most ``max_active`` features of each code and close the slots of the others.
 
     The features with the largest ``posterior.presence_probs`` stay, with their counts; ties go to
-    the lower index.
+    the lower index. In a posterior with levels, the probabilities are those given the levels of the
+    code before.
 
     Parameters
     ----------
@@ -247,7 +274,11 @@ def limit_active(codes: Tensor, posterior: Grouped, max_active: int | None) -> T
     """
     if max_active is None or max_active >= codes.shape[-1]:
         return codes
-    absence = posterior.absence_log_probs.expand_as(codes).masked_fill(codes == 0, torch.inf)
+    absence = (
+        conditionals(posterior, codes)
+        .absence_log_probs.expand_as(codes)
+        .masked_fill(codes == 0, torch.inf)
+    )
     dropped = absence.argsort(dim=-1, stable=True)[..., max_active:]
     return codes.scatter(-1, dropped, 0.0)
 
@@ -279,7 +310,7 @@ def _searched(
 def _best(
     model: SDLGM,
     x: Tensor,
-    posterior: Grouped,
+    posterior: Grouped | Chain,
     candidates: int,
     max_active: int | None,
     generator: torch.Generator | None,
@@ -299,7 +330,7 @@ def _best(
 
 
 def _candidates(
-    posterior: Grouped, candidates: int, generator: torch.Generator | None
+    posterior: Grouped | Chain, candidates: int, generator: torch.Generator | None
 ) -> Iterator[Tensor]:
     """Yield candidates, shape ``(m, n, K)``: the mode, the rounded mean and draws."""
     yield torch.stack([posterior.mode, posterior.rounded_mean])

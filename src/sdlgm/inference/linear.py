@@ -44,7 +44,8 @@ def is_linear(model: SDLGM) -> bool:
 def is_quadratic(model: SDLGM) -> bool:
     """Whether ``-log p(x | z)`` is quadratic in ``z``, with at most one feature in each group.
 
-    This holds for a Gaussian likelihood, a decoder without hidden layers, and one slot per group.
+    This holds for a Gaussian likelihood, a decoder without hidden layers, and one slot per group;
+    the prior must be a product over groups, too.
     """
     return quadratic(model.config)
 

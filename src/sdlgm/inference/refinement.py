@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sdlgm.distributions import Grouped, grouped_gated_multinomial, kl_terms
+from sdlgm.distributions import Chain, Grouped, grouped_gated_multinomial, kl_terms
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError
 from sdlgm.gradients import get_estimator
+from sdlgm.objectives.bounds import elbo_surrogate
+from sdlgm.random import on_device
 
 if TYPE_CHECKING:
     from sdlgm.models import SDLGM
@@ -27,7 +29,7 @@ def refine_posterior(
     draws: int = 4,
     rate: float = 0.1,
     generator: torch.Generator | None = None,
-) -> Grouped:
+) -> Grouped | Chain:
     r"""Refine the posterior of each sample by gradient descent on its own negative ELBO.
 
     Starting at the encoder's logits, run ``steps`` steps of Adam for each sample on
@@ -58,23 +60,31 @@ def refine_posterior(
     Returns
     -------
     Grouped
-        Posteriors of batch shape ``(n,)``, detached.
+        Posteriors of batch shape ``(n,)``, detached, on the model's device; without steps, those
+        of the encoder.
 
     Raises
     ------
     ConfigError
-        If ``steps`` is negative, ``draws`` below 1 or ``rate`` not positive.
+        If ``steps`` is negative, ``draws`` below 1 or ``rate`` not positive, or if the posterior
+        has levels: the logits of a level are then a function of the codes before it.
 
     References
     ----------
     Kim et al., "Semi-amortized variational autoencoders", ICML 2018 (without their training).
     """
     check_refinement(steps, draws, rate)
-    x = x.clone() if x.is_inference() else x
+    x = (x.clone() if x.is_inference() else x).to(model.device)
+    generator = on_device(generator, model.device)
     with torch.no_grad():
         start, prior = model.posterior(x), model.prior()
     if not steps:
         return start
+    if isinstance(start, Chain):
+        raise ConfigError(
+            f"The posterior has {start.parts} levels and cannot be refined: only a single product "
+            "can. Use refine_steps = 0, or a model with levels = 1."
+        )
     base = start.base
     gates, features = base.gate_logits.clone(), base.feature_logits.flatten(-2).clone()
     # Gates that are always open stay open; a group of one feature has no feature to choose.
@@ -96,8 +106,12 @@ def refine_posterior(
         with torch.enable_grad():
             posterior = code(gates, features)
             drawn = posterior.expand((draws, *posterior.batch_shape))
-            surrogate = reinmax(drawn, loss, generator=generator).surrogate.mean(0)
-            total = (surrogate + kl_terms(posterior, prior).total).sum()
+            if isinstance(prior, Chain):
+                rows, _ = elbo_surrogate(drawn, prior, loss, reinmax, generator=generator)
+                total = rows.mean(0).sum()
+            else:
+                rows = reinmax(drawn, loss, generator=generator).surrogate.mean(0)
+                total = (rows + kl_terms(posterior, prior).total).sum()
         # Only the logits get a gradient, the model's parameters none.
         for leaf, slope in zip(leaves, torch.autograd.grad(total, leaves), strict=True):
             leaf.grad = slope

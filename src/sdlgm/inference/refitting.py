@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError
 from sdlgm.inference.linear import is_linear
-from sdlgm.inference.slots import slots_of
+from sdlgm.inference.slots import counts_of, slots_of
 from sdlgm.nn.likelihoods import Gaussian
 from sdlgm.nn.statistics import standardise
 
 if TYPE_CHECKING:
     from sdlgm.models import SDLGM
 
-__all__ = ["least_squares", "refit_decoder", "refit_prior", "set_prior"]
+__all__ = ["least_squares", "refit_decoder", "refit_prior", "set_prior", "weighted_counts"]
 
 ROWS_AT_ONCE = 8192
 """Rows that are held in double precision at a time."""
@@ -62,8 +63,8 @@ def refit_decoder(
         )
     if not ridge > 0:
         raise ConfigError(f"ridge must be positive, got {ridge}.")
-    target = standardise(x, likelihood.shift, likelihood.unit)
-    slots = slots_of(codes, model.groups, model.config.budget)
+    target = standardise(x.to(model.device), likelihood.shift, likelihood.unit)
+    slots = slots_of(codes.to(model.device), model.groups, model.config.budget)
     weights = torch.as_tensor(weight, dtype=torch.float64, device=target.device).expand(len(x))
     size = model.config.features // model.groups
     entries, bias = least_squares(target, slots, model.groups, size, weights=weights, ridge=ridge)
@@ -104,8 +105,9 @@ def least_squares(
     weights = weights / weights.mean()
     gram = x.new_zeros(features + 1, features + 1, dtype=torch.float64)
     moments = x.new_zeros(features + 1, x.shape[1], dtype=torch.float64)
+    add = _add_equations if x.device.type == "cpu" else _add_products
     for part in torch.arange(len(x), device=x.device).split(ROWS_AT_ONCE):
-        _add_equations(gram, moments, x[part].double(), slots[part], weights[part], size, groups)
+        add(gram, moments, x[part].double(), slots[part], weights[part], size, groups)
     gram.diagonal()[:-1] += ridge
     found = torch.cholesky_solve(moments, torch.linalg.cholesky(gram))
     return found[:-1], found[-1]
@@ -140,6 +142,32 @@ def _add_equations(
                 gram[theirs, mine] += pairs.T
 
 
+def _add_products(
+    gram: Tensor,
+    moments: Tensor,
+    x: Tensor,
+    slots: Tensor,
+    weights: Tensor,
+    size: int,
+    groups: int,
+) -> None:
+    """Do the same by products of matrices, which a GPU adds up in one order, unlike single rows."""
+    held = counts_of(slots, groups, size).double()
+    held = torch.cat([held, torch.ones_like(held[:, :1])], 1)
+    weighted = (weights.unsqueeze(-1) * held).T
+    gram += weighted @ held
+    moments += weighted @ x
+
+
+def weighted_counts(held: Tensor, weights: Tensor, width: int) -> Tensor:
+    """Sum the weights of the rows ``(n,)`` that hold each of ``width`` outcomes, in one order."""
+    if held.device.type == "cpu":
+        return torch.bincount(held, weights, width)
+    parts = zip(held.split(ROWS_AT_ONCE), weights.split(ROWS_AT_ONCE), strict=True)
+    sums = [part @ F.one_hot(each, width).to(weights.dtype) for each, part in parts]
+    return torch.stack(sums).sum(0)
+
+
 @neutral()
 @torch.no_grad()
 def refit_prior(model: SDLGM, codes: Tensor) -> None:
@@ -148,7 +176,7 @@ def refit_prior(model: SDLGM, codes: Tensor) -> None:
     Each outcome of a slot (closed, or one of the features) is counted once more than it occurs, so
     that nothing becomes impossible. Gates that are always open stay open.
     """
-    counts = codes.double().sum(0).unflatten(-1, (model.groups, -1)) + 1
+    counts = codes.to(model.device).double().sum(0).unflatten(-1, (model.groups, -1)) + 1
     slots = len(codes) * model.config.budget // model.groups
     closed = slots - (counts.sum(-1) - counts.shape[-1]) + 1
     set_prior(model, torch.cat([counts, closed.unsqueeze(-1)], -1))
@@ -159,7 +187,17 @@ def set_prior(model: SDLGM, frequencies: Tensor) -> None:
 
     ``frequencies`` has shape ``(G, K/G + 1)``: how often, in any unit, a slot of each group holds
     each feature, and is closed. Gates that are always open stay open.
+
+    Raises
+    ------
+    ConfigError
+        If the prior is not a product over groups.
     """
+    if model.config.prior in ("mixture", "autoregressive"):
+        raise ConfigError(
+            f"prior = {model.config.prior!r} is not a product over groups and has no frequencies "
+            "to set. Fit it with sdlgm.training.fit_prior."
+        )
     counts, closed = frequencies[:, :-1], frequencies[:, -1]
     opened = counts.sum(-1)
     with torch.no_grad():

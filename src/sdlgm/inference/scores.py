@@ -13,11 +13,13 @@ from torch import Tensor
 
 from sdlgm.config import Metric, WeightMetric
 from sdlgm.data import as_numbers
+from sdlgm.distributions import Chain, greedy
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.inference.codes import check_posterior
 from sdlgm.inference.linear import is_linear
 from sdlgm.nn.likelihoods import Gaussian
+from sdlgm.random import generator
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -117,7 +119,7 @@ def _decoded_scores(model: SDLGM, rows: Tensor, table: sp.csr_array, metric: Met
     asked = rows.double()
     found = torch.empty(len(rows), table.shape[0], dtype=_precision(model))
     for part, place in _blocks(table, max(len(rows), table.shape[1], model.n_inputs)):
-        codes = torch.from_numpy(part.toarray()).float().to(model.output_head.weight.device)
+        codes = torch.from_numpy(part.toarray()).float().to(model.device)
         decoded = model.data_distribution(codes).mean.cpu().double()
         found[:, place] = _COMPARE[metric](asked, decoded).to(found.dtype)
     return found
@@ -306,12 +308,16 @@ def _weight_metric(model: SDLGM, metric: WeightMetric | None, positive: bool) ->
 
 
 def _log_odds(model: SDLGM, rows: Tensor, first_row: int) -> NDArray[np.float64]:
-    """Return ``log p(feature) - log p(closed)`` of a slot under the posteriors, ``(q, K)``."""
-    posterior = model.posterior(rows.to(model.output_head.weight.device))
+    """Return ``log p(feature) - log p(closed)`` of a slot under the posteriors, ``(q, K)``.
+
+    That of a level is given the greedy codes of the levels before it.
+    """
+    posterior = model.posterior(rows.to(model.device))
     check_posterior(model, posterior, "the queries", first_row)
-    weights = posterior.base.feature_logits.cpu().double().log_softmax(-1)
+    base = greedy(posterior).base
+    weights = base.feature_logits.cpu().double().log_softmax(-1)
     if model.config.gates == "learned":
-        weights = weights + posterior.base.gate_logits.cpu().double().unsqueeze(-1)
+        weights = weights + base.gate_logits.cpu().double().unsqueeze(-1)
     return weights.flatten(-2).numpy()
 
 
@@ -366,12 +372,21 @@ def _linear_query(model: SDLGM, rows: Tensor, metric: WeightMetric) -> NDArray[n
 
 def _expected_half_norms(model: SDLGM, columns: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return what a feature adds to half of ``|A z|^2``, with the other slots as in the prior."""
-    share = model.prior().mean.detach().cpu().double().numpy()[:, None] * columns
+    share = _prior_mean(model).detach().cpu().double().numpy()[:, None] * columns
     own = share.reshape(model.groups, -1, columns.shape[1]).sum(1)
     slots = model.config.budget // model.groups
     size = model.config.features // model.groups
     others = share.sum(0) - np.repeat(own / slots, size, axis=0)
     return 0.5 * np.square(columns).sum(1) + (columns * others).sum(1)
+
+
+def _prior_mean(model: SDLGM) -> Tensor:
+    """Return the expected counts under the prior; those of a structured one from 4,096 draws."""
+    prior = model.prior()
+    if not isinstance(prior, Chain):
+        return prior.mean
+    noise = generator(0, "mean of the prior", device=model.output_head.weight.device)
+    return prior.sample((4096,), generator=noise).mean(0)
 
 
 def _linear_documents(model: SDLGM, table: sp.csr_array, metric: WeightMetric) -> sp.csr_array:
@@ -481,7 +496,7 @@ def _check_metric(metric: str, known: tuple[str, ...]) -> None:
 
 def _precision(model: SDLGM) -> torch.dtype:
     """Return the type of decoded rows."""
-    device = model.output_head.weight.device
+    device = model.device
     return model.data_distribution(torch.zeros(1, model.config.features, device=device)).mean.dtype
 
 

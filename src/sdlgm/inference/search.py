@@ -55,24 +55,27 @@ def search_codes(
     Returns
     -------
     Tensor
-        Codes of shape ``(n, K)``, at most ``L0 / G`` in each group.
+        Codes of shape ``(n, K)``, at most ``L0 / G`` in each group, on the device of ``codes``.
     """
+    home, device = codes.device, model.device
+    x, codes = x.to(device), codes.to(device)
     slots = slots_of(codes, model.groups, model.config.budget)
-    weights = torch.as_tensor(weight, dtype=model.output_head.weight.dtype).expand(len(x))
+    weights = torch.as_tensor(weight, dtype=model.output_head.weight.dtype, device=device)
+    weights = weights.expand(len(x))
     size = model.config.features // model.groups
     block = max(1, CODES_AT_ONCE // (size + 1))
     closes = model.config.gates == "learned"
     if is_quadratic(model):
         search, residual = quadratic_search(model), standard_residual(model, x)
         best = search(residual, rate=2 / weights, start=slots, sweeps=sweeps)
-        return counts_of(best, model.groups, size)
+        return counts_of(best, model.groups, size).to(home)
     found = [
         _search(model, rows, start, weighted, sweeps, closes)
         for rows, start, weighted in zip(
             x.split(block), slots.split(block), weights.split(block), strict=True
         )
     ]
-    return counts_of(torch.cat(found), model.groups, size)
+    return counts_of(torch.cat(found), model.groups, size).to(home)
 
 
 def _search(
@@ -81,7 +84,7 @@ def _search(
     """Search the codes of one block of samples; ``slots`` has shape ``(n, L0)``."""
     size = model.config.features // model.groups
     prior = model.prior()
-    options = torch.arange(size + closes)
+    options = torch.arange(size + closes, device=slots.device)
     slots = slots.clone()
     for _ in range(sweeps):
         before = slots.clone()

@@ -14,12 +14,20 @@ from torch import distributions as td
 
 from sdlgm.config import CodeMethod, ModelConfig
 from sdlgm.data import Rows, Samples, SparseRows, Summary, as_numbers
-from sdlgm.distributions import Grouped, grouped_gated_multinomial
+from sdlgm.distributions import (
+    Chain,
+    GroupChain,
+    Grouped,
+    LevelChain,
+    grouped_gated_multinomial,
+)
 from sdlgm.environment import neutral
 from sdlgm.errors import DataError
 from sdlgm.inference.codes import BATCH, encode_batches
 from sdlgm.nn import DataStatistics, check_data, likelihood, linear, mlp
+from sdlgm.nn.priors import LevelNetwork, MaskedNetwork, Mixture, compete
 from sdlgm.nn.statistics import double_kept, standardise, with_common_scale
+from sdlgm.random import on_device
 
 __all__ = ["SDLGM"]
 
@@ -38,7 +46,8 @@ class SDLGM(nn.Module):
             & \text{(eqs. 7, 9)}
 
     where a code is a :class:`~sdlgm.distributions.Grouped`
-    :class:`~sdlgm.distributions.GatedMultinomial`. ``forward`` is the posterior.
+    :class:`~sdlgm.distributions.GatedMultinomial`, or, with levels or a structured prior, a
+    :class:`~sdlgm.distributions.Chain` of these. ``forward`` is the posterior.
 
     Parameters
     ----------
@@ -104,16 +113,17 @@ class SDLGM(nn.Module):
         encoder_width = (self.n_inputs, *encoder_hidden)[-1]
         # The gate alone decides a group of one feature (Bernoulli latents).
         self.chooses = config.features > self.groups
+        of_level = self.groups // config.levels, config.features // config.levels
         if self.chooses or (config.gates == "learned" and config.shared_trunk):
             self.encoder = hidden(self.n_inputs, encoder_hidden)
         if self.chooses:
-            self.feature_head = linear(encoder_width, config.features, generator)
+            self.feature_head = linear(encoder_width, of_level[1], generator)
 
         trunk_width = encoder_width if config.shared_trunk else self.n_inputs
         sparsity_width = (trunk_width, *config.sparsity_hidden)[-1]
         if config.gates == "learned":
             self.sparsity = hidden(trunk_width, config.sparsity_hidden)
-            self.gate_head = linear(sparsity_width, self.groups, generator)
+            self.gate_head = linear(sparsity_width, of_level[0], generator)
             with torch.no_grad():
                 self.gate_head.bias.add_(start)
 
@@ -130,7 +140,7 @@ class SDLGM(nn.Module):
         start = start if config.gates == "learned" else math.inf
         self.prior_gate_logits = nn.Parameter(
             torch.full((self.groups,), start),
-            requires_grad=config.prior != "fixed" and config.gates == "learned",
+            requires_grad=config.prior not in ("fixed", "mixture") and config.gates == "learned",
         )
         self.prior_feature_logits = nn.Parameter(
             torch.zeros(config.features), requires_grad=config.prior == "learned" and self.chooses
@@ -139,6 +149,45 @@ class SDLGM(nn.Module):
         self.log_feature_temperature = nn.Parameter(
             torch.tensor(math.log(config.feature_temperature))
         )
+        self._add_structure(encoder_width if config.shared_trunk else self.n_inputs, generator)
+
+    def _add_structure(self, context: int, generator: torch.Generator) -> None:
+        """Add the networks of further levels and of a structured prior."""
+        config = self.config
+        groups, features = self.groups // config.levels, config.features // config.levels
+        open_gates, joint = config.gates == "open", bool(config.joint_gates)
+
+        def of_levels(context: int, hidden: tuple[int, ...] | None, blank: bool) -> nn.ModuleList:
+            return nn.ModuleList(
+                LevelNetwork(
+                    context, level * features, tuple(hidden or ()), groups, features,
+                    activation=config.activation, normalisation=config.normalisation,
+                    residual=bool(config.residual), open_gates=open_gates, joint_gates=joint,
+                    generator=generator, start=None if blank else config.prior_gate,
+                )
+                for level in range(1, config.levels)
+            )  # fmt: skip
+
+        if config.levels > 1:
+            self.later_levels = of_levels(context, config.level_hidden, blank=False)
+        self.prior_network: nn.Module | None = None
+        if config.prior == "mixture":
+            self.prior_network = Mixture(
+                int(config.mixture_components or 1), groups, features, open_gates=open_gates,
+                start=config.prior_gate, generator=generator,
+            )  # fmt: skip
+        elif config.prior == "autoregressive" and config.levels > 1:
+            self.prior_network = of_levels(0, config.prior_hidden, blank=True)
+        elif config.prior == "autoregressive":
+            self.prior_network = MaskedNetwork(
+                groups, features, tuple(config.prior_hidden or ()), activation=config.activation,
+                joint_gates=joint, generator=generator,
+            )  # fmt: skip
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return self.output_head.weight.device
 
     @property
     def gate_temperature(self) -> Tensor:
@@ -150,22 +199,45 @@ class SDLGM(nn.Module):
         """Temperature of relaxed features, a positive scalar."""
         return self.log_feature_temperature.exp()
 
-    def forward(self, x: Tensor) -> Grouped:
+    def forward(self, x: Tensor) -> Grouped | LevelChain:
         """Return the posterior ``q(z | x)`` of samples ``x`` of shape ``(*batch, D)``."""
         x = self.standard_units(x)
         trunk = self.encoder(x) if hasattr(self, "encoder") else x
+        read = trunk if self.config.shared_trunk else x
+        first = self._first_level(x, trunk, read)
+        if self.config.levels == 1:
+            return first
+        later = (self._level(net, net.read(read)) for net in self.later_levels)  # type: ignore[operator, arg-type]
+        return LevelChain(first, list(later))
+
+    def _first_level(self, x: Tensor, trunk: Tensor, read: Tensor) -> Grouped:
+        groups = self.groups // self.config.levels
         if self.config.gates == "learned":
-            gate_logits = self.gate_head(self.sparsity(trunk if self.config.shared_trunk else x))
+            gate_logits = self.gate_head(self.sparsity(read))
         else:
-            gate_logits = x.new_full((*x.shape[:-1], self.groups), math.inf)
+            gate_logits = x.new_full((*x.shape[:-1], groups), math.inf)
         if not self.chooses:
-            return self._code(gate_logits, x.new_zeros(*x.shape[:-1], self.config.features))
+            return self._code(gate_logits, x.new_zeros(*x.shape[:-1], groups))
         feature_logits = self.feature_head(trunk)
         if self.config.joint_gates:
-            of_groups = feature_logits.unflatten(-1, (self.groups, -1))
-            mean = of_groups.logsumexp(-1) - math.log(of_groups.shape[-1])
-            gate_logits = gate_logits + mean
+            gate_logits = compete(gate_logits, feature_logits)
         return self._code(gate_logits, feature_logits)
+
+    def _level(
+        self,
+        network: LevelNetwork,
+        context: tuple[Tensor, Tensor] | None = None,
+        base: tuple[Tensor, Tensor] | None = None,
+    ) -> Callable[[Tensor], Grouped]:
+        """Return the distribution of a level as a function of the levels before it."""
+
+        def given(codes: Tensor) -> Grouped:
+            gates, features = network(codes, context)
+            if base is not None:
+                gates, features = gates + base[0], features + base[1]
+            return self._code(gates, features)
+
+        return given
 
     posterior = forward
 
@@ -180,9 +252,33 @@ class SDLGM(nn.Module):
             return x.to(kind) - self.input_shift.to(kind)
         return standardise(x, self.input_shift, self.input_scale).to(kind)
 
-    def prior(self) -> Grouped:
+    def prior(self) -> Grouped | Chain:
         """Return the prior ``p(z)``, without a batch dimension."""
-        return self._code(self.prior_gate_logits, self.prior_feature_logits)
+        gates, features = self.prior_gate_logits, self.prior_feature_logits
+        if self.prior_network is None:
+            return self._code(gates, features)
+        if isinstance(self.prior_network, nn.ModuleList):
+            levels = self.config.levels
+            bases = list(zip(gates.chunk(levels), features.chunk(levels), strict=True))
+            later = (
+                self._level(network, base=base)  # type: ignore[arg-type]
+                for network, base in zip(self.prior_network, bases[1:], strict=True)
+            )
+            return LevelChain(self._code(*bases[0]), list(later))
+        shape = self.groups, self.config.budget, self.config.features
+        return GroupChain(self._prior_of_groups, *shape, like=gates)
+
+    def _prior_of_groups(self, codes: Tensor, groups: slice) -> Grouped:
+        """Return the prior of some groups, given the groups of codes before each."""
+        network = self.prior_network
+        gates, features = network(codes, groups)  # type: ignore[misc]
+        if isinstance(network, MaskedNetwork):
+            size = self.config.features // self.groups
+            gates = gates + self.prior_gate_logits[groups]
+            features = (
+                features + self.prior_feature_logits[groups.start * size : groups.stop * size]
+            )
+        return self._code(gates, features)
 
     def data_distribution(self, codes: Tensor) -> td.Distribution:
         """Return the likelihood ``p(x | z)`` of codes of shape ``(*batch, K)``."""
@@ -205,7 +301,8 @@ class SDLGM(nn.Module):
         Parameters
         ----------
         x
-            All rows, shape ``(n, D)``: an array, a tensor, or rows of :mod:`sdlgm.data`.
+            All rows, shape ``(n, D)``: an array, a tensor, or rows of :mod:`sdlgm.data`. Rows and
+            codes are on the CPU, wherever the model is.
         code, candidates, max_active
             How to choose a code: see :func:`~sdlgm.inference.choose_codes`.
         seed
@@ -222,7 +319,8 @@ class SDLGM(nn.Module):
             If ``code`` is unknown or an option does not suit it.
         """
         if not isinstance(x, Rows | SparseRows):
-            x = Rows(x if isinstance(x, Tensor) else torch.from_numpy(as_numbers(np.asarray(x))))
+            given = x.detach().cpu() if isinstance(x, Tensor) else as_numbers(np.asarray(x))
+            x = Rows(given if isinstance(given, Tensor) else torch.from_numpy(given))
         batches = encode_batches(
             self, x, code, candidates=candidates, max_active=max_active, seed=seed,
             batch_size=batch_size,
@@ -235,10 +333,14 @@ class SDLGM(nn.Module):
         """Return the mean of ``p(x | z)`` for codes ``(n, K)``: shape ``(n, D)``.
 
         It is float32. Under a Gaussian likelihood it is float64 if float32 would blur a column,
-        such as Unix seconds: if a mean is more than 2^14 deviations, or a unit is extreme.
+        such as Unix seconds: if a mean is more than 2^14 deviations, or a unit is extreme. It is on
+        the CPU, wherever codes and model are.
         """
         codes = torch.as_tensor(codes, dtype=torch.float32)
-        parts = [self.data_distribution(part).mean for part in codes.split(batch_size)]
+        parts = [
+            self.data_distribution(part.to(self.device)).mean.cpu()
+            for part in codes.split(batch_size)
+        ]
         return torch.cat(parts)
 
     def check_rows(self, rows: Samples, what: str | None = None) -> None:
@@ -276,9 +378,13 @@ class SDLGM(nn.Module):
     @neutral()
     @torch.no_grad()
     def sample(self, number: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw codes ``z ~ p(z)``, shape ``(n, K)``, and samples ``x ~ p(x | z)``, ``(n, D)``."""
-        codes = self.prior().sample((number,), generator=generator)
-        return codes, self.likelihood.sample(self._raw(codes), generator)
+        """Draw codes ``z ~ p(z)``, shape ``(n, K)``, and samples ``x ~ p(x | z)``, ``(n, D)``.
+
+        Both are on the CPU, wherever the model is.
+        """
+        source = on_device(generator, self.device)
+        codes = self.prior().sample((number,), generator=source)
+        return codes.cpu(), self.likelihood.sample(self._raw(codes), source).cpu()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         with double_kept(self, fn):
@@ -289,8 +395,9 @@ class SDLGM(nn.Module):
         return _single(self.output_head(self.decoder(codes.to(self.output_head.weight.dtype))))
 
     def _code(self, gate_logits: Tensor, feature_logits: Tensor) -> Grouped:
+        slots = gate_logits.shape[-1] * (self.config.budget // self.groups)
         return grouped_gated_multinomial(
-            self.config.budget, _single(gate_logits), _single(feature_logits), validate_args=False
+            slots, _single(gate_logits), _single(feature_logits), validate_args=False
         )
 
 

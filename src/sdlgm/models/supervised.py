@@ -142,7 +142,9 @@ class SupervisedSDLGM(nn.Module):
         """
         x = drop(x, self.config.input_dropout, noise)
         if self.config.input_noise and noise is not None:
-            x = x + self.config.input_noise * torch.randn(x.shape, dtype=x.dtype, generator=noise)
+            x = x + self.config.input_noise * torch.randn(
+                x.shape, dtype=x.dtype, device=x.device, generator=noise
+            )
         hidden = self.encoder(x, noise)
         return self._code(self.gate_head(hidden).squeeze(-1), self.feature_head(hidden))
 

@@ -232,13 +232,20 @@ class Categorical(Likelihood):
 
 
 class _Bits(td.Independent):  # type: ignore[type-arg]
-    """Independent bits. Same result as torch's, but ``log_prob`` negates once, after summation."""
+    """Independent bits, with the result of torch's.
+
+    ``log_prob`` negates once, after summation, and ``negative_log_prob`` never.
+    """
 
     base_dist: td.Bernoulli
 
     def log_prob(self, value: Tensor) -> Tensor:
+        return -self.negative_log_prob(value)
+
+    def negative_log_prob(self, value: Tensor) -> Tensor:
+        """Return minus ``log_prob``, the loss of a training."""
         logits, value = torch.broadcast_tensors(self.base_dist.logits, value)
-        return -F.binary_cross_entropy_with_logits(logits, value, reduction="none").sum(-1)
+        return F.binary_cross_entropy_with_logits(logits, value, reduction="none").sum(-1)
 
 
 class _ScaledNormal(td.Distribution):

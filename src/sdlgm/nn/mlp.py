@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sdlgm.config import Activation
 from sdlgm.errors import ConfigError
+from sdlgm.kernels import launch
+from sdlgm.kernels.layers import norm_gelu
 from sdlgm.limits import check
 
-__all__ = ["ACTIVATIONS", "Residual", "linear", "mlp"]
+__all__ = ["ACTIVATIONS", "Layers", "Residual", "linear", "mlp"]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
@@ -21,6 +24,20 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "silu": nn.SiLU,
     "tanh": nn.Tanh,
 }
+
+
+class Layers(nn.Sequential):
+    """Layers in their order. On a GPU, linear layer, LayerNorm and GELU are two kernels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``x`` of shape ``(*, inputs)`` to ``(*, outputs)``."""
+        layers = list(self)
+        while layers:
+            if len(layers) >= 3 and _fuses(layers[:3], x):
+                x, layers = _fused(layers[:3], x), layers[3:]
+            else:
+                x, layers = layers[0](x), layers[1:]
+        return x
 
 
 class Residual(nn.Sequential):
@@ -38,7 +55,30 @@ class Residual(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` of shape ``(*, width)`` to the same shape."""
+        layers = list(self)
+        if len(layers) == 3 and _fuses(layers, x):
+            return _fused(layers, x, residual=x)
         return x + super().forward(x)
+
+
+def _fuses(layers: Sequence[nn.Module], x: Tensor) -> bool:
+    """Whether three layers are linear, LayerNorm and GELU, and a kernel can compute them."""
+    first, second, third = layers
+    return (
+        isinstance(first, nn.Linear)
+        and isinstance(second, nn.LayerNorm)
+        and isinstance(third, nn.GELU)
+        and third.approximate == "none"
+        and launch.usable(first.bias)
+        and x.dtype == first.bias.dtype
+        and not torch.is_autocast_enabled(x.device.type)
+    )
+
+
+def _fused(layers: Sequence[Any], x: Tensor, residual: Tensor | None = None) -> Tensor:
+    first, norm, _ = layers
+    products = F.linear(x, first.weight)
+    return norm_gelu(products, first.bias, norm.weight, norm.bias, norm.eps, residual)
 
 
 def linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
@@ -102,4 +142,4 @@ def mlp(
         layer.append(ACTIVATIONS[activation]())
         layers += [Residual(*layer)] if residual and width == inputs else layer
         inputs = width
-    return nn.Sequential(*layers)
+    return Layers(*layers)

@@ -158,7 +158,7 @@ def with_common_scale(statistics: DataStatistics) -> DataStatistics:
     """Return statistics with one scale for all columns: the root of their mean variance."""
     constant = statistics.constant
     variance = torch.where(constant, 0.0, statistics.scale.square()).mean()
-    scale = variance.sqrt() if variance > 0 else torch.ones_like(variance)
+    scale = torch.where(variance > 0, variance.sqrt(), 1.0)
     return statistics._replace(scale=scale.expand_as(statistics.scale).clone())
 
 

@@ -92,7 +92,7 @@ class TiedSlots(CountDistribution):
 
     def total(self, outputs: Tensor) -> Tensor:
         """Binomial distribution of the sum."""
-        totals = torch.arange(self.budget + 1).unsqueeze(-1)
+        totals = torch.arange(self.budget + 1, device=outputs.device).unsqueeze(-1)
         return self.distribution(outputs).total_log_prob(totals).exp().T
 
 
@@ -130,7 +130,7 @@ class UntiedSlots(CountDistribution):
 
     def total(self, outputs: Tensor) -> Tensor:
         """Poisson-binomial distribution of the sum."""
-        totals = torch.arange(outputs.shape[1] + 1).unsqueeze(-1)
+        totals = torch.arange(outputs.shape[1] + 1, device=outputs.device).unsqueeze(-1)
         return self.distribution(outputs).total_log_prob(totals).exp().T
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdlgm.distributions import Grouped
+from sdlgm.distributions import Chain, Grouped
+from sdlgm.random import generator
 from sdlgm.report.drawing import (
     ACCENT,
     INK,
@@ -23,6 +24,9 @@ from sdlgm.report.drawing import (
 )
 
 __all__ = ["budget_use", "curve", "reconstructions", "usage"]
+
+DRAWS = 10_000
+"""Codes drawn from a structured prior, for the distribution of their open slots."""
 
 
 def reconstructions(original: Tensor, decoded: Tensor, shape: tuple[int, int] | None) -> str:
@@ -73,7 +77,15 @@ def _curves(original: Tensor, decoded: Tensor) -> str:
     return svg(figure)
 
 
-def budget_use(codes: Tensor, prior: Grouped, start: Grouped) -> str:
+def _totals(prior: Grouped | Chain, totals: Tensor) -> Tensor:
+    """Return the probability of each number of open slots; of a structured prior by draws."""
+    if not isinstance(prior, Chain):
+        return prior.total_log_prob(totals).exp()
+    drawn = prior.sample((DRAWS,), generator=generator(0, "open slots of the prior"))
+    return torch.bincount(drawn.sum(-1).long(), minlength=len(totals)).double() / DRAWS
+
+
+def budget_use(codes: Tensor, prior: Grouped | Chain, start: Grouped) -> str:
     """Draw the distribution of the number ``L`` of open slots, in codes and under the prior.
 
     Parameters
@@ -94,7 +106,7 @@ def budget_use(codes: Tensor, prior: Grouped, start: Grouped) -> str:
     axis.plot(
         totals, initial, color=INK, linewidth=1, linestyle="--", label="Binomial prior (start)"
     )
-    learned = prior.total_log_prob(totals).exp()
+    learned = _totals(prior, totals).to(initial)
     if not torch.allclose(learned, initial, atol=1e-4):
         axis.plot(totals, learned, color=WARM, linewidth=1.4, label="learned prior")
     axis.axvline(prior.total_count + 0.5, color=ACCENT, linewidth=2)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from sdlgm.config import to_dict
+from sdlgm.config import Accelerator, to_dict
 from sdlgm.distributions import Grouped, grouped_gated_multinomial
-from sdlgm.environment import neutral
+from sdlgm.environment import device_of, neutral, placed
 from sdlgm.inference import BATCH, encode_batches
 from sdlgm.limits import reading
 from sdlgm.outputs import check_output
@@ -51,6 +51,7 @@ def write_report(
     out: Path | str | None = None,
     data: Path | str | None = None,
     *,
+    accelerator: Accelerator = "auto",
     progress: bool = False,
 ) -> Path:
     """Write the HTML report of a finished run, atomically; return its path.
@@ -63,6 +64,8 @@ def write_report(
         File to write. Default: ``report.html`` in the folder of the run.
     data
         The data to draw. Default: the test rows of the run's own data, which must be unchanged.
+    accelerator
+        Device to encode on.
     progress
         Whether to show a progress bar on standard error.
 
@@ -81,10 +84,11 @@ def write_report(
     out = check_output(run.folder / "report.html" if out is None else out, [run.folder])
 
     model, metrics = run.model, run.metrics
+    encoder = placed(model, device_of(accelerator))
     rows, _, _, shape = run.load_rows(data)
     with progress_bar("encoding", len(rows), progress) as update:
         parts = []
-        for part in encode_batches(model, rows):
+        for part in encode_batches(encoder, rows):
             parts.append(part)
             update(sum(map(len, parts)), {})
     codes = torch.cat(parts)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdlgm.codec.parquet import SCHEMA, code_schema, to_arrow
-from sdlgm.config import CodeMethod, DataConfig
+from sdlgm.config import Accelerator, CodeMethod, DataConfig
 from sdlgm.data import Columns, Rows, Table, as_numbers
 from sdlgm.data.arrow_columns import (
     check_numeric,
@@ -28,7 +28,7 @@ from sdlgm.data.arrow_columns import (
 from sdlgm.data.columns import match_names
 from sdlgm.data.drift import Drift
 from sdlgm.data.partitions import NamedKeys
-from sdlgm.environment import neutral
+from sdlgm.environment import device_of, neutral, placed
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.inference import choose_codes, default_code
 from sdlgm.models import SDLGM
@@ -69,6 +69,9 @@ class ArrowEncoder:
         How to choose a code: ``"mode"``, ``"search"``, or ``None`` for what suits the model
         (:func:`~sdlgm.inference.default_code`). Draws would depend on how the rows are split into
         batches.
+    accelerator
+        Device to encode on. The default, ``"cpu"``, gives the same codes on every machine and
+        engine; a GPU may choose another of two codes that are equal but for rounding.
 
     Raises
     ------
@@ -89,6 +92,7 @@ class ArrowEncoder:
         columns: Sequence[str] | None = None,
         keep: Sequence[str] = (),
         code: CodeMethod | None = None,
+        accelerator: Accelerator = "cpu",
     ) -> None:
         if code is not None and code not in CODE_METHODS:
             raise ConfigError(
@@ -97,7 +101,7 @@ class ArrowEncoder:
             )
         self.run = str(Path(run).absolute())
         self.columns = None if columns is None else tuple(columns)
-        self.keep, self._code = tuple(keep), code
+        self.keep, self._code, self.accelerator = tuple(keep), code, accelerator
         named = [*self.keep, *(self.columns or ())]
         taken = sorted(set(self.keep) & {*SCHEMA.names, N_ACTIVE.name})
         if len(set(named)) < len(named):
@@ -240,7 +244,7 @@ class ArrowEncoder:
         return pa.RecordBatch.from_arrays([*kept, *code.columns, active], schema=schema)
 
     def _codes(self, values: NDArray[Any], first_row: int) -> Iterator[Tensor]:
-        model = self.model
+        model = placed(self.model, device_of(self.accelerator))
         for start in range(0, len(values), BLOCK):
             part = values[start : start + BLOCK]
             block = torch.zeros(BLOCK, model.n_inputs, dtype=torch.from_numpy(part).dtype)

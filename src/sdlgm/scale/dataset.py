@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sdlgm.config import CodeMethod
+from sdlgm.config import Accelerator, CodeMethod
 from sdlgm.data.columns import match_names
 from sdlgm.data.drift import Drift
 from sdlgm.data.folders import find_files, is_folder, root_of
@@ -71,6 +71,7 @@ def encode_dataset(
     columns: Sequence[str] | None = None,
     keep: Sequence[str] | None = None,
     code: CodeMethod | None = None,
+    accelerator: Accelerator = "cpu",
     progress: bool = True,
 ) -> Report:
     """Encode every Parquet file of a data set into a file of codes of the same name under ``out``.
@@ -85,7 +86,7 @@ def encode_dataset(
 
     Parameters
     ----------
-    run, columns, keep, code
+    run, columns, keep, code, accelerator
         As for :class:`~sdlgm.scale.ArrowEncoder`. By default, those columns are kept that the run
         keeps and the first file has. The default columns are those of the first file;
         every other file must have them, in any order, and no others but those of ``keep``.
@@ -106,17 +107,23 @@ def encode_dataset(
     DataError
         If there are no files or one cannot be encoded; the message names file, row and column.
     ConfigError
-        If an existing output was not made by this encoding, an output would be an input, or another
-        process encodes into ``out``.
+        If an existing output was not made by this encoding, an output would be an input, another
+        process encodes into ``out``, or the engine does not use the accelerator.
     OutputError
         If an output cannot be written.
     """
-    encoder = ArrowEncoder(run, columns=columns, keep=keep or (), code=code)
+    if engine == "ray" and accelerator != "cpu":
+        raise ConfigError(
+            f"The engine 'ray' computes on CPUs, got accelerator = {accelerator!r}. Use the engine "
+            "'local' for a GPU."
+        )
+    options: dict[str, Any] = {"columns": columns, "code": code, "accelerator": accelerator}
+    encoder = ArrowEncoder(run, keep=keep or (), **options)
     folder = named(out)
     _check_places(str(data), folder)
     if keep is None:
         kept = _kept_by_default(run, str(data), folder)
-        encoder = ArrowEncoder(run, columns=columns, keep=kept, code=code)
+        encoder = ArrowEncoder(run, keep=kept, **options)
     if engine == "ray":
         from sdlgm.scale.ray_engine import encode_files
     elif engine == "local":

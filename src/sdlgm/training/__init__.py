@@ -3,6 +3,7 @@
 from sdlgm.training.log import read_log
 from sdlgm.training.loop import Interrupted
 from sdlgm.training.model_training import Result, train
+from sdlgm.training.prior_fitting import fit_prior
 from sdlgm.training.runs import LoadedRows, Run, RunConfig, fit, resume
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Run",
     "RunConfig",
     "fit",
+    "fit_prior",
     "read_log",
     "resume",
     "train",

@@ -16,7 +16,7 @@ from sdlgm.data import Samples
 from sdlgm.errors import warn
 from sdlgm.inference.codes import CANDIDATES
 from sdlgm.inference.linear import AdditiveSearch, additive_sum
-from sdlgm.inference.refitting import ROWS_AT_ONCE, least_squares, set_prior
+from sdlgm.inference.refitting import ROWS_AT_ONCE, least_squares, set_prior, weighted_counts
 from sdlgm.models import SDLGM
 from sdlgm.nn import rows_at_once
 from sdlgm.random import generator
@@ -118,8 +118,8 @@ def fit_codes(
     ECCV 2018 (noise on codebooks). Chou, Lookabaugh, Gray, "Entropy-constrained vector
     quantization", 1989 (the weight of the length).
     """
-    x, weights = _merged(_standard(model, rows, index).to(device), weights.double().to(device))
-    fit = _HardEM(model, x, weights, config)
+    x, weights = _merged(_standard(model, rows, index).cpu(), weights.double().cpu())
+    fit = _HardEM(model, x.to(device), weights.to(device), config)
     found = []
     for turn in range(1, config.turns + 1):
         found.append(fit.turn(turn))
@@ -259,7 +259,7 @@ class _HardEM:
         Each possible outcome counts once more than it occurs.
         """
         width = self.size + 1
-        counts = [torch.bincount(held, self.weights, width) for held in self.slots.T]
+        counts = [weighted_counts(held, self.weights, width) for held in self.slots.T]
         counted = torch.stack(counts) + 1
         if not self.closes:
             counted[:, -1] = 0

@@ -172,7 +172,7 @@ def train(
     on_step: Callable[[int, dict[str, float]], None] | None = None,
     group: Group | None = None,
 ) -> Result:
-    """Train a model in place.
+    """Train a model in place, on the device of ``config``; it is then where it was before.
 
     Parameters
     ----------
@@ -186,8 +186,8 @@ def train(
     folder
         Where to write the log and the checkpoints; ``None`` writes neither.
     resume
-        Continue from the checkpoint in ``folder``. On the CPU of one machine the outcome is
-        bit-equal to that of an uninterrupted training.
+        Continue from the checkpoint in ``folder``. On the CPU or the GPU of one machine the outcome
+        is bit-equal to that of an uninterrupted training.
     on_step
         Called with the number of steps taken and the latest numbers, for a progress display.
     group
@@ -208,6 +208,7 @@ def train(
     """
     folder = None if folder is None else Path(folder)
     _check_arguments(model, rows, config, validation, folder, group)
+    home = model.device
     trainer = Trainer(model, config, group)
     config = trainer.config
     fingerprint = _fingerprint(model, rows, validation, config)
@@ -244,7 +245,7 @@ def train(
         except Interrupted as stop:
             how = f" Continue with: sdlgm resume {folder}" if folder else ""
             raise Interrupted(f"{stop}{how}") from None
-    model.eval()
+    model.to(home).eval()
     best = state.best.step if state.best.weights else None
     return Result(state.step, best, state.seconds, log.lines)
 
@@ -350,6 +351,7 @@ def _fingerprint(
     settings = to_dict(model.config, config)
     del settings["tracker"]  # has no influence
     del settings["devices"]  # changes only rounding
+    settings["accelerator"] = "cpu"  # a checkpoint may be continued on another device
     parts = [settings, rows.dynamic, rows.sha256()]
     parts.append(validation.sha256() if validation is not None else None)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sdlgm.distributions import kl_terms
+from sdlgm.distributions import conditionals, kl_terms
 from sdlgm.inference.linear import quadratic_search, standard_residual
 from sdlgm.inference.slots import counts_of
 from sdlgm.objectives.bounds import ObjectiveTerms
@@ -47,6 +47,6 @@ def proposal_objective(
         extra = (reconstruction - model.prior().log_prob(codes)).mean() if joint else 0.0
     posterior = model(x)
     with torch.no_grad():
-        divergence = kl_terms(posterior, model.prior())
+        divergence = kl_terms(posterior, conditionals(model.prior(), codes))
     terms = ObjectiveTerms(reconstruction.detach(), divergence.gates, divergence.features, codes)
     return extra - posterior.log_prob(codes).mean(), terms

@@ -142,6 +142,7 @@ class ResidentSteps:
         except RuntimeError as error:
             device = self._index.device
             self._bits, self._noise = torch.Generator(device), torch.Generator(device)
+            _end_recording(device)
             return f"the step cannot be recorded ({str(error).strip().splitlines()[0]})"
         return None
 
@@ -192,6 +193,13 @@ def _unchanged(trainer: Trainer) -> Iterator[None]:
 
 def _states(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [each for state in optimizer.state.values() for each in state.values()]
+
+
+def _end_recording(device: torch.device) -> None:
+    """Bring torch's own generator out of a recording that failed, by one that does not."""
+    if device.type == "cuda":
+        with torch.cuda.device(device), torch.cuda.graph(torch.cuda.CUDAGraph()):
+            torch.zeros(1, device=device)
 
 
 def _warm_up(body: Replay, device: torch.device) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import torch
 
 from sdlgm.config import (
+    Accelerator,
     DataConfig,
     ModelConfig,
     ObjectiveName,
@@ -34,8 +35,8 @@ from sdlgm.data import (
     resolve_binarisation,
 )
 from sdlgm.data.folder_tables import folder_sha256
-from sdlgm.environment import neutral
-from sdlgm.errors import ConfigError, DataError, ModelFileError, SDLGMWarning
+from sdlgm.environment import describe_device, device_of, neutral, resolve_accelerator
+from sdlgm.errors import ConfigError, DataError, ModelFileError, SDLGMWarning, warn
 from sdlgm.gradients import get_estimator
 from sdlgm.inference.codes import encode_batches
 from sdlgm.inference.evaluation import Evaluation, evaluate
@@ -290,6 +291,8 @@ def fit(
     _check_kinds(model, training)
     model = model or ModelConfig()
     training = resolve_training(training or TrainingConfig(), model)
+    device = resolve_accelerator(training.accelerator, training.devices)
+    training = dataclasses.replace(training, accelerator=device)  # what the run will record
     kind = resolve_binarisation(data, model.likelihood)
     data = dataclasses.replace(data, binarisation=kind)
     _check_samples(importance_samples)
@@ -310,18 +313,36 @@ def fit(
 
 
 @neutral()
-def resume(folder: Path | str, *, importance_samples: int = 100, progress: bool = True) -> Run:
+def resume(
+    folder: Path | str,
+    *,
+    accelerator: Accelerator | None = None,
+    importance_samples: int = 100,
+    progress: bool = True,
+) -> Run:
     """Continue a run that was stopped, from its last checkpoint, or else from its beginning.
+
+    Parameters
+    ----------
+    folder
+        Folder of the run.
+    accelerator
+        Device to continue on. Default: the kind that the run was started on, so that the result is
+        bit-equal to that of an uninterrupted training. On another kind it is not, which a warning
+        says; the run then records the new one.
+    importance_samples, progress
+        See :func:`fit`.
 
     Raises
     ------
     ConfigError
-        If the run is complete.
+        If the run is complete, or this machine has no such device as it was started on.
     """
     _check_samples(importance_samples)
     run = Run.open(folder)
     if (run.folder / "metrics.json").exists() and replaced_by(run.folder) is None:
         raise ConfigError(f"{run.folder} is complete; there is nothing to resume.")
+    before, run = run.config, _moved(run, accelerator)
     with silenced(not progress):
         prepared = _prepare(run)
     with locked(run.folder):
@@ -330,7 +351,36 @@ def resume(folder: Path | str, *, importance_samples: int = 100, progress: bool 
             with replacing(run.folder) as final:
                 return Run(final, run.config)
         resumed = (run.folder / CHECKPOINT).exists()
+        if run.config != before:
+            run.config.to_yaml(run.folder / "config.yaml")
         return _complete(run, prepared, resumed, importance_samples, progress)
+
+
+def _moved(run: Run, accelerator: Accelerator | None) -> Run:
+    """Return a run with the device that it continues on; a warning says if it is another one."""
+    training = run.config.training
+    before = training.accelerator
+    try:
+        now = resolve_accelerator(accelerator or before, training.devices)
+    except ConfigError as error:
+        if accelerator:
+            raise
+        raise ConfigError(
+            f"{run.folder} was started with accelerator = {before!r}, but this machine has no such "
+            "device. Continue it where there is one, or here with accelerator = 'cpu' "
+            "(--accelerator cpu): the result is as good, but not bit-equal."
+        ) from error
+    if now == before:
+        return run
+    if before != "auto":
+        warn(
+            f"{run.folder} was started with accelerator = {before!r} and continues with {now!r}: "
+            "the result is as good, but not bit-equal to that of an uninterrupted training."
+        )
+    config = dataclasses.replace(
+        run.config, training=dataclasses.replace(training, accelerator=now)
+    )
+    return Run(run.folder, config)
 
 
 def _check_samples(importance_samples: int) -> None:
@@ -423,7 +473,8 @@ def _train_and_measure(
             on_step=update,
             group=group,
         )
-    model.cpu()
+    if settings.accelerator != "mps":  # evaluation takes double precision
+        model.to(device_of(settings.accelerator))
     sha = save_model(run.folder, model)
     started = time.monotonic()
     measured = _measure(model, dataset, importance_samples, progress)
@@ -448,6 +499,7 @@ def _train_and_measure(
             "model_sha256": sha,
             "settings_sha256": run.config.sha256(),
             "versions": {"sdlgm": __version__, "torch": torch.__version__},
+            "device": describe_device(model.device),
         },
     )
     (run.folder / CHECKPOINT).unlink(missing_ok=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sdlgm.config import TrainingConfig, resolve_training
-from sdlgm.environment import without_variables
+from sdlgm.environment import device_of, resolve_accelerator, without_variables
 from sdlgm.errors import ConfigError
 from sdlgm.gradients import ControlVariate, get_estimator, options
 from sdlgm.models import SDLGM
@@ -111,17 +111,17 @@ class Objective(nn.Module):
                 slot_cost=self.config.slot_cost,
                 generator=noise,
             )
-        means = torch.stack([getattr(terms, term) for term in TERMS]).mean(-1)
-        active = torch.count_nonzero(terms.codes) / terms.codes[..., 0].numel()
-        return surrogate, torch.cat([means, active.view(1)])
+        numbers = [getattr(terms, term) for term in TERMS]
+        active = torch.linalg.vector_norm(terms.codes, ord=0, dim=-1)  # counts what is not 0
+        return surrogate, torch.stack([*numbers, active.expand_as(numbers[0])]).mean(-1)
 
     def _options(self) -> dict[str, object]:
         """Return the options of the gradient estimator."""
-        known: dict[str, object] = {
-            **temperatures(self.model),
-            "slope": 1 / self.model.gate_temperature.detach(),
-        }
-        found = {name: value for name, value in known.items() if name in self.takes}
+        found: dict[str, object] = {}
+        if "gate_temperature" in self.takes:
+            found |= temperatures(self.model)
+        if "slope" in self.takes:
+            found["slope"] = 1 / self.model.gate_temperature.detach()
         if "control_variate" in self.takes:
             found["control_variate"] = self.control_variate
         return found
@@ -152,10 +152,12 @@ def make_fabric(config: TrainingConfig, group: Group | None = None) -> Fabric:
 
     from sdlgm.training.processes import Group
 
+    accelerator = resolve_accelerator(config.accelerator, config.devices)
+    device_of(accelerator)  # names a GPU in the log
     try:
         with without_variables("LT_"):
             return Fabric(
-                accelerator=config.accelerator,
+                accelerator="cuda" if accelerator == "gpu" else accelerator,
                 devices=config.devices,
                 precision=config.precision,  # type: ignore[arg-type]
                 # Temperatures that the objective does not use have no gradient.
