@@ -246,8 +246,8 @@ def _rows(name: str, method: str, promises: Numbers, repetitions: int) -> Iterat
         for metric, value in _summary(numbers).items():
             if value is not None:
                 yield row(
-                    method, [float(value)], range(repetitions), dataset=name, family=promise,
-                    protocol="population", metric=metric,
+                    method, [float(value)], [0], dataset=name, family=promise,
+                    protocol="population", metric=metric, repetitions=repetitions,
                 )  # fmt: skip
 
 
