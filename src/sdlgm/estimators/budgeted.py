@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
@@ -179,32 +180,47 @@ class BudgetedClassifier(BudgetedPrediction):
         held = self._held_out(number)
         split = is_split(self.threshold)
         models = self._prepared(targets, bool(held) and not split)
-        if split:
-            left_out: list[NDArray[np.float64] | None] = [None] * len(models)
-            self.estimators_ = self._fit_all(
-                models, rows, targets, weight, np.flatnonzero(~held[0])
-            )
+        fit = partial(self._fit_all, rows=rows, targets=targets, weight=weight)
+        if split:  # what predicts is what the rows left out are scored by
+            held = held[:1]
+            self.estimators_ = fit(models, index=np.flatnonzero(~held[0]))
+            scores = [self._scores(self.estimators_, rows, held[0])]
         else:
-            self.estimators_ = self._fit_all(models, rows, targets, weight, np.arange(number))
-            left_out = [_left_out(model, rows, weight) for model in self.estimators_]
-        again = [model for model, known in zip(models, left_out, strict=True) if known is None]
-        blocks: list[LeftOut] = []
-        for mask in held[:1] if split else held:
-            fitted = iter(
-                self.estimators_
-                if split
-                else self._fit_all(again, rows, targets, weight, np.flatnonzero(~mask))
-            )
-            part = _safe_indexing(rows, np.flatnonzero(mask))
-            proba = [
-                _probabilities(next(fitted), part, self.n_labels_) if known is None else known[mask]
-                for known in left_out
-            ]
-            truth = with_unknown(targets.table[mask].toarray(), targets.unknown, mask)
-            blocks.append((proba, truth))
+            self.estimators_ = fit(models, index=np.arange(number))
+            scores = self._scores_of_folds(models, rows, weight, held, fit)
+        blocks = [
+            (proba, with_unknown(targets.table[mask].toarray(), targets.unknown, mask))
+            for proba, mask in zip(scores, held, strict=True)
+        ]
         with unfitted_unless_done(self):
             self._choose_sets(blocks, targets.multilabel, split)
         return self
+
+    def _scores(
+        self, models: Sequence[Any], rows: Any, mask: NDArray[np.bool_]
+    ) -> list[NDArray[np.float64]]:
+        """Return the probabilities of some rows by each of some fitted classifiers."""
+        part = _safe_indexing(rows, np.flatnonzero(mask))
+        return [_probabilities(model, part, self.n_labels_) for model in models]
+
+    def _scores_of_folds(
+        self,
+        models: Sequence[Any],
+        rows: Any,
+        weight: NDArray[np.float64] | None,
+        held: list[NDArray[np.bool_]],
+        fit: Callable[..., list[Any]],
+    ) -> list[list[NDArray[np.float64]]]:
+        """Return the probabilities of each fold by each classifier, fitted without the fold."""
+        if not held:
+            return []
+        known = [_left_out(model, rows, weight) for model in self.estimators_]
+        again = [model for model, own in zip(models, known, strict=True) if own is None]
+        found = []
+        for mask in held:
+            fitted = iter(self._scores(fit(again, index=np.flatnonzero(~mask)), rows, mask))
+            found.append([next(fitted) if own is None else own[mask] for own in known])
+        return found
 
     def _choose_sets(self, blocks: list[LeftOut], multilabel: bool, split: bool) -> None:
         """Learn weights and calibration, and choose the threshold, on rows left out of fits."""
