@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import signal
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ import torch
 from sdlgm.config import DataConfig, ModelConfig, TrainingConfig
 from sdlgm.data import read_table
 from sdlgm.distributions import Grouped, grouped_gated_multinomial
+from sdlgm.errors import SDLGMWarning
 from sdlgm.models import SDLGM, save_model
 from sdlgm.nn import DataStatistics
 from sdlgm.training import Interrupted, Run, RunConfig, fit
@@ -79,6 +83,14 @@ def untrained_run(folder: Path, data: DataConfig | Path | str, **settings: objec
     table.columns().with_ranges(rows).write(folder)
     save_model(folder, model)
     return Run.open(folder)
+
+
+@contextlib.contextmanager
+def no_warning() -> Iterator[None]:
+    """A block in which a warning of ours is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SDLGMWarning)
+        yield
 
 
 def linear_model(**settings: object) -> SDLGM:

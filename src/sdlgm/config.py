@@ -162,6 +162,7 @@ class ModelConfig:
         _require_positive(self, "levels", "mixture_components")
         _require_at_most(self, "features", limit("features"))
         _require_at_most(self, "budget", MAX_BUDGET)
+        _require_at_most(self, "levels", MAX_LEVELS)
         self._resolve_groups()
         self._resolve_structure()
         linear = self.likelihood == "gaussian" and self.groups == self.budget
@@ -208,6 +209,11 @@ class ModelConfig:
             if groups == 1:
                 raise ConfigError(
                     "prior = 'autoregressive' needs at least 2 groups, got groups = 1."
+                )
+            if self.levels == 1 and self.features > MAX_MASKED:
+                raise ConfigError(
+                    f"prior = 'autoregressive' with one level takes up to {MAX_MASKED:,} features, "
+                    f"got {self.features:,}: its weights grow with their square. Set levels."
                 )
             if self.levels > 1 and not self.prior_hidden:
                 raise ConfigError("With several levels, prior_hidden must hold at least one width.")
@@ -505,6 +511,12 @@ PRESETS: dict[str, dict[str, Any]] = {
   that a code takes 8 bytes.
 """
 
+
+MAX_LEVELS = 64
+"""Most levels, each of which has networks of its own."""
+
+MAX_MASKED = 8_192
+"""Most features of an autoregressive prior over groups: its direct weights then take 256 MiB."""
 
 MAX_SEARCHED = 16_384
 """Most features that search and refitting takes: its normal equations then hold 2 GiB."""

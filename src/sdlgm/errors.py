@@ -81,7 +81,7 @@ class SDLGMWarning(UserWarning):
 def warn(message: str) -> None:
     """Give an :class:`SDLGMWarning` at the line of the caller's program that led here."""
     level, frame = 1, sys._getframe()
-    while frame and _package(frame) in ("sdlgm", "contextlib", "sklearn"):
+    while frame and _package(frame) in ("sdlgm", "contextlib", "sklearn", "torch"):
         level, frame = level + 1, frame.f_back  # type: ignore[assignment]
     warnings.warn(message, SDLGMWarning, stacklevel=level)
 

@@ -16,6 +16,7 @@ import yaml
 from sdlgm.cli import main
 from sdlgm.codec import drawn_rows, read_codes
 from sdlgm.config import DataConfig, ModelConfig, TrainingConfig
+from sdlgm.errors import DataError
 from sdlgm.models import model_sha256
 from sdlgm.training import Run
 
@@ -237,6 +238,26 @@ def test_every_command_that_writes_takes_out(capfd: pytest.CaptureFixture[str]) 
         with pytest.raises(SystemExit):
             call(f"{command} --help")
         assert "--out" in capfd.readouterr().out
+
+
+def test_an_empty_input_is_not_the_current_folder(
+    run: Run, in_tmp: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(run.folder)
+    for call, name in (
+        (["fit", "", "--out", "run"], "DATA"),
+        (["encode", folder, " ", "--out", "codes.parquet"], "DATA"),
+        (["compress", "", "digits", "--out", "x.sdl"], "RUN"),
+        (["evaluate", folder, "--data", ""], "DATA"),
+        (["decode", folder, "", "--out", "x"], "CODES"),
+        (["decompress", folder, "", "--out", "x"], "FILE"),
+        (["info", ""], "RUN"),
+    ):
+        assert main(call) == 1
+        assert f"{name} is empty. Is a shell variable unset?" in capfd.readouterr().err
+    with pytest.raises(DataError, match="data is empty"):
+        run.load_rows("")
+    assert not list(in_tmp.iterdir())
 
 
 def test_abbreviated_options_are_refused(in_tmp: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from sdlgm.codec import (
 )
 from sdlgm.codec.ans import Stack
 from sdlgm.codec.chains import ChainCoder
+from sdlgm.codec.sdz_layout import pack_block, pack_index
 from sdlgm.data import Rows
 from sdlgm.distributions import conditionals, kl_terms
 from sdlgm.errors import CodeFileError
@@ -215,3 +217,30 @@ def test_a_chain_of_other_outputs_is_refused_by_a_lossless_file(tmp_path: Path) 
     compress_file(model, data(), tmp_path / "x.sdl")
     with pytest.raises(CodeFileError, match="compressed by another model"):
         decompress_file(other, tmp_path / "x.sdl")
+
+
+def test_forged_blocks_under_a_prior_are_errors(tmp_path: Path) -> None:
+    model = structured("levels")
+    prior, about, path = coding_prior(model), describe(model), tmp_path / "c.sdz"
+    write_container(path, [drawn(model, 50)], about, prior=prior)
+    with CodeContainer(path, about, prior) as container:
+        header = container.header
+        payload = container._payload(container._places or {}, 0) or b""
+    source = random.Random(0)
+    refused = 0
+    for _ in range(150):
+        forged = bytearray(payload[: 4 * source.randrange(len(payload) // 4 + 1)])
+        for _ in range(source.randrange(4)):
+            if forged:
+                forged[source.randrange(len(forged))] = source.randrange(256)
+        start, key = header.pack()
+        body = start + pack_block(key, 0, bytes(forged))
+        path.write_bytes(body + pack_index(key, [len(start)], len(body)))
+        try:
+            found = torch.cat(list(read_codes(path, about, prior=prior)[1]))
+        except CodeFileError:
+            refused += 1
+        else:
+            assert bytes(forged) == payload
+            assert len(found) == 50
+    assert refused > 100

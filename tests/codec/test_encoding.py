@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 
 from helpers import tiny_model
-from sdlgm.codec import decode_file, describe, encode_file, read_codes
+from sdlgm.codec import compress_file, decode_file, describe, encode_file, read_codes
 from sdlgm.data import Rows
 from sdlgm.errors import CodeFileError, ConfigError, DataError
 from sdlgm.inference.codes import choose_codes
@@ -26,6 +27,20 @@ def test_decoding_a_file_equals_decoding_its_codes(run: Run, tmp_path: Path) -> 
     torch.testing.assert_close(decoded, model.decode(codes))
     assert (codes.sum(-1) <= 4).all()
     assert (codes[:, :6].sum(-1) <= 2).all()
+
+
+def test_columns_that_a_container_cannot_keep_are_named_before_anything_is_encoded(
+    run: Run, tmp_path: Path
+) -> None:
+    rows, seen = run.dataset.test, []
+    maps = pa.array([[("a", 1)]] * len(rows), pa.map_(pa.string(), pa.int8()))
+    for name in ("c.sdz", "c.sdl"):
+        with pytest.raises(CodeFileError, match=r"column 'm' is of type map.*Convert it first"):
+            (encode_file if name.endswith("z") else compress_file)(
+                run.model, rows, tmp_path / name, kept=pa.table({"m": maps}), progress=seen.append
+            )
+    assert not seen
+    assert not list(tmp_path.iterdir())
 
 
 def test_decoded_codes_resemble_the_data(run: Run) -> None:

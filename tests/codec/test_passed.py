@@ -46,6 +46,31 @@ def test_layout_and_columns_come_back_with_the_number_of_bytes() -> None:
     assert pack_passed(None, None, 3) == b""
 
 
+def test_kept_columns_of_every_plain_type_come_back() -> None:
+    times = pa.array([0, None, 2], pa.timestamp("ns", "Europe/Berlin"))
+    kept = pa.table(
+        {
+            "nothing": pa.nulls(3),
+            "view": pa.array(["x", None, "y" * 40], pa.string_view()),
+            "bytes": pa.array([b"", None, b"z" * 40], pa.binary_view()),
+            "uuid": pa.array([b"0" * 16, None, b"1" * 16], pa.binary(16)),
+            "key": pa.array([b"0" * 16, None, b"1" * 16], pa.uuid()),
+            "time": times,
+            "price": pa.array([None, 1, 2], pa.decimal128(20, 3)),
+            "half": pa.array(np.arange(3, dtype=np.float16)),
+            "place": pa.array([{"x": 1, "y": [None, "a"]}, None, {"x": None, "y": None}]),
+            "level": pa.array(["low", None, "high"]).dictionary_encode(),
+        }
+    )
+    found, _ = unpack_passed(pack_passed(None, kept, 3), "x.sdz", 3, 2)
+    assert found.kept is not None
+    assert found.kept.schema.equals(kept.schema, check_metadata=True)
+    assert found.kept.equals(kept)
+    empty, _ = unpack_passed(pack_passed(None, kept.slice(0, 0), 0), "x.sdz", 0, 2)
+    assert empty.kept is not None
+    assert empty.kept.schema == kept.schema
+
+
 def test_another_number_of_rows_or_columns_is_refused() -> None:
     kept = pa.table({"host": ["x", "y", "x"]})
     with pytest.raises(CodeFileError, match="3 rows of columns to keep for 4 rows"):

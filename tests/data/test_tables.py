@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +41,7 @@ def test_missing_and_too_large_values_are_refused_with_their_place(tmp_path: Pat
     with pytest.raises(DataError, match="row 1, column 'load'"):
         read_rows(tmp_path / "a.csv")
     np.save(tmp_path / "a.npy", np.array([[1.0, 1e300]]))
-    with pytest.raises(DataError, match=r"\(inf\) in row 0, column 1"):
+    with pytest.raises(DataError, match=r"\(inf, or a number beyond 3.4e38\) in row 0, column 1"):
         read_rows(tmp_path / "a.npy")
 
 
@@ -69,3 +71,50 @@ def test_unusable_files_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "o.npy", np.array([[None, {}]], dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match="cannot be read as npy"):
         read_rows(tmp_path / "o.npy")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a;b\n1,5;2\n", "has semicolons between its columns.*sep=';', decimal=','"),
+        (b"a\tb\n1\t2\n", "has tabs between its columns"),
+        (b"a|b\n1|2\n", "has bars between its columns"),
+        (gzip.compress(b"a,b\n1,2\n"), "is compressed, not lines with commas. Decompress it"),
+        (b"PK\x03\x04 and more", "is a workbook or a zip archive"),
+        ("a,b\n1,2\n".encode("utf-16"), "is text in UTF-16"),
+        ("ä,b\n1,2\n".encode("latin1"), r"not in UTF-8 \(byte 0 is 0xe4\). Save it in UTF-8"),
+        ("a,b\n1,ä\n".encode("latin1"), r"not in UTF-8 \(byte 6 is 0xe4\)"),
+    ],
+)
+def test_what_is_not_lines_with_commas_is_called_what_it_is(
+    content: bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read_rows(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\ufeffa,b\n1,2\n3,4\n",
+        "a,b\r\n1,2\r\n3,4\r\n",
+        "a,b\r1,2\r3,4\r",
+        "a,b\n1,2\n3,4",
+        'a,b\n"1","2"\n\n3, 4\n',
+        '"a;x",b\n1,2\n3,4\n',
+    ],
+)
+def test_files_of_other_programs_with_commas_are_read(content: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(content.encode())
+    assert read_rows(tmp_path / "a.csv")[0].values.tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.skipif(os.fsencode("ä") != "ä".encode(), reason="names are not in UTF-8 here")
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npy"])
+def test_a_name_that_is_not_in_utf_8_is_said(suffix: str, tmp_path: Path) -> None:
+    write_rows(tmp_path / f"a{suffix}", torch.ones(2, 2))
+    other = tmp_path / os.fsdecode(b"\xe4" + suffix.encode())
+    (tmp_path / f"a{suffix}").rename(other)
+    with pytest.raises(DataError, match="is not in UTF-8, which files of data need. Rename it"):
+        read_rows(other)

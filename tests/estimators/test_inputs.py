@@ -14,6 +14,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
+from helpers import no_warning
 from sdlgm.baselines import (
     ConstantCounter,
     ConstantLabels,
@@ -245,6 +246,30 @@ def test_joined_texts_are_warned_about() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         SDLGMClassifier(**CLASSIFIER).fit(x, np.array(["New York, NY", "a", "b"])[y.argmax(1)])
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (["a", None, "b"] * 30, r"y\[1\] is missing \(None\)"),
+        (np.array(["a", np.nan, "b"] * 30, object), r"y\[1\] is missing \(nan\)"),
+        ([b"a", b"b", b"b"] * 30, "y holds bytes. Turn them into text"),
+        (np.array(["a", b"x", "b"] * 30, object), r"y\[1\] is b'x'"),
+        (pd.date_range("2026", periods=90), r"y holds times .*y.astype\(str\)"),
+        (np.arange(90).astype("m8[s]"), "y holds times"),
+    ],
+)
+def test_classes_that_cannot_be_compared_or_saved_are_refused(classes: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        SDLGMClassifier(**CLASSIFIER).fit(rows()[0], classes)
+
+
+def test_counts_beyond_the_largest_budget_are_refused_before_fitting() -> None:
+    x, y = rows()
+    with pytest.raises(DataError, match=r"up to 16,777,216, but the largest sum of a row of y is"):
+        SDLGMCounter(**COUNTER).fit(x, y.astype(np.int64) * 10**9)
+    with pytest.raises(ConfigError, match=r"but budget is 1,000,000,000\. Count in larger"):
+        SDLGMCounter(budget=10**9, **COUNTER).fit(x, y)
 
 
 # --- columns of X -----------------------------------------------------------------------------
@@ -499,8 +524,7 @@ def test_mostly_unused_features_are_warned_about_once() -> None:
     wide = SDLGMTransformer(256, 2, groups=1, epochs=3, **settings)
     with pytest.warns(SDLGMWarning, match=r"Only \d+ of 256 features.*raise epochs.*n_components"):
         wide.fit(x)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", SDLGMWarning)
+    with no_warning():
         wide.partial_fit(x)
         SDLGMTransformer(8, 4, epochs=20, **settings).fit(x)
     short = SDLGMTransformer(256, 4, epochs=1, rate=2.0, **settings)

@@ -263,3 +263,14 @@ def test_nothing_gives_nothing(generator) -> None:
     assert scores(model, queries, codes[:0], "cosine").shape == (4, 0)
     assert query_weights(model, queries[:0], "l2").shape == (0, 13)
     assert document_weights(model, codes[:0], "cosine").shape == (0, 13)
+
+
+@pytest.mark.parametrize("settings", [{"levels": 2}, {"prior": "mixture"}])
+def test_structured_codes_have_weights(settings: dict[str, object]) -> None:
+    shape = {"features": 8, "budget": 4, "groups": 4, "likelihood": "gaussian", "prior": None}
+    model = tiny_model(**{**shape, "decoder_hidden": (), **settings})
+    rows = torch.randn(6, 5)
+    for metric in ("plain", "posterior"):
+        weights = query_weights(model, rows, metric, positive=metric == "posterior")
+        assert weights.shape[0] == 6
+        assert np.isfinite(weights.data).all()

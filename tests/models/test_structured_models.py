@@ -12,6 +12,7 @@ from sdlgm.config import ModelConfig, TrainingConfig, from_dict, preset, resolve
 from sdlgm.distributions import Chain, Grouped
 from sdlgm.errors import ConfigError
 from sdlgm.models import load_model, model_sha256, save_model
+from sdlgm.objectives.bounds import negative_elbo
 
 SHAPE = {"features": 6, "budget": 3, "groups": 3}
 STRUCTURES = [
@@ -81,8 +82,10 @@ def test_settings_of_structure_survive_a_file() -> None:
         ({"prior": "mixture", "levels": 2}, "Use prior = 'autoregressive'"),
         ({"prior": "mixture", "groups": 20}, "one slot per group"),
         ({"prior": "autoregressive", "groups": 1}, "at least 2 groups"),
+        ({"prior": "autoregressive", "features": 9000}, "up to 8,192 features"),
         ({"prior": "mixture", "mixture_components": 0}, "mixture_components must be positive"),
         ({"levels": 0}, "levels must be positive"),
+        ({"levels": 100, "budget": 100, "features": 100}, "levels may be up to 64"),
     ],
 )
 def test_settings_that_do_not_fit_are_errors(settings: dict[str, object], message: str) -> None:
@@ -107,3 +110,27 @@ def test_the_context_of_levels_is_read_once_for_many_codes() -> None:
     codes = posterior.sample((50,), generator=torch.Generator().manual_seed(0))
     wide = model(x.expand(50, -1, -1))
     torch.testing.assert_close(posterior.log_prob(codes), wide.log_prob(codes))
+
+
+def test_a_mixture_is_summed_in_single_precision() -> None:
+    model = tiny_model(**{**SHAPE, "prior": "mixture", "mixture_components": 3})
+    codes = model.sample(20, torch.Generator().manual_seed(0))[0]
+    whole = model.prior().log_prob(codes)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model.prior().log_prob(codes), whole)
+
+
+@pytest.mark.parametrize("settings", STRUCTURES)
+def test_half_precision_changes_bounds_little(settings: dict[str, object]) -> None:
+    model = tiny_model(**{**SHAPE, "prior": None, **settings})
+    x = (torch.rand(500, 5, generator=torch.Generator().manual_seed(0)) < 0.5).float()
+
+    def bound() -> float:
+        noise = torch.Generator().manual_seed(1)
+        return float(negative_elbo(model, x, generator=noise).total.mean())
+
+    exact = bound()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert abs(bound() - exact) < 0.05
+    half = model.to(torch.bfloat16)
+    assert abs(float(negative_elbo(half, x).total.mean()) - exact) < 0.3

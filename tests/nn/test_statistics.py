@@ -22,9 +22,8 @@ from sdlgm.nn import (
     likelihood,
     standardise,
     warn_of_constant_columns,
-    warn_of_far_values,
 )
-from sdlgm.nn.statistics import far_outside, from_standard, needs_double
+from sdlgm.nn.statistics import from_standard, needs_double
 
 SECONDS = 1.7e9 + torch.arange(500, dtype=torch.float64).unsqueeze(-1)
 """Unix seconds one apart, of which single precision represents four."""
@@ -112,15 +111,6 @@ def test_constant_columns_are_named_in_one_warning() -> None:
     wide = data_statistics(torch.ones(2, 40))
     with pytest.warns(SDLGMWarning, match=r"0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 30 more \(counted"):
         warn_of_constant_columns(wide, "X")
-
-
-def test_values_far_outside_are_counted_and_their_columns_named() -> None:
-    low, high = torch.tensor([0.0, 4.0]).double(), torch.tensor([1.0, 4.0]).double()
-    x = torch.tensor([[11.0, 4.0], [11.1, 5.0], [-10.1, 15.0]])
-    assert far_outside(x, low, high).tolist() == [[False, False], [True, False], [True, True]]
-    with pytest.warns(SDLGMWarning, match=r"3 values .* columns 'a', 'b'\. .* fit first on rows"):
-        warn_of_far_values(x, low, high, "X", ["a", "b"])
-    warn_of_far_values(x[:1], low, high, "X")  # no warning, which would be an error
 
 
 def test_sums_that_overflow_are_refused() -> None:

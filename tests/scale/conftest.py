@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +29,30 @@ def telemetry(rows: int, seed: int = 0) -> pa.Table:
     table = pa.table(dict(zip(COLUMNS, values.T, strict=True)))
     table = table.add_column(0, "time", pa.array(np.arange(rows)))
     return table.add_column(0, "host", pa.array([f"h{row % 7}" for row in range(rows)]))
+
+
+def kill_session(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process that leads a session, with all others of it.
+
+    Ray's actors have process groups of their own. They outlive the process that started them for
+    some seconds, and may finish a file meanwhile.
+    """
+    while living := _session(process.pid):
+        for each in living:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        time.sleep(0.01)
+    process.wait()
+
+
+def _session(leader: int) -> list[int]:
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,stat="], capture_output=True, text=True).stdout
+    found = []
+    for pid, state in (line.split() for line in listed.splitlines()):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if not state.startswith("Z") and os.getsid(int(pid)) == leader:
+                found.append(int(pid))
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -7,15 +7,17 @@ import pickle
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import no_warning
 from scale.conftest import COLUMNS, telemetry
 from sdlgm.codec import describe
 from sdlgm.codec.parquet import from_arrow
-from sdlgm.errors import ConfigError, DataError
+from sdlgm.errors import ConfigError, DataError, SDLGMWarning
 from sdlgm.scale import ArrowEncoder
 from sdlgm.training import Run
 
@@ -157,3 +159,34 @@ def test_unsuitable_columns_are_named(scale_run: Run) -> None:
     ):
         with pytest.raises(ConfigError, match=what):
             ArrowEncoder(scale_run.folder, **options)  # type: ignore[arg-type]
+
+
+def test_drift_in_a_pipeline_of_ones_own_is_said_once(scale_run: Run) -> None:
+    table = pq.read_table(scale_run.config.data.data).combine_chunks()
+    near = table.to_batches()[0]
+    far = near.set_column(2, "x2", pa.array([1e3] * len(near), pa.float32())).slice(0, 7)
+    encoder = ArrowEncoder(scale_run.folder)
+    with no_warning():
+        encoder(near)
+    said = "The first batch with such values: 7 of 42 values .* in column x2: x2 has"
+    with pytest.warns(SDLGMWarning, match=said) as found:
+        [encoder(batch) for batch in (far, near, pa.Table.from_batches([far, far]))]
+    assert len(found) == 1
+    with pytest.warns(SDLGMWarning, match=said):  # a copy in another process says it anew
+        pickle.loads(pickle.dumps(encoder))(far)  # noqa: S301
+
+
+def test_drift_is_counted_over_a_stream_or_by_a_counter_of_ones_own(scale_run: Run) -> None:
+    near = pq.read_table(scale_run.config.data.data).combine_chunks().to_batches()[0]
+    far = near.set_column(2, "x2", pa.array([1e3] * len(near), pa.float32())).slice(0, 7)
+    encoder = ArrowEncoder(scale_run.folder)
+    with pytest.warns(SDLGMWarning, match="The batches: 14 of 3,684 values") as found:
+        list(encoder.encode_batches([far, near, far]))
+    assert len(found) == 1
+    drift, other = encoder.new_drift(), encoder.new_drift()
+    with no_warning():
+        encoder.encode(far, drift=drift)
+        encoder.encode(far, drift=other)
+    drift.merge(other.counts())
+    with pytest.warns(SDLGMWarning, match="lake: 14 of 84 values"):
+        assert drift.warn("lake")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scale.conftest import COLUMNS, telemetry
+from scale.conftest import COLUMNS, kill_session, telemetry
 from sdlgm.cli import main
 from sdlgm.codec import decode_file, describe, read_codes
 from sdlgm.errors import ConfigError, DataError
@@ -123,8 +121,7 @@ encode_dataset({str(scale_run.folder)!r}, {str(lake)!r}, {str(out)!r}, keep={KEE
     while len(list(out.glob("[0-9]*.parquet"))) < 2 and time.monotonic() < ends:
         assert process.poll() is None
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    kill_session(process)
     finished = [name for name in names(out) if not name.startswith(".")]
     assert 2 <= len(finished) < 6
     stamps = {name: (out / name).stat().st_mtime_ns for name in finished}

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from jsonargparse import set_parsing_settings
+from jsonargparse import Namespace, set_parsing_settings
 
 from sdlgm.cli.codes import COMPRESS, DECODE, DECOMPRESS, ENCODE, VECTORS
 from sdlgm.cli.inspection import EVALUATE, EXPORT, INFO, REPORT
@@ -19,7 +19,7 @@ from sdlgm.cli.output import bug_report, complain, notes
 from sdlgm.cli.parser import Command, Parser, underscored
 from sdlgm.cli.start import starting_values
 from sdlgm.cli.training import FIT, RESUME
-from sdlgm.errors import SDLGMError
+from sdlgm.errors import ConfigError, SDLGMError
 from sdlgm.interrupts import interruptible
 from sdlgm.progress import silenced
 from sdlgm.version import __version__
@@ -74,8 +74,16 @@ def _run(given: list[str]) -> None:
         child.prog = f"sdlgm {name}"
     options = parser.parse_args(given)
     chosen = options[options.command]
+    _check_given(chosen)
     with silenced(chosen.quiet), notes():
         COMMANDS[options.command].run(chosen)
+
+
+def _check_given(options: Namespace) -> None:
+    """Raise an error for an empty input, which Python takes for the current folder."""
+    for name in ("run", "data", "codes", "file"):
+        if isinstance(value := getattr(options, name, None), str) and not value.strip():
+            raise ConfigError(f"{name.upper()} is empty. Is a shell variable unset? Name a path.")
 
 
 def _guarded(task: Callable[[], None]) -> int:

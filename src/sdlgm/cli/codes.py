@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import typing
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from sdlgm.errors import SDLGMError
 from sdlgm.outputs import check_output, locked, named, only_locked
 
 if TYPE_CHECKING:
+    from sdlgm.scale import Report
     from sdlgm.training import LoadedRows, Run
 
 __all__ = ["COMPRESS", "DECODE", "DECOMPRESS", "ENCODE", "VECTORS"]
@@ -164,10 +167,14 @@ def _encode_folder(options: Namespace) -> None:
         code=options.code,
         accelerator=options.accelerator or "cpu",
     )
+    say(f"{options.out}: {_counted(report, 'encoded')}")
+
+
+def _counted(report: Report, done: str) -> str:
     before = report.files - report.encoded_files
-    say(
-        f"{options.out}: {report.rows:,} rows in {report.files:,} files"
-        + (f", {before:,} of them encoded before" if before else "")
+    return (
+        f"{report.rows:,} rows in {report.files:,} files"
+        + (f", {before:,} of them {done} before" if before else "")
         + f"; {report.encoded_rows:,} rows in {report.seconds:.1f} s."
     )
 
@@ -214,22 +221,43 @@ def _decode(options: Namespace) -> None:
 
 def _decode_folder(options: Namespace) -> None:
     """Decode each file of codes into a Parquet file of the same name, one file at a time."""
+
+    def decode(file: Path, out: Path) -> None:
+        _decode_one(Namespace(**{**vars(options), "codes": str(file), "out": str(out)}))
+
+    _restore_folder(
+        options.codes,
+        options.out,
+        (".parquet", ".sdz"),
+        lambda name: name.with_suffix(".parquet"),
+        decode,
+    )
+
+
+def _restore_folder(
+    source: str,
+    out: str,
+    suffixes: tuple[str, ...],
+    renamed: Callable[[Path], Path],
+    restore: Callable[[Path, Path], None],
+) -> None:
+    """Restore each file of a folder under its name, one file at a time, into a new folder."""
     from sdlgm.data.folders import find_files
 
-    folder = named(options.out)
+    folder = named(out)
     if folder.exists() and not (folder.is_dir() and only_locked(folder)):
         raise SDLGMError(
-            f"--out {folder} must be a new or empty folder, because {options.codes} is a folder."
+            f"--out {folder} must be a new or empty folder, because {source} is a folder."
         )
-    files = find_files(options.codes, folder, (".parquet", ".sdz"))
-    names = [name.with_suffix(".parquet") for _, name in files]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    files = find_files(source, folder, suffixes)
+    names = [renamed(name) for _, name in files]
+    counted = Counter(names)
+    twice = next((name for name in names if counted[name] > 1), None)
     if twice:
-        raise SDLGMError(f"Two files of {options.codes} would both be decoded to {twice}.")
+        raise SDLGMError(f"Two files of {source} would both be restored to {twice}.")
     with locked(folder):
         for (file, _), name in zip(files, names, strict=True):
-            one = Namespace(**{**vars(options), "codes": str(file), "out": str(folder / name)})
-            _decode_one(one)
+            restore(file, folder / name)
 
 
 def _decode_one(options: Namespace) -> None:
@@ -258,12 +286,22 @@ def _compress_parser() -> Parser:
     parser = Parser(
         "compress RUN DATA --out FILE [options]",
         description="Compress bits or integers without loss, to about the model's negative ELBO. "
-        "If the run binarises grey values, the drawn bits are compressed.",
-        epilog="example:\n  sdlgm compress runs/digits mnist-5k --split test --out digits.sdl",
+        "If the run binarises grey values, the drawn bits are compressed. If DATA is a folder or a "
+        "pattern of files, or FILE a folder, each file is compressed into NAME.sdl under FILE; "
+        "after a stop, the same command skips the files that are done.",
+        epilog="""examples:
+  sdlgm compress runs/digits mnist-5k --split test --out digits.sdl
+  sdlgm compress runs/counts lake/ --keep host time --out packed/""",
     )
     parser.add_argument("run", help="Folder of the run.")
-    parser.add_argument("data", help="A built-in data set, or a .csv, .parquet or .npy file.")
-    parser.add_argument("--out", required=True, help="File to write (.sdl).")
+    parser.add_argument(
+        "data",
+        help="A built-in data set, a .csv, .parquet or .npy file, or a folder or (quoted) pattern "
+        "of such files.",
+    )
+    parser.add_argument(
+        "--out", required=True, help="File to write (.sdl); a folder for a folder or pattern."
+    )
     add_accelerator(
         parser,
         "cpu",
@@ -271,21 +309,22 @@ def _compress_parser() -> Parser:
         "alone.",
     )
     add_split(parser, "all")
-    add_table_options(parser)
+    add_table_options(parser, folders=True)
     parser.add_argument("--seed", type=int, default=0, help="Seed of drawn bits.")
     return parser
 
 
 def _compress(options: Namespace) -> None:
     from sdlgm.codec import compress_file
-    from sdlgm.data import BUILT_IN, is_folder
     from sdlgm.environment import device_of, placed
     from sdlgm.progress import progress_bar
+    from sdlgm.scale import is_dataset
     from sdlgm.training import Run
 
+    if is_dataset(options.data, options.out):
+        _compress_folder(options)
+        return
     check_output(options.out, (options.run, options.data))
-    if options.data not in BUILT_IN and is_folder(options.data):
-        raise SDLGMError(f"{options.data} is a folder, but compress takes one file at a time.")
     run = Run.open(options.run)
     rows, columns, kept, _ = _load_rows(run, options)
     with progress_bar("compressing", len(rows)) as update:
@@ -305,30 +344,71 @@ def _compress(options: Namespace) -> None:
     )
 
 
+def _compress_folder(options: Namespace) -> None:
+    from sdlgm.scale import compress_dataset
+
+    if options.split not in (None, "all"):
+        raise SDLGMError(f"A folder has no splits: --split {options.split} is for single files.")
+    report = compress_dataset(
+        options.run,
+        options.data,
+        options.out,
+        columns=options.columns,
+        keep=options.keep,
+        header=options.header,
+        seed=options.seed,
+        accelerator=options.accelerator,
+    )
+    say(f"{options.out}: {_counted(report, 'compressed')}")
+
+
 def _decompress_parser() -> Parser:
     parser = Parser(
         "decompress RUN FILE --out DATA",
         description="Restore compressed data exactly, on the kind of device that compressed them.",
-        epilog="example:\n  sdlgm decompress runs/digits digits.sdl --out digits.npy",
+        epilog="""examples:
+  sdlgm decompress runs/digits digits.sdl --out digits.npy
+  sdlgm decompress runs/counts packed/ --out lake/     # a.csv.sdl becomes a.csv again""",
     )
     parser.add_argument("run", help="Folder of the run, or of the model, that compressed them.")
-    parser.add_argument("file", help="File of compressed data (.sdl).")
-    parser.add_argument("--out", required=True, help="File to write: .npy, .csv or .parquet.")
+    parser.add_argument("file", help="File of compressed data (.sdl), or a folder of such files.")
+    parser.add_argument(
+        "--out",
+        required=True,
+        help="File to write: .npy, .csv or .parquet; a new or empty folder for a folder.",
+    )
     return parser
 
 
 def _decompress(options: Namespace) -> None:
+    if not Path(options.file).is_dir():
+        check_output(options.out, (options.run, options.file))
+        _decompress_one(options.run, options.file, options.out)
+        return
+
+    def restored(name: Path) -> Path:
+        from sdlgm.data import SUFFIXES
+
+        bare = name.with_suffix("")
+        return bare if bare.suffix in SUFFIXES else name.with_suffix(".parquet")
+
+    def restore(file: Path, out: Path) -> None:
+        _decompress_one(options.run, str(file), str(out))
+
+    _restore_folder(options.file, options.out, (".sdl",), restored, restore)
+
+
+def _decompress_one(run: str, file: str, out: str) -> None:
     from sdlgm.codec import decompress_table
     from sdlgm.data import write_rows
     from sdlgm.models import load_model
     from sdlgm.progress import progress_bar
 
-    check_output(options.out, (options.run, options.file))
-    model = load_model(options.run)
+    model = load_model(run)
     with progress_bar("decompressing", None) as update:
-        values, columns, kept = decompress_table(model, options.file, lambda done: update(done, {}))
-    write_rows(options.out, values, columns, kept, whole=True)
-    say(f"{options.out}: {len(values):,} rows of {values.shape[1]} columns.")
+        values, columns, kept = decompress_table(model, file, lambda done: update(done, {}))
+    write_rows(out, values, columns, kept, whole=True)
+    say(f"{out}: {len(values):,} rows of {values.shape[1]} columns.")
 
 
 def _vectors_parser() -> Parser:

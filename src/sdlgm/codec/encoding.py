@@ -15,7 +15,7 @@ from sdlgm.codec import parquet
 from sdlgm.codec.chains import coding_prior
 from sdlgm.codec.code_files import CodeFormat, code_format, is_container, read_codes
 from sdlgm.codec.description import CodeFile
-from sdlgm.codec.passed import Passed
+from sdlgm.codec.passed import Passed, storable
 from sdlgm.codec.sdz import CodeContainer, Damage, write_container
 from sdlgm.config import CodeMethod
 from sdlgm.data import Columns, Rows
@@ -116,6 +116,8 @@ def _check_kept(path: Path | str, chosen: CodeFormat, kept: pa.Table | None, row
             f"{', '.join(taken)} cannot be kept: files of codes have columns of that name. Rename "
             "them first."
         )
+    if chosen == "sdz":
+        storable(kept, rows)
     if len(kept) != rows:
         raise CodeFileError(f"{len(kept)} rows of columns to keep for {rows} rows of data.")
 
@@ -171,7 +173,7 @@ def decode_table(
     values = decode_file(model, path, progress, on_damage)
     kept = None
     if is_container(Path(path)):
-        own, kept = _passed_of_container(model, path, on_damage is not None)
+        own, kept, _ = _passed_of_container(model, path, on_damage is not None)
         columns = columns if own is None else own
     else:
         try:

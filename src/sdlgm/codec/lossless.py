@@ -18,9 +18,9 @@ from __future__ import annotations
 import hashlib
 import platform
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +45,7 @@ __all__ = [
     "decompress_file",
     "decompress_table",
     "drawn_rows",
+    "read_source",
 ]
 
 FORMAT_VERSION = 2
@@ -95,12 +96,13 @@ def drawn_rows(rows: Rows, seed: int = 0) -> Tensor:
 @neutral()
 def compress_file(
     model: SDLGM,
-    rows: Rows,
+    rows: Rows | None,
     path: Path | str,
     *,
     seed: int = 0,
     columns: Columns | None = None,
     kept: pa.Table | None = None,
+    source: Mapping[str, Any] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Compressed:
     """Compress rows into a file, written atomically.
@@ -111,7 +113,8 @@ def compress_file(
         A model with a Bernoulli, Poisson or categorical likelihood. What is compressed on a GPU can
         be restored on a GPU of that type alone, and what is compressed on a CPU on any like it.
     rows
-        The data. For dynamic rows, the bits of :func:`drawn_rows` are compressed.
+        The data; ``None`` for a table without rows. For dynamic rows, the bits of
+        :func:`drawn_rows` are compressed.
     path
         File to write.
     seed
@@ -120,6 +123,8 @@ def compress_file(
         Names, types and layout of the table, to be stored in the file.
     kept
         Columns to store with the data, as they are.
+    source
+        What the data were made from, to be stored with ``columns``; plain values for JSON.
     progress
         Called with the number of rows done after each batch.
 
@@ -131,13 +136,17 @@ def compress_file(
         If the rows do not suit the model.
     """
     stack = Stack()
-    model.check_rows(rows)
     if model.device.type == "mps":  # it has no double precision
         model = placed(model, torch.device("cpu"))
-    values = drawn_rows(rows, seed)
-    largest = int(values.max())
+    if rows is None:
+        values = torch.empty(0, model.n_inputs, dtype=torch.uint8)
+    else:
+        model.check_rows(rows)
+        values = drawn_rows(rows, seed)
+    largest = int(values.max()) if len(values) else 0
     if largest >= 1 << 24:
         raise CodeFileError(f"Counts must be below 2^24, the largest is {largest:,}.")
+    table = pack_passed(columns, kept, len(values), source)  # fail before anything is coded
     top = min(largest, _TOP)
     coder = BitsBack(model, top)
     words = np.random.default_rng(_SEED).integers(
@@ -153,9 +162,8 @@ def compress_file(
             progress(done)
     # The lowest words were never read. Keep three: two for the coder's state, one to spare.
     bits = stack.content()[4 * (least - 3) :]
-    checks = [_check(part) for part in values.split(CHECK_ROWS)]
+    checks = [_check(part) for part in values.split(CHECK_ROWS) if len(part)]
     note = _machine(model.device).encode()
-    table = pack_passed(columns, kept, len(values))
     header = _HEADER.pack(
         *(MAGIC, 2 if table else 1, values.shape[1], len(values), top, values.element_size()),
         *(bytes.fromhex(model_sha256(model)), len(note), len(checks)),
@@ -238,6 +246,20 @@ class _About(NamedTuple):
     note: str
     columns_of: Columns | None = None
     kept: pa.Table | None = None
+    source: Any = None
+
+
+def read_source(model: SDLGM, path: Path | str) -> Any:
+    """Return what the data in a file were made from, or ``None`` if the file does not say so.
+
+    Raises
+    ------
+    CodeFileError
+        If the file is missing, damaged, of a newer format or made by another model.
+    """
+    path = Path(path)
+    with reading(path, CodeFileError):
+        return _read(path, model_sha256(model))[0].source
 
 
 def _read(path: Path, sha256: str) -> tuple[_About, list[bytes], bytes]:
@@ -268,7 +290,7 @@ def _read(path: Path, sha256: str) -> tuple[_About, list[bytes], bytes]:
     if version > 1:
         passed, size = unpack_passed(bits, str(path), rows, columns)
         bits = bits[size:]
-        about = about._replace(columns_of=passed.columns, kept=passed.kept)
+        about = about._replace(columns_of=passed.columns, kept=passed.kept, source=passed.source)
     return about, checks, bits
 
 

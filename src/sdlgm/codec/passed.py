@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,11 +23,20 @@ from sdlgm.data import Columns
 from sdlgm.errors import CodeFileError
 from sdlgm.limits import check, check_cells, limit, parse_json, reading
 
-__all__ = ["Passed", "pack_passed", "unpack_passed"]
+__all__ = ["Passed", "pack_passed", "storable", "unpack_passed"]
 
 _LENGTH = struct.Struct("<Q")
 _HEADER_FIELD, _DATA_FIELD, _COMPRESSION_FIELD = 2, 1, 3
 _DICTIONARY_BATCH = "dictionary"
+_TYPE = b"sdlgm.type"
+"""Metadata key of a stored column of :data:`_STORED_AS`: its type in the table."""
+_STORED_AS = {
+    "null": pa.bool_(),
+    "string_view": pa.string(),
+    "binary_view": pa.binary(),
+    "extension<arrow.uuid>": pa.binary(16),
+}
+"""Types whose values take no bytes or can share them, and the types as which they are stored."""
 
 
 class Passed(NamedTuple):
@@ -36,10 +46,19 @@ class Passed(NamedTuple):
     """Names, types and layout of the table, if they are known."""
     kept: pa.Table | None = None
     """The columns that are passed through."""
+    source: Any = None
+    """What the file was made from, if it says so."""
 
 
-def pack_passed(columns: Columns | None, kept: pa.Table | None, rows: int) -> bytes:
+def pack_passed(
+    columns: Columns | None,
+    kept: pa.Table | None,
+    rows: int,
+    source: Mapping[str, Any] | None = None,
+) -> bytes:
     """Return the bytes of the layout and the kept columns; none if there are neither.
+
+    ``source`` says what the file was made from. It is written with the layout.
 
     Raises
     ------
@@ -48,18 +67,28 @@ def pack_passed(columns: Columns | None, kept: pa.Table | None, rows: int) -> by
     """
     if columns is None and kept is None:
         return b""
-    layout = json.dumps(columns.layout().to_dict()).encode() if columns else b""
+    layout = b""
+    if columns is not None:
+        about = columns.layout().to_dict() | ({"source": dict(source)} if source else {})
+        layout = json.dumps(about).encode()
     stream = pa.BufferOutputStream()
     if kept is not None:
-        if len(kept) != rows:
-            raise CodeFileError(f"{len(kept)} rows of columns to keep for {rows} rows of data.")
-        for field in kept.schema:
-            _check_type(field.type, f"The kept column {field.name!r}")
+        kept = storable(kept, rows)
         with pa.ipc.new_stream(stream, kept.schema) as writer:
             writer.write_table(kept.unify_dictionaries())
     content = stream.getvalue().to_pybytes()
     parts = (layout, zlib.compress(content) if content else b"")
     return b"".join(_LENGTH.pack(len(part)) + part for part in parts)
+
+
+def storable(kept: pa.Table, rows: int) -> pa.Table:
+    """Return kept columns as they are stored, or raise :class:`CodeFileError` if they cannot be."""
+    if len(kept) != rows:
+        raise CodeFileError(f"{len(kept)} rows of columns to keep for {rows} rows of data.")
+    kept = _stored(kept)
+    for field in kept.schema:
+        _check_type(field.type, f"The kept column {field.name!r}")
+    return kept
 
 
 def unpack_passed(content: bytes, where: str, rows: int, width: int) -> tuple[Passed, int]:
@@ -81,17 +110,18 @@ def unpack_passed(content: bytes, where: str, rows: int, width: int) -> tuple[Pa
                 raise CodeFileError(f"{where} is damaged: its table ends early.")
             parts.append(content[start:end])
         layout, packed = parts
-        columns = kept = None
+        columns = kept = source = None
         if layout:
             check("json_bytes", len(layout), f"The layout in {where}", CodeFileError)
-            columns = Columns.from_dict(parse_json(layout, where, CodeFileError), where)
+            about = parse_json(layout, where, CodeFileError)
+            columns, source = Columns.from_dict(about, where), about.get("source")
         if packed:
             kept = _read_kept(_inflated(packed, where), where, rows)
         if columns is not None and columns.width not in (None, width):
             raise CodeFileError(
                 f"{where} describes {columns.width} columns, but its codes or data are of {width}."
             )
-        return Passed(columns, kept), end
+        return Passed(columns, kept, source), end
 
 
 def _inflated(packed: bytes, where: str) -> bytes:
@@ -121,6 +151,30 @@ def _read_kept(content: bytes, where: str, rows: int) -> pa.Table:
     for column in table.columns:
         if pa.types.is_dictionary(column.type):
             _check_text(column, len(content), where)
+    return _as_they_were(table)
+
+
+def _stored(table: pa.Table) -> pa.Table:
+    """Return a table whose columns of :data:`_STORED_AS` are of types that are stored."""
+    for place, field in enumerate(table.schema):
+        kind = _STORED_AS.get(str(field.type))
+        if kind is not None:
+            stored = pa.field(field.name, kind, metadata={_TYPE: str(field.type)})
+            table = table.set_column(place, stored, table.column(place).cast(kind))
+    return table
+
+
+def _as_they_were(table: pa.Table) -> pa.Table:
+    """Undo :func:`_stored`."""
+    for place, field in enumerate(table.schema):
+        name = (field.metadata or {}).get(_TYPE, b"").decode()
+        if name in _STORED_AS and field.type == _STORED_AS[name]:
+            kind = pa.uuid() if name.endswith("uuid>") else pa.type_for_alias(name)
+            column = table.column(place)
+            column = (
+                pa.chunked_array([pa.nulls(len(column))]) if name == "null" else column.cast(kind)
+            )
+            table = table.set_column(place, pa.field(field.name, kind), column)
     return table
 
 
@@ -149,7 +203,9 @@ def _check_type(kind: pa.DataType, what: str, nested: bool = False) -> None:
 def _check_plain(kind: pa.DataType, what: str) -> None:
     types = pa.types
     text = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+    wide = types.is_fixed_size_binary(kind) and kind.byte_width > 0
     good = types.is_primitive(kind) or types.is_decimal(kind) or any(each(kind) for each in text)
+    good = good or wide
     if not good:
         raise CodeFileError(f"{what} is of type {kind}, which cannot be kept. Convert it first.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -147,8 +148,8 @@ def from_numbers(values: NDArray[Any], kind: str | None, whole: bool) -> pa.Arra
     kind
         Arrow's name of the type. Floats become floats of that width.
     whole
-        Whether to round to integers and bools, and cut to their range, where the column had
-        such; otherwise these stay floats, because decoded values are means.
+        Whether to round to integers, bools and decimals, and cut to their range, where the column
+        had such; otherwise these stay floats, because decoded values are means.
     """
     target = _type(kind)
     if target is None or values.dtype.kind not in "fu":
@@ -166,11 +167,18 @@ def from_numbers(values: NDArray[Any], kind: str | None, whole: bool) -> pa.Arra
         limits = np.iinfo(dtype)
         clipped = np.clip(rounded, max(limits.min, -EXACT), min(limits.max, EXACT))
         return pa.array(clipped.astype(dtype), mask=missing)
+    if pa.types.is_decimal(target):
+        most = min(10.0 ** (target.precision - target.scale) - 1, EXACT)
+        clipped = np.clip(rounded, -most, most).astype(np.int64)
+        return pa.array(clipped, mask=missing).cast(pa.decimal256(38, 0)).cast(target)
     return pa.array(values)
 
 
 def _type(kind: str | None) -> pa.DataType | None:
+    decimal = re.fullmatch(r"(decimal(?:32|64|128|256))\((\d{1,2}), (\d{1,2})\)", kind or "")
     try:
+        if decimal:
+            return getattr(pa, decimal[1])(int(decimal[2]), int(decimal[3]))
         return None if kind is None else pa.type_for_alias(kind)
     except (ValueError, TypeError):
         return None

@@ -15,19 +15,29 @@ from sdlgm.limits import check, check_cells, open_regular
 __all__ = ["check_table_file"]
 
 
+OTHER_FILES = (
+    ((b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ"), "compressed", "Decompress it"),
+    ((b"PK\x03\x04",), "a workbook or a zip archive", "Save it as CSV"),
+    ((b"\xff\xfe", b"\xfe\xff"), "text in UTF-16", "Save it in UTF-8"),
+)
+"""How files start that people name ``.csv``."""
+
+
 def check_table_file(path: Path | str) -> None:
     """Check a ``.npy``, ``.csv`` or ``.parquet`` file without reading its values.
 
     Raises
     ------
     DataError
-        If it is missing or not a regular file, if it claims more values than its size allows, or
-        if it has too many columns.
+        If it is missing or not a regular file, if it claims more values than its size allows, if
+        it has too many columns, or if a CSV file is compressed, not in UTF-8, or has no commas.
     """
     path = Path(path)
+    _check_name(path)
     with open_regular(path, DataError) as file:
         size = os.fstat(file.fileno()).st_size
         start = file.read(2**24) if path.suffix == ".csv" else b""
+    _check_text(path, start)
     check("columns", start.partition(b"\n")[0].count(b",") + 1, f"Columns of {path}", DataError)
     try:
         if path.suffix == ".npy":
@@ -38,6 +48,39 @@ def check_table_file(path: Path | str) -> None:
         raise
     except Exception as error:  # readers raise many types of error on damaged files
         raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {error}") from None
+
+
+def _check_name(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"The name of {path} is not in UTF-8, which files of data need. Rename it (or, if it "
+            "is, set the locale of this shell to UTF-8)."
+        ) from None
+
+
+def _check_text(path: Path, start: bytes) -> None:
+    """Raise an error that says what the start of a CSV file is instead of lines with commas."""
+    for marks, what, cure in OTHER_FILES:
+        if start.startswith(marks):
+            raise DataError(f"{path} is {what}, not lines with commas. {cure} first.")
+    try:
+        start[: start.rfind(b"\n") + 1].decode()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not in UTF-8 (byte {error.start:,} is 0x{start[error.start]:02x}). Save it "
+            "in UTF-8 first."
+        ) from None
+    lines = start.split(b"\n", 2)[:2]
+    for mark, name in ((b";", "semicolons"), (b"\t", "tabs"), (b"|", "bars")):
+        numbers = [line.count(mark) for line in lines]
+        if b"," not in lines[0] and len(lines) == 2 and numbers[0] == numbers[1] > 0:
+            raise DataError(
+                f"{path} has {name} between its columns. Write it with commas, and with points in "
+                f"numbers, first: pandas.read_csv(FILE, sep={mark.decode()!r}, decimal=',')"
+                ".to_csv(NEW, index=False), or leave out decimal if its numbers have points."
+            )
 
 
 def _check_array(path: Path, size: int) -> None:

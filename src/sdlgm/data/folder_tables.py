@@ -31,7 +31,7 @@ from sdlgm.random import generator as make_generator
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
-__all__ = ["FolderRows", "FolderTable", "folder_sha256", "sample_indices"]
+__all__ = ["FolderRows", "FolderTable", "Part", "folder_sha256", "sample_indices"]
 
 VALUES_AT_ONCE = 2**22
 """Values that are read at a time."""
@@ -41,7 +41,7 @@ SECONDS_WITHOUT_PROGRESS = 2.0
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """One file of a folder."""
 
     path: Path
@@ -61,7 +61,7 @@ class FolderTable:
 
     data: str
     """The folder or pattern."""
-    parts: tuple[_Part, ...]
+    parts: tuple[Part, ...]
     """The files in order."""
     first: Table
     """The first file without its rows, with its columns chosen."""
@@ -122,7 +122,7 @@ class FolderTable:
         for (path, name), head in zip(files, itertools.chain([start], heads), strict=True):
             chosen = _like(first, head.table, others)
             width = width or _width(chosen, path)
-            parts.append(_Part(path, name, head.rows, chosen.columns().types or ()))
+            parts.append(Part(path, name, head.rows, chosen.columns().types or ()))
         if not sum(part.rows for part in parts):
             raise DataError(f"{data} has no rows: all of its {len(files):,} files are empty.")
         return cls(data, tuple(parts), first, width, others, header, keys)
@@ -195,11 +195,31 @@ class FolderTable:
                 yield start + seen, table
                 seen += len(table)
             if seen != part.rows and wanted:
-                raise DataError(
-                    f"{part.path} changed while it was read ({seen:,} rows instead of "
-                    f"{part.rows:,})."
-                )
+                raise self._changed(part, seen)
             start = stop
+
+    def whole(self, part: Part) -> Table:
+        """Read one file with its kept columns.
+
+        Raises
+        ------
+        DataError
+            If it cannot be read, lacks a kept column, or has changed.
+        """
+        table = _with_keys(read_table(part.path, self.header), part.name, self.keys)
+        source = table.csv
+        table = _like(self.first, table, self.others)
+        absent = [name for name in table.keep if name not in (table.names or ())]
+        if absent:
+            raise DataError(f"{part.path} has no column {', '.join(absent)} to keep.")
+        if len(table) != part.rows:
+            raise self._changed(part, len(table))
+        return replace(table, csv=source).passing(table.keep)
+
+    def _changed(self, part: Part, rows: int) -> DataError:
+        return DataError(
+            f"{part.path} changed while it was read ({rows:,} rows instead of {part.rows:,})."
+        )
 
     def numbers(self, table: Table) -> Rows:
         """Return a part of the table as checked rows."""
@@ -211,7 +231,7 @@ class FolderTable:
             )
         return rows
 
-    def _read(self, part: _Part) -> Iterator[Table]:
+    def _read(self, part: Part) -> Iterator[Table]:
         """Yield a file's rows, some at a time."""
         path = part.path
         size = max(1, VALUES_AT_ONCE // self.width)

@@ -14,7 +14,15 @@ __all__ = ["find_files", "is_folder", "root_of"]
 
 
 def is_folder(data: str) -> bool:
-    """Whether data are a folder or a pattern, not one file."""
+    """Whether data are a folder or a pattern, not one file.
+
+    Raises
+    ------
+    DataError
+        If the name is empty, which Python takes for the current folder.
+    """
+    if not data.strip():
+        raise DataError("The name of the data is empty. Is a shell variable unset? Name a path.")
     path = Path(data)
     return path.is_dir() or (glob.has_magic(data) and not path.is_file())
 

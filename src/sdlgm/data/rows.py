@@ -488,6 +488,11 @@ def _not_grey(values: Summary, maximum: float, need: str, advice: str) -> str | 
     return f"{need} from 0 to {maximum:g}. {advice}"
 
 
+def not_finite(value: float) -> str:
+    """Name a value that is not finite, as it was read in single precision."""
+    return f"{value}, or a number beyond 3.4e38" if math.isinf(value) else f"{value}"
+
+
 def _not_finite(
     name: str,
     number: int,
@@ -498,7 +503,7 @@ def _not_finite(
 ) -> DataError:
     values = "value that is" if number == 1 else "values that are"
     return DataError(
-        f"{name} has {number} {values} not finite, the first ({value}) in row {row}, column "
-        f"{repr(columns[column]) if columns else column} (counted from 0). Drop or fill such rows "
-        "first."
+        f"{name} has {number} {values} not finite, the first ({not_finite(value)}) in row {row}, "
+        f"column {repr(columns[column]) if columns else column} (counted from 0). Drop or fill "
+        "such rows first."
     )

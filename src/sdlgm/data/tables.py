@@ -55,6 +55,8 @@ class Table:
     """Height and width, if the file holds an array of images."""
     first_row: int = 0
     """Number of the first row in messages, for a part of a file."""
+    csv: Path | None = None
+    """The CSV file that the table was read from, whole."""
 
     def __len__(self) -> int:
         return len(self.data)
@@ -142,7 +144,16 @@ class Table:
             )
         if not inputs:
             raise DataError(f"{self.name} has no columns to read.")
-        return replace(self, inputs=inputs, keep=tuple(keep))
+        return replace(self, inputs=inputs).passing(keep)
+
+    def passing(self, keep: Sequence[str]) -> Table:
+        """Return the table with columns to pass through, which exist and are as in the file."""
+        data = self.data
+        if self.csv is not None and keep:
+            from sdlgm.data.csv_text import exact_columns
+
+            data = exact_columns(self._arrow, self.csv, keep)
+        return replace(self, data=data, keep=tuple(keep), csv=None)
 
     def match(
         self,
@@ -311,7 +322,7 @@ def _read_csv(path: Path, header: bool | None) -> Table:
             "the names, with --header."
         )
     _check_names(names, str(path))
-    return Table(table, str(path), index=index_columns(table.schema, csv=True))
+    return Table(table, str(path), index=index_columns(table.schema, csv=True), csv=path)
 
 
 def _is_number(text: str) -> bool:
@@ -513,11 +524,12 @@ def _restored(
 
 
 def _for_csv(table: pa.Table) -> pa.Table:
-    """Return a table with half-precision columns in single precision, which CSV can write."""
+    """Return a table with columns of types that CSV cannot write as those of like types."""
     import pyarrow as pa
 
+    written = {pa.float16(): pa.float32(), pa.string_view(): pa.string()}
     for place, field in enumerate(table.schema):
-        if field.type == pa.float16():
-            column = table.column(place).cast(pa.float32())
+        if field.type in written:
+            column = table.column(place).cast(written[field.type])
             table = table.set_column(place, field.name, column)
     return table

@@ -145,6 +145,12 @@ class BaseCounter(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         inputs, counts = inputs[kept], counts[kept]
         weights = weights[weights > 0]
         self.budget_ = int(budget or max(1, int(counts.sum(1).max())))
+        if self.budget_ > MAX_BUDGET:
+            raise (DataError if budget is None else ConfigError)(
+                f"The budget may be up to {MAX_BUDGET:,}, but "
+                f"{'the largest sum of a row of y' if budget is None else 'budget'} is "
+                f"{self.budget_:,}. Count in larger units."
+            )
         self.sample_shape_ = tuple(inputs.shape[1:])
         self.n_classes_ = counts.shape[1]
         return inputs, counts, torch.from_numpy(weights / weights.mean()).float()

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdlgm.data import SparseRows
+from sdlgm.data import Columns, SparseRows
+from sdlgm.data.drift import Drift
 from sdlgm.errors import ModelFileError
 from sdlgm.estimators.validation import Table
-from sdlgm.nn import warn_of_far_values
+from sdlgm.nn import rows_at_once
 
 __all__ = ["check_range", "training_range", "warn_of_drift"]
 
@@ -36,7 +37,7 @@ def training_range(rows: Table | Tensor) -> NDArray[np.float64]:
     return np.stack([np.asarray(end, np.float64).ravel() for end in dense])
 
 
-def warn_of_drift(estimator: Any, rows: Table | Tensor) -> None:
+def warn_of_drift(estimator: Any, rows: Table | Tensor | SparseRows) -> None:
     """Warn once of values of rows or images far outside of the range of the training rows.
 
     Estimators that were saved by 0.1 do not know the range.
@@ -44,17 +45,23 @@ def warn_of_drift(estimator: Any, rows: Table | Tensor) -> None:
     limits = getattr(estimator, "_limits", None)
     if limits is None:
         return
-    low, high = torch.from_numpy(limits)
     names = getattr(estimator, "feature_names_in_", None)
+    low, high = (tuple(ends.tolist()) for ends in limits)
+    drift = Drift(Columns(None if names is None else tuple(map(str, names)), low=low, high=high))
+    for part in _dense(rows):
+        drift.add(part)
+    drift.warn("X")
+
+
+def _dense(rows: Table | Tensor | SparseRows) -> Iterator[NDArray[Any]]:
+    """Yield rows ``(n, D)`` as dense arrays, and images as one column of pixels."""
     if sp.issparse(rows):
-        warn_of_far_values(SparseRows(rows), low, high, "X", names)
+        rows = SparseRows(rows)
+    if isinstance(rows, SparseRows):
+        yield from (part.numpy() for part in rows.split(rows_at_once(rows.n_inputs)))
         return
-    if not isinstance(rows, Tensor | SparseRows):
-        rows = torch.from_numpy(np.require(rows, requirements=["C", "W"]))
-    if len(rows.shape) == 3:
-        warn_of_far_values(rows.reshape(-1, 1), low, high, "X", images=True)
-    else:
-        warn_of_far_values(rows, low, high, "X", names)
+    values = rows.numpy() if isinstance(rows, Tensor) else rows
+    yield values.reshape(-1, 1) if values.ndim == 3 else values
 
 
 def check_range(estimator: Any, columns: int, where: str) -> None:

@@ -361,6 +361,7 @@ def check_targets(y: Any, samples: int) -> Targets:
         return Targets(labels.table, classes, labels.names, True, labels.unknown)
     if len(values) != samples:
         raise DataError(f"X has {samples} samples and y has {len(values)} classes.")
+    _check_classes(values)
     try:
         check_classification_targets(values)
     except ValueError as error:
@@ -371,6 +372,21 @@ def check_targets(y: Any, samples: int) -> Targets:
     _warn_of_joined(classes, samples)
     one = (np.ones(samples, np.int8), codes, np.arange(samples + 1))
     return Targets(sp.csr_array(one, shape=(samples, len(classes))), classes, None, False)
+
+
+def _check_classes(values: NDArray[Any]) -> None:
+    """Raise :class:`DataError` for classes that cannot be compared or saved."""
+    if values.dtype.kind in "Mm":
+        raise DataError(
+            f"y holds times ({values.dtype}). As classes, turn them into text first: y.astype(str)."
+        )
+    if values.dtype.kind == "S":
+        raise DataError("y holds bytes. Turn them into text first: y.astype(str).")
+    for row, value in enumerate(values.tolist() if values.dtype == object else ()):
+        if value is None or value != value:
+            raise DataError(f"y[{row}] is missing ({value}). Drop such rows, or name a class.")
+        if isinstance(value, bytes):
+            raise DataError(f"y[{row}] is {value!r:.40}. Turn bytes into text first.")
 
 
 def _warn_of_joined(classes: NDArray[Any], samples: int) -> None:

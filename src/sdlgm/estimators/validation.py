@@ -15,6 +15,7 @@ from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from sdlgm.data import as_numbers
+from sdlgm.data.rows import not_finite
 from sdlgm.errors import ConfigError, DataError, SDLGMError
 from sdlgm.estimators.frames import check_column, check_columns, column_name, column_names, is_frame
 from sdlgm.estimators.parameters import is_integer
@@ -257,7 +258,8 @@ def _refuse_gaps(values: Table, names: NDArray[Any] | None = None) -> None:
         row = int(np.searchsorted(values.indptr, place[0], side="right")) - 1
         place = (row, int(values.indices[place[0]]))
     raise DataError(
-        f"X has {len(bad)} values that are not finite, the first ({first}) at {list(place)}"
+        f"X has {len(bad)} values that are not finite, the first ({not_finite(first)}) at "
+        f"{list(place)}"
         + ("" if names is None else f", {column_name(names, place[1])}")
         + ": NaN and inf are not accepted. Fill in the values first, for example with "
         "SimpleImputer, or drop these rows."

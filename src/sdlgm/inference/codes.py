@@ -209,7 +209,10 @@ def check_posterior(
     DataError
         If it is not, with the number of the first row.
     """
-    base = greedy(posterior).base
+    try:
+        base = greedy(posterior).base
+    except ValueError:  # logits that are not finite have no mode
+        base = _given_nothing(posterior).base
     finite = base.feature_logits.isfinite().flatten(-2).all(-1)
     if model.config.gates == "learned":
         finite &= base.gate_logits.isfinite().all(-1)
@@ -219,6 +222,14 @@ def check_posterior(
             f"{name}: the encoder overflows at row {row} (counted from 0), so that it has no code. "
             "Its values are too far from those of the training data: drop it, or correct it."
         )
+
+
+def _given_nothing(posterior: Grouped | Chain) -> Grouped:
+    """Return the groups' distributions given that all slots before them are closed."""
+    if not isinstance(posterior, Chain):
+        return posterior
+    shape = posterior.batch_shape + posterior.event_shape
+    return posterior.given(posterior.nothing().new_zeros(shape))
 
 
 def check_code(

@@ -25,7 +25,7 @@ from sdlgm.environment import neutral
 from sdlgm.errors import DataError
 from sdlgm.inference.codes import BATCH, encode_batches
 from sdlgm.nn import DataStatistics, check_data, likelihood, linear, mlp
-from sdlgm.nn.priors import LevelNetwork, MaskedNetwork, Mixture, compete
+from sdlgm.nn.priors import LevelNetwork, MaskedNetwork, Mixture, compete, single
 from sdlgm.nn.statistics import double_kept, standardise, with_common_scale
 from sdlgm.random import on_device
 
@@ -392,19 +392,10 @@ class SDLGM(nn.Module):
 
     def _raw(self, codes: Tensor) -> Tensor:
         """Return the decoder's raw outputs."""
-        return _single(self.output_head(self.decoder(codes.to(self.output_head.weight.dtype))))
+        return single(self.output_head(self.decoder(codes.to(self.output_head.weight.dtype))))
 
     def _code(self, gate_logits: Tensor, feature_logits: Tensor) -> Grouped:
         slots = gate_logits.shape[-1] * (self.config.budget // self.groups)
         return grouped_gated_multinomial(
-            slots, _single(gate_logits), _single(feature_logits), validate_args=False
+            slots, single(gate_logits), single(feature_logits), validate_args=False
         )
-
-
-def _single(values: Tensor) -> Tensor:
-    """Return values in single precision or better.
-
-    Normalising, counting and summing over many features or slots would be wrong in half precision
-    (bfloat16 cannot represent 257).
-    """
-    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values

@@ -18,7 +18,6 @@ from sdlgm.nn.statistics import (
     rows_at_once,
     standardise,
     warn_of_constant_columns,
-    warn_of_far_values,
 )
 
 __all__ = [
@@ -41,5 +40,4 @@ __all__ = [
     "rows_at_once",
     "standardise",
     "warn_of_constant_columns",
-    "warn_of_far_values",
 ]

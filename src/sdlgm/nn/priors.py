@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from sdlgm.config import Activation
 from sdlgm.nn.mlp import ACTIVATIONS, linear, mlp
 
-__all__ = ["LevelNetwork", "Logits", "MaskedNetwork", "Mixture", "compete"]
+__all__ = ["LevelNetwork", "Logits", "MaskedNetwork", "Mixture", "compete", "single"]
 
 
 class Logits(NamedTuple):
@@ -24,6 +24,15 @@ class Logits(NamedTuple):
     """Log-odds of open gates, shape ``(*batch, groups)``."""
     features: Tensor
     """Unnormalised log-probabilities of features, shape ``(*batch, features)``."""
+
+
+def single(values: Tensor) -> Tensor:
+    """Return values in single precision or better.
+
+    Normalising, counting and summing over many features or slots would be wrong in half precision
+    (bfloat16 cannot represent 257).
+    """
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 def compete(gates: Tensor, features: Tensor) -> Tensor:
@@ -325,15 +334,21 @@ class Mixture(nn.Module):
     def log_probs(self) -> Tensor:
         """Log-probabilities of a slot's outcomes, "closed" last: shape ``(M, G, K/G + 1)``."""
         shape = (len(self.weight_logits), self.groups, -1)
-        features = self.feature_logits.view(shape).log_softmax(-1)
-        gates = self.gate_logits.view(shape)
+        features = single(self.feature_logits).view(shape).log_softmax(-1)
+        gates = single(self.gate_logits).view(shape)
         if self.open_gates:
             return torch.cat([features, torch.full_like(gates, -torch.inf)], -1)
         return torch.cat([features + F.logsigmoid(gates), F.logsigmoid(-gates)], -1)
 
     def forward(self, codes: Tensor, groups: slice | None = None) -> Logits:
-        """Return the logits of some groups (default: all) for codes of shape ``(*batch, K)``."""
-        first, last = _ends(groups, self.groups)
+        """Return the logits of some groups (default: all) for codes of shape ``(*batch, K)``.
+
+        Sums over groups and components would be wrong in half precision.
+        """
+        with torch.autocast(codes.device.type, enabled=False):
+            return self._mixed(codes, *_ends(groups, self.groups))
+
+    def _mixed(self, codes: Tensor, first: int, last: int) -> Logits:
         log_probs = self.log_probs()
         counts = codes.to(log_probs.dtype).unflatten(-1, (self.groups, -1))[..., :last, :]
         if not self.open_gates:
@@ -343,7 +358,7 @@ class Mixture(nn.Module):
         # (G, N, outcomes) x (G, outcomes, M): the log-probability of each group and component.
         by_group = counts.reshape(-1, *counts.shape[-2:]).transpose(0, 1) @ known.permute(1, 2, 0)
         before = F.pad(by_group[:-1].cumsum(0), (0, 0, 0, 0, 1, 0))
-        joint = self.weight_logits.log_softmax(-1) + before
+        joint = single(self.weight_logits).log_softmax(-1) + before
         shares = joint[first:].softmax(-1)  # of components, given the groups before
         mixed = (shares @ log_probs[:, first:last].exp().transpose(0, 1)).transpose(0, 1)
         mixed = mixed.reshape(*lead, last - first, -1)

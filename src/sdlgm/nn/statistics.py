@@ -23,14 +23,12 @@ __all__ = [
     "Table",
     "data_statistics",
     "double_kept",
-    "far_outside",
     "from_standard",
     "list_columns",
     "needs_double",
     "rows_at_once",
     "standardise",
     "warn_of_constant_columns",
-    "warn_of_far_values",
     "with_common_scale",
 ]
 
@@ -39,9 +37,6 @@ NUMBERS_AT_ONCE = 2**21
 
 KEPT_BITS = 32
 """Binary digits of centres and deviations, relative to a deviation. See :func:`data_statistics`."""
-
-FAR = 10.0
-"""A value is far outside if it is this many ranges below the lowest or above the highest value."""
 
 NAMES = 10
 """Most columns that a warning names."""
@@ -193,16 +188,6 @@ def needs_double(shift: Tensor, scale: Tensor) -> bool:
     return bool((blurred | outside).any())
 
 
-def far_outside(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Mark values that are more than :data:`FAR` ranges outside of ``low`` to ``high``.
-
-    The range of a constant column counts as 1, as it is not scaled.
-    """
-    span = FAR * torch.where(high > low, high - low, 1.0)
-    values = x.double()
-    return (values < low - span) | (values > high + span)
-
-
 def warn_of_constant_columns(
     statistics: DataStatistics,
     what: str,
@@ -225,43 +210,6 @@ def warn_of_constant_columns(
             f"{what}: {len(places)} of {len(statistics.mean)} columns are constant, "
             f"{list_columns(places, columns)}. They cannot tell rows apart, and are "
             "centred but not scaled. Drop them, or check how they were read."
-        )
-
-
-def warn_of_far_values(
-    x: Table,
-    low: Tensor,
-    high: Tensor,
-    what: str,
-    columns: Sequence[str] | None = None,
-    *,
-    images: bool = False,
-) -> None:
-    """Warn once of all values that are :func:`far_outside` of the range of the training data.
-
-    Parameters
-    ----------
-    x
-        Rows ``(n, D)``, or all pixels of images ``(n, 1)``.
-    low, high
-        Range of each column in the training rows, shape ``(D,)``.
-    what
-        What to call the rows.
-    columns
-        Names of the columns. Default: their numbers.
-    images
-        Whether the only column holds pixels, so that it has no name or number.
-    """
-    number = torch.zeros(len(low), dtype=torch.int64)
-    for rows in x.split(rows_at_once(len(low))):
-        number += far_outside(rows, low, high).sum(0)
-    places = number.nonzero().flatten().tolist()
-    if places:
-        where = "" if images else f", in {list_columns(places, columns)}"
-        warn(
-            f"{what} has {int(number.sum()):,} values that lie more than {FAR:g} times the range "
-            f"of the first training rows outside of it{where}. Means and scales are those of the "
-            "first rows. Check the units, or fit first on rows that represent all of the data."
         )
 
 

@@ -28,6 +28,7 @@ from sdlgm.data.arrow_columns import (
 from sdlgm.data.columns import match_names
 from sdlgm.data.drift import Drift
 from sdlgm.data.partitions import NamedKeys
+from sdlgm.data.rows import not_finite
 from sdlgm.environment import device_of, neutral, placed
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.inference import choose_codes, default_code
@@ -49,10 +50,11 @@ Rowed = TypeVar("Rowed", pa.RecordBatch, pa.Table)
 
 
 class ArrowEncoder:
-    """Maps batches of rows to batches of codes; stateless and picklable.
+    """Maps batches of rows to batches of codes; picklable, and a function of the batch alone.
 
     Each process loads the model with its first batch, so an encoder is sent to a worker as a path
-    and a few names.
+    and a few names. The first batch with values far outside of the training range is named in a
+    warning, once for each copy of the encoder; :meth:`new_drift` counts them over many batches.
 
     Parameters
     ----------
@@ -102,6 +104,7 @@ class ArrowEncoder:
         self.run = str(Path(run).absolute())
         self.columns = None if columns is None else tuple(columns)
         self.keep, self._code, self.accelerator = tuple(keep), code, accelerator
+        self._said = False
         named = [*self.keep, *(self.columns or ())]
         taken = sorted(set(self.keep) & {*SCHEMA.names, N_ACTIVE.name})
         if len(set(named)) < len(named):
@@ -111,6 +114,9 @@ class ArrowEncoder:
                 f"{', '.join(taken)} cannot be kept: the output has its own columns of that name. "
                 "Rename them first."
             )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_said": False}
 
     @property
     def model(self) -> SDLGM:
@@ -141,7 +147,11 @@ class ArrowEncoder:
         return NamedKeys(read, self.keep).add(table, Path(name))
 
     def new_drift(self) -> Drift:
-        """Return a counter of values far outside of the training range of the run."""
+        """Return a counter of values far outside of the training range of the run.
+
+        Pass it to :meth:`encode` or :meth:`encode_batches`; its method ``warn`` says then what it
+        counted, and ``merge`` adds the ``counts()`` of another process.
+        """
         return Drift(_load(self.run)[1])
 
     def layout(self, given: pa.Schema) -> Columns:
@@ -209,11 +219,17 @@ class ArrowEncoder:
     def encode_batches(
         self, batches: Iterable[pa.RecordBatch], drift: Drift | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Encode batches one by one; messages count rows over the whole stream."""
-        row = 0
+        """Encode batches one by one; messages count rows over the whole stream.
+
+        ``drift`` counts values far outside of the training range. By default they are counted over
+        the whole stream and said at its end.
+        """
+        row, counted = 0, self.new_drift() if drift is None else drift
         for batch in batches:
-            yield self.encode(batch, row, drift)
+            yield self.encode(batch, row, counted)
             row += len(batch)
+        if drift is None:
+            counted.warn("The batches")
 
     @neutral()
     @torch.no_grad()
@@ -222,7 +238,8 @@ class ArrowEncoder:
     ) -> pa.RecordBatch:
         """Encode a batch whose first row has the number ``first_row`` in messages.
 
-        ``drift`` counts values far outside of the training range.
+        ``drift`` counts values far outside of the training range. By default the first batch with
+        such values is named in a warning.
 
         Raises
         ------
@@ -235,13 +252,20 @@ class ArrowEncoder:
         values = self._values(batch, names, first_row)
         if len(values):
             self._check(values, names, data, first_row)
-        if drift is not None:
-            drift.add(values)
+        self._count(values, drift)
         codes = torch.cat([torch.empty(0, model.config.features), *self._codes(values, first_row)])
         code = to_arrow(codes, code_schema(model.config.budget, model.groups))
         active = pa.array((codes > 0).sum(-1).numpy()).cast(schema.field(N_ACTIVE.name).type)
         kept = [batch.column(name) for name in self.keep]
         return pa.RecordBatch.from_arrays([*kept, *code.columns, active], schema=schema)
+
+    def _count(self, values: NDArray[Any], drift: Drift | None) -> None:
+        if drift is not None:
+            drift.add(values)
+        elif not self._said:
+            own = self.new_drift()
+            own.add(values)
+            self._said = own.warn("The first batch with such values")
 
     def _codes(self, values: NDArray[Any], first_row: int) -> Iterator[Tensor]:
         model = placed(self.model, device_of(self.accelerator))
@@ -288,7 +312,7 @@ class ArrowEncoder:
         if bad.any():
             row, column = (int(i) for i in np.argwhere(bad)[0])
             name = names[column] if len(names) > 1 else f"{names[0]}[{column}]"
-            what = f"is {values[row, column]}; drop or fill such rows first"
+            what = f"is {not_finite(values[row, column])}; drop or fill such rows first"
             raise DataError(_place(first_row + row, name, what))
         if data.binarisation == "threshold":
             np.copyto(values, (values * 2 >= 1).astype(values.dtype))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,17 +13,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sdlgm.config import Accelerator, CodeMethod
+from sdlgm.data import BUILT_IN
 from sdlgm.data.columns import match_names
 from sdlgm.data.drift import Drift
-from sdlgm.data.folders import find_files, is_folder, root_of
+from sdlgm.data.folders import find_files, is_folder
 from sdlgm.data.partitions import partition_keys
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.migration import migrate_encoding
-from sdlgm.outputs import locked, named, same_file, sweep
+from sdlgm.outputs import locked, named
 from sdlgm.progress import progress_bar
 from sdlgm.scale.arrow_encoder import ArrowEncoder
 from sdlgm.scale.parquet_files import NOTE, Task, encode_file
+from sdlgm.scale.places import check_places, check_targets, sweep_beside
 from sdlgm.training import Run
 
 __all__ = ["Engine", "Report", "encode_dataset", "is_dataset"]
@@ -57,8 +58,11 @@ class _Plan:
 
 
 def is_dataset(data: str, out: str) -> bool:
-    """Whether ``data`` is a folder or a pattern, or ``out`` is a folder or ends with ``/``."""
-    return is_folder(data) or _is_folder(out)
+    """Whether ``data`` is a folder or a pattern, or ``out`` is a folder or ends with ``/``.
+
+    The name of a built-in data set is none, whatever folders there are.
+    """
+    return (data not in BUILT_IN and is_folder(data)) or _is_folder(out)
 
 
 @neutral()
@@ -120,7 +124,7 @@ def encode_dataset(
     options: dict[str, Any] = {"columns": columns, "code": code, "accelerator": accelerator}
     encoder = ArrowEncoder(run, keep=keep or (), **options)
     folder = named(out)
-    _check_places(str(data), folder)
+    check_places(str(data), folder)
     if keep is None:
         kept = _kept_by_default(run, str(data), folder)
         encoder = ArrowEncoder(run, keep=kept, **options)
@@ -140,7 +144,7 @@ def encode_dataset(
                     done += count
                     update(done, {"rows/s": done / (time.monotonic() - started)})
         finally:
-            _sweep(plan.tasks)
+            sweep_beside(task.target for task in plan.tasks)
     if done != pending:
         raise DataError(
             f"Only {done:,} of {pending:,} rows were encoded: a file changed meanwhile."
@@ -160,7 +164,7 @@ def _encode_files(
 def _plan(encoder: ArrowEncoder, data: str, out: Path) -> _Plan:
     """Check all files before any is encoded, and remove leftovers of a killed process."""
     sources = find_files(data, out)
-    _check_targets(data, out, sources)
+    check_targets(data, out, [(source, out / name) for source, name in sources])
     first = _schema(encoder, _footer(sources[0][0]), sources[0][1])
     others_allowed = encoder.columns is not None
     try:
@@ -183,7 +187,7 @@ def _plan(encoder: ArrowEncoder, data: str, out: Path) -> _Plan:
         rows += task.rows
         if not _is_done(encoder, task, schema):
             tasks.append(task)
-    _sweep(tasks)
+    sweep_beside(task.target for task in tasks)
     return _Plan(encoder, tasks, len(sources), rows)
 
 
@@ -200,36 +204,6 @@ def _kept_by_default(run: Path | str, data: str, out: Path) -> list[str]:
 def _schema(encoder: ArrowEncoder, footer: pq.FileMetaData, name: Path) -> pa.Schema:
     """Return the columns of a file, with the keys of its path that are encoded or kept."""
     return encoder.with_keys(footer.schema.to_arrow_schema().empty_table(), str(name)).schema
-
-
-def _check_places(data: str, out: Path) -> None:
-    """Raise :class:`ConfigError` if the outputs have no folder of their own."""
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file, but a data set is encoded into a folder.")
-    if same_file(root_of(data), out):
-        raise ConfigError(
-            f"--out {out} is the folder of the data. Choose another folder for the codes."
-        )
-
-
-def _check_targets(data: str, out: Path, sources: Sequence[tuple[Path, Path]]) -> None:
-    """Raise :class:`ConfigError` if an output would be an input, now or of a later call."""
-    inputs = {os.path.realpath(source) for source, _ in sources}
-    root, place = Path(os.path.realpath(data)), Path(os.path.realpath(out))
-    above = root.is_dir() and root not in place.parents
-    for source, name in sources:
-        target = Path(os.path.realpath(out / name))
-        if str(target) in inputs or (above and root in target.parents):
-            raise ConfigError(
-                f"The codes of {source} would be written to {out / name}, which is among the data. "
-                "Choose another folder for the codes."
-            )
-
-
-def _sweep(tasks: Sequence[Task]) -> None:
-    """Remove unfinished files that a killed process left in the folders of these outputs."""
-    for folder in {Path(task.target).parent for task in tasks}:
-        sweep(folder)
 
 
 def _footer(path: Path) -> pq.FileMetaData:

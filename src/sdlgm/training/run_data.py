@@ -23,6 +23,7 @@ from sdlgm.data import (
     resolve_binarisation,
     split_file,
 )
+from sdlgm.data.drift import Drift
 from sdlgm.data.folder_tables import FolderTable, folder_sha256
 from sdlgm.data.named import read_folder
 from sdlgm.data.partitions import NamedKeys
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from sdlgm.config import Binarisation
     from sdlgm.training.runs import Run
 
-__all__ = ["LoadedRows", "load_rows", "stream_rows"]
+__all__ = ["LoadedRows", "load_rows", "open_folder", "stream_rows", "table_rows"]
 
 
 class LoadedRows(NamedTuple):
@@ -105,6 +106,32 @@ def stream_rows(
     )
 
 
+def open_folder(
+    run: Run,
+    name: str,
+    columns: Sequence[str] | None = None,
+    keep: Sequence[str] | None = None,
+    header: bool | None = None,
+) -> FolderTable:
+    """Open a folder or pattern of files whose columns are matched with those of the run.
+
+    The options are those of :meth:`~sdlgm.training.Run.load_rows`.
+    """
+    header = run.config.data.header if header is None else header
+    return _opened(run, name, _Asked(columns, keep, header))
+
+
+def table_rows(run: Run, table: Table, drift: Drift | None = None) -> LoadedRows:
+    """Return the rows of a table whose columns are matched, binarised as the run's own data.
+
+    ``drift`` counts values far outside of the training range. By default they are said at once.
+    """
+    kind = _binarisation(run, table.name)
+    rows = table.rows().binarise(kind, run.config.data.split_seed)
+    about = _checked(run, rows, table.columns(), kind, drift)
+    return LoadedRows(rows, about, table.kept(), table.image_shape)
+
+
 def _known_rows(run: Run, name: str, own: bool, split: str) -> LoadedRows:
     """Return rows of the run's own data, or of another built-in set."""
     config = run.config.data
@@ -121,15 +148,14 @@ def _table_rows(run: Run, table: Table, name: str | None, split: str) -> LoadedR
         own = file_sha256(name) == config.data_sha256
     if split != "all" and not own:
         raise _no_split(run, "file", label, split)
-    if own:
-        config = dataclasses.replace(config, data=label)
-        dataset = split_file(table, config, run.config.model.likelihood)
-        rows = dataset.rows(split)
-        if split != "all" and dataset.places is not None:
-            places = dataset.places.split([len(dataset.train), len(dataset.test)])
-            table = table.take(places[split == "test"])
-    else:
-        rows = table.rows().binarise(kind, config.split_seed)
+    if not own:
+        return table_rows(run, table)
+    config = dataclasses.replace(config, data=label)
+    dataset = split_file(table, config, run.config.model.likelihood)
+    rows = dataset.rows(split)
+    if split != "all" and dataset.places is not None:
+        places = dataset.places.split([len(dataset.train), len(dataset.test)])
+        table = table.take(places[split == "test"])
     about = _checked(run, rows, table.columns(), kind)
     return LoadedRows(rows, about, table.kept(), table.image_shape)
 
@@ -177,10 +203,15 @@ def _matched(run: Run, table: Table, asked: _Asked) -> Table:
     return table.match(run.columns, columns, keep)
 
 
-def _checked(run: Run, rows: Rows, about: Columns, kind: Binarisation) -> Columns:
+def _checked(
+    run: Run, rows: Rows, about: Columns, kind: Binarisation, drift: Drift | None = None
+) -> Columns:
     """Check rows that the run was not trained on; return the description of their columns."""
     run.model.check_rows(rows)
-    run.columns.warn_of_drift(rows)
+    if drift is None:
+        run.columns.warn_of_drift(rows)
+    else:
+        drift.add(rows.values.numpy())
     # Bits that were made from grey values do not have the type of these.
     return about if kind == "none" else dataclasses.replace(about, types=None)
 
