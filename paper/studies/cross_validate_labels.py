@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 from sdlgm.data.label_sets import load_multilabel
 from sdlgm.estimators import SDLGMClassifier
@@ -36,12 +37,13 @@ def main() -> None:
     parser.add_argument("--partitions", type=int, default=1)
     args = parser.parse_args()
     split = "first-400" if args.set == "cal500" else "official"
-    data = load_multilabel(args.set, split, drop_unlabelled=True, standardise=True)
+    data = load_multilabel(args.set, split, drop_unlabelled=True)
     X, Y = data.X_train, data.Y_train  # noqa: N806
+    Y = Y.toarray() if issparse(Y) else Y  # noqa: N806
     metrics, start = [], time.perf_counter()
     for partition in range(args.partitions):
-        fold = np.random.default_rng(1000 + partition).permutation(len(X)) % 5
-        chosen, number = np.zeros_like(Y), np.zeros(len(X))
+        fold = np.random.default_rng(1000 + partition).permutation(len(Y)) % 5
+        chosen, number = np.zeros_like(Y), np.zeros(len(Y))
         proba = np.zeros(Y.shape)
         for part in range(5):
             held = fold == part

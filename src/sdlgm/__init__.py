@@ -16,7 +16,12 @@ from sdlgm.version import __version__
 if TYPE_CHECKING:
     from sdlgm.config import DataConfig, ModelConfig, TrainingConfig, preset
     from sdlgm.distributions import GatedMultinomial, PoissonMultinomial, RelaxedGatedMultinomial
-    from sdlgm.estimators import SDLGMClassifier, SDLGMCounter, SDLGMTransformer
+    from sdlgm.estimators import (
+        BudgetedClassifier,
+        SDLGMClassifier,
+        SDLGMCounter,
+        SDLGMTransformer,
+    )
     from sdlgm.hub import load, push_to_hub
     from sdlgm.inference import Evaluation, evaluate
     from sdlgm.models import SDLGM, save_model
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
 
 
 _HOME = {
+    "BudgetedClassifier": "estimators",
     "DataConfig": "config",
     "Evaluation": "inference",
     "GatedMultinomial": "distributions",
@@ -47,6 +53,7 @@ _HOME = {
 
 __all__ = [
     "SDLGM",
+    "BudgetedClassifier",
     "DataConfig",
     "Evaluation",
     "GatedMultinomial",

@@ -140,6 +140,10 @@ def present(name: str) -> bool:
         ("cal500", 68, 174, (400, 102), (400, 102), 48),
         ("bibtex", 1836, 159, (4880, 2515), (4880, 2515), 28),
         ("delicious", 500, 983, (12920, 3185), (12910, 3181), 25),
+        ("yeast", 103, 14, (1500, 917), (1500, 917), 11),
+        ("scene", 294, 6, (1211, 1196), (1211, 1196), 3),
+        ("enron", 1001, 53, (1123, 579), (1123, 579), 11),
+        ("medical", 1449, 45, (333, 645), (333, 645), 3),
     ],
 )
 def test_the_published_files_have_the_documented_sizes(
@@ -152,7 +156,11 @@ def test_the_published_files_have_the_documented_sizes(
     assert data.X_train.shape == (rows[0], inputs)
     assert data.Y_test.shape == (rows[1], labels)
     assert (len(data.feature_names), len(data.label_names)) == (inputs, labels)
-    assert issparse(data.X_train) == issparse(data.Y_train) == (name in ("bibtex", "delicious"))
+    assert (
+        issparse(data.X_train)
+        == issparse(data.Y_train)
+        == (name in ("bibtex", "delicious", "enron", "medical"))
+    )
     assert data.Y_train.sum(1).max() == most
     kept = load_multilabel(name, drop_unlabelled=True)
     assert (kept.Y_train.shape[0], kept.X_test.shape[0]) == labelled

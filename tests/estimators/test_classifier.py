@@ -20,11 +20,9 @@ from sdlgm.errors import ConfigError, DataError, SDLGMError
 from sdlgm.estimators import SDLGMClassifier
 from sdlgm.estimators.label_network import (
     LabelNetwork,
-    LabelTraining,
     MemberRows,
 )
 from sdlgm.estimators.metrics import micro_f1
-from sdlgm.estimators.network_training import TrainingSettings
 from sdlgm.estimators.thresholds import count_probabilities
 
 QUICK = {
@@ -188,13 +186,8 @@ def test_a_single_threshold_is_chosen_as_on_the_whole_table(fitted):
     chosen = apply_threshold(proba, fitted.threshold_, 1, 3)
     np.testing.assert_array_equal(fitted.predict(x), chosen)
     members = MemberRows(len(x), 4, 2, 32, 0)
-    settings = TrainingSettings(1, 32, 1e-3, 0.0, None, 0)
-    table = sp.csr_array(y)
-    training = LabelTraining(
-        x.astype(np.float32), table, torch.ones(len(x)), None, members, settings, 0.0
-    )
     held = np.zeros(y.shape)
-    for index, part in fitted.network_.held_out(training):
+    for index, part in fitted.network_.held_out(x.astype(np.float32), members):
         held[index] = part
     whole = choose_threshold(held, y, "micro", min_labels=1, max_labels=3)
     found, best = (micro_f1(y, apply_threshold(held, t, 1, 3)) for t in (fitted.threshold_, whole))

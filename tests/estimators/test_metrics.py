@@ -19,6 +19,9 @@ from sdlgm.estimators.metrics import (
     micro_f1,
     ndcg_at_k,
     precision_at_k,
+    propensities,
+    psp_at_k,
+    recall_at_k,
 )
 
 TRUTH = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0]])
@@ -101,3 +104,34 @@ def test_calibration_error_is_near_zero_for_sampled_labels_and_one_for_certain_e
 def test_invalid_arguments_are_refused(call, message: str) -> None:
     with pytest.raises(DataError, match=message):
         call()
+
+
+def test_recall_at_k_by_hand() -> None:
+    truth = np.array([[1, 1, 0], [0, 0, 1], [0, 0, 0]])
+    scores = np.array([[0.9, 0.1, 0.5], [0.9, 0.5, 0.1], [0.1, 0.2, 0.3]])
+    assert recall_at_k(truth, scores, 1) == pytest.approx((0.5 + 0) / 2)
+    assert recall_at_k(truth, scores, 3) == 1
+    assert np.isnan(recall_at_k(truth[2:], scores[2:], 1))
+
+
+def test_propensities_are_those_of_the_formula() -> None:
+    train = np.zeros((100, 2), int)
+    train[:40, 0] = train[:1, 1] = 1
+    scale = (np.log(100) - 1) * 2.5**0.55
+    expected = [1 / (1 + scale * np.exp(-0.55 * np.log(n + 1.5))) for n in (40, 1)]
+    np.testing.assert_allclose(propensities(train), expected)
+    np.testing.assert_allclose(propensities(csr_array(train)), expected)
+    assert expected[0] > expected[1]
+
+
+def test_propensity_scored_precision_prefers_rare_labels() -> None:
+    truth, rare = np.array([[1, 1, 0]]), [0.9, 0.1, 0.5]
+    assert psp_at_k(truth, [[0.2, 0.9, 0.1]], 1, rare) == 1
+    assert psp_at_k(truth, [[0.9, 0.2, 0.1]], 1, rare) == pytest.approx(0.1 / 0.9)
+    assert psp_at_k(truth, [[0.9, 0.2, 0.1]], 2, rare) == 1
+    equal = np.ones(3)
+    assert psp_at_k(truth, [[0.9, 0.2, 0.3]], 2, equal) == precision_at_k(
+        truth, [[0.9, 0.2, 0.3]], 2
+    )
+    with pytest.raises(DataError, match="propensity"):
+        psp_at_k(truth, [[0.9, 0.2, 0.1]], 1, [0.5])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sdlgm.estimators import SDLGMClassifier, SDLGMCounter, SDLGMTransformer
+from sdlgm.estimators import BudgetedClassifier, SDLGMClassifier, SDLGMCounter, SDLGMTransformer
 
 WEIGHTS = "mini-batches do not visit a row of weight 2 as often as two copies of it"
 EXPECTED: dict[str, dict[str, str]] = {
@@ -21,6 +23,7 @@ EXPECTED: dict[str, dict[str, str]] = {
         "check_estimator_sparse_matrix": "the check expects predict_proba of a classifier",
     },
     "SDLGMTransformer": {},
+    "BudgetedClassifier": {},
 }
 ESTIMATORS = [
     # The decisions that the checks expect: p > 0.5, and empty sets are allowed.
@@ -30,6 +33,11 @@ ESTIMATORS = [
     ),
     SDLGMCounter(hidden=(16,), epochs=3, batch_size=16, learning_rate=1e-2, random_state=0),
     SDLGMTransformer(epochs=20),
+    BudgetedClassifier(LogisticRegression(), threshold=0.5, min_labels=0, random_state=0),
+    BudgetedClassifier(
+        [LogisticRegression(), ExtraTreesClassifier(5)], combine="stack", threshold=0.5,
+        min_labels=0, random_state=0,
+    ),
 ]  # fmt: skip
 
 

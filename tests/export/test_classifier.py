@@ -49,13 +49,15 @@ def test_probabilities_and_labels_are_those_of_the_estimator(name: str, tmp_path
         rows = rows.astype(np.float32)
         proba, labels, _ = session.run(None, {"x": rows})
         expected = model.predict_proba(rows)
-        np.testing.assert_allclose(proba, expected, atol=2e-6)
+        # A recalibration moves log-odds, whose rounding no probability near 0 or 1 shows.
+        rounding = 2e-6 if model.network_.recalibration is None else 1e-5
+        np.testing.assert_allclose(proba, expected, atol=rounding)
         predicted = model.predict(rows)
         assert labels.dtype == predicted.dtype == np.int64
         same = (labels == predicted).all(1)
         near = np.sort(expected, axis=1)  # neighbours within rounding may change places
-        tied = (np.diff(near, axis=1) < 4e-6).any(1)
-        tied |= (np.abs(expected - model.threshold_) < 4e-6).any(1)
+        tied = (np.diff(near, axis=1) < 2 * rounding).any(1)
+        tied |= (np.abs(expected - model.threshold_) < 2 * rounding).any(1)
         assert (same | tied).all()
         assert same.mean() > 0.95
         sums = labels.sum(1)

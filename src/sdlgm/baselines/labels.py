@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
-from sdlgm.estimators.classifier import BaseLabelClassifier
 from sdlgm.estimators.parameters import check_integer, check_number, check_widths, is_integer, plain
+from sdlgm.estimators.set_prediction import BaseLabelClassifier
 from sdlgm.estimators.targets import read_labels
 from sdlgm.estimators.thresholds import apply_counts, apply_threshold
 from sdlgm.estimators.validation import (
@@ -69,7 +69,12 @@ class LabelBaseline(BaseLabelClassifier):
             If X, y or the weights are not as described.
         """
         rows = validate_rows(self, X, reset=True, dtype=np.float64)
-        table, names = read_labels(y, rows.shape[0])
+        table, names, unknown = read_labels(y, rows.shape[0])
+        if unknown is not None:
+            raise DataError(
+                f"{type(self).__name__} takes no unknown labels (NaN). Use SDLGMClassifier or "
+                "BudgetedClassifier, or leave out these rows."
+            )
         labels = table.astype(np.int64)
         if not labels.nnz:
             raise DataError("No sample in Y has any label: there is nothing to learn.")

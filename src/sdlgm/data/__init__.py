@@ -1,5 +1,6 @@
 """Data sets and files as checked rows; offline through the environment variable ``SDLGM_DATA``."""
 
+from sdlgm.data.arff import ArffTable, read_arff
 from sdlgm.data.columns import Columns
 from sdlgm.data.digit_columns import digit_columns
 from sdlgm.data.folder_tables import FolderRows
@@ -34,6 +35,7 @@ __all__ = [
     "MULTILABEL",
     "SUFFIXES",
     "TELEMETRY",
+    "ArffTable",
     "Columns",
     "Dataset",
     "FolderRows",
@@ -52,6 +54,7 @@ __all__ = [
     "load_multilabel",
     "load_telemetry",
     "maximum_grey_value",
+    "read_arff",
     "read_rows",
     "read_table",
     "resolve_binarisation",

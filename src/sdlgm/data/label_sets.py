@@ -58,6 +58,26 @@ MULTILABEL: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "test.arff": "2dfb01723a819914b0ca83361177ed413ce3f2169851d9f228d4692915d63944",
             "xml": "4e0c0f93c7d86a39b9fca4aaefaa00e9428f2c80277732dfbf03ca48e2c14da2",
         },
+        "yeast": {
+            "train.arff": "e759dc991ff54694a4ff9c4314f3be0d6fd2b1994a4b563f57e416394c6aebbd",
+            "test.arff": "4aaac102bff9669a765bf0b378602e5cc8c3b181048282e2f003117b496d552a",
+            "xml": "c3056cc26444b5158b1588d1b73bec9c45429e10f0957ad085903423cb81f247",
+        },
+        "scene": {
+            "train.arff": "b53ba93bdf412de922e3960389bcee24744fa3e872ce610511fc1d750888b64d",
+            "test.arff": "ea38d20296b3ff7e220f477a3b802a9bcb2d768881fe6ee163efbc97ea527a42",
+            "xml": "55d8b247b949ad5c52e5a73d8c6775ec6e5469ce9682465b45b333b68ee4bcc5",
+        },
+        "enron": {
+            "train.arff": "2988cefc1cdf7a8004a20ef84615cc8fa1b5d7434c16687283b41454e2d9d194",
+            "test.arff": "2f3aad54a8f54caaab4ab01246fe9dd385ba944a2633028f52747b57eac5474e",
+            "xml": "ed40c92d7f613eed51714912cab10dddc4ce456262137d8fef230d44c7f4457b",
+        },
+        "medical": {
+            "train.arff": "c764f45756ab1c553b8b4eaaf5605a5610a43bbbcf37492d0f1a12bf9c9e2244",
+            "test.arff": "6be472e75a6c0b0916187f343a398011b1b26f8f0ddc682c575312ad3532f6c4",
+            "xml": "51fa9d5c09e48caff3f0a0c75db1c9aa85944f8e35451f3ad8bd56fc422286ce",
+        },
     }
 )
 """SHA-256 of the files of each set; the keys are the ends of their names."""
@@ -95,7 +115,8 @@ def load_multilabel(
     Parameters
     ----------
     name
-        ``"emotions"``, ``"birds"``, ``"cal500"``, or the sparse ``"bibtex"`` and ``"delicious"``.
+        ``"emotions"``, ``"birds"``, ``"cal500"``, ``"yeast"``, ``"scene"``, or the sparse
+        ``"bibtex"``, ``"delicious"``, ``"enron"`` and ``"medical"``.
     split
         ``"official"``, the default where it exists. CAL500 has none: ``"first-400"`` (its
         default) trains on the first 400 of its 502 rows; ``"fold-0"`` to ``"fold-4"`` hold out one
@@ -204,16 +225,14 @@ def _parse(arff: str, xml: str, file: str) -> _Part:
     except ImportError:
         raise DataError("ARFF files need liac-arff: pip install 'sdlgm[data]'.") from None
     check("data_bytes", len(arff) + len(xml), f"The size of {file}", DataError)
-    if "<!DOCTYPE" in xml.upper() or "<!ENTITY" in xml.upper():
-        raise DataError(f"{file}: its XML file declares entities, which could be nested.")
     rows = arff[arff.lower().index("@data") + 5 :] if "@data" in arff.lower() else ""
     sparse = rows.lstrip().startswith("{")
     try:
         found = liac.load(io.StringIO(arff), return_type=liac.LOD if sparse else liac.DENSE)
-        labels = [_plain(label.attrib["name"]) for label in ET.fromstring(xml)]  # noqa: S314
-    except (liac.ArffException, ET.ParseError, KeyError) as error:
-        raise DataError(f"{file} or its labels cannot be read: {reason(error)}") from None
-    names = [_plain(column) for column, _ in found["attributes"]]
+    except liac.ArffException as error:
+        raise DataError(f"{file} cannot be read: {reason(error)}") from None
+    labels = label_names(xml, f"The XML file of {file}")
+    names = [plain_name(column) for column, _ in found["attributes"]]
     check("columns", max(len(names), len(labels)), f"The number of columns of {file}", DataError)
     known = set(names)
     missing = [label for label in labels if label not in known]
@@ -233,7 +252,23 @@ def _parse(arff: str, xml: str, file: str) -> _Part:
     return _Part(table[:, inputs], y.astype(np.int64), tuple(labels), features)
 
 
-def _plain(name: str) -> str:
+def label_names(xml: str, file: str) -> list[str]:
+    """Return the names of the labels in the text of an XML file of Mulan.
+
+    Raises
+    ------
+    DataError
+        If it is not such a file, or declares entities.
+    """
+    if "<!DOCTYPE" in xml.upper() or "<!ENTITY" in xml.upper():
+        raise DataError(f"{file} declares entities, which could be nested.")
+    try:
+        return [plain_name(label.attrib["name"]) for label in ET.fromstring(xml)]  # noqa: S314
+    except (ET.ParseError, KeyError) as error:
+        raise DataError(f"{file} cannot be read: {reason(error)}") from None
+
+
+def plain_name(name: str) -> str:
     """Remove backslashes before quotes from a name, which liac-arff and some XML files keep."""
     return re.sub(r"\\(['\"\\])", r"\1", name)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, Literal, Self, get_args
 
@@ -10,15 +9,23 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
 from torch import Tensor, nn
 
 from sdlgm.config import Activation, NetworkAccelerator
 from sdlgm.environment import device_of, neutral
-from sdlgm.errors import ConfigError, DataError, ModelFileError
+from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.estimators.drift import check_range, training_range, warn_of_drift
+from sdlgm.estimators.entry_weights import entry_weights, split_weights
 from sdlgm.estimators.interruption import unfitted_unless_done
+from sdlgm.estimators.label_decisions import (
+    Decision,
+    Threshold,
+    check_threshold,
+    holds_out,
+    is_split,
+    refuse_guarantee_of_classes,
+)
 from sdlgm.estimators.label_network import (
     LabelNetwork,
     LabelTraining,
@@ -32,35 +39,25 @@ from sdlgm.estimators.parameters import (
     check_number,
     check_widths,
     class_sample_weight,
-    is_integer,
-    is_real,
     label_weights,
     plain,
+    positive_weights,
 )
 from sdlgm.estimators.saving import Saved, require_integer
-from sdlgm.estimators.scaling import Inputs, InputScaling
-from sdlgm.estimators.targets import check_targets, is_sets, read_labels
-from sdlgm.estimators.thresholds import (
-    ThresholdRule,
-    choose_held_out,
-    class_probabilities,
-    count_probabilities,
-    predict_sets,
-    presence_probabilities,
-)
+from sdlgm.estimators.scaling import Inputs, InputScaling, chosen_dropout, chosen_inputs
+from sdlgm.estimators.set_prediction import BudgetedPrediction
+from sdlgm.estimators.targets import check_targets, with_unknown
 from sdlgm.estimators.validation import (
-    EstimatorNotFittedError,
     Table,
     validate_rows,
     validate_seed,
-    validate_weights,
 )
 from sdlgm.models import LabelModelConfig, SupervisedSDLGM
 from sdlgm.objectives.labels import LabelLikelihood
 from sdlgm.progress import progress_bar
 from sdlgm.random import generator
 
-__all__ = ["SMALL_TABLES", "BaseLabelClassifier", "SDLGMClassifier"]
+__all__ = ["SMALL_TABLES", "SDLGMClassifier"]
 
 Variant = Literal["discriminative", "generative", "conditional"]
 
@@ -72,93 +69,7 @@ cross-validation.
 """
 
 
-class BaseLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
-    """The methods of all classifiers that predict sets of labels."""
-
-    n_features_in_: int
-    """Number D of features."""
-    n_labels_: int
-    """Number K of labels."""
-    sparse_labels_: bool
-    """Whether the training labels were sparse; predictions are sparse if they were."""
-    classes_: NDArray[Any]
-    """The labels: their names, or the numbers of their columns."""
-    target_names_in_: NDArray[Any]
-    """Names of the labels; only there if y was a frame, or sets of names."""
-    min_labels_: int
-    """Smallest number of labels of a predicted set."""
-
-    def __sklearn_tags__(self) -> Tags:
-        """Declare that y is a table of labels, and that X may be sparse."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.target_tags.multi_output = True
-        tags.target_tags.single_output = False
-        tags.classifier_tags.multi_class = False
-        tags.classifier_tags.multi_label = True
-        return tags
-
-    @abstractmethod
-    def predict(self, X: Any) -> Any:  # noqa: N803 (scikit-learn's name)
-        """Predict labels: 0 or 1, ``(n, K)``, CSR if the training labels were sparse."""
-
-    def predict_sets(self, X: Any) -> list[set[Any]]:  # noqa: N803
-        """Predict the set of labels of each row, by their names (``classes_``)."""
-        predicted = self.predict(X)
-        names = self.classes_.tolist()
-        if predicted.ndim == 1:
-            return [{name} for name in predicted.tolist()]
-        table = sp.csr_array(predicted)
-        parts = np.split(table.indices, table.indptr[1:-1])
-        return [{names[place] for place in part.tolist()} for part in parts]
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
-        """Return the share of rows whose set of labels is exactly right (subset accuracy).
-
-        If ``y`` of ``fit`` had names and this ``y`` is a frame, its columns are found by name, in
-        any order.
-        """
-        predicted = sp.csr_array(self.predict(X))
-        labels = self._read_labels(y, predicted.shape[0])
-        if predicted.shape != labels.shape:
-            raise DataError(
-                f"Y has {labels.shape[1]} labels, but the classifier was fitted on "
-                f"{self.n_labels_}."
-            )
-        right = np.asarray((predicted != labels).sum(1)).ravel() == 0
-        return float(np.average(right, weights=validate_weights(sample_weight, len(right))))
-
-    def _read_labels(self, y: Any, samples: int) -> sp.csr_array:
-        """Return labels like those of ``fit`` as a table, columns in the same order."""
-        names = getattr(self, "target_names_in_", None)
-        return read_labels(y, samples, self.classes_ if is_sets(y) else names).table
-
-    def _set_labels(self, labels: Any, given: Any, names: NDArray[Any] | None) -> None:
-        """Set the fitted attributes of checked labels, and of y as it was given."""
-        self.n_labels_ = labels.shape[1]
-        self.sparse_labels_ = bool(sp.issparse(given))
-        self.classes_ = np.arange(self.n_labels_) if names is None else names
-        self.__dict__.pop("target_names_in_", None)
-        if names is not None:
-            self.target_names_in_ = names
-
-    def _set_min_labels(self, min_labels: int | None, numbers: NDArray[np.int64]) -> None:
-        """Set the fitted attribute: by default the fewest labels of a training row."""
-        self.min_labels_ = int(numbers.min() if min_labels is None else min_labels)
-
-    def _as_fitted(self, chosen: Any) -> Any:
-        """Return a table in the format of the training labels: CSR or dense."""
-        if self.sparse_labels_:
-            return sp.csr_array(chosen)
-        return chosen.toarray() if sp.issparse(chosen) else chosen
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "n_labels_"):
-            name = type(self).__name__
-            raise EstimatorNotFittedError(f"This {name} is not fitted yet: call fit(X, y) first.")
-
-
-class SDLGMClassifier(Saved, BaseLabelClassifier):
+class SDLGMClassifier(Saved, BudgetedPrediction):
     r"""Predict sets of labels with between ``min_labels`` and ``max_labels`` labels.
 
     The labels are a code (Xu et al. 2021, section III.C): each of :math:`L_0` slots is closed or
@@ -203,19 +114,34 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         Largest and smallest size of predicted sets. ``None``: the most and the fewest labels of a
         training sample, so that every set has a label only if every training sample has one.
     threshold
-        Probability above which a label is predicted: a number, or a rule that chooses it on
-        held-out rows: ``"micro"``, ``"macro"``, ``"per_label"`` or ``"smoothed"``, see
-        :func:`~sdlgm.estimators.thresholds.choose_threshold`.
+        How probabilities become sets:
+
+        - a number: labels of a higher probability are predicted;
+        - ``"micro"``, ``"macro"``, ``"per_label"`` or ``"smoothed"``: thresholds with the best F1
+          on held-out rows (:func:`~sdlgm.estimators.thresholds.choose_threshold`);
+        - a guarantee, such as ``RecallAtLeast(0.9)``: the threshold that keeps a promise
+          (:mod:`~sdlgm.estimators.guarantees`). By default all members then leave out the same
+          fold, so that the promise holds exactly;
+        - ``"counts"``: the most probable labels, in their most probable number
+          (:meth:`predict_counts`); ``"f1"``: in the number with the highest expected F1
+          (:func:`~sdlgm.estimators.likely_sets.expected_f1`).
     class_weight
         Weight of each label in the likelihood: ``None``, ``"balanced"`` (by the inverse of its
         frequency), one number for each label, or a dictionary. Its keys are labels as in
         ``classes_``, or their places if labels are text; labels without a key weigh 1. If y holds
         one class for each sample: weight of the samples of each class.
+    positive_weight
+        Factor of the likelihood of labels that are present, against missing them: a number, one
+        for each label, or a dictionary as of ``class_weight``. Probabilities then are too high,
+        except as far as they are corrected (``calibrated``).
     inputs, bins
         Scaling of the inputs: ``"standard"`` (z-scores; a sparse X is not centred), ``"quantile"``
         (normal quantiles of ranks, for heavy-tailed features), ``"bins"`` (``bins`` piecewise
-        linear features for each feature, for few rows and nonlinear feature effects) or
-        ``"none"``.
+        linear features for each feature, for nonlinear feature effects), ``"common"`` (one scale
+        for all columns, for words of texts and other sparse rows), ``"none"``, or ``"auto"``:
+        ``"common"`` for a sparse X, and for a dense one of at most a tenth of values that are not
+        0; else ``"bins"`` for more than 700 rows, unless most columns have two values; else
+        ``"standard"``.
     likelihood
         Distribution of x given the code: ``"gaussian"`` (scaled inputs) or ``"bernoulli"`` (X of 0
         and 1).
@@ -229,10 +155,16 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         ``"none"``.
     dropout, input_dropout, input_noise
         Share of hidden units and of inputs dropped in training, and standard deviation of the noise
-        added to the scaled inputs.
+        added to the scaled inputs. ``input_dropout=None``: with ``inputs="auto"`` 0 for
+        ``"common"`` and 0.5 for ``"bins"``, else 0.3.
+    calibrated
+        Whether to correct probabilities by an offset and a slope of the members' log-odds, learned
+        on the rows that members leave out, if they leave out any for the threshold
+        (:mod:`~sdlgm.estimators.member_recalibration`). Rows that a guarantee has for itself
+        (``held_out="split"``) are not used for it, nor are those of one class for each sample.
     members, folds
         Number of networks; member ``m`` holds out fold ``m % folds`` of the rows. ``folds=0`` holds
-        out nothing, and needs a number as ``threshold``.
+        out nothing, and needs a ``threshold`` that is not chosen on held-out rows.
     epochs, batch_size, learning_rate, weight_decay
         Settings of AdamW. The rate rises over the first 5 % of the steps, then falls to 0 along a
         half cosine.
@@ -260,8 +192,12 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         The integer that seeded the fit.
     n_iter_
         Number of epochs.
+    inputs_, input_dropout_
+        The scaling of the inputs and their dropout, chosen or given.
+    decision_
+        ``"threshold"``, ``"counts"`` or ``"f1"``: how probabilities become sets.
     threshold_
-        A number, or one for each label; 0 if y holds one class for each sample.
+        A number, or one for each label; 0 where there is none.
     n_labels_, n_features_in_, feature_names_in_
         K and D; the features' names if X was a frame.
     history_
@@ -291,9 +227,10 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         budget: int | None = None,
         max_labels: int | None = None,
         min_labels: int | None = None,
-        threshold: float | ThresholdRule = "micro",
+        threshold: Threshold = "micro",
         class_weight: Literal["balanced"] | ArrayLike | None = None,
-        inputs: InputScaling = "standard",
+        positive_weight: ArrayLike | None = None,
+        inputs: InputScaling = "auto",
         bins: int = 4,
         likelihood: Literal["gaussian", "bernoulli"] = "gaussian",
         latent_features: int = 20,
@@ -303,8 +240,9 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         activation: Activation = "relu",
         normalisation: Literal["layer", "none"] = "none",
         dropout: float = 0.5,
-        input_dropout: float = 0.3,
+        input_dropout: float | None = None,
         input_noise: float = 0.0,
+        calibrated: bool = True,
         members: int = 20,
         folds: int = 5,
         epochs: int = 60,
@@ -324,6 +262,7 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         self.min_labels = min_labels
         self.threshold = threshold
         self.class_weight = class_weight
+        self.positive_weight = positive_weight
         self.inputs = inputs
         self.bins = bins
         self.likelihood = likelihood
@@ -336,6 +275,7 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         self.dropout = dropout
         self.input_dropout = input_dropout
         self.input_noise = input_noise
+        self.calibrated = calibrated
         self.members = members
         self.folds = folds
         self.epochs = epochs
@@ -368,9 +308,14 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
             Labels ``(n, K)`` of 0 and 1, dense, sparse (made dense one batch at a time) or a
             frame; a list or set of names for each sample, such as ``[["a", "b"], [], ["b"]]``; or
             one class for each sample: numbers or strings ``(n,)``.
+            A table may hold NaN where a label is unknown. The likelihood and all that is chosen on
+            held-out rows are then those of the known labels. By default ``max_labels`` is the most
+            labels that are known of a row, and ``min_labels`` the fewest of rows without unknown
+            labels.
         sample_weight
-            Weight of each row in the loss. Only their ratios matter; a weight of 0 equals leaving
-            the row out.
+            Weight of each row in the loss, ``(n,)``, or of each label of each row, ``(n, K)``. Only
+            their ratios matter; a weight of 0 equals leaving the row out, or a label that is
+            unknown.
 
         Raises
         ------
@@ -386,28 +331,25 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         _check_parameters(self.get_params(deep=False))
         self.seed_ = validate_seed(self.random_state)
         rows = validate_rows(self, X, reset=True)
-        weight = validate_weights(sample_weight, rows.shape[0])
         targets = check_targets(y, rows.shape[0])
-        self.multilabel_ = targets.multilabel
+        weight, entries, targets = split_weights(sample_weight, targets)
+        refuse_guarantee_of_classes(self.threshold, targets.multilabel)
         kept = weight > 0
-        # No more than there are: tables of numbers of labels have this many columns.
-        most = targets.most_labels(self.max_labels, kept)
-        self.max_labels_ = min(most, targets.table.shape[1])
-        labels = targets.table
+        self._set_targets(targets, y, kept)
+        labels, unknown = targets.table, targets.unknown
         if not kept.all():
             rows, labels, weight = rows[kept], labels[kept], weight[kept]
-        self._set_labels(labels, y, targets.names)
-        self.classes_ = targets.classes
-        fewest = self.min_labels if self.multilabel_ else 1
-        self._set_min_labels(fewest, targets.numbers(kept))
-        if not self.min_labels_ <= min(self.max_labels_, self.n_labels_):
-            raise ConfigError(
-                f"min_labels = {self.min_labels} exceeds the most labels a sample may have: "
-                f"max_labels = {self.max_labels_} of {self.n_labels_} labels."
-            )
+            unknown = None if unknown is None else unknown[kept]
+            entries = None if entries is None else entries[kept]
         weight_of_labels = None
         if self.multilabel_:
-            weight_of_labels = label_weights(self.class_weight, labels, self.classes_)
+            weight_of_labels = entry_weights(
+                labels,
+                unknown,
+                label_weights(self.class_weight, labels, self.classes_),
+                positive_weights(self.positive_weight, self.classes_),
+                entries,
+            )
         elif self.class_weight is not None:
             weight = weight * class_sample_weight(
                 self.class_weight, self.classes_, self.classes_[labels.indices]
@@ -425,43 +367,74 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
             ),
             self.elbo_weight,
         )  # fmt: skip
-        self.network_ = self._make_network(rows, labels)
+        self.network_ = self._make_network(rows, labels, unknown)
         device = device_of(self.accelerator)
         self._limits = training_range(rows)
-        with (
-            unfitted_unless_done(self),
-            progress_bar("fitting", self.epochs, self.progress) as update,
-        ):
-            self.history_ = self.network_.fit(
-                training, lambda epoch, loss: update(epoch, {"loss": loss}), device
-            )
-        self.n_iter_ = len(self.history_)
-        if not self.multilabel_:
-            self.threshold_: float | NDArray[np.float64] = 0.0
-        elif isinstance(self.threshold, str):
-            self.threshold_ = choose_held_out(
-                self.network_.on(device),
-                training,
-                self.threshold,
-                self.min_labels_,
-                self.max_labels_,
-            )
-        else:
-            self.threshold_ = float(self.threshold)
+        with unfitted_unless_done(self):
+            with progress_bar("fitting", self.epochs, self.progress) as update:
+                self.history_ = self.network_.fit(
+                    training, lambda epoch, loss: update(epoch, {"loss": loss}), device
+                )
+            self.n_iter_ = len(self.history_)
+            self._choose_sets(training, unknown, device)
         return self
 
-    def _make_members(self, rows: int) -> MemberRows:
-        chosen = (self.multilabel_ and isinstance(self.threshold, str)) or (
-            self.patience is not None
+    def _choose_sets(
+        self, training: LabelTraining, unknown: sp.csr_array | None, device: torch.device
+    ) -> None:
+        """Recalibrate, and choose the threshold, on the rows that members leave out."""
+        chosen = self.multilabel_ and holds_out(self.threshold)
+        if self.calibrated and chosen and not is_split(self.threshold):
+            self.network_.recalibrate(training, unknown, device)
+        held = (
+            (proba, with_unknown(training.labels[index].toarray(), unknown, index))
+            for index, proba in self.network_.on(device).held_out(training.rows, training.members)
         )
+        threshold = self.threshold if self.multilabel_ else 0.0
+        self._decide_by(threshold, held, int(training.members.held.any(0).sum()))
+
+    def predict_left_out(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Predict the training rows by the members that were not fitted on them, ``(n, K)``.
+
+        For what is chosen on these rows beside the threshold, such as weights of several
+        classifiers. Rows that all members were fitted on, or that were not given to ``fit``, are
+        NaN.
+
+        Parameters
+        ----------
+        X
+            The rows of ``fit``, in the same order, none of which had a weight of 0.
+        """
+        self._check_fitted()
+        rows = validate_rows(self, X, reset=False)
+        found = np.full((rows.shape[0], self.n_labels_), np.nan)
+        members = self._make_members(rows.shape[0])
+        network = self.network_.on(device_of(self.accelerator))
+        for index, proba in network.held_out(rows, members):
+            found[index] = proba
+        return found
+
+    def _make_members(self, rows: int) -> MemberRows:
+        chosen = (self.multilabel_ and holds_out(self.threshold)) or self.patience is not None
         folds = self.folds if chosen else 0
         if folds > rows:
             raise ConfigError(f"folds = {folds} for {rows} rows: use fewer folds, or more rows.")
-        return MemberRows(rows, int(self.members), int(folds), int(self.batch_size), self.seed_)
+        return MemberRows(
+            rows, int(self.members), int(folds), int(self.batch_size), self.seed_,
+            same=is_split(self.threshold),
+        )  # fmt: skip
 
-    def _make_network(self, rows: Table, labels: sp.csr_array) -> LabelNetwork:
+    def _make_network(
+        self, rows: Table, labels: sp.csr_array, unknown: sp.csr_array | None
+    ) -> LabelNetwork:
+        automatic = self.inputs == "auto"
+        self.inputs_ = chosen_inputs(rows) if automatic else self.inputs
+        if self.input_dropout is None:
+            self.input_dropout_ = chosen_dropout(self.inputs_ if automatic else "standard")
+        else:
+            self.input_dropout_ = float(self.input_dropout)
         scaling = Inputs(
-            self.inputs, rows, int(self.bins), getattr(self, "feature_names_in_", None)
+            self.inputs_, rows, int(self.bins), getattr(self, "feature_names_in_", None)
         )
         conditional = self.variant == "conditional"
         budget = self.budget or 4 * self.max_labels_
@@ -477,11 +450,14 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
             activation=self.activation,
             normalisation=self.normalisation,
             dropout=self.dropout,
-            input_dropout=self.input_dropout,
+            input_dropout=self.input_dropout_,
             input_noise=self.input_noise,
             learned_prior=self.label_likelihood == "presence",
         )
-        presence = np.bincount(labels.indices, minlength=self.n_labels_) / labels.shape[0]
+        known = np.full(self.n_labels_, labels.shape[0])
+        if unknown is not None:
+            known = known - np.bincount(unknown.indices, minlength=self.n_labels_)
+        presence = np.bincount(labels.indices, minlength=self.n_labels_) / known.clip(1)
         model = SupervisedSDLGM(
             config,
             input_statistics(rows, config),
@@ -492,91 +468,11 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
 
     # --- predicting ---------------------------------------------------------------------------
 
-    @neutral()
-    def predict(self, X: Any) -> NDArray[Any] | sp.csr_array:  # noqa: N803
-        """Predict sets of labels, 0 and 1, shape ``(n, K)``: CSR if fitted on sparse labels.
-
-        If y held one class for each sample: classes, shape ``(n,)``.
-        """
-        parts = [
-            predict_sets(proba, self.threshold_, self.min_labels_, self.max_labels_)
-            for proba in self._proba_blocks(X)
-        ]
-        table = sp.csr_array(sp.vstack(parts))
-        return self._as_fitted(table) if self.multilabel_ else self.classes_[table.indices]
-
-    @neutral()
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
-        """Predict the probability of each label, one array of shape ``(n, K)``.
-
-        If y held one class for each sample, rows sum to 1.
-        """
-        return np.concatenate([proba.numpy() for proba in self._proba_blocks(X)])
-
-    @neutral()
-    def decision_function(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
-        """Return the log-odds of :meth:`predict_proba`, clipped to probabilities from 1e-12.
-
-        If y held one of two classes for each sample: those of the second, shape ``(n,)``.
-        """
-        proba = np.clip(self.predict_proba(X), 1e-12, 1 - 1e-12)
-        odds = np.log(proba) - np.log1p(-proba)
-        return odds[:, 1] if not self.multilabel_ and self.n_labels_ == 2 else odds
-
-    def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:  # noqa: N803
-        """Return the share of rows whose set of labels is exactly right (subset accuracy)."""
-        self._check_fitted()
-        if self.multilabel_:
-            return super().score(X, y, sample_weight)
-        from sklearn.metrics import accuracy_score
-
-        return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
-
-    @neutral()
-    def predict_count_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
-        """Predict the distribution of the number of labels, ``0..max_labels_``.
-
-        It is the Poisson-binomial of each member's probabilities, truncated to ``min_labels`` and
-        ``max_labels_`` and averaged over the members.
-        """
-        self._check_fitted()
-        low, high = self.min_labels_, min(self.max_labels_, self.n_labels_)
-        parts = [count_probabilities(absent, low, high).mean(0) for _, absent in self._absences(X)]
-        return np.pad(torch.cat(parts).numpy(), ((0, 0), (0, self.max_labels_ - high)))
-
-    @neutral()
-    def predict_counts(self, X: Any) -> NDArray[np.int64]:  # noqa: N803
-        """Predict the most probable number of labels, shape ``(n,)``."""
-        return self.predict_count_proba(X).argmax(1)
-
-    @neutral()
-    def top_k(self, X: Any, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:  # noqa: N803
-        """Return the k most probable labels, best first, and their probabilities: ``(n, k)`` each.
-
-        No array of shape ``(n, K)`` is created.
-        """
-        self._check_fitted()
-        if not is_integer(k) or not 1 <= k <= self.n_labels_:
-            raise ConfigError(f"k must be an integer from 1 to {self.n_labels_}, got {k!r}.")
-        found = [proba.topk(int(k)) for proba in self._proba_blocks(X)]
-        return (
-            torch.cat([top.indices for top in found]).numpy(),
-            torch.cat([top.values for top in found]).numpy(),
-        )
-
-    def _absences(self, X: Any) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: N803
-        self._check_fitted()
+    def _absences(self, X: Any) -> Iterator[Tensor]:  # noqa: N803
         rows = validate_rows(self, X, reset=False)
         warn_of_drift(self, rows)
-        return self.network_.on(device_of(self.accelerator)).absences(rows)
-
-    def _proba_blocks(self, X: Any) -> Iterator[Tensor]:  # noqa: N803
-        """Yield label probabilities ``(b, K)``, block by block."""
-        for _, absent in self._absences(X):
-            if self.multilabel_:
-                yield presence_probabilities(absent)
-            else:
-                yield class_probabilities(absent)
+        network = self.network_.on(device_of(self.accelerator))
+        return (absent for _, absent in network.absences(rows))
 
     # --- saving -------------------------------------------------------------------------------
 
@@ -589,6 +485,8 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         require_integer(self, "n_labels_", where, low=1)
         require_integer(self, "max_labels_", where)
         self.max_labels_ = min(self.max_labels_, self.n_labels_)
+        if not hasattr(self, "decision_"):  # in older files
+            self.decision_ = "threshold"
         if not hasattr(self, "min_labels_"):  # in files of 0.1, whose parameter was never None
             self.min_labels_ = int(self.min_labels or 0) if self.multilabel_ else 1
         require_integer(self, "min_labels_", where)
@@ -596,6 +494,8 @@ class SDLGMClassifier(Saved, BaseLabelClassifier):
         single = not isinstance(self.multilabel_, bool) or not isinstance(self.sparse_labels_, bool)
         if (
             single
+            or not isinstance(self.decision_, str)
+            or self.decision_ not in get_args(Decision)
             or threshold.dtype.kind not in "fiu"
             or threshold.shape not in ((), (self.n_labels_,))
             or np.isnan(threshold).any()
@@ -623,7 +523,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 _NUMBERS = {
     "dropout": "a share",
-    "input_dropout": "a share",
     "input_noise": "0 or more",
     "elbo_weight": "0 or more",
     "weight_decay": "0 or more",
@@ -646,30 +545,20 @@ def _check_parameters(values: dict[str, Any]) -> None:
     check_widths("hidden", values["hidden"])
     for name, wanted in _NUMBERS.items():
         check_number(name, values[name], wanted)
+    if values["input_dropout"] is not None:
+        check_number("input_dropout", values["input_dropout"], "a share")
     if values["variant"] == "conditional" and not values["latent_features"]:
         raise ConfigError("variant='conditional' needs latent_features of 1 or more.")
-    _check_threshold(values["threshold"])
+    check_threshold(values["threshold"])
     _check_folds(values["folds"], values["threshold"], values["patience"])
 
 
-def _check_threshold(threshold: Any) -> None:
-    if isinstance(threshold, str):
-        rules = get_args(ThresholdRule)
-        if threshold not in rules:
-            raise ConfigError(
-                f"threshold must be a number or one of {', '.join(map(repr, rules))}, got "
-                f"{threshold!r}."
-            )
-    elif not is_real(threshold) or not 0 <= threshold <= 1:
-        raise ConfigError(f"threshold must lie from 0 to 1 or name a rule, got {threshold!r}.")
-
-
-def _check_folds(folds: int, threshold: Any, patience: int | None) -> None:
+def _check_folds(folds: int, threshold: Threshold, patience: int | None) -> None:
     if folds == 1:
         raise ConfigError("folds must be 0 (no rows are held out) or at least 2, got 1.")
     if folds:
         return
-    if isinstance(threshold, str):
+    if holds_out(threshold):
         raise ConfigError(f"threshold={threshold!r} is chosen on held-out rows: set folds=5.")
     if patience is not None:
         raise ConfigError("patience follows the loss on held-out rows: set folds=5.")

@@ -16,8 +16,14 @@ from torch import Tensor
 from sdlgm.distributions import GatedMultinomial
 from sdlgm.environment import placed
 from sdlgm.errors import DataError, ModelFileError
+from sdlgm.estimators.member_recalibration import (
+    MemberRecalibration,
+    absence_log_odds,
+    fit_member_recalibration,
+)
 from sdlgm.estimators.network_training import TrainingSettings, optimise
 from sdlgm.estimators.scaling import Inputs, take_rows
+from sdlgm.estimators.targets import with_unknown
 from sdlgm.estimators.validation import Table, pad_rows
 from sdlgm.limits import MAX_BUDGET, is_integer
 from sdlgm.models import LabelModelConfig, SupervisedSDLGM
@@ -34,16 +40,28 @@ __all__ = ["LabelNetwork", "LabelTraining", "MemberRows", "input_statistics"]
 
 BLOCK_PROBABILITIES = 4_000_000
 """Number of probabilities (members x rows x labels) that are computed at a time."""
+MOST_LOG_ODDS = 4_000_000
+"""Most log-odds (members x rows x labels) that a recalibration is learned from."""
 
 
 class MemberRows:
     """The rows that each member is fitted on, and their order.
 
     Member ``m`` holds out fold ``m % folds`` of a random partition, with a new partition for every
-    ``folds`` members. With ``folds = 0`` no rows are held out.
+    ``folds`` members. With ``folds = 0`` no rows are held out; with ``same``, all members hold out
+    the same fold.
     """
 
-    def __init__(self, rows: int, members: int, folds: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        rows: int,
+        members: int,
+        folds: int,
+        batch_size: int,
+        seed: int,
+        *,
+        same: bool = False,
+    ) -> None:
         self.seed = seed
         self.held = torch.zeros(members, rows, dtype=torch.bool)
         fold = torch.arange(rows)
@@ -51,7 +69,7 @@ class MemberRows:
             if member % folds == 0:
                 source = generator(seed, "folds", member)
                 fold = torch.randperm(rows, generator=source) % folds
-            self.held[member] = fold == member % folds
+            self.held[member] = self.held[0] if same and member else fold == member % folds
         self.kept = [torch.nonzero(~held).squeeze(1) for held in self.held]
         # Folds may differ by one row, which is skipped in this epoch.
         self.number = min(map(len, self.kept))
@@ -80,13 +98,18 @@ class LabelTraining:
     sample_weight: Tensor
     """Weight of each row, with a mean of 1, shape ``(n,)``."""
     label_weight: Tensor | None
-    """Weight of each label, shape ``(K,)``."""
+    """Weight of each label, ``(K,)``, or of each label of each row, ``(n, K)``; 0 if unknown."""
     members: MemberRows
     """The rows that each member is fitted on."""
     settings: TrainingSettings
     """Length and rate of the training."""
     elbo_weight: float
     """Weight of the negative ELBO relative to the label loss, for a model with a decoder."""
+
+    def known(self, index: Tensor) -> Tensor | None:
+        """Return 1 for the known labels of some rows, 0 for others; ``None`` if all are."""
+        weight = self.label_weight
+        return None if weight is None or weight.dim() == 1 else (weight[index] > 0).float()
 
 
 class LabelNetwork:
@@ -101,6 +124,7 @@ class LabelNetwork:
     ) -> None:
         self.model, self.scaling = model, scaling
         self.likelihood, self.temperature = likelihood, temperature
+        self.recalibration: MemberRecalibration | None = None
 
     def describe(self) -> dict[str, Any]:
         """Return the values that :meth:`restore` needs besides the weights."""
@@ -109,6 +133,7 @@ class LabelNetwork:
             "scaling": vars(self.scaling),
             "likelihood": self.likelihood,
             "temperature": self.temperature,
+            "recalibration": None if self.recalibration is None else tuple(self.recalibration),
         }
 
     @classmethod
@@ -125,13 +150,16 @@ class LabelNetwork:
         _check_restored(config, scaling.width, values["likelihood"], values["temperature"])
         blank = DataStatistics(torch.zeros(features), torch.ones(features), 2)
         model = SupervisedSDLGM(config, blank, torch.zeros(config.labels), torch.Generator())
-        return cls(model, scaling, values["likelihood"], values["temperature"])
+        network = cls(model, scaling, values["likelihood"], values["temperature"])
+        network.recalibration = _restored_recalibration(values.get("recalibration"))
+        return network
 
     def on(self, device: torch.device) -> Self:
         """Return the network on a device, see :func:`~sdlgm.environment.placed`."""
-        return type(self)(
-            placed(self.model, device), self.scaling, self.likelihood, self.temperature
-        )
+        model = placed(self.model, device)
+        network = type(self)(model, self.scaling, self.likelihood, self.temperature)
+        network.recalibration = self.recalibration
+        return network
 
     def fit(
         self,
@@ -167,13 +195,19 @@ class LabelNetwork:
             read, target = _moved(read, target, device)
             return read.view(*index.shape, -1), target.view(*index.shape, -1)
 
+        def weights(index: Tensor) -> Tensor | None:
+            """Return the weights of the labels: of all rows, or of each."""
+            if label_weight is None or label_weight.dim() == 1:
+                return label_weight
+            return label_weight[index.to(device)]
+
         def loss(step: int) -> Tensor:
             index = members.batch(step)
             x, target = inputs(index)
             posterior = self.model(x, dropout)
             absent = absence(posterior, self.labels, self.likelihood, self.temperature, source)
             rows, columns = active(index)
-            each = label_nll(absent, rows.to(device), columns.to(device), label_weight)
+            each = label_nll(absent, rows.to(device), columns.to(device), weights(index))
             if self.model.config.decoder:
                 each = each + training.elbo_weight * negative_labelled_elbo(
                     self.model, posterior, target, self.likelihood, self.temperature, source
@@ -184,7 +218,8 @@ class LabelNetwork:
             total, number = 0.0, 0.0
             for index, absent in self.absences(training.rows):
                 held = members.held[:, index].float() * training.sample_weight[index]
-                each = label_nll(absent, *active(index.expand(len(held), -1)))
+                every = index.expand(len(held), -1)
+                each = label_nll(absent, *active(every), training.known(every))
                 total, number = total + float((each * held).sum()), number + float(held.sum())
             return total / number
 
@@ -229,17 +264,40 @@ class LabelNetwork:
                 features = code.feature_logits / self.temperature
                 code = GatedMultinomial(config.budget, logits, features, validate_args=False)
             absent = code.absence_log_probs[:, : len(index), : config.labels].cpu()
+            if self.recalibration is not None:
+                absent = self.recalibration(absent)
             yield torch.from_numpy(index), absent
 
+    def recalibrate(
+        self, training: LabelTraining, unknown: sp.csr_array | None, device: torch.device
+    ) -> None:
+        """Learn to correct probabilities on rows, by the members that were not fitted on them.
+
+        Of many rows and labels, a random part is used.
+        """
+        held, seed = training.members.held, training.settings.seed
+        rows = torch.nonzero(held.any(0)).squeeze(1)
+        most = max(1, MOST_LOG_ODDS // (len(held) * self.labels))
+        if len(rows) > most:
+            order = torch.randperm(len(rows), generator=generator(seed, "recalibration"))
+            rows = rows[order[:most]].sort().values
+        index = rows.numpy()
+        parts = [
+            absence_log_odds(part) for _, part in self.on(device).absences(training.rows[index])
+        ]
+        table = with_unknown(training.labels[index].toarray(), unknown, index)
+        labels = torch.from_numpy(table.astype(np.float64))
+        self.recalibration = fit_member_recalibration(torch.cat(parts, 1), held[:, rows], labels)
+
     def held_out(
-        self, training: LabelTraining
+        self, rows: Table, members: MemberRows
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
         """Yield rows and their label probabilities by the members not fitted on them.
 
         Rows that all members were fitted on are left out.
         """
-        for index, absent in self.absences(training.rows):
-            held = training.members.held[:, index].double()
+        for index, absent in self.absences(rows):
+            held = members.held[:, index].double()
             number = held.sum(0)
             weight = held / number.clamp_min(1)
             mean = torch.einsum("mb,mbk->bk", weight, -torch.expm1(absent.double()))
@@ -269,6 +327,20 @@ class ActiveLabels:
         # The first place of a row, minus the number of labels in the rows before it.
         offset = self.starts[samples] + numbers - numbers.cumsum(0)
         return rows, self.columns[torch.arange(len(rows)).add_(offset[rows])]
+
+
+def _restored_recalibration(values: object) -> MemberRecalibration | None:
+    """Return offset and slope from a file; there are none in older files."""
+    if values is None:
+        return None
+    if not (
+        isinstance(values, tuple)
+        and len(values) == 2
+        and all(isinstance(value, float) and math.isfinite(value) for value in values)
+        and values[1] > 0
+    ):
+        raise ModelFileError(f"The recalibration is damaged: {str(values)[:80]}.")
+    return MemberRecalibration(*values)
 
 
 def _check_restored(

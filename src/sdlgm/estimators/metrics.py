@@ -2,6 +2,9 @@
 
 Labels and predictions are 0 or 1, shape ``(n, K)``, dense or sparse. All metrics lie in [0, 1] and
 higher is better, except for the last three, which are errors.
+
+Labels may be NaN (dense) where they are unknown: these pairs of a row and a label do not count. In
+rankings they are left out, and numbers of labels are compared in rows that are known altogether.
 """
 
 from __future__ import annotations
@@ -23,6 +26,9 @@ __all__ = [
     "micro_f1",
     "ndcg_at_k",
     "precision_at_k",
+    "propensities",
+    "psp_at_k",
+    "recall_at_k",
 ]
 
 
@@ -71,8 +77,66 @@ def ndcg_at_k(Y: Any, scores: ArrayLike, k: int) -> float:  # noqa: N803
     """
     gains = 1 / np.log2(np.arange(2, k + 2))
     found = _in_order(Y, scores, k) @ gains
-    most = np.concatenate([[0], gains.cumsum()])[np.minimum(_dense(Y).sum(1), k)]
+    true = np.nansum(_dense(Y), axis=1).astype(np.int64)
+    most = np.concatenate([[0], gains.cumsum()])[np.minimum(true, k)]
     return float(np.divide(found, most, out=np.zeros(len(found)), where=most > 0).mean())
+
+
+def recall_at_k(Y: Any, scores: ArrayLike, k: int) -> float:  # noqa: N803
+    """Return the mean share of a row's labels among the k labels with the highest scores.
+
+    Rows without labels do not count; the result is NaN if there are no others.
+    """
+    true = np.nansum(_dense(Y), axis=1)
+    found = _in_order(Y, scores, k).sum(1)[true > 0]
+    return float((found / true[true > 0]).mean()) if len(found) else float("nan")
+
+
+def propensities(Y: Any, a: float = 0.55, b: float = 1.5) -> NDArray[np.float64]:  # noqa: N803
+    r"""Return the probability that a label which applies was noted, by its frequency, ``(K,)``.
+
+    For a label with :math:`n_k` of n training rows,
+
+    .. math:: p_k = \frac{1}{1 + c\, (n_k + b)^{-a}}, \quad c = (\log n - 1) (b + 1)^a
+
+    (Jain et al., "Extreme multi-label loss functions for recommendation, tagging, ranking and other
+    missing label applications", KDD 2016, whose values for most sets are the defaults).
+
+    Parameters
+    ----------
+    Y
+        Training labels, ``(n, K)``; unknown labels count as absent.
+    a, b
+        Constants of the data set.
+    """
+    numbers = np.asarray(Y.sum(0)).ravel() if issparse(Y) else np.nansum(_dense(Y), axis=0)
+    scale = (np.log(np.shape(Y)[0]) - 1) * (b + 1) ** a
+    return np.asarray(1 / (1 + scale * (numbers + b) ** -a), np.float64)
+
+
+def psp_at_k(
+    Y: Any,  # noqa: N803
+    scores: ArrayLike,
+    k: int,
+    propensity: ArrayLike,
+) -> float:
+    """Return the propensity-scored precision at k, as a share of the best that is possible.
+
+    A true label counts 1 over its propensity (:func:`propensities` of the training labels), so that
+    rare labels, which are missed most often, count more. It is the sum over all rows divided by
+    that of the best ranking, as in the published tables.
+    """
+    gains = 1 / np.asarray(propensity, np.float64)
+    truth, values = _dense(Y), _scores(Y, scores)
+    if gains.shape != (values.shape[1],) or not (gains >= 1).all():
+        raise DataError(
+            f"propensity must hold one number between 0 and 1 for each of the {values.shape[1]} "
+            "labels."
+        )
+    worth = np.nan_to_num(truth) * gains
+    found = np.take_along_axis(worth, _best(truth, values, k), 1).sum()
+    most = -np.sort(-worth, axis=1)[:, :k].sum()
+    return float(found / most) if most else 0.0
 
 
 def expected_calibration_error(Y: Any, probabilities: ArrayLike, bins: int = 15) -> float:  # noqa: N803
@@ -88,6 +152,7 @@ def expected_calibration_error(Y: Any, probabilities: ArrayLike, bins: int = 15)
         If a probability is not in [0, 1].
     """
     truth, values = _dense(Y).ravel(), _scores(Y, probabilities).ravel()
+    truth, values = truth[truth == truth], values[truth == truth]
     if values.min() < 0 or values.max() > 1:
         raise DataError(
             f"Probabilities must lie in [0, 1], got {values.min():g} to {values.max():g}. The "
@@ -107,7 +172,8 @@ def label_count_error(Y: Any, numbers: ArrayLike) -> float:  # noqa: N803
     guess = np.asarray(numbers, np.float64)
     if guess.shape != true.shape:
         raise DataError(f"Y has {len(true)} rows, but numbers has shape {guess.shape}.")
-    return float(np.abs(true - guess).mean())
+    known = true == true
+    return float(np.abs(true - guess)[known].mean()) if known.any() else float("nan")
 
 
 def count_violations(
@@ -134,7 +200,9 @@ def _tally(truth: Any, guess: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[
         true, said = (csr_array(values) for values in (truth, guess))
         both = true.multiply(said)
     else:
-        true, said = (np.asarray(values, np.int64) for values in (truth, guess))
+        known = np.asarray(truth) == np.asarray(truth)
+        true = np.where(known, truth, 0).astype(np.int64)
+        said = np.asarray(guess, np.int64) * known
         both = true * said
     sums = [np.asarray(counts.sum(0)).ravel() for counts in (both, true, said)]
     return sums[0], sums[1], sums[2]
@@ -155,8 +223,13 @@ def _scores(labels: Any, scores: ArrayLike) -> NDArray[np.float64]:
 
 def _in_order(truth: Any, scores: ArrayLike, k: int) -> NDArray[Any]:
     """Return the labels of the k highest scores, best first, ``(n, k)``."""
-    values = _scores(truth, scores)
+    labels = _dense(truth)
+    order = _best(labels, _scores(truth, scores), k)
+    return np.take_along_axis(np.nan_to_num(labels), order, 1)
+
+
+def _best(labels: NDArray[Any], values: NDArray[np.float64], k: int) -> NDArray[np.int64]:
+    """Return the columns of the k highest scores of known labels, best first, ``(n, k)``."""
     if not 1 <= k <= values.shape[1]:
         raise DataError(f"k must lie from 1 to the number of labels, {values.shape[1]}, got {k!r}.")
-    top = np.argsort(-values, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(_dense(truth), top, 1)
+    return np.argsort(np.where(labels == labels, -values, np.inf), axis=1, kind="stable")[:, :k]

@@ -26,6 +26,7 @@ __all__ = [
     "is_real",
     "label_weights",
     "plain",
+    "positive_weights",
 ]
 
 
@@ -104,6 +105,31 @@ def class_sample_weight(
     return weights[np.searchsorted(classes, y)]
 
 
+def positive_weights(positive_weight: Any, classes: NDArray[Any]) -> Tensor | None:
+    """Return the weight of each label where it is present, shape ``(K,)``, or ``None``.
+
+    Raises
+    ------
+    ConfigError
+        If it is not ``None``, a positive number, a dictionary or K positive numbers, or if a key is
+        no label.
+    """
+    if positive_weight is None:
+        return None
+    name = "positive_weight"
+    if is_real(positive_weight):
+        positive_weight = [positive_weight] * len(classes)
+    elif isinstance(positive_weight, str):
+        raise ConfigError(
+            f"{name} must be a number, one number for each label or a dictionary, got "
+            f"{positive_weight!r}."
+        )
+    weights = _weights(positive_weight, classes, "labels", name)
+    if not (weights > 0).all():
+        raise ConfigError(f"{name} must hold positive numbers, got {positive_weight!r}.")
+    return torch.from_numpy(weights.astype(np.float32))
+
+
 def label_weights(class_weight: Any, labels: sp.csr_array, classes: NDArray[Any]) -> Tensor | None:
     """Return the weight of each label, shape ``(K,)``, or ``None`` for equal weights.
 
@@ -142,7 +168,9 @@ def _check_balanced(class_weight: str | None) -> None:
         )
 
 
-def _weights(class_weight: Any, classes: NDArray[Any], what: str) -> NDArray[np.float64]:
+def _weights(
+    class_weight: Any, classes: NDArray[Any], what: str, parameter: str = "class_weight"
+) -> NDArray[np.float64]:
     """Return the weight of each class from a dictionary or a list."""
     names = classes.tolist()
     if isinstance(class_weight, dict):
@@ -155,7 +183,7 @@ def _weights(class_weight: Any, classes: NDArray[Any], what: str) -> NDArray[np.
                 key not in places
             ):
                 raise ConfigError(
-                    f"class_weight has the key {key!r}, which is none of the {len(names)} {what} "
+                    f"{parameter} has the key {key!r}, which is none of the {len(names)} {what} "
                     f"{shown(names)}."
                 )
             given[places[key]] = weight
@@ -163,11 +191,11 @@ def _weights(class_weight: Any, classes: NDArray[Any], what: str) -> NDArray[np.
         given = np.ravel(class_weight).tolist()
         if len(given) != len(names):
             raise ConfigError(
-                f"class_weight must hold one number for each of the {len(names)} {what}, got "
+                f"{parameter} must hold one number for each of the {len(names)} {what}, got "
                 f"{class_weight!r}."
             )
     if not all(is_real(weight) and 0 <= weight < np.inf for weight in given):
         raise ConfigError(
-            f"class_weight must hold finite numbers of 0 or more, got {class_weight!r}."
+            f"{parameter} must hold finite numbers of 0 or more, got {class_weight!r}."
         )
     return np.array(given, np.float64)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, ModelFileError, SDLGMError
 from sdlgm.estimators.drift import check_range
+from sdlgm.estimators.guarantees import Guarantee, guarantee_named
 from sdlgm.estimators.validation import EstimatorNotFittedError
 from sdlgm.limits import check, is_integer, reading
 from sdlgm.migration import migrate_estimator
@@ -404,9 +405,10 @@ def _table(description: Mapping[str, Any], name: str, where: str) -> dict[str, A
 def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """Convert a value to JSON types; its arrays of numbers go into ``tensors``.
 
-    Numbers, strings, ``None``, lists, tuples, dictionaries with keys of strings and integers, and
-    arrays of numbers or strings can be packed. A type that JSON lacks becomes an object with one
-    key that names the type: ``{"tuple": [...]}``, ``{"array": [name, type, shape]}`` and so on.
+    Numbers, strings, ``None``, lists, tuples, dictionaries with keys of strings and integers,
+    guarantees, and arrays of numbers or strings can be packed. A type that JSON lacks becomes an
+    object with one key that names the type: ``{"tuple": [...]}``, ``{"array": [name, type,
+    shape]}`` and so on.
 
     Parameters
     ----------
@@ -440,6 +442,9 @@ def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         return {"pairs": [[k, pack(part, f"{name}.{k}", tensors)] for k, part in pairs]}
     if isinstance(value, np.ndarray):
         return _pack_array(value, name, tensors)
+    if isinstance(value, Guarantee):
+        own = pack(dataclasses.asdict(value), name, tensors)
+        return {"guarantee": [type(value).__name__, own]}
     raise _unknown(value, name)
 
 
@@ -499,6 +504,8 @@ def _unpack_leaf(packed: Any, tensors: dict[str, Tensor]) -> Any:
             value = unpack(number, tensors)
             if isinstance(value, bool | int | float):
                 return _dtype(kind, packed).type(value)
+        case {"guarantee": [str(name), dict(values)], **rest} if not rest:
+            return guarantee_named(name, unpack(values, tensors))
         case {"array": [str(name), str(kind), list(shape)], **rest} if not rest:
             return _take(name, _dtype(kind, packed), tuple(shape), tensors)
         case {"strings": ["object" | "str" as kind, list(shape), list(items)], **rest} if not rest:

@@ -24,9 +24,43 @@ from sdlgm.nn import (
 )
 from sdlgm.nn.statistics import double_kept, needs_double
 
-__all__ = ["InputScaling", "Inputs", "Standardised", "table_statistics", "take_rows"]
+__all__ = [
+    "InputScaling",
+    "Inputs",
+    "Standardised",
+    "chosen_dropout",
+    "chosen_inputs",
+    "table_statistics",
+    "take_rows",
+]
 
-InputScaling = Literal["standard", "quantile", "bins", "none"]
+InputScaling = Literal["auto", "standard", "quantile", "bins", "common", "none"]
+
+MANY_ROWS = 700
+"""Dense rows from which bins are better than z-scores."""
+SPARSE = 0.1
+"""Share of values that are not 0 up to which dense rows are scaled as sparse ones are."""
+_DROPOUT = {"common": 0.0, "bins": 0.5}
+"""Input dropout that suits a scaling that was chosen by the data."""
+
+
+def chosen_inputs(rows: Table) -> InputScaling:
+    """Return the scaling that suits rows: ``"common"``, ``"bins"`` or ``"standard"``.
+
+    Sparse rows, such as words of texts, share one scale, since those of single columns blow up the
+    rarest words. Bins suit columns of more than two values, of many rows.
+    """
+    if sp.issparse(rows) or np.count_nonzero(rows) <= SPARSE * rows.size:
+        return "common"
+    # Columns of two values have no shape that bins could show.
+    low, high = rows.min(0), rows.max(0)
+    several = ((rows > low) & (rows < high)).any(0)
+    return "bins" if len(rows) > MANY_ROWS and several.mean() >= 0.5 else "standard"
+
+
+def chosen_dropout(kind: InputScaling) -> float:
+    """Return the input dropout that suits a scaling."""
+    return _DROPOUT.get(kind, 0.3)
 
 
 def take_rows(rows: Table, index: NDArray[np.int64]) -> NDArray[Any]:
@@ -48,6 +82,8 @@ class Inputs:
       (Gorishniy et al., "On Embeddings for Numerical Features in Tabular Deep Learning", NeurIPS
       2022); they are then standardised. A linear layer can represent nonlinear feature effects with
       them, as trees do. Dense rows only.
+    - ``"common"``: all values divided by one number, the root mean square of those that are not 0,
+      so that zeros stay zeros and columns keep their sizes relative to each other.
     - ``"none"``: unchanged.
 
     Values are compared and scaled in double precision, and rounded to single precision last.
@@ -63,14 +99,18 @@ class Inputs:
         if kind in ("quantile", "bins") and sp.issparse(rows):
             raise ConfigError(
                 f"inputs={kind!r} ranks all values, which would make X dense. For a sparse X use "
-                "'standard' or 'none'."
+                "'common', 'standard' or 'none'."
             )
         self.bins = bins if kind == "bins" else 0
         ranked = kind in ("quantile", "bins")
         self.sorted = np.sort(rows, axis=0) if ranked else None
         self.shift: NDArray[Any] | float = 0.0
         self.scale: NDArray[Any] | float = 1.0
-        if kind != "none":
+        if kind == "common":
+            values = (rows.data if sp.issparse(rows) else rows[rows != 0]).astype(np.float64)
+            size = float(np.sqrt(np.mean(values**2))) if len(values) and values.any() else 1.0
+            self.shift, self.scale = np.zeros(rows.shape[1]), np.full(rows.shape[1], size)
+        elif kind != "none":
             statistics = table_statistics(rows)
             warn_of_constant_columns(statistics, "X", columns)
             self.shift, self.scale = statistics.shift.numpy(), statistics.scale.numpy()

@@ -19,7 +19,15 @@ from sdlgm.errors import DataError, warn
 from sdlgm.estimators.frames import column_name, column_names, in_order, is_frame, shown
 from sdlgm.estimators.validation import as_array
 
-__all__ = ["Labels", "Targets", "check_counts", "check_targets", "is_sets", "read_labels"]
+__all__ = [
+    "Labels",
+    "Targets",
+    "check_counts",
+    "check_targets",
+    "is_sets",
+    "read_labels",
+    "with_unknown",
+]
 
 SEPARATORS = ("|", ";", ",")
 """Characters that join labels in files."""
@@ -95,6 +103,21 @@ class Labels(NamedTuple):
     """Ones, ``(n, K)``."""
     names: NDArray[Any] | None
     """Names of the columns, if labels came with names."""
+    unknown: sp.csr_array | None = None
+    """Ones where a label is unknown, ``(n, K)``; ``None`` if all are known."""
+
+    def values(self) -> NDArray[np.float64]:
+        """Return the labels as a dense table of 0, 1 and, where they are unknown, NaN."""
+        return with_unknown(self.table.toarray(), self.unknown)
+
+
+def with_unknown(
+    table: NDArray[Any], unknown: sp.csr_array | None, index: Any = slice(None)
+) -> NDArray[Any]:
+    """Return a dense table of some rows, with NaN where ``unknown`` has ones in these rows."""
+    if unknown is None:
+        return table
+    return np.where(unknown[index].toarray() > 0, np.nan, table)
 
 
 def read_labels(
@@ -103,6 +126,8 @@ def read_labels(
     names: NDArray[Any] | None = None,
 ) -> Labels:
     """Read labels: a table of 0 and 1, a frame of them, or a set of names for each sample.
+
+    A table may hold NaN where a label is unknown; a sparse one, where it is stored as NaN.
 
     Parameters
     ----------
@@ -140,6 +165,7 @@ def read_labels(
     table = sp.csr_array(values)
     table.sum_duplicates()
     table.eliminate_zeros()
+    table, unknown = _without_unknown(table)
     wrong = table.data != 1
     if wrong.any():
         place = int(np.flatnonzero(wrong)[0])
@@ -151,8 +177,32 @@ def read_labels(
         )
     table = table.astype(np.int8)
     if given is None or names is None:
-        return Labels(table, given)
-    return Labels(sp.csr_array(table[:, in_order(given, names, "Y")]), names)
+        return Labels(table, given, unknown)
+    order = in_order(given, names, "Y")
+    unknown = None if unknown is None else sp.csr_array(unknown[:, order])
+    return Labels(sp.csr_array(table[:, order]), names, unknown)
+
+
+def _without_unknown(table: sp.csr_array) -> tuple[sp.csr_array, sp.csr_array | None]:
+    """Return labels with 0 in place of NaN, and where they were NaN, if anywhere.
+
+    Raises
+    ------
+    DataError
+        If all are NaN.
+    """
+    if table.dtype.kind != "f" or not np.isnan(table.data).any():
+        return table, None
+    unknown = np.isnan(table.data)
+    if unknown.sum() == table.shape[0] * table.shape[1]:
+        raise DataError("All labels in Y are unknown (NaN): there is nothing to learn.")
+    places = np.repeat(np.arange(table.shape[0]), np.diff(table.indptr))[unknown]
+    ones = np.ones(len(places), np.int8)
+    mask = sp.csr_array((ones, (places, table.indices[unknown])), shape=table.shape)
+    table = table.copy()
+    table.data[unknown] = 0
+    table.eliminate_zeros()
+    return table, mask
 
 
 def _check_number(found: int, samples: int) -> None:
@@ -250,10 +300,18 @@ class Targets:
     """Names of the K columns, if labels came with names."""
     multilabel: bool
     """Whether targets are sets of labels."""
+    unknown: sp.csr_array | None = None
+    """Ones where a label is unknown, ``(n, K)``; ``None`` if all are known."""
 
     def numbers(self, kept: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Return the numbers of labels of the kept samples."""
-        return np.diff(self.table.indptr)[kept].astype(np.int64)
+        """Return the numbers of labels of the kept samples whose labels are all known.
+
+        If there are none, 0, the only number that no sample falls below.
+        """
+        if self.unknown is not None:
+            kept = kept & (np.diff(self.unknown.indptr) == 0)
+        numbers = np.diff(self.table.indptr)[kept].astype(np.int64)
+        return numbers if len(numbers) else np.zeros(1, np.int64)
 
     def most_labels(self, max_labels: int | None, kept: NDArray[np.bool_]) -> int:
         """Return ``max_labels``, by default the most labels of a kept sample.
@@ -300,7 +358,7 @@ def check_targets(y: Any, samples: int) -> Targets:
     if sets is not None or values.ndim != 1:
         labels = read_labels(y, samples)
         classes = np.arange(labels.table.shape[1]) if labels.names is None else labels.names
-        return Targets(labels.table, classes, labels.names, True)
+        return Targets(labels.table, classes, labels.names, True, labels.unknown)
     if len(values) != samples:
         raise DataError(f"X has {samples} samples and y has {len(values)} classes.")
     _check_classes(values)

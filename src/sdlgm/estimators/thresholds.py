@@ -7,7 +7,7 @@ table of all. Ties are broken in favour of the lower column.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,27 +19,22 @@ from sdlgm.errors import ConfigError, DataError
 from sdlgm.estimators.metrics import macro_f1_harmonic, micro_f1
 from sdlgm.estimators.parameters import check_choice, check_integer
 
-if TYPE_CHECKING:
-    from sdlgm.estimators.label_network import LabelNetwork, LabelTraining
-
 __all__ = [
     "ThresholdRule",
     "apply_counts",
     "apply_threshold",
-    "choose_held_out",
     "choose_threshold",
     "class_probabilities",
     "count_probabilities",
-    "predict_sets",
+    "leading",
     "presence_probabilities",
+    "widen",
 ]
 
 ThresholdRule = Literal["micro", "macro", "per_label", "smoothed"]
 
 CANDIDATES = 100
 """Number of thresholds to try if no grid is given."""
-MAX_PROBABILITIES = 100_000_000
-"""Most held-out probabilities that are kept for a rule that needs all of them."""
 
 
 def apply_threshold(
@@ -157,7 +152,8 @@ def choose_threshold(
     scores
         Shape ``(n, K)``, of rows that the scores were not learned from.
     Y
-        Their labels, 0 or 1, shape ``(n, K)``, dense or sparse.
+        Their labels, 0 or 1, shape ``(n, K)``, dense or sparse; NaN (dense) where unknown. What is
+        unknown does not count.
     rule
         ``"micro"``: one threshold with the best :func:`~sdlgm.estimators.metrics.micro_f1`;
         ``"macro"``: one with the best :func:`~sdlgm.estimators.metrics.macro_f1_harmonic`, both of
@@ -201,8 +197,8 @@ def choose_threshold(
     targets = _smoothed(labels, values) if rule == "smoothed" else labels.astype(np.float64)
     grid = None if grid is None else tried
     each = [
-        _best_of_label(column, target, grid) if target.any() else best
-        for column, target in zip(values.T, targets.T, strict=True)
+        _best_of_label(column[known], target[known], grid) if target[known].any() else best
+        for column, target, known in zip(values.T, targets.T, ~np.isnan(targets.T), strict=True)
     ]
     return np.array(each)
 
@@ -273,8 +269,8 @@ def _check_scores(scores: ArrayLike) -> NDArray[np.float64]:
 
 def _check_binary(labels: Any) -> NDArray[Any]:
     values = np.asarray(labels.toarray() if sp.issparse(labels) else labels)
-    if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
-        raise DataError("Y must hold 0 and 1 only.")
+    if values.dtype.kind not in "biuf" or not (np.isin(values, (0, 1)) | (values != values)).all():
+        raise DataError("Y must hold 0 and 1 only, and NaN where a label is unknown.")
     return values
 
 
@@ -303,59 +299,6 @@ def class_probabilities(absent: Tensor) -> Tensor:
     """Return probabilities ``(b, K)`` of one class for each sample: those of labels, normalised."""
     present = presence_probabilities(absent).clamp_min(1e-30)
     return present / present.sum(-1, keepdim=True)
-
-
-def predict_sets(
-    proba: Tensor, threshold: float | NDArray[np.float64], min_labels: int, max_labels: int
-) -> sp.csr_array:
-    """Apply a threshold to probabilities ``(b, K)``; return sets of labels, 0 and 1."""
-    if np.ndim(threshold):
-        return sp.csr_array(apply_threshold(proba.numpy(), threshold, min_labels, max_labels))
-    # With one threshold, only the max_labels highest scores of a row can be selected.
-    best = proba.topk(min(max_labels, proba.shape[1]), sorted=True)
-    chosen = apply_threshold(best.values.numpy(), threshold, min_labels, max_labels)
-    row, place = np.nonzero(chosen)
-    columns = best.indices.numpy()[row, place]
-    ones = np.ones(len(row), np.int64)
-    return sp.csr_array((ones, (row, columns)), shape=tuple(proba.shape))
-
-
-def choose_held_out(
-    network: LabelNetwork,
-    training: LabelTraining,
-    rule: ThresholdRule,
-    min_labels: int,
-    max_labels: int,
-) -> float | NDArray[np.float64]:
-    """Choose the threshold on held-out rows, by the members that were not fitted on them.
-
-    Raises
-    ------
-    ConfigError
-        If the rule needs more probabilities at once than ``MAX_PROBABILITIES``.
-    """
-    labels = training.labels.shape[1]
-    number = int(training.members.held.any(0).sum())
-    if rule != "micro" and number * labels > MAX_PROBABILITIES:
-        raise ConfigError(
-            f"threshold={rule!r} needs {number} x {labels} probabilities at once. Use 'micro' or a "
-            "number."
-        )
-    scores, targets = [], []
-    for index, proba in network.held_out(training):
-        target = training.labels[index].toarray()
-        if rule == "micro":
-            proba, target = _leading(proba, target, max_labels)
-        scores.append(proba)
-        targets.append(target)
-    width = max(part.shape[1] for part in scores)
-    return choose_threshold(
-        np.concatenate([_widen(part, width) for part in scores]),
-        np.concatenate([_widen(part, width) for part in targets]),
-        rule,
-        min_labels=min_labels,
-        max_labels=max_labels,
-    )
 
 
 def count_probabilities(absent: Tensor, min_labels: int, max_labels: int) -> Tensor:
@@ -391,7 +334,7 @@ def count_probabilities(absent: Tensor, min_labels: int, max_labels: int) -> Ten
     return torch.where(total > 1e-250, probs / total.clamp_min(1e-300), end)
 
 
-def _leading(
+def leading(
     proba: NDArray[np.float64], target: NDArray[Any], cap: int
 ) -> tuple[NDArray[np.float64], NDArray[Any]]:
     """Narrow a block to its ``cap`` best scores, and as many columns as labels they miss.
@@ -401,11 +344,12 @@ def _leading(
     cap = min(cap, proba.shape[1])
     order = _by_score(proba)[:, :cap]
     hits = np.take_along_axis(target, order, 1)
-    missed = target.sum(1) - hits.sum(1)
+    missed = (np.nansum(target, 1) - np.nansum(hits, 1)).astype(np.int64)
     rest = (np.arange(missed.max(initial=0)) < missed[:, None]).astype(target.dtype)
     best = np.take_along_axis(proba, order, 1)
     return np.hstack([best, np.zeros(rest.shape)]), np.hstack([hits, rest])
 
 
-def _widen(table: NDArray[Any], width: int) -> NDArray[Any]:
+def widen(table: NDArray[Any], width: int) -> NDArray[Any]:
+    """Append columns of zeros up to a width."""
     return np.pad(table, ((0, 0), (0, width - table.shape[1])))

@@ -17,7 +17,9 @@ from sdlgm.export.networks import add_ensemble, add_ensemble_linear, add_finite,
 if TYPE_CHECKING:
     import onnx
 
-    from sdlgm.estimators.scaling import Inputs
+    from sdlgm.estimators.member_recalibration import MOST
+from sdlgm.estimators.member_recalibration import MOST
+from sdlgm.estimators.scaling import Inputs
 
 __all__ = ["classifier_graph", "export_classifier"]
 
@@ -37,6 +39,8 @@ def export_classifier(classifier: SDLGMClassifier, path: Path | str) -> Path:
     ------
     EstimatorNotFittedError
         If it is not fitted.
+    ConfigError
+        If its sets are not chosen by a threshold.
     SDLGMError
         If the package onnx is not installed.
     """
@@ -49,6 +53,12 @@ def classifier_graph(classifier: SDLGMClassifier) -> onnx.ModelProto:
         raise ConfigError(f"Only an SDLGMClassifier can be exported, got {classifier!r:.80}.")
     if not hasattr(classifier, "network_"):
         raise EstimatorNotFittedError("This SDLGMClassifier is not fitted: call fit(X, Y) first.")
+    if classifier.decision_ != "threshold":
+        raise ConfigError(
+            f"A classifier with threshold={classifier.decision_!r} cannot be exported: its sets "
+            "need the distribution of their sizes. Choose a threshold by set_threshold, "
+            "or fit with one."
+        )
     network = classifier.network_
     model, config = network.model, network.model.config
     graph = Graph("classifier")
@@ -68,6 +78,8 @@ def classifier_graph(classifier: SDLGMClassifier) -> onnx.ModelProto:
         bounds = (graph.integers(0), graph.integers(config.labels), graph.integers(-1))
         taken = graph("Slice", taken, *bounds)
     proba = add_presence(graph, taken, config.budget)
+    if network.recalibration is not None:
+        proba = _recalibrated(graph, proba, *network.recalibration)
     proba = graph("ReduceMean", proba, graph.integers(0), keepdims=0)
     finite, proba_32 = add_finite(graph, graph.cast(proba, np.float32))
     valid = graph("And", valid, finite)
@@ -89,6 +101,17 @@ def classifier_graph(classifier: SDLGMClassifier) -> onnx.ModelProto:
             "max_labels": classifier.max_labels_,
         }
     )
+
+
+def _recalibrated(graph: Graph, proba: Value, offset: float, slope: float) -> Value:
+    """Add the correction of log-odds of :mod:`~sdlgm.estimators.member_recalibration`."""
+    number = {name: graph.constant(np.float64(value)) for name, value in
+              {"one": 1, "least": 1e-300, "low": -MOST, "high": MOST}.items()}  # fmt: skip
+    present = graph("Log", graph("Max", proba, number["least"]))
+    absent = graph("Log", graph("Max", graph("Sub", number["one"], proba), number["least"]))
+    odds = graph("Clip", graph("Sub", present, absent), number["low"], number["high"])
+    scaled = graph("Mul", odds, graph.constant(np.float64(slope)))
+    return graph("Sigmoid", graph("Add", scaled, graph.constant(np.float64(offset))))
 
 
 def _scaled(graph: Graph, x: Value, scaling: Inputs) -> Value:

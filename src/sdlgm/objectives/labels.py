@@ -6,7 +6,8 @@ independent labels, given by the log-probability :math:`a_k` that label k is *ab
 .. math:: -\log p(y \mid x) = -\sum_{k=1}^{K} w_k a_k
     - \sum_{k:\, y_k = 1} w_k \big[ \log(1 - e^{a_k}) - a_k \big]
 
-so that only the list of present labels is needed, however many labels there are.
+so that only the list of present labels is needed, however many labels there are. Weights may also
+differ by sample, :math:`w_{ik}`; a weight of 0 masks a label that is unknown.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ def label_nll(
     rows, columns
         The present labels: indices of their samples in the flattened batch, and of the labels.
     weights
-        Weight of each label, shape ``(K,)``; 1 by default.
+        Weight of each label, shape ``(K,)``, or of each label of each sample, ``(*batch, K)``; 1 by
+        default.
     """
     return _LabelNLL.apply(absent, rows, columns, weights)
 
@@ -88,8 +90,11 @@ class _LabelNLL(torch.autograd.Function):
         gain = log1mexp(present) - present
         if weights is None:
             total = table.sum(-1)
-        else:
+        elif weights.dim() == 1:
             total, gain = table @ weights, gain * weights[columns]
+        else:
+            weights = weights.reshape(table.shape)
+            total, gain = (table * weights).sum(-1), gain * weights[rows, columns]
         ctx.save_for_backward(present, rows, columns, weights)
         ctx.shape = absent.shape
         return total.index_add_(0, rows, gain).neg_().view(absent.shape[:-1])
@@ -102,9 +107,12 @@ class _LabelNLL(torch.autograd.Function):
         slope = flat[rows] / torch.expm1(-present.clamp(max=-torch.finfo(present.dtype).tiny))
         if weights is None:
             table = flat.neg().unsqueeze(-1).repeat(1, ctx.shape[-1])
-        else:
+        elif weights.dim() == 1:
             table = torch.outer(-flat, weights)
             slope = slope * weights[columns]
+        else:
+            table = -flat.unsqueeze(-1) * weights
+            slope = slope * weights[rows, columns]
         table[rows, columns] = slope
         return table.view(ctx.shape), None, None, None
 

@@ -1,0 +1,1 @@
+"""Do promised levels hold? A simulation of the guarantees of label sets."""

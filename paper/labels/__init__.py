@@ -1,0 +1,1 @@
+"""Classifiers of label sets on nine sets, by repeated cross-validation."""

@@ -1,0 +1,453 @@
+"""Sets of labels with a minimum and a maximum size, and promises, from any classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Literal, Self, TypeAlias
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils import Tags, _safe_indexing, get_tags
+from sklearn.utils.validation import _num_samples, has_fit_parameter, validate_data
+from torch import Tensor
+
+from sdlgm.environment import neutral
+from sdlgm.errors import ConfigError, DataError
+from sdlgm.estimators.classifier import SDLGMClassifier
+from sdlgm.estimators.frames import is_frame
+from sdlgm.estimators.interruption import unfitted_unless_done
+from sdlgm.estimators.label_decisions import (
+    Threshold,
+    check_threshold,
+    holds_out,
+    is_split,
+    refuse_guarantee_of_classes,
+)
+from sdlgm.estimators.parameters import check_choice, check_integer
+from sdlgm.estimators.recalibration import Recalibration, fit_recalibration
+from sdlgm.estimators.set_prediction import BudgetedPrediction
+from sdlgm.estimators.targets import Targets, check_targets, with_unknown
+from sdlgm.estimators.validation import as_array, validate_seed, validate_weights
+from sdlgm.random import generator
+
+__all__ = ["BudgetedClassifier"]
+
+Combination = Literal["mean", "stack"]
+LeftOut: TypeAlias = tuple[list[NDArray[np.float64]], NDArray[Any]]
+"""Probabilities of each classifier, and labels, of rows that they were not fitted on."""
+
+
+class BudgetedClassifier(BudgetedPrediction):
+    r"""Give any classifier with probabilities a minimum, a maximum, thresholds and promises.
+
+    The probabilities of a forest, gradient boosting, a logistic regression, a pipeline, or of
+    several of them become sets with between ``min_labels`` and ``max_labels`` labels. What is
+    chosen from data (threshold, calibration, weights of the classifiers) is chosen on rows that the
+    classifiers were not fitted on: each of ``folds`` folds is predicted by clones that are fitted
+    to the others. Other clones are fitted to all rows, and predict. A
+    :class:`~sdlgm.estimators.classifier.SDLGMClassifier` is fitted once: its members leave out
+    folds of their own.
+
+    Parameters
+    ----------
+    estimator
+        A classifier with ``predict_proba``, or a list of them. One that takes only one class for
+        each sample is fitted once for each label.
+    combine
+        What a list becomes: ``"mean"`` of the probabilities, or ``"stack"``: a logistic regression
+        on their log-odds with one weight a classifier
+        (:func:`~sdlgm.estimators.recalibration.fit_recalibration`).
+    calibrated
+        Whether to correct probabilities by an offset and a slope of their log-odds, which do not
+        change the order of labels. With ``"stack"`` they always are. Probabilities of one class for
+        each sample are not corrected.
+    threshold
+        As in :class:`~sdlgm.estimators.classifier.SDLGMClassifier`: a number, a rule, a guarantee,
+        ``"counts"`` or ``"f1"``. A guarantee with ``held_out="split"`` leaves one fold out of all
+        fits, with no second fit; the promise, and the calibration, then come from this fold.
+    max_labels, min_labels
+        Largest and smallest size of predicted sets. ``None``: the most and the fewest labels of a
+        training sample.
+    folds
+        Number of folds of a random partition of the rows.
+    random_state
+        Source of all randomness: an integer, a ``RandomState`` or ``None`` for a fresh seed. Unless
+        it is ``None``, classifiers without a ``random_state`` of their own get one.
+
+    Attributes
+    ----------
+    estimators_
+        The classifiers that predict, one for each of ``estimator``.
+    recalibration_
+        Offset and slopes of the log-odds; ``None`` if probabilities are not corrected.
+    decision_, threshold_
+        How probabilities become sets, and the threshold.
+    max_labels_, min_labels_
+        Largest and smallest size of predicted sets.
+    classes_
+        Names of the labels: the classes, the columns of a frame y, or ``0 .. K - 1``.
+    multilabel_
+        Whether y was a table of labels rather than one class for each sample.
+    n_labels_, n_features_in_, feature_names_in_
+        K and D; the features' names if X was a frame.
+    seed_
+        The integer that seeded the fit.
+
+    Examples
+    --------
+    An average of the library's classifier and of extra trees:
+
+    >>> from sklearn.datasets import make_multilabel_classification
+    >>> from sklearn.ensemble import ExtraTreesClassifier
+    >>> from sdlgm.estimators import SDLGMClassifier
+    >>> X, Y = make_multilabel_classification(300, n_classes=6, random_state=0)
+    >>> both = [SDLGMClassifier(members=4, epochs=10), ExtraTreesClassifier(50)]
+    >>> model = BudgetedClassifier(both, max_labels=6, folds=3, random_state=0).fit(X, Y)
+    >>> bool(model.predict(X).sum(1).max() <= 6)
+    True
+    >>> model.predict_count_proba(X).shape
+    (300, 7)
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        *,
+        combine: Combination = "mean",
+        calibrated: bool = True,
+        threshold: Threshold = "micro",
+        max_labels: int | None = None,
+        min_labels: int | None = None,
+        folds: int = 5,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.estimator = estimator
+        self.combine = combine
+        self.calibrated = calibrated
+        self.threshold = threshold
+        self.max_labels = max_labels
+        self.min_labels = min_labels
+        self.folds = folds
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Tags:
+        """Declare the inputs of the classifiers, and that y may hold one class a sample."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.single_output = True
+        tags.classifier_tags.multi_class = True
+        inner = [get_tags(each).input_tags for each in self._given()]
+        for name in ("allow_nan", "sparse", "string", "categorical"):
+            setattr(tags.input_tags, name, all(getattr(each, name) for each in inner))
+        return tags
+
+    # --- fitting ------------------------------------------------------------------------------
+
+    @neutral()
+    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:  # noqa: N803
+        """Fit the classifiers, and choose calibration and threshold on rows they leave out.
+
+        Parameters
+        ----------
+        X
+            Rows, in any form that the classifiers take.
+        y
+            As in :meth:`SDLGMClassifier.fit() <sdlgm.estimators.classifier.SDLGMClassifier.fit>`.
+            With unknown labels, each label is fitted on the rows where it is known.
+        sample_weight
+            Weight of each row, passed to the classifiers, which must all take weights. Threshold
+            and calibration weigh all rows equally.
+
+        Raises
+        ------
+        DataError
+            If y or the weights are not as described.
+        ConfigError
+            If a parameter is out of range or does not fit the data, or a classifier has no
+            probabilities.
+        """
+        self._check_parameters()
+        self.seed_ = validate_seed(self.random_state)
+        rows = _as_rows(self, X, reset=True)
+        number = _num_samples(rows)
+        weight = None if sample_weight is None else validate_weights(sample_weight, number)
+        targets = check_targets(y, number)
+        refuse_guarantee_of_classes(self.threshold, targets.multilabel)
+        self._set_targets(targets, y, np.ones(number, bool))
+        held = self._held_out(number)
+        split = is_split(self.threshold)
+        models = self._prepared(targets, bool(held) and not split)
+        fit = partial(self._fit_all, rows=rows, targets=targets, weight=weight)
+        if split:  # what predicts is what the rows left out are scored by
+            held = held[:1]
+            self.estimators_ = fit(models, index=np.flatnonzero(~held[0]))
+            scores = [self._scores(self.estimators_, rows, held[0])]
+        else:
+            self.estimators_ = fit(models, index=np.arange(number))
+            scores = self._scores_of_folds(models, rows, weight, held, fit)
+        blocks = [
+            (proba, with_unknown(targets.table[mask].toarray(), targets.unknown, mask))
+            for proba, mask in zip(scores, held, strict=True)
+        ]
+        with unfitted_unless_done(self):
+            self._choose_sets(blocks, targets.multilabel, split)
+        return self
+
+    def _scores(
+        self, models: Sequence[Any], rows: Any, mask: NDArray[np.bool_]
+    ) -> list[NDArray[np.float64]]:
+        """Return the probabilities of some rows by each of some fitted classifiers."""
+        part = _safe_indexing(rows, np.flatnonzero(mask))
+        return [_probabilities(model, part, self.n_labels_) for model in models]
+
+    def _scores_of_folds(
+        self,
+        models: Sequence[Any],
+        rows: Any,
+        weight: NDArray[np.float64] | None,
+        held: list[NDArray[np.bool_]],
+        fit: Callable[..., list[Any]],
+    ) -> list[list[NDArray[np.float64]]]:
+        """Return the probabilities of each fold by each classifier, fitted without the fold."""
+        if not held:
+            return []
+        known = [_left_out(model, rows, weight) for model in self.estimators_]
+        again = [model for model, own in zip(models, known, strict=True) if own is None]
+        found = []
+        for mask in held:
+            fitted = iter(self._scores(fit(again, index=np.flatnonzero(~mask)), rows, mask))
+            found.append([next(fitted) if own is None else own[mask] for own in known])
+        return found
+
+    def _choose_sets(self, blocks: list[LeftOut], multilabel: bool, split: bool) -> None:
+        """Learn weights and calibration, and choose the threshold, on rows left out of fits."""
+        self.recalibration_ = None if split else self._recalibration(blocks)
+        held_out = ((self._combined(proba), truth) for proba, truth in blocks)
+        rows = sum(len(truth) for _, truth in blocks)
+        self._decide_by(self.threshold if multilabel else 0.0, held_out, rows)
+        if split:
+            # The promise is about scores that do not depend on these rows; the correction, which
+            # does, keeps their order.
+            self.recalibration_ = self._recalibration(blocks)
+            self._recalibrate_threshold()
+
+    def _recalibrate_threshold(self) -> None:
+        """Move the threshold of a guarantee to the scale of corrected probabilities."""
+        if self.recalibration_ is None:
+            return
+        every = self.threshold_ <= 0 and self.threshold.safest == "largest"  # type: ignore[union-attr]
+        self.threshold_ = -1.0 if every else float(self.recalibration_(np.array(self.threshold_)))
+
+    def _check_parameters(self) -> None:
+        check_choice("combine", self.combine, ("mean", "stack"))
+        check_threshold(self.threshold)
+        check_integer("max_labels", self.max_labels, optional=True)
+        check_integer("min_labels", self.min_labels, low=0, optional=True)
+        check_integer("folds", self.folds)
+        given = self._given()
+        if not given:
+            raise ConfigError("estimator is an empty list: give at least one classifier.")
+        for each in given:
+            if not hasattr(each, "fit") or not hasattr(each, "predict_proba"):
+                raise ConfigError(
+                    f"{type(each).__name__} has no fit or no predict_proba, so that it has no "
+                    "probabilities to choose sets by. (A support vector classifier has them with "
+                    "CalibratedClassifierCV.)"
+                )
+        if self.combine == "stack" and is_split(self.threshold):
+            raise ConfigError(
+                "combine='stack' learns its weights on the rows that a guarantee with "
+                "held_out='split' needs for itself. Use combine='mean' or held_out='folds'."
+            )
+        if self.folds == 1:
+            raise ConfigError("folds must be at least 2, got 1.")
+
+    def _given(self) -> list[Any]:
+        return (
+            list(self.estimator) if isinstance(self.estimator, list | tuple) else [self.estimator]
+        )
+
+    def _held_out(self, rows: int) -> list[NDArray[np.bool_]]:
+        """Return which rows each fold holds out; no folds if nothing is chosen on them."""
+        corrects = self.calibrated or (self.combine == "stack" and len(self._given()) > 1)
+        if not self.multilabel_ or not (corrects or holds_out(self.threshold)):
+            return []
+        if self.folds > rows:
+            raise ConfigError(
+                f"folds = {self.folds} for {rows} rows: use fewer folds, or more rows."
+            )
+        order = torch.randperm(rows, generator=generator(self.seed_, "folds")).numpy()
+        return [order % self.folds == fold for fold in range(self.folds)]
+
+    def _prepared(self, targets: Targets, folds: bool) -> list[Any]:
+        """Return unfitted classifiers that take y as it is, with seeds.
+
+        With ``folds``, what is left out of their fits is needed.
+        """
+        models = [clone(each) for each in self._given()]
+        if targets.multilabel:
+            unknown = targets.unknown is not None
+            models = [_with_sets(model, unknown, folds) for model in models]
+        source = np.random.RandomState(self.seed_ % 2**32)
+        for model in models if self.random_state is not None else ():
+            own = model.get_params(deep=True)
+            names = [name for name in sorted(own) if name.split("__")[-1] == "random_state"]
+            model.set_params(
+                **{name: source.randint(2**31 - 1) for name in names if own[name] is None}
+            )
+        return models
+
+    def _fit_all(
+        self,
+        models: Sequence[Any],
+        rows: Any,
+        targets: Targets,
+        weight: NDArray[np.float64] | None,
+        index: NDArray[np.int64],
+    ) -> list[Any]:
+        """Return clones that are fitted to some rows."""
+        part = _safe_indexing(rows, index)
+        table = targets.table[index]
+        if targets.multilabel:
+            y = with_unknown(table.toarray(), targets.unknown, index)
+        else:
+            y = targets.classes[table.indices]
+        fitted = []
+        for model in models:
+            if weight is None:
+                own: dict[str, Any] = {}
+            elif has_fit_parameter(getattr(model, "estimator", model), "sample_weight"):
+                own = {"sample_weight": weight[index]}
+            else:
+                raise ConfigError(f"{type(model).__name__} takes no sample_weight.")
+            fitted.append(clone(model).fit(part, y, **own))
+        return fitted
+
+    def _recalibration(self, blocks: list[LeftOut]) -> Recalibration | None:
+        stacks = self.combine == "stack" and len(self._given()) > 1
+        if not blocks or not (stacks or self.calibrated):
+            return None
+        truth = np.concatenate([labels for _, labels in blocks])
+        proba = [np.concatenate(parts) for parts in zip(*(p for p, _ in blocks), strict=True)]
+        return fit_recalibration(proba if stacks else [np.mean(proba, axis=0)], truth)
+
+    def _combined(self, proba: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+        """Return one table of probabilities from those of the classifiers."""
+        if self.recalibration_ is None:
+            return np.asarray(np.mean(proba, axis=0))
+        stacks = len(self.recalibration_.slopes) > 1
+        return self.recalibration_(*(proba if stacks else [np.mean(proba, axis=0)]))
+
+    # --- predicting ---------------------------------------------------------------------------
+
+    def _absences(self, X: Any) -> Iterator[Tensor]:  # noqa: N803
+        rows = _as_rows(self, X, reset=False)
+        proba = [_probabilities(model, rows, self.n_labels_) for model in self.estimators_]
+        yield torch.from_numpy(self._combined(proba)).neg().log1p().unsqueeze(0)
+
+
+# --- the classifiers underneath -----------------------------------------------------------------
+
+
+def _as_rows(estimator: BudgetedClassifier, X: Any, *, reset: bool) -> Any:  # noqa: N803
+    """Return rows as they are, after a check of the number and the names of their columns.
+
+    What they hold is up to the classifiers; pipelines for texts take a list of them.
+    """
+    rows = X if sp.issparse(X) or is_frame(X) else as_array(X)
+    if len(rows.shape) == 1 and len(rows) and isinstance(rows[0], str):
+        return X
+    if len(rows.shape) != 2:
+        raise DataError(
+            f"X must be rows (n, features), got shape {tuple(rows.shape)}. Reshape your data: for "
+            "a single sample, use X.reshape(1, -1)."
+        )
+    try:
+        validate_data(estimator, rows, reset=reset, skip_check_array=True)
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    return sp.csr_array(rows) if sp.issparse(rows) else rows
+
+
+def _with_sets(model: Any, unknown: bool, folds: bool) -> Any:
+    """Return a classifier that takes tables of labels, also where some are unknown."""
+    if isinstance(model, SDLGMClassifier):
+        # Its own threshold is not used. Its members may see all rows, or leave out folds, so that
+        # it need not be fitted again for each fold.
+        leaves_out = folds and model.members >= model.folds > 1
+        return model.set_params(threshold="micro" if leaves_out else 0.5, calibrated=False)
+    tags = get_tags(model)
+    takes = tags.target_tags.multi_output or (
+        tags.classifier_tags is not None and tags.classifier_tags.multi_label
+    )
+    return model if takes and not unknown else OnePerLabel(model)
+
+
+def _left_out(
+    model: Any, rows: Any, weight: NDArray[np.float64] | None
+) -> NDArray[np.float64] | None:
+    """Return what a fitted classifier of ours says of rows by members that did not see them."""
+    if not isinstance(model, SDLGMClassifier) or (weight is not None and not weight.all()):
+        return None
+    proba = model.predict_left_out(rows)
+    return None if np.isnan(proba).any() else proba
+
+
+def _probabilities(model: Any, rows: Any, labels: int) -> NDArray[np.float64]:
+    """Return the probabilities ``(n, K)`` of a classifier, in whichever form it gives them."""
+    proba = model.predict_proba(rows)
+    if isinstance(proba, list):  # one table (n, classes) for each label
+        columns = [_of_presence(*pair) for pair in zip(proba, model.classes_, strict=True)]
+        return np.stack(columns, 1)
+    proba = np.asarray(proba, np.float64)
+    if labels == 1 and proba.shape[1] == 2:
+        proba = proba[:, 1:]
+    if proba.shape[1] != labels:
+        raise DataError(
+            f"{type(model).__name__} gives probabilities of {proba.shape[1]} labels, not {labels}."
+        )
+    return proba
+
+
+def _of_presence(proba: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the probability of class 1, which may be the only class, or none of them."""
+    place = np.flatnonzero(np.asarray(classes) == 1)
+    return proba[:, place[0]] if len(place) else np.zeros(len(proba))
+
+
+class OnePerLabel(BaseEstimator):  # type: ignore[misc]  # untyped
+    """One clone of a classifier for each label, fitted to the rows where the label is known.
+
+    A label that never varies keeps its value; one that is never known is absent.
+    """
+
+    def __init__(self, estimator: Any) -> None:
+        self.estimator = estimator
+
+    def fit(self, X: Any, y: NDArray[Any], sample_weight: Any = None) -> Self:  # noqa: N803
+        """Fit a clone to each column of y that has zeros and ones."""
+        self.estimators_ = [self._fit_label(X, column, sample_weight) for column in y.T]
+        return self
+
+    def _fit_label(self, X: Any, column: NDArray[Any], weight: Any) -> Any:  # noqa: N803
+        """Return a fitted clone, or the only value of the label."""
+        known = np.flatnonzero(column == column)  # not NaN
+        if (column[known] == column[known[:1]]).all():
+            return float(column[known[0]]) if len(known) else 0.0
+        own = {} if weight is None else {"sample_weight": weight[known]}
+        return clone(self.estimator).fit(
+            _safe_indexing(X, known), column[known].astype(np.int64), **own
+        )
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Return the probability of each label, ``(n, K)``."""
+        columns = [
+            np.full(_num_samples(X), each)
+            if isinstance(each, float)
+            else _of_presence(each.predict_proba(X), each.classes_)
+            for each in self.estimators_
+        ]
+        return np.stack(columns, 1)

@@ -1,0 +1,100 @@
+"""Weights of the labels of single rows: unknown labels, positive labels, and weights ``(n, K)``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sdlgm.errors import ConfigError, DataError
+from sdlgm.estimators.targets import Targets
+from sdlgm.estimators.validation import as_array, validate_weights
+
+__all__ = ["MAX_WEIGHTS", "entry_weights", "split_weights"]
+
+MAX_WEIGHTS = 100_000_000
+"""Most weights of labels of single rows (rows x labels), which are stored as a dense table."""
+
+
+def split_weights(
+    sample_weight: Any, targets: Targets
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, Targets]:
+    """Split weights into those of rows and, if there is one a label, those of labels of rows.
+
+    A label with a weight of 0 is unknown in the returned targets.
+
+    Raises
+    ------
+    DataError
+        If weights are neither ``(n,)`` nor ``(n, K)``, or not finite numbers of 0 or more.
+    """
+    size = targets.table.shape
+    given = None if sample_weight is None else as_array(sample_weight, "sample_weight")
+    if given is None or given.ndim != 2:
+        return validate_weights(given, size[0]), None, targets
+    weights = np.asarray(given, np.float64)
+    if not targets.multilabel or weights.shape != size:
+        raise DataError(
+            f"sample_weight has shape {weights.shape}; it must hold one number for each of the "
+            f"{size[0]} rows, or for each label of each row, {size}, if y is a table of labels."
+        )
+    if not np.isfinite(weights).all() or weights.min() < 0 or not weights.any():
+        raise DataError("sample_weight must hold finite numbers of 0 or more, not all zero.")
+    unknown = sp.csr_array(weights == 0).astype(np.int8)
+    if targets.unknown is not None:
+        unknown = sp.csr_array((unknown + targets.unknown) > 0).astype(np.int8)
+    if unknown.nnz:
+        table = sp.csr_array(targets.table - targets.table.multiply(unknown))
+        table.eliminate_zeros()
+        targets = replace(targets, table=table, unknown=unknown)
+    return np.ones(size[0]), weights, targets
+
+
+def entry_weights(
+    labels: sp.csr_array,
+    unknown: sp.csr_array | None,
+    label_weight: Tensor | None,
+    positive_weight: Tensor | None,
+    given: NDArray[np.float64] | None,
+) -> Tensor | None:
+    """Return the weights of a likelihood: none, of each label, or of each label of each row.
+
+    Parameters
+    ----------
+    labels
+        Ones, ``(n, K)``.
+    unknown
+        Ones where a label is unknown; its weight is 0.
+    label_weight, positive_weight
+        Weight of each label, ``(K,)``, and a factor where the label is present.
+    given
+        Weight of each label of each row, which are divided by their mean over known labels.
+
+    Raises
+    ------
+    ConfigError
+        If weights of single rows need more than ``MAX_WEIGHTS`` numbers.
+    """
+    if unknown is None and positive_weight is None and given is None:
+        return label_weight
+    rows, number = labels.shape
+    if rows * number > MAX_WEIGHTS:
+        raise ConfigError(
+            f"Unknown labels, positive_weight and weights (n, K) need {rows} x {number} weights at "
+            f"once, more than {MAX_WEIGHTS:,}. Use fewer rows or labels."
+        )
+    weights = np.ones((rows, number), np.float32)
+    if label_weight is not None:
+        weights *= label_weight.numpy()
+    if positive_weight is not None:
+        weights *= np.where(labels.toarray() > 0, positive_weight.numpy(), 1)
+    if given is not None:
+        weights *= (given / given[given > 0].mean()).astype(np.float32)
+    if unknown is not None:
+        weights[unknown.toarray() > 0] = 0
+    return torch.from_numpy(weights)

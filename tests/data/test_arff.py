@@ -1,0 +1,102 @@
+"""ARFF files with numbers, nominal and text columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.sparse import issparse
+
+from sdlgm.data import read_arff
+from sdlgm.errors import DataError
+
+DENSE = """@relation 'own: -C -2'
+@attribute size numeric
+@attribute colour {red, green, 'dark blue'}
+@attribute open {no, yes}
+@attribute grade {1, 2, 5}
+@attribute warm {0,1}
+@attribute loud {FALSE,TRUE}
+@data
+1.5, red, yes, 5, 1, FALSE
+-2, 'dark blue', no, 1, 0, TRUE
+0, green, no, 2, ?, TRUE
+"""
+SPARSE = """@relation own
+@attribute title string
+@attribute colour {red, green}
+@attribute warm {0,1}
+@DATA
+{0 'a red Rose red', 2 1}
+{1 green}
+"""
+XML = '<labels><label name="loud"></label><label name="warm"></label></labels>'
+
+
+def write(folder: Path, text: str, name: str = "own.arff") -> Path:
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def test_nominal_columns_become_numbers_or_levels(tmp_path: Path) -> None:
+    found = read_arff(write(tmp_path, DENSE), 2)
+    assert found.feature_names == (
+        "size", "colour=red", "colour=green", "colour=dark blue", "open=yes", "grade"
+    )  # fmt: skip
+    assert found.X.tolist() == [
+        [1.5, 1, 0, 0, 1, 5],
+        [-2, 0, 0, 1, 0, 1],
+        [0, 0, 1, 0, 0, 2],
+    ]
+    assert found.label_names == ("warm", "loud")
+    np.testing.assert_array_equal(found.Y, [[1, 0], [0, 1], [np.nan, 1]])
+
+
+def test_labels_are_named_by_xml_names_or_their_place(tmp_path: Path) -> None:
+    text = DENSE.replace("?", "0")
+    path = write(tmp_path, text)
+    assert read_arff(path, write(tmp_path, XML, "own.xml")).label_names == ("loud", "warm")
+    assert read_arff(path, ["warm"]).label_names == ("warm",)
+    assert len(read_arff(path, ["warm", "loud"]).feature_names) == 6
+    assert read_arff(path, 1).label_names == ("loud",)
+    swapped = text.replace("warm {0,1}", "last {0,1}").replace("size numeric", "warm {0,1}")
+    rows = swapped.replace("1.5, red", "1, red").replace("-2, 'dark", "0, 'dark")
+    assert read_arff(write(tmp_path, rows), -1).label_names == ("warm",)
+
+
+def test_texts_become_numbers_of_words(tmp_path: Path) -> None:
+    found = read_arff(write(tmp_path, SPARSE), 1)
+    assert found.feature_names == ("title:red", "title:rose", "colour=green")
+    assert issparse(found.X)
+    assert found.X.toarray().tolist() == [[2, 1, 0], [0, 0, 1]]
+    assert found.Y.toarray().tolist() == [[1], [0]]
+
+
+def test_a_test_file_has_the_columns_of_the_training_file(tmp_path: Path) -> None:
+    train = read_arff(write(tmp_path, SPARSE), 1)
+    other = write(tmp_path, SPARSE.replace("a red Rose red", "violet rose"))
+    test = read_arff(other, 1, train)
+    assert test.feature_names == train.feature_names
+    assert test.X.toarray().tolist() == [[0, 1, 0], [0, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "message"),
+    [
+        (DENSE.replace("1.5", "?"), 2, "missing value in column 'size', row 0"),
+        (DENSE, ["cold"], "no column for the label 'cold'"),
+        (DENSE, 6, "6 cannot be labels"),
+        (DENSE, ["colour"], "label 'colour' is 'red' in row 0"),
+        (DENSE[: DENSE.index("1.5")], 2, "has no rows"),
+        ("hello", 1, "cannot be read"),
+    ],
+)
+def test_faults_are_named(tmp_path: Path, text: str, labels, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_arff(write(tmp_path, text), labels)
+
+
+def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.arff cannot be read"):
+        read_arff(tmp_path / "none.arff", 1)

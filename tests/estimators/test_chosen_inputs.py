@@ -1,0 +1,67 @@
+"""Scaling and dropout of inputs that the data choose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_array
+from sklearn.datasets import make_multilabel_classification
+
+from sdlgm.estimators import SDLGMClassifier
+from sdlgm.estimators.scaling import Inputs, chosen_inputs
+
+random = np.random.default_rng(0)
+FEW, MANY = random.normal(size=(700, 4)), random.normal(size=(701, 4))
+WORDS = (random.random((50, 40)) < 0.08).astype(float)
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind"),
+    [
+        (FEW, "standard"),
+        (MANY, "bins"),
+        ((MANY > 0).astype(float), "standard"),  # bins of two values are copies
+        (WORDS, "common"),
+        (csr_array(WORDS), "common"),
+        (csr_array(FEW), "common"),
+    ],
+)
+def test_the_scaling_is_that_of_the_kind_of_rows(rows, kind: str) -> None:
+    assert chosen_inputs(rows) == kind
+
+
+def test_one_scale_keeps_zeros_and_does_not_depend_on_the_unit() -> None:
+    _, scaled = Inputs("common", WORDS)(WORDS)
+    np.testing.assert_array_equal(scaled.numpy(), WORDS)
+    part = WORDS * random.random(WORDS.shape)
+    _, first = Inputs("common", part)(part)
+    _, second = Inputs("common", csr_array(1000 * part))(1000 * part)
+    np.testing.assert_allclose(first, second, rtol=1e-6)
+    assert ((first.numpy() == 0) == (part == 0)).all()
+    assert np.isfinite(Inputs("common", 0 * WORDS)(WORDS)[0]).all()
+
+
+def fit(x: object, y: np.ndarray, **settings: object) -> SDLGMClassifier:
+    options = {"members": 1, "folds": 0, "threshold": 0.5, "epochs": 1, "hidden": (4,)}
+    return SDLGMClassifier(**options | settings, random_state=0).fit(x, y)
+
+
+def test_the_classifier_tells_what_was_chosen(tmp_path: Path) -> None:
+    x, y = make_multilabel_classification(800, n_features=5, n_classes=3, random_state=0)
+    model = fit(x, y)
+    assert (model.inputs_, model.input_dropout_) == ("bins", 0.5)
+    model.save(tmp_path / "model")
+    assert SDLGMClassifier.load(tmp_path / "model").inputs_ == "bins"
+    assert fit(x[:300], y[:300]).input_dropout_ == 0.3
+    assert fit(csr_array(x), y).input_dropout_ == 0
+    assert fit(x, y, input_dropout=0.1).input_dropout_ == 0.1
+    given = fit(x, y, inputs="standard")
+    assert (given.inputs_, given.input_dropout_) == ("standard", 0.3)
+
+
+def test_dense_and_sparse_words_give_the_same_probabilities() -> None:
+    y = (WORDS[:, :3] + WORDS[:, 3:6] > 0).astype(int)
+    dense, sparse = fit(WORDS, y), fit(csr_array(WORDS), y)
+    np.testing.assert_array_equal(dense.predict_proba(WORDS), sparse.predict_proba(WORDS))
