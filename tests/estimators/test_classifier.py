@@ -276,7 +276,11 @@ def test_it_follows_the_conventions_of_scikit_learn(fitted):
     ("x", "y", "message"),
     [
         (np.full((4, 2), np.nan), np.eye(4), r"not finite.*\[0, 0\]"),
-        (sp.csr_array(np.diag([1, 1, np.inf, 1.0])), np.eye(4), r"\(inf\) at \[2, 2\]"),
+        (
+            sp.csr_array(np.diag([1, 1, np.inf, 1.0])),
+            np.eye(4),
+            r"\(inf, or a number beyond 3.4e38\) at \[2, 2\]",
+        ),
         (np.ones((4, 2)), 2 * np.eye(4), r"0 and 1 only.*\(2.0\) at \[0, 0\]"),
         (np.ones((4, 2)), sp.csr_array(np.diag([1, 1, 3, 1])), r"first \(3\) at \[2, 2\]"),
         (np.ones((4, 2)), np.eye(3), "4 samples and Y has 3"),
