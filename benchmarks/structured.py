@@ -35,6 +35,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "two_levels": {"levels": 2},
     "two_levels_factorised_prior": {"levels": 2, "prior": "learned_gates"},
     "four_levels": {"levels": 4},
+    "four_levels_masked_prior": {"levels": 4, "prior": "masked"},
     "four_levels_wide": {
         "levels": 4,
         "level_hidden": (512, 512, 512),
