@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from helpers import tiny_model
 from sdlgm.errors import ConfigError, OutputError
+from sdlgm.models import save_model
 from sdlgm.outputs import LOCK, atomic_path, check_output, check_space, locked, sweep
 
 
@@ -124,6 +126,12 @@ def test_impossible_places_are_sentences(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs to mount")
+def test_what_is_not_a_path_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"must be a path, got an object of type SDLGM.*order"):
+        save_model(tiny_model(), tmp_path)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_read_only_folder_is_a_sentence(tmp_path: Path) -> None:
     mount = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(tmp_path)]
     if subprocess.run(mount, capture_output=True).returncode:

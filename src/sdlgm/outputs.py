@@ -436,6 +436,11 @@ def check_output(out: Path | str, inputs: Iterable[Path | str] = (), what: str =
 
 def named(out: Path | str, what: str = "--out") -> Path:
     """Return a path; an empty text is not one, though Python takes it for the current folder."""
+    if not isinstance(out, str | os.PathLike):
+        raise ConfigError(
+            f"{what} must be a path, got an object of type {type(out).__name__}. Is the order of "
+            "the arguments right?"
+        )
     if not str(out).strip():
         raise ConfigError(f"{what} is empty. Is a shell variable unset? Name a path.")
     return Path(out)
