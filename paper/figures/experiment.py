@@ -8,7 +8,7 @@ chosen by hand.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +181,9 @@ def _trained(folder: Path, model: Model, size: Profile, seed: int) -> Run:
             wanted.data, wanted.model, wanted.training, out=folder, importance_samples=samples
         )
     run = Run.open(folder)
-    if run.config != wanted:
+    # A run records the device that it was trained on, which is none of these settings.
+    device = run.config.training.accelerator
+    if run.config != replace(wanted, training=replace(training, accelerator=device)):
         raise SDLGMError(
             f"{folder} holds a run with other settings (another --profile?). Choose another --out, "
             "or delete that folder."
