@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _part(bench: Bench, name: str) -> dict[str, Any]:
-    """Run a part; if it fails, the others still run, as a card is lent for a short time."""
+    """Run a part; if it fails, the others still run, as time on a card may be short."""
     started = time.perf_counter()
     try:
         found = PARTS[name](bench)
