@@ -82,11 +82,9 @@ def coding_prior(model: SDLGM) -> Chain | None:
 @torch.no_grad()
 def nats(prior: Chain, codes: Tensor) -> float:
     """Return ``-log p`` of the slots of codes ``(n, K)``, one by one, under a structured prior."""
-    given = prior.given(codes.double())
-    counts = given.split(codes.double())
-    closed = given.base.total_count - counts.sum(-1, keepdim=True)
-    counts = torch.cat([counts, closed], -1)
-    return -float(torch.where(counts == 0, 0.0, counts * given.slot_log_probs).sum())
+    codes = codes.double()
+    given = prior.given(codes)
+    return -float(given.slot_sum(codes, given.slot_log_probs).sum())
 
 
 def slot_weights(code: Grouped, rows: int | None = None) -> NDArray[np.int64]:

@@ -157,6 +157,22 @@ class Grouped(Distribution):
         """
         return self._discrete_base.slot_log_probs
 
+    def slot_sum(self, value: Tensor, weights: Tensor) -> Tensor:
+        """Sum weights of outcomes, shape ``(*batch, G, K/G + 1)``, over the slots of codes.
+
+        An outcome that no slot has contributes 0, also if its weight is not finite.
+
+        Examples
+        --------
+        >>> q = Grouped(GatedMultinomial(1, torch.zeros(2), torch.zeros(2, 2)))
+        >>> q.slot_sum(torch.tensor([0.0, 1.0, 0.0, 0.0]), torch.arange(6.0).view(2, 3))
+        tensor(6.)
+        """
+        counts = self.split(value)
+        closed = self.base.total_count - counts.sum(-1, keepdim=True)
+        counts = torch.cat([counts, closed], dim=-1)
+        return torch.where(counts == 0, 0.0, counts * weights).sum((-2, -1))
+
     # --- closed forms: sums and concatenations over the groups --------------------------------
 
     @property

@@ -237,9 +237,4 @@ def log_ratio(p: Grouped, q: Grouped, value: Tensor) -> Tensor:
     >>> torch.allclose(log_ratio(p, q, z), p.log_prob(z) - q.log_prob(z))
     True
     """
-    weights = p.slot_log_probs - q.slot_log_probs
-    counts = q.split(value)
-    closed = q.base.total_count - counts.sum(-1, keepdim=True)
-    counts = torch.cat([counts, closed], dim=-1)
-    # An outcome with a count of 0 contributes 0, even if it is impossible (inf - inf = NaN).
-    return torch.where(counts == 0, 0.0, counts * weights).sum((-2, -1))
+    return q.slot_sum(value, p.slot_log_probs - q.slot_log_probs)
