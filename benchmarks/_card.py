@@ -17,7 +17,7 @@ from benchmarks._rounds import Clocks, in_turns
 from sdlgm.data import Rows
 from sdlgm.environment import accelerator_of
 from sdlgm.random import generator
-from sdlgm.training.recorded import _warm_up, record
+from sdlgm.training.recorded import record, warm_up
 
 __all__ = ["PROFILES", "Bench", "Call", "Size"]
 
@@ -130,7 +130,7 @@ class Bench:
         """Return a call that replays ``body``; ``None`` without a GPU, or if it is not possible."""
         if not self.on_gpu:
             return None
-        _warm_up(body, self.device)
+        warm_up(body, self.device)
         try:
             return record(body, sources)
         except RuntimeError as error:

@@ -65,7 +65,7 @@ def test_a_part_that_fails_leaves_the_others(
 def test_it_records_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pretended one: what is recorded is called."""
     monkeypatch.setattr(_card, "record", lambda body, sources: body)
-    monkeypatch.setattr(_card, "_warm_up", lambda body, device: body())
+    monkeypatch.setattr(_card, "warm_up", lambda body, device: body())
     for name in ("synchronize", "reset_peak_memory_stats"):
         monkeypatch.setattr(torch.cuda, name, lambda device: None)
     for name in ("memory_allocated", "max_memory_allocated"):

@@ -129,8 +129,8 @@ def choose_codes(
     check_code(model, code, candidates=candidates, max_active=max_active)
     home, x = x.device, x.to(model.device)
     generator = on_device(generator, model.device)
-    options = (candidates, max_active)
-    return _chosen(model, x, code, generator, *options, name, first_row).to(home)
+    codes = _chosen(model, x, code, generator, candidates, max_active, name, first_row)
+    return codes.to(home)
 
 
 def _chosen(

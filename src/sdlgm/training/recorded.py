@@ -29,6 +29,7 @@ __all__ = [
     "Replay",
     "ResidentSteps",
     "record",
+    "warm_up",
     "why_not_recorded",
     "why_not_resident",
 ]
@@ -135,7 +136,7 @@ class ResidentSteps:
             return None
         with _unchanged(self.trainer):
             self._write(step)
-            _warm_up(self._take, self._index.device)
+            warm_up(self._take, self._index.device)
         self.trainer.adam.zero_grad()  # a recorded step has its own gradients
         try:
             self._replay = self.recorder(self._take, (self._bits, self._noise))
@@ -202,7 +203,7 @@ def _end_recording(device: torch.device) -> None:
             torch.zeros(1, device=device)
 
 
-def _warm_up(body: Replay, device: torch.device) -> None:
+def warm_up(body: Replay, device: torch.device) -> None:
     """Call ``body`` some times, on a GPU on another stream, as CUDA graphs require."""
     if device.type != "cuda":
         for _ in range(WARM_UP):
