@@ -188,6 +188,22 @@ class LevelChain(Chain):
         """Return the same distribution with its batch expanded to ``batch_shape``."""
         return LevelChain(self.first.expand(batch_shape), self.later)
 
+    def shifted(self, gates: Tensor, features: Tensor) -> LevelChain:
+        """Return the chain with offsets added to the logits of every level.
+
+        The offsets of a level do not depend on the levels before it; its logits still do. Shapes as
+        for :meth:`Grouped.shifted`.
+        """
+        offsets = list(
+            zip(gates.chunk(self.parts, -1), features.chunk(self.parts, -1), strict=True)
+        )
+
+        def moved(number: int) -> Callable[[Tensor], Grouped]:
+            return lambda codes: self.part(number, codes).shifted(*offsets[number])
+
+        later = [moved(number) for number in range(1, self.parts)]
+        return LevelChain(self.first.shifted(*offsets[0]), later)
+
     def part(self, number: int, prefix: Tensor) -> Grouped:
         """Return the distribution of a level given the levels before it."""
         if number:
