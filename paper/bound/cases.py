@@ -9,7 +9,7 @@ from typing import Any
 
 from sdlgm.config import ModelConfig, TrainingConfig, preset
 
-__all__ = ["BUDGETS", "PROFILES", "Case", "Size", "cases"]
+__all__ = ["BUDGETS", "PROFILES", "Case", "Size", "case_of", "cases"]
 
 BUDGETS = (5, 10, 20, 40, 80)
 """Budgets L0 of the sweep, with K = 200; with more than 40 slots, two share a group."""
@@ -104,7 +104,7 @@ def cases(size: Size) -> dict[str, Case]:
     iterations = preset("best", **headline)[1].iterations
     longer: dict[str, Any] = {"iterations": int(LONGER * iterations)}
     learned = CATEGORICAL | {"prior": "learned"}
-    case = functools.partial(_case, size)
+    case = functools.partial(case_of, size)
     found = {
         "long": case(
             "long", f"{ours}, no slot cost", start="best", close=True, **LONG, iterations=size.long
@@ -134,7 +134,7 @@ def cases(size: Size) -> dict[str, Case]:
     return found
 
 
-def _case(
+def case_of(
     size: Size,
     parts: str,
     title: str,

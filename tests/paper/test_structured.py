@@ -1,0 +1,45 @@
+"""The experiment on structured codes in its smallest profile."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from paper.__main__ import main
+from paper.bound.cases import PROFILES
+from paper.structured.cases import SLOT_COSTS, cases
+
+NAMES = ["best", "short", "slot-cost-0.8"]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("structured")
+    words = f"structured --profile smoke --out {folder} --only"
+    assert main([*words.split(), *NAMES]) == 0
+    return folder
+
+
+def test_files_and_picture_report_every_finished_case(out: Path) -> None:
+    rows = json.loads((out / "structured_bound.json").read_text())["rows"]
+    by = {(row["method"], row["metric"]): row for row in rows}
+    assert {method for method, _ in by} == set(NAMES)
+    for name in NAMES:
+        assert by[name, "nll_bound"]["value"] < by[name, "negative_elbo"]["value"] < 60
+    assert by["best", "nll_bound"]["importance_samples"] == PROFILES["smoke"].close_samples
+    text = (out / "structured_bound.md").read_text()
+    assert "four levels, masked prior, a slot cost of 0.8" in text
+    assert "### The preset best" in text
+    assert (out / "structured_activity.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_sweep_changes_the_slot_cost_alone() -> None:
+    known = cases(PROFILES["full"])
+    assert known["best"].training.iterations == 30_000
+    assert known["best"].importance_samples == 1_000
+    short = known["short"]
+    for cost in SLOT_COSTS:
+        other = known[f"slot-cost-{cost:g}"]
+        assert (other.model, other.training.slot_cost) == (short.model, cost)
+        assert other.training.iterations == short.training.iterations == 10_000
