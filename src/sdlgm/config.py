@@ -132,8 +132,9 @@ class ModelConfig:
     that fewer features become unused (learned_gates), or nothing (fixed, as in the paper). A
     structured prior: a mixture of products (mixture), one masked network that sees the groups
     before each group (masked), or a network for each level that sees the levels before it
-    (autoregressive; with one level the same as masked). Default: autoregressive with several
-    levels, else learned_gates for bits and learned for other likelihoods."""
+    (autoregressive; with one level the same as masked). Default: for bits, or with several levels,
+    masked, or for more than 1,024 features learned_gates with one level and autoregressive with
+    several; learned for other likelihoods."""
     prior_hidden: tuple[int, ...] | None = None
     """Widths of the hidden layers of a masked or an autoregressive prior; of the latter, of each
     level's if there are several. Default: (512,)."""
@@ -157,15 +158,14 @@ class ModelConfig:
         for name in _WIDTHS:
             _require_few_layers(name, getattr(self, name))
         _convert_types(self)
-        if self.levels > 1:
-            _fill_in(self, {"prior": "autoregressive"})
-        _fill_in(self, _networks(self.likelihood))
         _require_positive(self, "features", "budget", "gate_temperature", "feature_temperature")
         _require_positive(self, "levels", "mixture_components")
         _require_at_most(self, "features", limit("features"))
         _require_at_most(self, "budget", MAX_BUDGET)
         _require_at_most(self, "levels", MAX_LEVELS)
         self._resolve_groups()
+        _fill_in(self, {"prior": _default_prior(self)})
+        _fill_in(self, _networks(self.likelihood))
         self._resolve_structure()
         linear = self.likelihood == "gaussian" and self.groups == self.budget
         mirrored = tuple(self.encoder_hidden or ())[::-1]
@@ -452,16 +452,25 @@ _WIDTHS = ("encoder_hidden", "decoder_hidden", "sparsity_hidden", "prior_hidden"
 
 
 def _networks(likelihood: str) -> dict[str, Any]:
-    """Return the recommended networks and prior of a likelihood (docs/research/discrete-bound)."""
+    """Return the recommended networks of a likelihood (docs/research/discrete-bound)."""
     if likelihood == "bernoulli":
         return {
             "encoder_hidden": (512, 512, 512),
             "residual": True,
             "shared_trunk": True,
             "joint_gates": True,
-            "prior": "learned_gates",
         }
     return _PLAIN_NETWORKS
+
+
+def _default_prior(model: ModelConfig) -> PriorName:
+    """Return the recommended prior (docs/research/discrete-bound)."""
+    few = model.features <= FEW_MASKED
+    if model.levels > 1:
+        return "masked" if few else "autoregressive"
+    if model.likelihood != "bernoulli":
+        return "learned"
+    return "masked" if few and model.groups != 1 else "learned_gates"
 
 
 _PLAIN_NETWORKS: dict[str, Any] = {
@@ -469,9 +478,13 @@ _PLAIN_NETWORKS: dict[str, Any] = {
     "residual": False,
     "shared_trunk": False,
     "joint_gates": False,
-    "prior": "learned",
 }
-_PLAIN: dict[str, Any] = {**_PLAIN_NETWORKS, "learning_rate": 1e-3, "weight_decay": 0.0}
+_PLAIN: dict[str, Any] = {
+    **_PLAIN_NETWORKS,
+    "prior": "learned",
+    "learning_rate": 1e-3,
+    "weight_decay": 0.0,
+}
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "best": {"weight_decay": 0.1, "slot_cost": 0.03, "iterations": 30_000},
@@ -520,6 +533,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 MAX_LEVELS = 64
 """Most levels, each of which has networks of its own."""
+
+FEW_MASKED = 1_024
+"""Most features with which a masked prior is the default: its weights grow with their square."""
 
 MAX_MASKED = 8_192
 """Most features of an autoregressive prior over groups: its direct weights then take 256 MiB."""
@@ -600,8 +616,8 @@ def structured(model: ModelConfig) -> bool:
 
     Examples
     --------
-    >>> structured(ModelConfig()), structured(ModelConfig(levels=2))
-    (False, True)
+    >>> structured(ModelConfig()), structured(ModelConfig(prior="learned"))
+    (True, False)
     """
     return model.levels > 1 or model.prior in ("mixture", "autoregressive", "masked")
 
@@ -611,7 +627,7 @@ def masked(model: ModelConfig) -> bool:
 
     Examples
     --------
-    >>> masked(ModelConfig(prior="autoregressive")), masked(ModelConfig(levels=2))
+    >>> masked(ModelConfig()), masked(ModelConfig(levels=2, prior="autoregressive"))
     (True, False)
     """
     one_level = model.levels == 1 and model.prior == "autoregressive"
