@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,6 +95,11 @@ LONGER = 1.15
 
 LONG: dict[str, Any] = {"weight_decay": 0.05, "slot_cost": 0.0}
 """Changes for the longest training: rate x decay x iterations is 6, as in the preset best."""
+ONE_LEVEL: dict[str, Any] = {"levels": 1, "prior": "learned_gates"}
+"""A posterior and a prior that are products over groups; of the presets, only plain has both.
+Structured codes have an experiment of their own."""
+BEST: dict[str, Any] = {"weight_decay": 0.1, "slot_cost": 0.03, "iterations": 30_000}
+"""Training of the headline: the preset best of that time."""
 
 
 def cases(size: Size) -> dict[str, Case]:
@@ -101,7 +107,7 @@ def cases(size: Size) -> dict[str, Case]:
     ours, categorical = "K = 200, L0 = 40, 40 groups", "20 x 10 categorical"
     sparse = f"{ours}, a slot cost of 0.1"
     headline: dict[str, Any] = {} if size.iterations is None else {"iterations": size.iterations}
-    iterations = preset("best", **headline)[1].iterations
+    iterations = {**BEST, **headline}["iterations"]
     longer: dict[str, Any] = {"iterations": int(LONGER * iterations)}
     learned = CATEGORICAL | {"prior": "learned"}
     case = functools.partial(case_of, size)
@@ -143,13 +149,19 @@ def case_of(
     start: str = "default",
     repeated: bool = False,
     close: bool = False,
+    pinned: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> Case:
-    """Make a case from a preset and changes; all but the headline and the longest run are short."""
+    """Make a case from a preset and changes; all but the headline and the longest run are short.
+
+    ``pinned`` holds what a preset is changed to first. Default: a product over groups.
+    """
     long = parts in ("headline", "long")
     if not long:
         changes = {**changes, "iterations": size.short}
-    model, training = preset(start, **changes)
+    if pinned is None:
+        pinned = {} if start == "plain" else ONE_LEVEL | (BEST if start == "best" else {})
+    model, training = preset(start, **{**pinned, **changes})
     training = dataclasses.replace(training, evaluate_every=training.iterations // size.points)
     return Case(
         parts=tuple(parts.split()),

@@ -10,34 +10,31 @@ from paper.bound.cases import Case, Size, case_of
 
 __all__ = ["SLOT_COSTS", "cases"]
 
-LEVELS: dict[str, Any] = {"levels": 4, "prior": "masked", "slot_cost": 0.0}
-"""Four levels under a masked prior."""
-ONE_LEVEL: dict[str, Any] = {"levels": 1, "prior": "learned_gates", "slot_cost": 0.0}
+BEST = "four levels, masked prior"
+"""What the preset best trains."""
+PRODUCT: dict[str, Any] = {"prior": "learned_gates"}
+"""A prior that is a product over groups, as the posterior of one level is."""
 SLOT_COSTS = (0.1, 0.2, 0.4, 0.8)
 """Nats per open slot in the sweep over sparsity."""
 
 
 def cases(size: Size) -> dict[str, Case]:
     """Return all cases by name, in the order in which they run."""
-    case = functools.partial(case_of, size)
+    case = functools.partial(case_of, size, pinned={})
     headline: dict[str, Any] = {} if size.iterations is None else {"iterations": size.iterations}
-    ours = "four levels, masked prior"
+    masked = "one level, masked prior"
     found = {
-        "best": _closer(
-            size, case("headline", ours, start="best", repeated=True, **LEVELS, **headline)
+        "best": _closer(size, case("headline", BEST, start="best", repeated=True, **headline)),
+        "default": case("short sparsity", masked, repeated=True),
+        "product": case("short", "one level, product over groups", **PRODUCT),
+        "four-levels": case("short", "four levels, masked prior", levels=4),
+        "four-levels-autoregressive": case(
+            "short", "four levels, a prior network for each", levels=4, prior="autoregressive"
         ),
-        "short": case("short", ours, repeated=True, **LEVELS),
-        "autoregressive": case(
-            "short", "four levels, a prior network for each", **LEVELS | {"prior": "autoregressive"}
-        ),
-        "two-levels": case("short", "two levels, masked prior", **LEVELS | {"levels": 2}),
-        "one-level-masked": case("short", "one level, masked prior", **LEVELS | {"levels": 1}),
-        "one-level": case("short", "one level, factorised prior", **ONE_LEVEL),
     }
     for cost in SLOT_COSTS:
-        changes = LEVELS | {"slot_cost": cost}
         found[f"slot-cost-{cost:g}"] = case(
-            "sparsity", f"{ours}, a slot cost of {cost:g}", **changes
+            "sparsity", f"{masked}, a slot cost of {cost:g}", slot_cost=cost
         )
     return found
 

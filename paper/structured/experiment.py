@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from paper.bound import pictures as drawing
-from paper.bound.cases import PROFILES
+from paper.bound.cases import PROFILES, Case
 from paper.bound.measuring import cache, measured, progress_line, write_picture
 from paper.bound.tables import markdown, table_rows
 from paper.results import Finished, write_tables
@@ -81,7 +81,7 @@ def reproduce(
     measure = functools.partial(measured, cases, out, profile, size)
     measure_all(measure, plan, progress_line, say=say, jobs=jobs)
     found = cache(out, profile).finished(known, lambda name, seed: known[name].settings(size))
-    points = _points(found)
+    points = _points(found, known)
     if len(points) > 1:
         write_picture(drawing.draw_activity(points), out / "structured_activity.png")
     return write_tables(
@@ -93,11 +93,10 @@ def reproduce(
     )
 
 
-def _points(found: Finished) -> list[tuple[float, float]]:
-    """Return (mean active features, negative ELBO) of seed 0 of all short four-level trainings."""
-    names = [name for name in found if name == "short" or name.startswith("slot-cost-")]
+def _points(found: Finished, known: Mapping[str, Case]) -> list[tuple[float, float]]:
+    """Return (mean active features, negative ELBO) of seed 0 of the sweep over sparsity."""
     return sorted(
         (found[name][0]["active_features_mean"], found[name][0]["negative_elbo"])
-        for name in names
-        if 0 in found[name]
+        for name, case in known.items()
+        if "sparsity" in case.parts and 0 in found.get(name, {})
     )

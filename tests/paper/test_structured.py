@@ -10,7 +10,7 @@ from paper.__main__ import main
 from paper.bound.cases import PROFILES
 from paper.structured.cases import SLOT_COSTS, cases
 
-NAMES = ["best", "short", "slot-cost-0.8"]
+NAMES = ["best", "default", "slot-cost-0.8"]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_files_and_picture_report_every_finished_case(out: Path) -> None:
         assert by[name, "nll_bound"]["value"] < by[name, "negative_elbo"]["value"] < 60
     assert by["best", "nll_bound"]["importance_samples"] == PROFILES["smoke"].close_samples
     text = (out / "structured_bound.md").read_text()
-    assert "four levels, masked prior, a slot cost of 0.8" in text
+    assert "one level, masked prior, a slot cost of 0.8" in text
     assert "### The preset best" in text
     assert (out / "structured_activity.png").read_bytes().startswith(b"\x89PNG")
 
@@ -38,7 +38,7 @@ def test_the_sweep_changes_the_slot_cost_alone() -> None:
     known = cases(PROFILES["full"])
     assert known["best"].training.iterations == 30_000
     assert known["best"].importance_samples == 1_000
-    short = known["short"]
+    short = known["default"]
     for cost in SLOT_COSTS:
         other = known[f"slot-cost-{cost:g}"]
         assert (other.model, other.training.slot_cost) == (short.model, cost)
