@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -10,8 +9,6 @@ from paper.bound.cases import Case, Size, case_of
 
 __all__ = ["SLOT_COSTS", "cases"]
 
-BEST = "four levels, masked prior"
-"""What the preset best trains."""
 PRODUCT: dict[str, Any] = {"prior": "learned_gates"}
 """A prior that is a product over groups, as the posterior of one level is."""
 SLOT_COSTS = (0.1, 0.2, 0.4, 0.8)
@@ -24,7 +21,7 @@ def cases(size: Size) -> dict[str, Case]:
     headline: dict[str, Any] = {} if size.iterations is None else {"iterations": size.iterations}
     masked = "one level, masked prior"
     found = {
-        "best": _closer(size, case("headline", BEST, start="best", repeated=True, **headline)),
+        "best": case("headline", masked, start="best", repeated=True, close=True, **headline),
         "default": case("short sparsity", masked, repeated=True),
         "product": case("short", "one level, product over groups", **PRODUCT),
         "four-levels": case("short", "four levels, masked prior", levels=4),
@@ -37,8 +34,3 @@ def cases(size: Size) -> dict[str, Case]:
             "sparsity", f"{masked}, a slot cost of {cost:g}", slot_cost=cost
         )
     return found
-
-
-def _closer(size: Size, case: Case) -> Case:
-    """Return a case whose bound is of as many codes per sample as the closer evaluations."""
-    return dataclasses.replace(case, importance_samples=size.close_samples)

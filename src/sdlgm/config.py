@@ -487,7 +487,7 @@ _PLAIN: dict[str, Any] = {
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    "best": {"weight_decay": 0.1, "slot_cost": 0.03, "iterations": 30_000},
+    "best": {"weight_decay": 0.06, "iterations": 50_000},
     "plain": _PLAIN,
     "paper": {
         **_PLAIN,
@@ -667,7 +667,7 @@ def preset(name: str = "default", **changes: Any) -> tuple[ModelConfig, Training
     --------
     >>> model, training = preset("best", seed=1)
     >>> model == ModelConfig(), training.iterations, training.seed
-    (True, 30000, 1)
+    (True, 50000, 1)
     """
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1)
