@@ -75,9 +75,8 @@ def structured(folder: Path, **settings: Any) -> dict[str, Any]:
     made, source = SDLGM(config, statistics, torch.Generator().manual_seed(5)), torch.Generator()
     with torch.no_grad():
         for parameter in made.parameters():
-            parameter += torch.randn(
-                parameter.shape, generator=source.manual_seed(parameter.numel())
-            )
+            source.manual_seed(parameter.numel())
+            parameter += torch.randn(parameter.shape, generator=source)
     save_model(folder, made)
     codes = made.sample(300, source.manual_seed(6))[0]
     write_codes(folder / "codes.sdz", [codes], describe(made), prior=coding_prior(made))
