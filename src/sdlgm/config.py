@@ -300,7 +300,8 @@ class TrainingConfig:
     gradient_clip: float | None = None
     """Largest gradient norm; larger gradients are scaled down to it. Default: no clipping."""
     validation_fraction: float = 0.0
-    """Share of the training rows held out to evaluate the discrete bound during training."""
+    """Share of the training rows held out to evaluate the discrete bound during training. A data
+    set with validation rows of its own (mnist-static) uses those, whatever the share."""
     patience: int | None = None
     """Stop after this many evaluations without a better validation bound and restore the best
     weights. Needs validation_fraction. Default: no early stopping."""
@@ -412,8 +413,9 @@ class DataConfig:
     """
 
     data: str
-    """Name of a built-in data set (digits, mnist-5k, mnist, fashion-mnist, nab), or path of a .csv,
-    .parquet or .npy file with one sample per row, or a folder or pattern of such files."""
+    """Name of a built-in data set (digits, mnist-5k, mnist, mnist-static, fashion-mnist, nab), or
+    path of a .csv, .parquet or .npy file with one sample per row, or a folder or pattern of such
+    files."""
     binarisation: Binarisation | None = None
     """How grey values become bits: sampled at each visit (dynamic), sampled once (fixed),
     thresholded at one half (threshold), or not at all (none). Default: dynamic for images under a

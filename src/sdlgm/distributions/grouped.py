@@ -178,6 +178,19 @@ class Grouped(Distribution):
         """
         return self._discrete_base.slot_log_probs
 
+    def of_groups(self, groups: slice) -> Grouped:
+        """Return the distribution of some of the groups.
+
+        Examples
+        --------
+        >>> q = Grouped(GatedMultinomial(1, torch.zeros(3), torch.zeros(3, 2)))
+        >>> q.of_groups(slice(1, 3)).event_shape
+        torch.Size([4])
+        """
+        base = self._discrete_base
+        gates, features = base.gate_logits[..., groups], base.feature_logits[..., groups, :]
+        return Grouped(GatedMultinomial(base.total_count, gates, features, False))
+
     def slot_sum(self, value: Tensor, weights: Tensor) -> Tensor:
         """Sum weights of outcomes, shape ``(*batch, G, K/G + 1)``, over the slots of codes.
 
