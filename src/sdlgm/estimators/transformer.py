@@ -56,6 +56,7 @@ from sdlgm.estimators.weighted_rows import (
     update_model,
 )
 from sdlgm.inference.codes import check_code, choose_codes
+from sdlgm.inference.prefixes import prefix_codes
 from sdlgm.inference.scores import document_weights, query_weights, scores
 from sdlgm.inference.usage import warn_of_unused
 from sdlgm.models import SDLGM
@@ -107,6 +108,9 @@ class SDLGMTransformer(
     prior_hidden, mixture_components, levels, level_hidden
         Structured priors and levels, see :class:`~sdlgm.config.ModelConfig`. With these, codes are
         not searched for and the training is that of ``objective="elbo"``.
+    prefixes
+        Numbers of groups, ascending, below the budget: the first so many groups of a code then
+        serve as a code by themselves, see :meth:`prefix_codes`. ``None``: none.
     likelihood
         Distribution of a row given its code: ``"gaussian"`` (real numbers), ``"bernoulli"`` (see
         the notes), ``"poisson"`` (counts) or ``"categorical"`` (levels 0, 1, 2, ...).
@@ -221,6 +225,7 @@ class SDLGMTransformer(
         *,
         groups: int | None = None,
         gates: Literal["learned", "open"] | None = None,
+        prefixes: tuple[int, ...] | None = None,
         joint_gates: bool | None = None,
         likelihood: LikelihoodName = _QUICK["likelihood"],
         scaling: Scaling | None = None,
@@ -266,6 +271,7 @@ class SDLGMTransformer(
         self.budget = budget
         self.groups = groups
         self.gates = gates
+        self.prefixes = prefixes
         self.joint_gates = joint_gates
         self.likelihood = likelihood
         self.scaling = scaling
@@ -472,6 +478,30 @@ class SDLGMTransformer(
         return torch.cat([model.decode(z) for z in in_blocks(codes)]).numpy()
 
     @neutral()
+    def prefix_codes(self, X: Any, prefix: int) -> NDArray[np.int32] | sp.csr_array:  # noqa: N803
+        """Return codes with their first groups alone, for a smaller budget.
+
+        They decode and search like any other codes. The model must have been fitted with
+        ``prefixes``.
+
+        Parameters
+        ----------
+        X
+            Codes ``(n, K)`` of ``transform``, dense or sparse.
+        prefix
+            Number of groups to keep, one of ``prefixes``.
+
+        Raises
+        ------
+        ConfigError
+            If the model was not trained for this prefix.
+        DataError
+            If the codes do not have a column for each feature.
+        """
+        self._check_fitted()
+        return prefix_codes(self.model_, X, prefix)
+
+    @neutral()
     def scores(self, X: Any, codes: Any, metric: Metric = "l2") -> NDArray[np.floating[Any]]:  # noqa: N803
         """Return the score of each row of X with each decoded code, ``(q, n)``: higher is nearer.
 
@@ -504,6 +534,7 @@ class SDLGMTransformer(
         *,
         top: int | None = None,
         positive: bool = False,
+        prefix: int | None = None,
     ) -> sp.csr_array:
         """Return real weights of the features for each row of X, to search an inverted index.
 
@@ -514,7 +545,7 @@ class SDLGMTransformer(
         ----------
         X
             Queries: rows like those of ``fit``.
-        metric, top, positive
+        metric, top, positive, prefix
             See :func:`sdlgm.inference.query_weights`.
 
         Raises
@@ -523,7 +554,7 @@ class SDLGMTransformer(
             If an option does not suit the model, or X does not.
         """
         rows = self._queries(X)
-        return query_weights(self._model(), rows, metric, top=top, positive=positive)
+        return query_weights(self._model(), rows, metric, top=top, positive=positive, prefix=prefix)
 
     @neutral()
     def document_weights(
