@@ -56,6 +56,7 @@ from sdlgm.estimators.weighted_rows import (
     update_model,
 )
 from sdlgm.inference.codes import check_code, choose_codes
+from sdlgm.inference.neighbours import nearest
 from sdlgm.inference.prefixes import prefix_codes
 from sdlgm.inference.scores import document_weights, query_weights, scores
 from sdlgm.inference.usage import warn_of_unused
@@ -66,6 +67,9 @@ from sdlgm.random import generator
 __all__ = ["SDLGMTransformer"]
 
 _QUICK = PRESETS["quick"]
+
+MUCH = 2**31
+"""Bytes of dense codes from which on a warning names sparse ones."""
 
 
 class SDLGMTransformer(
@@ -170,7 +174,7 @@ class SDLGMTransformer(
         ``"cpu"``, ``"gpu"`` or ``"mps"`` (Apple; to fit alone). Arrays stay on the CPU, and so does
         ``model_``, so that it can be saved and pickled.
     progress
-        Whether to show a progress bar on standard error.
+        Whether ``fit`` and ``transform`` show progress on standard error.
 
     Attributes
     ----------
@@ -453,7 +457,8 @@ class SDLGMTransformer(
             If X has other columns than the training rows, or values that do not suit the model.
         """
         self._check_fitted()
-        return self._table(self._codes(self._model(), self._rows(X)))
+        rows = self._rows(X)
+        return self._table(self._codes(self._model(), rows), len(rows))
 
     @neutral()
     def inverse_transform(self, X: Any) -> NDArray[np.floating[Any]]:  # noqa: N803
@@ -525,6 +530,42 @@ class SDLGMTransformer(
         self._check_fitted()
         codes = validate_codes(codes, self.model_.config.features)
         return scores(self._model(), self._queries(X), codes, metric).numpy()
+
+    @neutral()
+    def nearest(
+        self,
+        X: Any,  # noqa: N803
+        codes: Any,
+        number: int = 10,
+        metric: Metric = "l2",
+    ) -> tuple[NDArray[np.int64], NDArray[np.floating[Any]]]:
+        """Return the codes that are nearest to each row of X, decoded: rows and scores.
+
+        Parameters
+        ----------
+        X
+            Queries: rows like those of ``fit``.
+        codes
+            Codes ``(n, K)`` of ``transform``, of which one part at a time is compared.
+        number
+            Number of codes to return for each query.
+        metric
+            See :meth:`scores`.
+
+        Returns
+        -------
+        rows, scores
+            Numbers of the rows of ``codes``, the nearest first, and their scores, ``(q, number)``.
+
+        Raises
+        ------
+        ConfigError, DataError
+            If an option is out of range, or X or the codes do not suit the model.
+        """
+        self._check_fitted()
+        codes = validate_codes(codes, self.model_.config.features)
+        rows, found = nearest(self._model(), self._queries(X), codes, number, metric)
+        return rows.numpy(), found.numpy()
 
     @neutral()
     def query_weights(
@@ -668,15 +709,25 @@ class SDLGMTransformer(
     def _codes(self, model: SDLGM, rows: Samples) -> Iterator[Tensor]:
         draws = self.code in ("sample", "best")
         noise = generator(self.seed_, "evaluation codes") if draws else None
-        for x in rows.grey().split(BLOCK):
-            yield choose_codes(
-                model, x, self.code, generator=noise, max_active=self.max_active
-            ).int()
+        with progress_bar("encoding", len(rows), self.progress, after=1.0) as update:
+            for number, x in enumerate(rows.grey().split(BLOCK), 1):
+                yield choose_codes(
+                    model, x, self.code, generator=noise, max_active=self.max_active
+                ).int()
+                update(min(number * BLOCK, len(rows)), {})
 
-    def _table(self, blocks: Iterator[Tensor]) -> NDArray[np.int32] | sp.csr_array:
+    def _table(self, blocks: Iterator[Tensor], rows: int) -> NDArray[np.int32] | sp.csr_array:
         if self.sparse_output:
             return sp.vstack([sp.csr_array(codes.numpy()) for codes in blocks], format="csr")
-        return torch.cat(list(blocks)).numpy()
+        table = np.empty((rows, self.model_.config.features), np.int32)
+        if table.nbytes > MUCH:
+            warn(
+                f"The codes take {table.nbytes / 2**30:.1f} GiB as a dense array. With "
+                "sparse_output=True they take a few bytes for each active feature."
+            )
+        for number, codes in enumerate(blocks):
+            table[number * BLOCK :][: len(codes)] = codes.numpy()
+        return table
 
     def _keep(
         self,

@@ -11,6 +11,7 @@ from sdlgm.inference.codes import (
 )
 from sdlgm.inference.evaluation import Evaluation, evaluate
 from sdlgm.inference.linear import is_linear
+from sdlgm.inference.neighbours import nearest
 from sdlgm.inference.prefixes import prefix_codes
 from sdlgm.inference.refinement import check_refinement, refine_posterior
 from sdlgm.inference.refitting import refit_decoder, refit_prior
@@ -30,6 +31,7 @@ __all__ = [
     "evaluate",
     "is_linear",
     "limit_active",
+    "nearest",
     "prefix_codes",
     "query_weights",
     "refine_posterior",

@@ -81,8 +81,7 @@ def scores(model: SDLGM, queries: Any, codes: Any, metric: Metric = "l2") -> Ten
     Returns
     -------
     Tensor
-        Shape ``(q, n)``, in the precision of ``SDLGM.decode``. For a large n, pass the codes in
-        parts and keep the best of each.
+        Shape ``(q, n)``, in the precision of ``SDLGM.decode``. For a large n, see :func:`nearest`.
 
     Raises
     ------
