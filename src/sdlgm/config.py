@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import math
 import os
 import types
@@ -100,6 +101,11 @@ class ModelConfig:
     the budget, so that each group has one slot."""
     gates: Literal["learned", "open"] = "learned"
     """"open" fills every slot; with one slot per group this gives categorical latents."""
+    prefixes: tuple[int, ...] = ()
+    """Numbers of groups, ascending and below G. The first so many groups of a code then serve as a
+    code by themselves: codes and decoder minimise the mean of the squared errors of these prefixes
+    and of the whole code. For real numbers with a linear decoder, one slot per group and learned
+    gates."""
     joint_gates: bool | None = None
     """Let "closed" compete with the features of a group in one softmax: the log of the mean
     exponential of their logits is added to the gate's logit. This keeps gates from getting stuck
@@ -176,6 +182,22 @@ class ModelConfig:
                 raise ConfigError(f"{name} must hold positive widths, got {widths}.")
         if not 0 < self.prior_gate < 1:
             raise ConfigError(f"prior_gate must lie between 0 and 1, got {self.prior_gate}.")
+        self._check_prefixes()
+
+    def _check_prefixes(self) -> None:
+        groups = self.groups or self.budget
+        within = (0, *self.prefixes, groups)
+        if self.prefixes and any(low >= high for low, high in itertools.pairwise(within)):
+            raise ConfigError(
+                f"prefixes must ascend from at least 1 to below groups = {groups}, got "
+                f"{list(self.prefixes)}."
+            )
+        if self.prefixes and not (quadratic(self) and self.gates == "learned"):
+            raise ConfigError(
+                "prefixes need likelihood = 'gaussian', decoder_hidden = (), groups = budget, "
+                "gates = 'learned', levels = 1 and a factorised prior: codes are searched for, and "
+                "a prefix closes the other slots."
+            )
 
     def _resolve_groups(self) -> None:
         _fill_in(self, {"groups": self.budget})
@@ -562,7 +584,8 @@ def resolve_training(training: TrainingConfig, model: ModelConfig) -> TrainingCo
     """
     rate, decay = (2e-3, 0.3) if model.likelihood == "bernoulli" else (1e-3, 0.0)
     searched = training.objective == "rate_distortion"
-    targeted = training.rate is not None or training.distortion is not None
+    given = (training.rate, training.distortion, model.prefixes or None)
+    targeted = any(value is not None for value in given)
     if (searched or targeted) and not quadratic(model):
         raise ConfigError(
             "objective = 'rate_distortion' needs likelihood = 'gaussian', decoder_hidden = () and "
@@ -574,6 +597,11 @@ def resolve_training(training: TrainingConfig, model: ModelConfig) -> TrainingCo
         raise ConfigError(
             f"estimator = {training.estimator!r} needs a posterior that is a single product, got "
             f"levels = {model.levels}. Use estimator = 'reinmax', or levels = 1."
+        )
+    if model.prefixes and training.objective not in (None, "rate_distortion"):
+        raise ConfigError(
+            "prefixes are trained by objective = 'rate_distortion' alone, got objective = "
+            f"{training.objective!r}."
         )
     _check_rate(training.rate, model)
     if (searched or targeted) and model.features > MAX_SEARCHED:
@@ -715,9 +743,15 @@ def to_dict(*configs: ModelConfig | TrainingConfig | DataConfig) -> dict[str, An
     return merged
 
 
-_STRUCTURE = {"levels": 1, "level_hidden": None, "prior_hidden": None, "mixture_components": None}
-"""Settings of structured codes where there is no structure. They are left out of files, so that
-those of other models, and their hashes, are what they were before these settings existed."""
+_STRUCTURE = {
+    "levels": 1,
+    "level_hidden": None,
+    "prior_hidden": None,
+    "mixture_components": None,
+    "prefixes": (),
+}
+"""Settings of structured codes and of prefixes where there are none. They are left out of files, so
+that those of other models, and their hashes, are what they were before these settings existed."""
 
 
 def from_dict(config: type[Config], values: Mapping[str, Any]) -> Config:
