@@ -77,6 +77,11 @@ class MemberRows:
         self.batches_per_epoch = self.number // self.batch_size
         self._epoch, self._order = -1, torch.empty(0)
 
+    @property
+    def fitted(self) -> NDArray[np.bool_]:
+        """Which rows a member is fitted on: all but those of a fold that all members hold out."""
+        return ~self.held.all(0).numpy()
+
     def batch(self, step: int) -> Tensor:
         """Return the rows of each member at step ``0, 1, ...``: shape ``(members, batch_size)``."""
         epoch, place = divmod(step, self.batches_per_epoch)
@@ -166,6 +171,7 @@ class LabelNetwork:
         training: LabelTraining,
         on_epoch: Callable[[int, float], None],
         device: torch.device,
+        on_step: Callable[[int], None] = lambda step: None,
     ) -> list[dict[str, float]]:
         """Fit all members together on a device; return the mean loss (nats) of each epoch.
 
@@ -231,6 +237,7 @@ class LabelNetwork:
             training.settings,
             validate=validate if patient else None,
             on_epoch=on_epoch,
+            on_step=on_step,
         )
         self.model.cpu()
         return history

@@ -159,6 +159,7 @@ def optimise(
     *,
     validate: Callable[[], float] | None = None,
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
+    on_step: Callable[[int], None] = lambda step: None,
 ) -> list[dict[str, float]]:
     """Fit a network in place by AdamW; return the mean loss of each epoch.
 
@@ -174,6 +175,8 @@ def optimise(
         Returns the loss of held-out samples, after each epoch; the best weights are kept.
     on_epoch
         Called with the number of epochs done and the latest loss, for a progress display.
+    on_step
+        Called with the number of steps done.
 
     Raises
     ------
@@ -199,6 +202,7 @@ def optimise(
     callbacks: list[Callback] = [
         CheckEveryStep(),
         LogLines(history.append, line, every=batches_per_epoch),
+        Display(lambda step, _: on_step(step)),
     ]
     if validate is not None:
         patience = settings.patience
