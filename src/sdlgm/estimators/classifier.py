@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any, Literal, Self, get_args
 
@@ -43,7 +44,7 @@ from sdlgm.estimators.parameters import (
 from sdlgm.estimators.saving import Saved, require_integer
 from sdlgm.estimators.scaling import Inputs, InputScaling, chosen_dropout, chosen_inputs
 from sdlgm.estimators.set_prediction import BudgetedPrediction
-from sdlgm.estimators.targets import check_targets, with_unknown
+from sdlgm.estimators.targets import Targets, check_targets, targets_of, with_unknown
 from sdlgm.estimators.validation import (
     Table,
     validate_rows,
@@ -221,6 +222,9 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
     True
     """
 
+    _limits: NDArray[np.float64]
+    """The range of the training rows."""
+
     def __init__(
         self,
         variant: Variant = "discriminative",
@@ -340,17 +344,140 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         rows: Any = read_mixed(self, X, self.mixed)
         rows = validate_rows(self, X, reset=True) if rows is None else rows
         targets = check_targets(y, rows.shape[0])
+        training, unknown = self._first_training(rows, targets, y, sample_weight)
+        self.network_ = self._make_network(training, unknown)
+        device = device_of(self.accelerator)
+        with unfitted_unless_done(self):
+            self.history_ = self._train(training, device)
+            self.n_iter_ = len(self.history_)
+            self._choose_sets(training, unknown, device)
+        return self
+
+    @neutral()
+    def partial_fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Continue training with one pass over more rows, in batches of ``batch_size``.
+
+        The first call defines the classifier: its labels, and by its rows the scaling of inputs and
+        the levels of categories. These rows should therefore be typical of later ones. Later calls
+        continue from there, or from ``fit``. The learning rate is constant, since the number of
+        steps is unknown. Each member leaves out a fold of the rows of each call. Correction and
+        threshold are chosen on those of the last one, and are honest as long as rows are new, or
+        come again in the same parts of the same order.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            See :meth:`fit`. Later rows may have more labels, or fewer, than ``max_labels_`` and
+            ``min_labels_``, which then follow, unless they are parameters.
+        classes
+            For the first call: all labels, if its rows do not have all of them. For a table without
+            names, ``range(K)``.
+
+        Raises
+        ------
+        DataError, ConfigError, TrainingError
+            See :meth:`fit`; the estimator is then unchanged.
+        """
+        check_parameters(self.get_params(deep=False))
+        if isinstance(self.class_weight, str):
+            raise ConfigError(
+                "class_weight='balanced' needs all rows, which partial_fit does not have: give the "
+                "weights as a dictionary."
+            )
+        changed = copy.copy(self)  # what fails leaves the estimator as it was
+        if hasattr(self, "network_"):
+            changed._continue(X, y, sample_weight)
+        else:
+            changed._begin(X, y, classes, sample_weight)
+        self.__dict__.update(vars(changed))
+        return self
+
+    def _begin(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> None:  # noqa: N803
+        """Make the networks by the first rows of several calls, and fit them to these rows."""
+        self.seed_ = validate_seed(self.random_state)
+        rows: Any = read_mixed(self, X, self.mixed)
+        rows = validate_rows(self, X, reset=True) if rows is None else rows
+        samples = rows.shape[0]
+        targets = (
+            check_targets(y, samples)
+            if classes is None
+            else (targets_of(y, samples, np.asarray(classes)))
+        )
+        training, unknown = self._first_training(rows, targets, y, sample_weight, one_pass=True)
+        self.network_ = self._make_network(training, unknown)
+        self.history_, self.n_iter_ = [], 0
+        self._pass_over(training, unknown)
+
+    def _continue(self, X: Any, y: Any, sample_weight: Any) -> None:  # noqa: N803
+        """Fit the networks to further rows."""
+        if self.members != self.network_.model.config.members:
+            raise ConfigError(
+                f"members = {self.members}, but the classifier was fitted with "
+                f"{self.network_.model.config.members}."
+            )
+        rows = self._read_rows(X)
+        warn_of_drift(self, rows, self._names())
+        names = getattr(self, "target_names_in_", None)
+        targets = targets_of(y, rows.shape[0], self.classes_, names, self.multilabel_)
+        weight, entries, targets = split_weights(sample_weight, targets)
+        kept = weight > 0
+        self._widen_sets(targets, kept)
+        members = self._make_members(int(kept.sum()), self.n_iter_)
+        limits = getattr(self, "_limits", None)  # files of 0.1 have none
+        training, unknown = self._training(rows, targets, weight, entries, members, one_pass=True)
+        if limits is not None:
+            ends = np.stack([limits, training_range(training.rows)])
+            self._limits = np.stack([ends[:, 0].min(0), ends[:, 1].max(0)])
+        self.network_ = copy.deepcopy(self.network_)
+        self.history_ = list(self.history_)
+        self._pass_over(training, unknown)
+
+    def _pass_over(self, training: LabelTraining, unknown: sp.csr_array | None) -> None:
+        """Fit the networks to rows once, and choose the threshold by those left out."""
+        device = device_of(self.accelerator)
+        self.network_.recalibration = None  # relates to the weights before
+        self.history_ += self._train(training, device)
+        self.n_iter_ += 1
+        self._choose_sets(training, unknown, device)
+
+    def _first_training(
+        self, rows: Any, targets: Targets, y: Any, sample_weight: Any, *, one_pass: bool = False
+    ) -> tuple[LabelTraining, sp.csr_array | None]:
+        """Set the fitted attributes of rows and labels; return what the networks are fitted to."""
         weight, entries, targets = split_weights(sample_weight, targets)
         refuse_guarantee_of_classes(self.threshold, targets.multilabel)
         kept = weight > 0
         self._set_targets(targets, y, kept)
-        labels, unknown = targets.table, targets.unknown
         members = self._make_members(int(kept.sum()))
         rows = self._encode(rows, kept, members)
+        return self._training(rows, targets, weight, entries, members, one_pass=one_pass)
+
+    def _training(
+        self,
+        rows: Table,
+        targets: Targets,
+        weight: NDArray[np.float64],
+        entries: Any,
+        members: MemberRows,
+        *,
+        one_pass: bool,
+    ) -> tuple[LabelTraining, sp.csr_array | None]:
+        """Return rows with their labels and weights, and which labels are unknown.
+
+        Rows without weight are left out. Sets the range of the rows.
+        """
+        labels, unknown, kept = targets.table, targets.unknown, weight > 0
         if not kept.all():
             rows, labels, weight = rows[kept], labels[kept], weight[kept]
             unknown = None if unknown is None else unknown[kept]
             entries = None if entries is None else entries[kept]
+        self._limits = training_range(rows)
         weight_of_labels = None
         if self.multilabel_:
             weight_of_labels = entry_weights(
@@ -364,6 +491,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
             weight = weight * class_sample_weight(
                 self.class_weight, self.classes_, self.classes_[labels.indices]
             )
+        epochs, patience = (1, None) if one_pass else (self.epochs, self.patience)
         training = LabelTraining(
             rows,
             labels,
@@ -371,19 +499,12 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
             weight_of_labels,
             members,
             TrainingSettings(
-                self.epochs, members.batch_size, self.learning_rate, self.weight_decay,
-                self.patience, self.seed_,
+                epochs, members.batch_size, self.learning_rate, self.weight_decay,
+                patience, self.seed_, "constant" if one_pass else "cosine",
             ),
             self.elbo_weight,
         )  # fmt: skip
-        self.network_ = self._make_network(training, unknown)
-        device = device_of(self.accelerator)
-        self._limits = training_range(rows)
-        with unfitted_unless_done(self):
-            self.history_ = self._train(training, device)
-            self.n_iter_ = len(self.history_)
-            self._choose_sets(training, unknown, device)
-        return self
+        return training, unknown
 
     def _train(self, training: LabelTraining, device: torch.device) -> list[dict[str, float]]:
         """Fit the networks, with progress on standard error; return the loss of each epoch."""
@@ -433,14 +554,14 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
             found[index] = proba
         return found
 
-    def _make_members(self, rows: int) -> MemberRows:
+    def _make_members(self, rows: int, first_epoch: int = 0) -> MemberRows:
         chosen = (self.multilabel_ and holds_out(self.threshold)) or self.patience is not None
         folds = self.folds if chosen else 0
         if folds > rows:
             raise ConfigError(f"folds = {folds} for {rows} rows: use fewer folds, or more rows.")
         return MemberRows(
             rows, int(self.members), int(folds), int(self.batch_size), self.seed_,
-            same=is_split(self.threshold),
+            same=is_split(self.threshold), first_epoch=first_epoch,
         )  # fmt: skip
 
     def _encode(self, rows: Any, kept: NDArray[np.bool_], members: MemberRows) -> Table:
