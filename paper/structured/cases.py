@@ -9,6 +9,8 @@ from paper.bound.cases import Case, Size, case_of
 
 __all__ = ["SLOT_COSTS", "cases"]
 
+CATEGORICAL: dict[str, Any] = {"budget": 20, "groups": 20, "gates": "open"}
+"""20 latents of 10 values under the same prior: a baseline without sparsity."""
 PRODUCT: dict[str, Any] = {"prior": "learned_gates"}
 """A prior that is a product over groups, as the posterior of one level is."""
 SLOT_COSTS = (0.1, 0.2, 0.4, 0.8)
@@ -34,6 +36,7 @@ def cases(size: Size) -> dict[str, Case]:
         ),
         "default": case("short sparsity", masked, repeated=True),
         "product": case("short", "one level, product over groups", **PRODUCT),
+        "categorical": case("short", "20 x 10 categorical, masked prior", **CATEGORICAL),
         "four-levels": case("short", "four levels, masked prior", levels=4),
         "four-levels-autoregressive": case(
             "short", "four levels, a prior network for each", levels=4, prior="autoregressive"
