@@ -119,7 +119,9 @@ def test_whole_numbers_and_truth_values_are_the_same_levels_with_and_without_gap
         read = read_mixed(SDLGMClassifier(), pd.DataFrame({"k": pd.Categorical(same.k)}), True)
         assert read is not None
         np.testing.assert_array_equal(columns(read), columns(found))
-    flags, found = learned(pd.DataFrame({"b": pd.array([True, False, None] * 4, "boolean")}))
+    flags, found = learned(
+        pd.DataFrame({"b": pd.array([True, False, None] * 4, "boolean")}), "auto"
+    )
     assert flags.encoded_names() == ("b", "b=missing")
     assert flags(found)[:3].tolist() == [[1, 0], [0, 0], [0.5, 1]]
 
@@ -178,6 +180,7 @@ def test_unknown_levels_are_said_once_in_each_prediction() -> None:
     np.testing.assert_array_equal(proba, rare)
 
 
+@pytest.mark.filterwarnings("ignore:X. 1 of 7 columns")
 def test_cross_validation_learns_columns_on_training_folds_only() -> None:
     frame = FRAME.assign(colour=["early"] * 30 + ["late"] * 30)
     with pytest.warns(SDLGMWarning, match="such as 'late'"):
@@ -186,7 +189,8 @@ def test_cross_validation_learns_columns_on_training_folds_only() -> None:
 
 def test_rows_without_weight_and_rows_of_a_promise_teach_no_levels() -> None:
     weight = np.where(FRAME.colour == "mauve", 0.0, 1.0)
-    kept = SDLGMClassifier(**SETTINGS).fit(FRAME, LABELS, sample_weight=weight)
+    with no_warning():
+        kept = SDLGMClassifier(**SETTINGS).fit(FRAME, LABELS, sample_weight=weight)
     assert "colour=rare" not in kept.get_feature_names()
     own = FRAME.assign(income=np.arange(60.0))
     model = fit(own, threshold=RecallAtLeast(0.1, confidence=None), folds=2)

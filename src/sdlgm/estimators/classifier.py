@@ -179,8 +179,8 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         Device to fit and predict on: ``"auto"`` (the GPU if there is one, else the CPU), ``"cpu"``
         or ``"gpu"``. Arrays stay on the CPU, and so does ``network_``.
     progress
-        Whether to show a progress bar on standard error. ``None``: only a line about the time, if
-        ``fit`` will take minutes.
+        Whether to show a progress bar on standard error. Without one there is a line about the time
+        if ``fit`` will take minutes (none inside :func:`~sdlgm.progress.silenced`).
 
     Attributes
     ----------
@@ -260,7 +260,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         patience: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         accelerator: NetworkAccelerator = "auto",
-        progress: bool | None = None,
+        progress: bool = False,
     ) -> None:
         self.variant = variant
         self.label_likelihood = label_likelihood
@@ -512,9 +512,9 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
             "fitting",
             training.settings.epochs * training.members.batches_per_epoch,
             f" for {self.members} members (progress=True shows how far it is)",
-            self.progress is None,
+            not self.progress,
         )
-        with progress_bar("fitting", training.settings.epochs, bool(self.progress)) as update:
+        with progress_bar("fitting", training.settings.epochs, self.progress) as update:
             return self.network_.fit(
                 training, lambda epoch, loss: update(epoch, {"loss": loss}), device, says
             )
@@ -577,7 +577,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
                 f"X is encoded: {self.columns_.describe()} mixed=True does so without this "
                 "warning, mixed=False refuses such columns."
             )
-        return self.columns_(rows)
+        return self.columns_(rows, warns=False)  # rows without weight, and those of a promise
 
     def _make_network(self, training: LabelTraining, unknown: sp.csr_array | None) -> LabelNetwork:
         # Rows that serve for a promise alone must not shape what it is about.

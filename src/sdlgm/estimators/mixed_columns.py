@@ -17,6 +17,7 @@ from sklearn.utils.validation import validate_data
 from sdlgm.data import as_numbers
 from sdlgm.errors import ConfigError, DataError, ModelFileError, warn
 from sdlgm.estimators.frames import (
+    SHOWN,
     check_column,
     column_name,
     column_names,
@@ -176,12 +177,12 @@ class MixedColumns:
             f"the classifier reads {' and '.join(parts)}." if parts else "nothing is missing."
         )
 
-    def __call__(self, table: MixedTable) -> NDArray[Any]:
+    def __call__(self, table: MixedTable, *, warns: bool = True) -> NDArray[Any]:
         """Return what networks read, ``(n, width)``: float32, or float64 if it is needed.
 
-        Numbers come first, then the marks of missing ones, then the levels of categories. Levels
-        that training did not have are named in one warning, and so are missing values in columns
-        that had none.
+        Numbers come first, then the marks of missing ones, then the levels of categories. With
+        ``warns``, levels that training did not have are named in one warning, and so are missing
+        values in columns that had none.
         """
         found, marks, categories, news = [], [], [], []
         for place, column in enumerate(table.columns):
@@ -202,10 +203,12 @@ class MixedColumns:
                     f"{number} new in {self._where(place)}, such as {unknown[0]!r:.40} "
                     f"({len(unknown)} rows)"
                 )
-        if news:
+        if news and warns:
+            rest = f"; and so in {len(news) - SHOWN} more columns" if len(news) > SHOWN else ""
             warn(
-                f"X has values that the training rows did not have: {'; '.join(news)}. New levels "
-                "count as rare ones, or as none; missing numbers are replaced by the median."
+                f"X has values that the training rows did not have: {'; '.join(news[:SHOWN])}"
+                f"{rest}. New levels count as rare ones, or as none; missing numbers are replaced "
+                "by the median."
             )
         return as_numbers(np.column_stack([*found, *marks, *categories]))
 
@@ -264,7 +267,8 @@ def _has_mixed(frame: Any) -> bool:
             return True
         if values.dtype.kind == "f" and np.isnan(values).any():
             return True
-        if values.dtype.kind not in "biufcmM" and not all(map(_is_number, values.tolist())):
+        items = [] if values.dtype.kind in "biufcmM" else values.tolist()
+        if any(_is_missing(item) or not _is_number(item) for item in items):
             return True
     return False
 
