@@ -57,15 +57,14 @@ class Turn:
     """Mean length of a code under the refitted prior."""
     rows: int
     """Number of different rows that it visited."""
-    prefixes: tuple[float, ...] = ()
-    """The distortion of each prefix that serves alone."""
+    prefixes: dict[int, float] = dataclasses.field(default_factory=dict)
+    """The distortion of each prefix that serves alone, by its number of groups."""
 
     def line(self) -> dict[str, Any]:
         """Return a line of the log."""
         numbers = dataclasses.asdict(self)
-        of_prefixes = numbers.pop("prefixes")
-        numbers |= {"prefix_distortions": list(of_prefixes)} if of_prefixes else {}
-        return {"event": "turn", "step": 0, **numbers}
+        of_prefixes = {f"distortion_{m}": error for m, error in numbers.pop("prefixes").items()}
+        return {"event": "turn", "step": 0, **numbers, **of_prefixes}
 
 
 def rows_of_turns(width: int) -> int:
@@ -189,10 +188,10 @@ class _HardEM:
         self._refit()
         residual = self.x - self.bias
         error, bits = self._reached(residual, self.slots, self.weights)
-        prefixes = tuple(
-            self._share(self._error(residual, self.slots, self.weights, groups))
+        prefixes = {
+            groups: self._share(self._error(residual, self.slots, self.weights, groups))
             for groups in self.model.config.prefixes
-        )
+        }
         self.error = error
         self.calibrate(*ROUGHLY)
         return Turn(number, self._share(error), bits, len(self.x), prefixes)
