@@ -18,9 +18,6 @@ BUDGETS = (10, 20)
 SLOT_COSTS = (0.1, 0.4)
 """Nats per open slot in the sweep over sparsity."""
 
-SPARSE = 0.2
-"""The one of these that the longest training takes."""
-
 
 def cases(size: Size) -> dict[str, Case]:
     """Return all cases by name, in the order in which they run."""
@@ -30,11 +27,7 @@ def cases(size: Size) -> dict[str, Case]:
     found = {
         "best": case("headline", masked, start="best", repeated=True, **headline),
         "sparse": case(
-            "headline",
-            f"{masked}, a slot cost of {SPARSE:g}",
-            start="best",
-            slot_cost=SPARSE,
-            **headline,
+            "headline", f"{masked}, L0 = 20 in 20 groups", start="best", budget=20, **headline
         ),
         "default": case("short sparsity", masked, repeated=True),
         "product": case("short", "one level, product over groups", **PRODUCT),
