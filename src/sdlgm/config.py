@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import math
 import os
 import types
@@ -100,6 +101,11 @@ class ModelConfig:
     the budget, so that each group has one slot."""
     gates: Literal["learned", "open"] = "learned"
     """"open" fills every slot; with one slot per group this gives categorical latents."""
+    prefixes: tuple[int, ...] = ()
+    """Numbers of groups, ascending and below G. The first so many groups of a code then serve as a
+    code by themselves: codes and decoder minimise the mean of the squared errors of these prefixes
+    and of the whole code. For real numbers with a linear decoder, one slot per group and learned
+    gates."""
     joint_gates: bool | None = None
     """Let "closed" compete with the features of a group in one softmax: the log of the mean
     exponential of their logits is added to the gate's logit. This keeps gates from getting stuck
@@ -132,8 +138,9 @@ class ModelConfig:
     that fewer features become unused (learned_gates), or nothing (fixed, as in the paper). A
     structured prior: a mixture of products (mixture), one masked network that sees the groups
     before each group (masked), or a network for each level that sees the levels before it
-    (autoregressive; with one level the same as masked). Default: autoregressive with several
-    levels, else learned_gates for bits and learned for other likelihoods."""
+    (autoregressive; with one level the same as masked). Default: for bits, or with several levels,
+    masked, or for more than 1,024 features learned_gates with one level and autoregressive with
+    several; learned for other likelihoods."""
     prior_hidden: tuple[int, ...] | None = None
     """Widths of the hidden layers of a masked or an autoregressive prior; of the latter, of each
     level's if there are several. Default: (512,)."""
@@ -157,15 +164,14 @@ class ModelConfig:
         for name in _WIDTHS:
             _require_few_layers(name, getattr(self, name))
         _convert_types(self)
-        if self.levels > 1:
-            _fill_in(self, {"prior": "autoregressive"})
-        _fill_in(self, _networks(self.likelihood))
         _require_positive(self, "features", "budget", "gate_temperature", "feature_temperature")
         _require_positive(self, "levels", "mixture_components")
         _require_at_most(self, "features", limit("features"))
         _require_at_most(self, "budget", MAX_BUDGET)
         _require_at_most(self, "levels", MAX_LEVELS)
         self._resolve_groups()
+        _fill_in(self, {"prior": _default_prior(self)})
+        _fill_in(self, _networks(self.likelihood))
         self._resolve_structure()
         linear = self.likelihood == "gaussian" and self.groups == self.budget
         mirrored = tuple(self.encoder_hidden or ())[::-1]
@@ -176,6 +182,22 @@ class ModelConfig:
                 raise ConfigError(f"{name} must hold positive widths, got {widths}.")
         if not 0 < self.prior_gate < 1:
             raise ConfigError(f"prior_gate must lie between 0 and 1, got {self.prior_gate}.")
+        self._check_prefixes()
+
+    def _check_prefixes(self) -> None:
+        groups = self.groups or self.budget
+        within = (0, *self.prefixes, groups)
+        if self.prefixes and any(low >= high for low, high in itertools.pairwise(within)):
+            raise ConfigError(
+                f"prefixes must ascend from at least 1 to below groups = {groups}, got "
+                f"{list(self.prefixes)}."
+            )
+        if self.prefixes and not (quadratic(self) and self.gates == "learned"):
+            raise ConfigError(
+                "prefixes need likelihood = 'gaussian', decoder_hidden = (), groups = budget, "
+                "gates = 'learned', levels = 1 and a factorised prior: codes are searched for, and "
+                "a prefix closes the other slots."
+            )
 
     def _resolve_groups(self) -> None:
         _fill_in(self, {"groups": self.budget})
@@ -300,7 +322,8 @@ class TrainingConfig:
     gradient_clip: float | None = None
     """Largest gradient norm; larger gradients are scaled down to it. Default: no clipping."""
     validation_fraction: float = 0.0
-    """Share of the training rows held out to evaluate the discrete bound during training."""
+    """Share of the training rows held out to evaluate the discrete bound during training. A data
+    set with validation rows of its own (mnist-static) uses those, whatever the share."""
     patience: int | None = None
     """Stop after this many evaluations without a better validation bound and restore the best
     weights. Needs validation_fraction. Default: no early stopping."""
@@ -412,8 +435,9 @@ class DataConfig:
     """
 
     data: str
-    """Name of a built-in data set (digits, mnist-5k, mnist, fashion-mnist, nab), or path of a .csv,
-    .parquet or .npy file with one sample per row, or a folder or pattern of such files."""
+    """Name of a built-in data set (digits, mnist-5k, mnist, mnist-static, fashion-mnist, nab), or
+    path of a .csv, .parquet or .npy file with one sample per row, or a folder or pattern of such
+    files."""
     binarisation: Binarisation | None = None
     """How grey values become bits: sampled at each visit (dynamic), sampled once (fixed),
     thresholded at one half (threshold), or not at all (none). Default: dynamic for images under a
@@ -452,16 +476,25 @@ _WIDTHS = ("encoder_hidden", "decoder_hidden", "sparsity_hidden", "prior_hidden"
 
 
 def _networks(likelihood: str) -> dict[str, Any]:
-    """Return the recommended networks and prior of a likelihood (docs/research/discrete-bound)."""
+    """Return the recommended networks of a likelihood (docs/research/discrete-bound)."""
     if likelihood == "bernoulli":
         return {
             "encoder_hidden": (512, 512, 512),
             "residual": True,
             "shared_trunk": True,
             "joint_gates": True,
-            "prior": "learned_gates",
         }
     return _PLAIN_NETWORKS
+
+
+def _default_prior(model: ModelConfig) -> PriorName:
+    """Return the recommended prior (docs/research/discrete-bound)."""
+    few = model.features <= FEW_MASKED
+    if model.levels > 1:
+        return "masked" if few else "autoregressive"
+    if model.likelihood != "bernoulli":
+        return "learned"
+    return "masked" if few and model.groups != 1 else "learned_gates"
 
 
 _PLAIN_NETWORKS: dict[str, Any] = {
@@ -469,12 +502,16 @@ _PLAIN_NETWORKS: dict[str, Any] = {
     "residual": False,
     "shared_trunk": False,
     "joint_gates": False,
-    "prior": "learned",
 }
-_PLAIN: dict[str, Any] = {**_PLAIN_NETWORKS, "learning_rate": 1e-3, "weight_decay": 0.0}
+_PLAIN: dict[str, Any] = {
+    **_PLAIN_NETWORKS,
+    "prior": "learned",
+    "learning_rate": 1e-3,
+    "weight_decay": 0.0,
+}
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    "best": {"weight_decay": 0.1, "slot_cost": 0.03, "iterations": 30_000},
+    "best": {"weight_decay": 0.06, "iterations": 50_000},
     "plain": _PLAIN,
     "paper": {
         **_PLAIN,
@@ -521,6 +558,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 MAX_LEVELS = 64
 """Most levels, each of which has networks of its own."""
 
+FEW_MASKED = 1_024
+"""Most features with which a masked prior is the default: its weights grow with their square."""
+
 MAX_MASKED = 8_192
 """Most features of an autoregressive prior over groups: its direct weights then take 256 MiB."""
 
@@ -544,7 +584,8 @@ def resolve_training(training: TrainingConfig, model: ModelConfig) -> TrainingCo
     """
     rate, decay = (2e-3, 0.3) if model.likelihood == "bernoulli" else (1e-3, 0.0)
     searched = training.objective == "rate_distortion"
-    targeted = training.rate is not None or training.distortion is not None
+    given = (training.rate, training.distortion, model.prefixes or None)
+    targeted = any(value is not None for value in given)
     if (searched or targeted) and not quadratic(model):
         raise ConfigError(
             "objective = 'rate_distortion' needs likelihood = 'gaussian', decoder_hidden = () and "
@@ -556,6 +597,11 @@ def resolve_training(training: TrainingConfig, model: ModelConfig) -> TrainingCo
         raise ConfigError(
             f"estimator = {training.estimator!r} needs a posterior that is a single product, got "
             f"levels = {model.levels}. Use estimator = 'reinmax', or levels = 1."
+        )
+    if model.prefixes and training.objective not in (None, "rate_distortion"):
+        raise ConfigError(
+            "prefixes are trained by objective = 'rate_distortion' alone, got objective = "
+            f"{training.objective!r}."
         )
     _check_rate(training.rate, model)
     if (searched or targeted) and model.features > MAX_SEARCHED:
@@ -600,8 +646,8 @@ def structured(model: ModelConfig) -> bool:
 
     Examples
     --------
-    >>> structured(ModelConfig()), structured(ModelConfig(levels=2))
-    (False, True)
+    >>> structured(ModelConfig()), structured(ModelConfig(prior="learned"))
+    (True, False)
     """
     return model.levels > 1 or model.prior in ("mixture", "autoregressive", "masked")
 
@@ -611,7 +657,7 @@ def masked(model: ModelConfig) -> bool:
 
     Examples
     --------
-    >>> masked(ModelConfig(prior="autoregressive")), masked(ModelConfig(levels=2))
+    >>> masked(ModelConfig()), masked(ModelConfig(levels=2, prior="autoregressive"))
     (True, False)
     """
     one_level = model.levels == 1 and model.prior == "autoregressive"
@@ -651,7 +697,7 @@ def preset(name: str = "default", **changes: Any) -> tuple[ModelConfig, Training
     --------
     >>> model, training = preset("best", seed=1)
     >>> model == ModelConfig(), training.iterations, training.seed
-    (True, 30000, 1)
+    (True, 50000, 1)
     """
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1)
@@ -697,9 +743,15 @@ def to_dict(*configs: ModelConfig | TrainingConfig | DataConfig) -> dict[str, An
     return merged
 
 
-_STRUCTURE = {"levels": 1, "level_hidden": None, "prior_hidden": None, "mixture_components": None}
-"""Settings of structured codes where there is no structure. They are left out of files, so that
-those of other models, and their hashes, are what they were before these settings existed."""
+_STRUCTURE = {
+    "levels": 1,
+    "level_hidden": None,
+    "prior_hidden": None,
+    "mixture_components": None,
+    "prefixes": (),
+}
+"""Settings of structured codes and of prefixes where there are none. They are left out of files, so
+that those of other models, and their hashes, are what they were before these settings existed."""
 
 
 def from_dict(config: type[Config], values: Mapping[str, Any]) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from benchmarks._quantisers import Ours, SparseAutoencoder, needs_faiss
 from benchmarks._vector_sets import RANKINGS, explained, load_set, recalls
 
+from benchmarks import prefixes
 from sdlgm.errors import SDLGMError
 
 ROOT = Path(__file__).parents[2]
@@ -105,3 +107,17 @@ def test_the_autoencoder_decodes_what_its_symbols_say() -> None:
     assert codes.max() <= 255
     assert fitted.bits(codes) == 32
     assert explained(data.base, fitted.decode(codes)) > 0.2
+
+
+def test_prefixes_that_are_trained_explain_more_than_those_that_are_not(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    prefixes.add_arguments(parser)
+    words = "--set digits --rows 200 --turns 2 --bytes 2 --prefixes 1".split()
+    options = parser.parse_args(words)
+    options.json = tmp_path / "prefixes.json"
+    prefixes.run(options)
+    found = json.loads(options.json.read_text())
+    trained, plain = (found[name] for name in ("with prefixes", "without prefixes"))
+    assert trained["1"]["explained_variance"] > plain["1"]["explained_variance"]
+    assert set(found["for 1 bytes"]) == {"1"}
+    assert set(trained["2"]["recall"]) == set(RANKINGS)

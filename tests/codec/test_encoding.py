@@ -8,10 +8,11 @@ import pyarrow as pa
 import pytest
 import torch
 
-from helpers import tiny_model
+from helpers import linear_model, tiny_model
 from sdlgm.codec import compress_file, decode_file, describe, encode_file, read_codes
 from sdlgm.data import Rows
 from sdlgm.errors import CodeFileError, ConfigError, DataError
+from sdlgm.inference import prefix_codes
 from sdlgm.inference.codes import choose_codes
 from sdlgm.random import generator
 from sdlgm.training import Run
@@ -27,6 +28,25 @@ def test_decoding_a_file_equals_decoding_its_codes(run: Run, tmp_path: Path) -> 
     torch.testing.assert_close(decoded, model.decode(codes))
     assert (codes.sum(-1) <= 4).all()
     assert (codes[:, :6].sum(-1) <= 2).all()
+
+
+def test_a_file_is_decoded_at_a_smaller_budget(tmp_path: Path) -> None:
+    model = linear_model(features=60, prefixes=(1,))
+    with torch.no_grad():
+        model.output_head.weight.normal_(generator=generator(0, "weights"))
+    rows = Rows(torch.randn(3000, 5, generator=generator(0, "rows")))
+    encode_file(model, rows, tmp_path / "whole.sdz")
+    encode_file(model, rows, tmp_path / "cut.sdz", prefix=1)
+    codes = prefix_codes(model, model.encode(rows), 1)
+    assert torch.equal(torch.cat(list(read_codes(tmp_path / "cut.sdz")[1])), codes)
+    decoded = decode_file(model, tmp_path / "whole.sdz", prefix=1)
+    torch.testing.assert_close(decoded, model.decode(codes))
+    torch.testing.assert_close(decoded, decode_file(model, tmp_path / "cut.sdz"))
+    small, large = ((tmp_path / name).stat().st_size for name in ("cut.sdz", "whole.sdz"))
+    assert small < 0.7 * large  # groups that are always closed take nothing
+    with pytest.raises(ConfigError, match=r"prefix = 3, .*prefixes = \[1\]"):
+        encode_file(model, rows, tmp_path / "none.sdz", prefix=3)
+    assert not (tmp_path / "none.sdz").exists()
 
 
 def test_columns_that_a_container_cannot_keep_are_named_before_anything_is_encoded(

@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from sdlgm import inference
 from sdlgm.data import Rows
 from sdlgm.errors import ConfigError, DataError, SDLGMWarning, TrainingError
-from sdlgm.estimators import SDLGMTransformer
+from sdlgm.estimators import SDLGMTransformer, transformer
 from sdlgm.inference.evaluation import evaluate
 
 QUICK: dict[str, Any] = {
@@ -364,6 +364,37 @@ def test_search_methods_are_those_of_the_model(decoder_hidden) -> None:
         model.document_weights(codes[:, 1:])
     with pytest.raises(NotFittedError):
         SDLGMTransformer().query_weights(X)
+
+
+def test_prefixes_are_fitted_saved_and_cut(tmp_path: Path) -> None:
+    X = np.random.default_rng(0).normal(size=(60, 4))
+    model = SDLGMTransformer(12, 4, prefixes=(1, 2), turns=3, epochs=1, random_state=0).fit(X)
+    assert model.history_[0]["distortion_1"] > model.history_[0]["distortion_2"]
+    codes = model.transform(X)
+    short = model.prefix_codes(sp.csr_array(codes), 2)
+    assert np.array_equal(model.prefix_codes(codes, 2), short.toarray())
+    assert short.sum(1).max() == 2
+    rows, found = model.nearest(X[:5], short, 3)
+    np.testing.assert_allclose(found[:, 0], model.scores(X[:5], short).max(1), rtol=1e-5)
+    assert rows.shape == (5, 3)
+    asked = model.query_weights(X[:5], prefix=2)
+    assert asked[:, [*range(6, 12)]].count_nonzero() == 0
+    model.save(tmp_path / "model")
+    back = SDLGMTransformer.load(tmp_path / "model")
+    assert back.get_params() == model.get_params()
+    assert np.array_equal(back.prefix_codes(back.transform(X), 2), short.toarray())
+    model.partial_fit(X)
+    assert model.prefix_codes(model.transform(X), 1).sum(1).max() == 1
+
+
+def test_a_very_large_dense_array_of_codes_names_sparse_output(
+    fitted: SDLGMTransformer, table: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = fitted.transform(table)
+    monkeypatch.setattr(transformer, "MUCH", 100)
+    monkeypatch.setattr(transformer, "BLOCK", 7)
+    with pytest.warns(SDLGMWarning, match=r"dense array\. With sparse_output=True"):
+        assert np.array_equal(fitted.transform(table), expected)
 
 
 @pytest.mark.parametrize(

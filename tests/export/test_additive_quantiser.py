@@ -12,7 +12,7 @@ import torch
 from helpers import linear_model, tiny_model
 from sdlgm.errors import ConfigError, DataError, SDLGMError
 from sdlgm.export import additive_codebooks, faiss_index, write_faiss
-from sdlgm.inference import scores
+from sdlgm.inference import prefix_codes, scores
 from sdlgm.models import SDLGM
 
 
@@ -69,6 +69,16 @@ def test_an_index_decodes_and_ranks_as_the_model(
     expected = scores(model, queries, codes, metric).sort(descending=True).values
     sign = -1 if metric == "l2" else 1
     np.testing.assert_allclose(sign * found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_index_of_prefixes_holds_their_groups_alone(generator) -> None:
+    pytest.importorskip("faiss")
+    model = a_model(generator, prefixes=(2,))
+    codes = model.prior().sample((30,), generator=generator)
+    index = faiss_index(model, codes, prefix=2)
+    assert index.rq.M == 2
+    decoded = model.decode(prefix_codes(model, codes, 2))
+    np.testing.assert_allclose(index.reconstruct_n(0, 30), decoded, rtol=1e-4, atol=1e-4)
 
 
 def test_faiss_encodes_with_the_codebooks(generator) -> None:

@@ -18,11 +18,12 @@ from sdlgm.config import SearchEngine, VectorFormat
 from sdlgm.errors import CodeFileError, ConfigError, DataError
 from sdlgm.estimators import SDLGMTransformer
 from sdlgm.export import engine_records, engine_vectors, export_codes
-from sdlgm.inference import document_weights, query_weights
+from sdlgm.inference import document_weights, prefix_codes, query_weights
 from sdlgm.models import SDLGM
 
 SETTINGS = {
     "features": 12, "budget": 4, "groups": 4, "encoder_hidden": (), "likelihood": "gaussian",
+    "prefixes": (2,),
 }  # fmt: skip
 
 
@@ -104,6 +105,23 @@ def test_an_index_of_faiss_decodes_the_codes(place: Path, tmp_path: Path) -> Non
     assert call(place, out, "--format faiss", "codes.sdz") == 0
     index = faiss.read_index(str(out))
     np.testing.assert_allclose(index.reconstruct_n(0, 30), model.decode(codes), atol=1e-5)
+
+
+def test_a_prefix_of_each_code_is_exported(place: Path, tmp_path: Path) -> None:
+    drawn = tmp_path / "drawn.sdz"
+    words = ["encode", str(place / "run"), str(place / "rows.parquet"), "--out", str(drawn)]
+    assert main([*words, "--code", "sample"]) == 0
+    for out, options in (("cut.npz", "--prefix 2"), ("whole.npz", "")):
+        assert call(place, tmp_path / out, f"--format npz {options}", str(drawn)) == 0
+    cut, whole = (sp.load_npz(tmp_path / name).toarray() for name in ("cut.npz", "whole.npz"))
+    assert np.array_equal(cut[:, :6], whole[:, :6])
+    assert whole[:, 6:].any()
+    assert not cut[:, 6:].any()
+    decoded = ["decode", str(place / "run"), str(drawn), "--out", str(tmp_path / "cut.npy")]
+    assert main([*decoded, "--prefix", "2"]) == 0
+    model, codes = loaded(place)[0], torch.cat(list(read_codes(drawn)[1]))
+    expected = model.decode(prefix_codes(model, codes, 2))
+    np.testing.assert_allclose(np.load(tmp_path / "cut.npy"), expected, rtol=1e-5)
 
 
 def test_codes_of_a_saved_transformer(tmp_path: Path) -> None:

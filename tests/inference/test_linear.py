@@ -42,13 +42,19 @@ def test_other_models_take_the_general_search(settings) -> None:
     assert not linear.is_quadratic(tiny_model(**settings))
 
 
-def costs(entries, lengths, x, rate):
+WEIGHTS = [None, [0.25, 0.0, 0.75], [0.5, 0.3, 0.2]]
+"""Weights of the errors of the first 1, 2 and 3 groups."""
+
+
+def costs(entries, lengths, x, rate, error_weights=None):
     """J of every combination of entries, and the combinations."""
     groups, size, _ = entries.shape
     every = torch.tensor(list(itertools.product(range(size), repeat=groups)))
-    sums = sum(entries[group][every[:, group]] for group in range(groups))
+    selected = torch.stack([entries[group][every[:, group]] for group in range(groups)], 1)
     length = sum(lengths[group][every[:, group]] for group in range(groups))
-    return (x.unsqueeze(1) - sums).square().sum(-1) + rate * length, every
+    errors = (x[:, None, None] - selected.cumsum(1)).square().sum(-1)  # (n, codes, G)
+    weights = torch.tensor(error_weights or [0.0] * (groups - 1) + [1.0])
+    return errors @ weights + rate * length, every
 
 
 @pytest.fixture
@@ -59,10 +65,11 @@ def problem(generator):
     return entries, lengths, torch.randn(60, 5, generator=generator) * 1.5
 
 
-def test_a_beam_that_keeps_everything_finds_the_best_of_all_codes(problem) -> None:
+@pytest.mark.parametrize("error_weights", WEIGHTS)
+def test_a_beam_that_keeps_everything_finds_the_best_of_all_codes(error_weights, problem) -> None:
     entries, lengths, x = problem
-    cost, every = costs(entries, lengths, x, 0.7)
-    found = AdditiveSearch(entries, lengths)(x, rate=0.7, width=64, sweeps=0)
+    cost, every = costs(entries, lengths, x, 0.7, error_weights)
+    found = AdditiveSearch(entries, lengths, error_weights)(x, rate=0.7, width=64, sweeps=0)
     assert torch.equal(found, every[cost.argmin(1)])
 
 
@@ -77,11 +84,15 @@ def test_each_row_may_have_a_rate_of_its_own(problem) -> None:
     assert torch.equal(together, alone)
 
 
-def test_sweeps_never_raise_the_cost_and_end_where_no_single_change_helps(problem) -> None:
+@pytest.mark.parametrize("error_weights", WEIGHTS)
+def test_sweeps_never_raise_the_cost_and_end_where_no_single_change_helps(
+    error_weights, problem
+) -> None:
     entries, lengths, x = problem
     start = torch.full((len(x), 3), 3)
-    found = AdditiveSearch(entries, lengths)(x, rate=0.3, start=start, sweeps=50)
-    cost, every = costs(entries, lengths, x, 0.3)
+    search_ = AdditiveSearch(entries, lengths, error_weights)
+    found = search_(x, rate=0.3, start=start, sweeps=50)
+    cost, every = costs(entries, lengths, x, 0.3, error_weights)
     where = {tuple(code.tolist()): place for place, code in enumerate(every)}
     for row, code in enumerate(found):
         own = cost[row, where[tuple(code.tolist())]]
@@ -106,15 +117,16 @@ def test_tables_that_are_too_large_are_computed_on_the_way(problem, monkeypatch)
     assert torch.equal(AdditiveSearch(entries, lengths)(x, rate=0.5), expected)
 
 
-def test_closing_slots_costs_least_and_keeps_the_limit(problem) -> None:
+@pytest.mark.parametrize("error_weights", WEIGHTS)
+def test_closing_slots_costs_least_and_keeps_the_limit(error_weights, problem) -> None:
     entries, lengths, x = problem
-    search_ = AdditiveSearch(entries, lengths)
+    search_ = AdditiveSearch(entries, lengths, error_weights)
     full = search_(x, width=64)
     limited = search_.close(x, full, 1, rate=0.4)
     assert ((limited != 3).sum(1) <= 1).all()
     assert ((limited == full) | (limited == 3)).all()
     two = search_.close(x, full, 2, rate=0.4)
-    cost, every = costs(entries, lengths, x, 0.4)
+    cost, every = costs(entries, lengths, x, 0.4, error_weights)
     for row in range(len(x)):
         if (full[row] != 3).sum() == 3:
             options = [full[row].clone() for _ in range(3)]

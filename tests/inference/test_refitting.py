@@ -29,6 +29,21 @@ def test_a_refitted_decoder_is_that_of_weighted_least_squares(generator) -> None
     np.testing.assert_allclose(decoded, design @ found, atol=2e-3)
 
 
+def test_a_decoder_refitted_for_prefixes_minimises_the_mean_of_their_errors(generator) -> None:
+    model = linear_model(prefixes=(1, 3))
+    codes = model.prior().sample((60,), generator=generator)
+    x = torch.randn(60, 5, generator=generator)
+    weight = torch.rand(60, generator=generator) + 0.1
+    refit_decoder(model, x, codes, weight=weight, ridge=1e-6)
+    cut = [codes * (torch.arange(12) < 3 * groups) for groups in (1, 3, 4)]
+    design = np.concatenate([np.concatenate(cut), np.ones((180, 1))], 1)
+    root = np.sqrt(weight.repeat(3).numpy())[:, None]
+    target = model.standard_units(x).repeat(3, 1).numpy()
+    found = np.linalg.lstsq(root * design, root * target, rcond=None)[0]
+    fitted = torch.cat([model.output_head.weight.T, model.output_head.bias[None]]).detach()
+    np.testing.assert_allclose(design @ fitted.numpy(), design @ found, atol=2e-3)
+
+
 def test_the_ridge_acts_like_that_many_samples(generator) -> None:
     model = linear_model(features=4)
     codes = torch.zeros(8, 4)

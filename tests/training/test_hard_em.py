@@ -74,6 +74,22 @@ def test_a_target_rate_is_met(rate) -> None:
     assert float(model.rate_weight) > 0
 
 
+def test_prefixes_that_are_trained_lose_less_than_those_that_are_not() -> None:
+    def cut(model, groups):
+        codes = choose_codes(model, DIGITS) * (torch.arange(64) < 8 * groups)
+        units = model.standard_units(DIGITS)
+        left = units - model.standard_units(model.decode(codes))
+        return float(left.square().mean() / (units - units.mean(0)).square().mean())
+
+    trained, turns = fitted(prefixes=(2, 4), turns=15)
+    plain, _ = fitted(turns=15)
+    assert all(cut(trained, groups) < 0.8 * cut(plain, groups) for groups in (2, 4))
+    assert cut(trained, 2) > cut(trained, 4) > cut(trained, 8)
+    for groups in (2, 4):
+        reached = turns[-1].line()[f"distortion_{groups}"]
+        assert reached == pytest.approx(cut(trained, groups), rel=0.1)
+
+
 def test_a_target_distortion_is_met() -> None:
     model, _ = fitted(distortion=0.4)
     assert error(model) == pytest.approx(0.4, rel=0.03)

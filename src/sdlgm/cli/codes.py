@@ -79,6 +79,7 @@ def _encode_parser() -> Parser:
         help="Largest number of active features; the most probable ones are kept. Default: the "
         "budget.",
     )
+    _add_prefix(parser)
     parser.add_argument("--seed", type=int, default=0, help="Seed of drawn bits and codes.")
     add_accelerator(
         parser,
@@ -123,13 +124,24 @@ def _encode(options: Namespace) -> None:
             candidates=options.candidates,
             max_active=options.max_active,
             seed=options.seed,
+            prefix=options.prefix,
             file_format=options.format,
             columns=columns,
             kept=kept,
             progress=lambda done: update(done, {}),
         )
-    budget = run.config.model.budget
+    budget = options.prefix or run.config.model.budget
     say(f"{options.out}: {number:,} codes with at most {budget} active features each.")
+
+
+def _add_prefix(parser: Parser) -> None:
+    """Add the option for codes of a smaller budget."""
+    parser.add_argument(
+        "--prefix",
+        type=int,
+        default=None,
+        help="Keep so many groups of each code, one of the prefixes of the model. Default: all.",
+    )
 
 
 def _load_rows(run: Run, options: Namespace) -> LoadedRows:
@@ -152,11 +164,15 @@ def _encode_folder(options: Namespace) -> None:
         raise SDLGMError(
             f"Nothing is drawn for a folder: --seed {options.seed} is for single files."
         )
-    if options.format == "sdz" or options.max_active is not None:
-        given = "--format sdz" if options.format == "sdz" else f"--max-active {options.max_active}"
-        raise SDLGMError(
-            f"A folder becomes Parquet files of most probable codes: {given} is for single files."
-        )
+    for given, asked in (
+        ("--format sdz", options.format == "sdz"),
+        (f"--max-active {options.max_active}", options.max_active is not None),
+        (f"--prefix {options.prefix}", options.prefix is not None),
+    ):
+        if asked:
+            raise SDLGMError(
+                f"A folder becomes Parquet files of whole codes: {given} is for single files."
+            )
     report = encode_dataset(
         options.run,
         options.data,
@@ -185,6 +201,7 @@ def _decode_parser() -> Parser:
         description="Decode codes to the mean of the data that they stand for.",
         epilog="""examples:
   sdlgm decode runs/digits codes.parquet --out decoded.npy
+  sdlgm decode runs/words codes.sdz --prefix 4 --out coarse.npy   # fit --prefixes '[4]'
   sdlgm decode runs/digits broken.sdz --out decoded.npy --salvage
   sdlgm decode runs/metrics codes/ --out decoded/      # Parquet files of the same names""",
     )
@@ -207,6 +224,7 @@ def _decode_parser() -> Parser:
         help="Write the decoded means as they are. Default: columns of integers or bools are "
         "rounded to such if the likelihood is one of counts, levels or bits.",
     )
+    _add_prefix(parser)
     add_accelerator(parser)
     return parser
 
@@ -273,7 +291,7 @@ def _decode_one(options: Namespace) -> None:
     known = Columns.read(options.run)
     with progress_bar("decoding", None) as update:
         decoded, columns, kept = decode_table(
-            model, options.codes, known, lambda done: update(done, {}), on_damage
+            model, options.codes, known, lambda done: update(done, {}), on_damage, options.prefix
         )
     whole = model.config.likelihood != "gaussian" and not options.means
     write_rows(options.out, decoded, columns, kept, whole=whole)
@@ -456,6 +474,7 @@ def _vectors_parser() -> Parser:
         help="Column of ids that encode --keep passed through. Default: the numbers of the rows, "
         "from 0.",
     )
+    _add_prefix(parser)
     parser.add_argument("--field", default="code", help="Name of the vector in the engine.")
     return parser
 
@@ -472,6 +491,7 @@ def _vectors(options: Namespace) -> None:
         positive=options.positive,
         ids=options.ids,
         field=options.field,
+        prefix=options.prefix,
     )
     say(f"{options.out}: {number:,} vectors for {options.format}.")
 

@@ -21,7 +21,8 @@ from sdlgm.config import CodeMethod
 from sdlgm.data import Columns, Rows
 from sdlgm.environment import neutral
 from sdlgm.errors import CodeFileError, ModelFileError, warn
-from sdlgm.inference import encode_batches
+from sdlgm.inference import encode_batches, prefix_codes
+from sdlgm.inference.prefixes import features_of_prefix
 from sdlgm.limits import check_cells, parse_json, reading
 from sdlgm.models import SDLGM, model_sha256
 
@@ -55,6 +56,7 @@ def encode_file(
     candidates: int = 16,
     max_active: int | None = None,
     seed: int = 0,
+    prefix: int | None = None,
     file_format: CodeFormat | None = None,
     columns: Columns | None = None,
     kept: pa.Table | None = None,
@@ -63,17 +65,20 @@ def encode_file(
     """Encode rows into a file of codes, written atomically; return its number of rows.
 
     ``file_format`` overrides the format that the suffix names. ``columns`` describes the table of
-    the rows and ``kept`` are columns to pass through; the file stores both. The
-    other options are those of :meth:`~sdlgm.models.SDLGM.encode`. ``progress`` is called with the
-    number of rows done.
+    the rows and ``kept`` are columns to pass through; the file stores both. ``prefix`` keeps so
+    many groups of each code (:func:`~sdlgm.inference.prefix_codes`). The other options are those of
+    :meth:`~sdlgm.models.SDLGM.encode`. ``progress`` is called with the number of rows done.
 
     Raises
     ------
+    ConfigError
+        If the model was not trained for the prefix.
     CodeFileError
         If kept columns have the names of the columns of codes in Parquet, or a type that a
         container does not hold.
     """
     chosen = code_format(path, file_format)  # fail before anything is encoded
+    features_of_prefix(model.config, prefix)
     _check_kept(path, chosen, kept, len(rows))
     batches = encode_batches(
         model, rows, code, candidates=candidates, max_active=max_active, seed=seed
@@ -82,7 +87,7 @@ def encode_file(
     def counted() -> Iterator[Tensor]:
         done = 0
         for codes in batches:
-            yield codes
+            yield codes if prefix is None else prefix_codes(model, codes, prefix)
             done += len(codes)
             if progress:
                 progress(done)
@@ -128,13 +133,17 @@ def decode_file(
     path: Path | str,
     progress: Callable[[int], None] | None = None,
     on_damage: Callable[[Damage], None] | None = None,
+    prefix: int | None = None,
 ) -> Tensor:
     """Decode a file of codes to means of the data, shape ``(n, D)``, as ``SDLGM.decode`` does.
 
-    ``on_damage`` is called with each damaged block of a container; its rows become NaN.
+    ``on_damage`` is called with each damaged block of a container; its rows become NaN. ``prefix``
+    decodes so many groups of each code alone (:func:`~sdlgm.inference.prefix_codes`).
 
     Raises
     ------
+    ConfigError
+        If the model was not trained for the prefix.
     CodeFileError
         If the file is damaged, was made by another model, or claims too many rows for its size.
     """
@@ -146,6 +155,7 @@ def decode_file(
     decoded = torch.empty(about.n_codes, model.n_inputs, dtype=kind)
     done = 0
     for codes in batches:
+        codes = codes if prefix is None else prefix_codes(model, codes, prefix)
         decoded[done : done + len(codes)] = model.decode(codes)
         done += len(codes)
         if progress:
@@ -159,10 +169,12 @@ def decode_table(
     columns: Columns | None = None,
     progress: Callable[[int], None] | None = None,
     on_damage: Callable[[Damage], None] | None = None,
+    prefix: int | None = None,
 ) -> Decoded:
     """Decode a file of codes with its columns and those passed through.
 
-    ``columns`` describes the table if the file does not. With ``on_damage``, a container whose
+    ``columns`` describes the table if the file does not; ``prefix`` is that of
+    :func:`decode_file`. With ``on_damage``, a container whose
     kept columns are damaged is decoded without them, which a warning says.
 
     Raises
@@ -170,7 +182,7 @@ def decode_table(
     CodeFileError
         If the file is damaged or was made by another model.
     """
-    values = decode_file(model, path, progress, on_damage)
+    values = decode_file(model, path, progress, on_damage, prefix)
     kept = None
     if is_container(Path(path)):
         own, kept, _ = _passed_of_container(model, path, on_damage is not None)

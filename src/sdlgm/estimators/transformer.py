@@ -56,6 +56,8 @@ from sdlgm.estimators.weighted_rows import (
     update_model,
 )
 from sdlgm.inference.codes import check_code, choose_codes
+from sdlgm.inference.neighbours import nearest
+from sdlgm.inference.prefixes import prefix_codes
 from sdlgm.inference.scores import document_weights, query_weights, scores
 from sdlgm.inference.usage import warn_of_unused
 from sdlgm.models import SDLGM
@@ -65,6 +67,9 @@ from sdlgm.random import generator
 __all__ = ["SDLGMTransformer"]
 
 _QUICK = PRESETS["quick"]
+
+MUCH = 2**31
+"""Bytes of dense codes from which on a warning names sparse ones."""
 
 
 class SDLGMTransformer(
@@ -107,6 +112,9 @@ class SDLGMTransformer(
     prior_hidden, mixture_components, levels, level_hidden
         Structured priors and levels, see :class:`~sdlgm.config.ModelConfig`. With these, codes are
         not searched for and the training is that of ``objective="elbo"``.
+    prefixes
+        Numbers of groups, ascending, below the budget: the first so many groups of a code then
+        serve as a code by themselves, see :meth:`prefix_codes`. ``None``: none.
     likelihood
         Distribution of a row given its code: ``"gaussian"`` (real numbers), ``"bernoulli"`` (see
         the notes), ``"poisson"`` (counts) or ``"categorical"`` (levels 0, 1, 2, ...).
@@ -166,7 +174,7 @@ class SDLGMTransformer(
         ``"cpu"``, ``"gpu"`` or ``"mps"`` (Apple; to fit alone). Arrays stay on the CPU, and so does
         ``model_``, so that it can be saved and pickled.
     progress
-        Whether to show a progress bar on standard error.
+        Whether ``fit`` and ``transform`` show progress on standard error.
 
     Attributes
     ----------
@@ -221,6 +229,7 @@ class SDLGMTransformer(
         *,
         groups: int | None = None,
         gates: Literal["learned", "open"] | None = None,
+        prefixes: tuple[int, ...] | None = None,
         joint_gates: bool | None = None,
         likelihood: LikelihoodName = _QUICK["likelihood"],
         scaling: Scaling | None = None,
@@ -266,6 +275,7 @@ class SDLGMTransformer(
         self.budget = budget
         self.groups = groups
         self.gates = gates
+        self.prefixes = prefixes
         self.joint_gates = joint_gates
         self.likelihood = likelihood
         self.scaling = scaling
@@ -447,7 +457,8 @@ class SDLGMTransformer(
             If X has other columns than the training rows, or values that do not suit the model.
         """
         self._check_fitted()
-        return self._table(self._codes(self._model(), self._rows(X)))
+        rows = self._rows(X)
+        return self._table(self._codes(self._model(), rows), len(rows))
 
     @neutral()
     def inverse_transform(self, X: Any) -> NDArray[np.floating[Any]]:  # noqa: N803
@@ -470,6 +481,30 @@ class SDLGMTransformer(
         codes = validate_codes(X, self.model_.config.features)
         model = self._model()
         return torch.cat([model.decode(z) for z in in_blocks(codes)]).numpy()
+
+    @neutral()
+    def prefix_codes(self, X: Any, prefix: int) -> NDArray[np.int32] | sp.csr_array:  # noqa: N803
+        """Return codes with their first groups alone, for a smaller budget.
+
+        They decode and search like any other codes. The model must have been fitted with
+        ``prefixes``.
+
+        Parameters
+        ----------
+        X
+            Codes ``(n, K)`` of ``transform``, dense or sparse.
+        prefix
+            Number of groups to keep, one of ``prefixes``.
+
+        Raises
+        ------
+        ConfigError
+            If the model was not trained for this prefix.
+        DataError
+            If the codes do not have a column for each feature.
+        """
+        self._check_fitted()
+        return prefix_codes(self.model_, X, prefix)
 
     @neutral()
     def scores(self, X: Any, codes: Any, metric: Metric = "l2") -> NDArray[np.floating[Any]]:  # noqa: N803
@@ -497,6 +532,42 @@ class SDLGMTransformer(
         return scores(self._model(), self._queries(X), codes, metric).numpy()
 
     @neutral()
+    def nearest(
+        self,
+        X: Any,  # noqa: N803
+        codes: Any,
+        number: int = 10,
+        metric: Metric = "l2",
+    ) -> tuple[NDArray[np.int64], NDArray[np.floating[Any]]]:
+        """Return the codes that are nearest to each row of X, decoded: rows and scores.
+
+        Parameters
+        ----------
+        X
+            Queries: rows like those of ``fit``.
+        codes
+            Codes ``(n, K)`` of ``transform``, of which one part at a time is compared.
+        number
+            Number of codes to return for each query.
+        metric
+            See :meth:`scores`.
+
+        Returns
+        -------
+        rows, scores
+            Numbers of the rows of ``codes``, the nearest first, and their scores, ``(q, number)``.
+
+        Raises
+        ------
+        ConfigError, DataError
+            If an option is out of range, or X or the codes do not suit the model.
+        """
+        self._check_fitted()
+        codes = validate_codes(codes, self.model_.config.features)
+        rows, found = nearest(self._model(), self._queries(X), codes, number, metric)
+        return rows.numpy(), found.numpy()
+
+    @neutral()
     def query_weights(
         self,
         X: Any,  # noqa: N803
@@ -504,6 +575,7 @@ class SDLGMTransformer(
         *,
         top: int | None = None,
         positive: bool = False,
+        prefix: int | None = None,
     ) -> sp.csr_array:
         """Return real weights of the features for each row of X, to search an inverted index.
 
@@ -514,7 +586,7 @@ class SDLGMTransformer(
         ----------
         X
             Queries: rows like those of ``fit``.
-        metric, top, positive
+        metric, top, positive, prefix
             See :func:`sdlgm.inference.query_weights`.
 
         Raises
@@ -523,7 +595,7 @@ class SDLGMTransformer(
             If an option does not suit the model, or X does not.
         """
         rows = self._queries(X)
-        return query_weights(self._model(), rows, metric, top=top, positive=positive)
+        return query_weights(self._model(), rows, metric, top=top, positive=positive, prefix=prefix)
 
     @neutral()
     def document_weights(
@@ -637,15 +709,25 @@ class SDLGMTransformer(
     def _codes(self, model: SDLGM, rows: Samples) -> Iterator[Tensor]:
         draws = self.code in ("sample", "best")
         noise = generator(self.seed_, "evaluation codes") if draws else None
-        for x in rows.grey().split(BLOCK):
-            yield choose_codes(
-                model, x, self.code, generator=noise, max_active=self.max_active
-            ).int()
+        with progress_bar("encoding", len(rows), self.progress, after=1.0) as update:
+            for number, x in enumerate(rows.grey().split(BLOCK), 1):
+                yield choose_codes(
+                    model, x, self.code, generator=noise, max_active=self.max_active
+                ).int()
+                update(min(number * BLOCK, len(rows)), {})
 
-    def _table(self, blocks: Iterator[Tensor]) -> NDArray[np.int32] | sp.csr_array:
+    def _table(self, blocks: Iterator[Tensor], rows: int) -> NDArray[np.int32] | sp.csr_array:
         if self.sparse_output:
             return sp.vstack([sp.csr_array(codes.numpy()) for codes in blocks], format="csr")
-        return torch.cat(list(blocks)).numpy()
+        table = np.empty((rows, self.model_.config.features), np.int32)
+        if table.nbytes > MUCH:
+            warn(
+                f"The codes take {table.nbytes / 2**30:.1f} GiB as a dense array. With "
+                "sparse_output=True they take a few bytes for each active feature."
+            )
+        for number, codes in enumerate(blocks):
+            table[number * BLOCK :][: len(codes)] = codes.numpy()
+        return table
 
     def _keep(
         self,

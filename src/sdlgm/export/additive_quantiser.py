@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError, SDLGMError
 from sdlgm.inference import is_linear
+from sdlgm.inference.prefixes import features_of_prefix
 from sdlgm.inference.scores import code_rows, linear_decoder
 from sdlgm.models import SDLGM
 from sdlgm.outputs import atomic_path
@@ -55,7 +56,11 @@ def additive_codebooks(model: SDLGM) -> NDArray[np.float32]:
 
 @neutral()
 def faiss_index(
-    model: SDLGM, codes: Any = None, metric: Literal["l2", "inner_product"] = "l2"
+    model: SDLGM,
+    codes: Any = None,
+    metric: Literal["l2", "inner_product"] = "l2",
+    *,
+    prefix: int | None = None,
 ) -> faiss.IndexResidualQuantizer:
     """Return an index of faiss that holds the model's codebooks and codes.
 
@@ -71,11 +76,14 @@ def faiss_index(
         Codes, shape ``(n, K)``: sparse, an array or a tensor. ``None``: an empty index.
     metric
         What the index compares queries with decoded rows by.
+    prefix
+        Keep so many groups of the codes, one of the model's ``prefixes``. ``None``: all.
 
     Raises
     ------
     ConfigError
-        If the model is not an additive quantiser or the metric is unknown.
+        If the model is not an additive quantiser, the metric is unknown, or the model was not
+        trained for the prefix.
     DataError
         If the codes have several features in a group, or a closed slot though gates are open.
     SDLGMError
@@ -87,7 +95,8 @@ def faiss_index(
         raise ConfigError(
             f"metric must be 'l2' or 'inner_product', got {metric!r}. For the cosine, use scores()."
         )
-    books = additive_codebooks(model)
+    kept = features_of_prefix(model.config, prefix) * model.groups // model.config.features
+    books = additive_codebooks(model)[:kept]
     groups, entries, width = books.shape
     bits = entries.bit_length() - 1
     index = faiss.IndexResidualQuantizer(
@@ -97,6 +106,7 @@ def faiss_index(
     index.rq.is_trained = index.is_trained = True
     if codes is not None:
         places = _places(model, code_rows(codes, model.config.features))
+        places = np.ascontiguousarray(places[:, :groups])
         index.add_sa_codes(faiss.pack_bitstrings(places, bits))
     return index
 

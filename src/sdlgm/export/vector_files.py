@@ -17,7 +17,7 @@ from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError
 from sdlgm.export.additive_quantiser import faiss_index, write_faiss
 from sdlgm.export.vector_engines import write_vectors
-from sdlgm.inference import document_weights
+from sdlgm.inference import document_weights, prefix_codes
 from sdlgm.models import SDLGM, load_model
 from sdlgm.outputs import atomic_path, check_output
 
@@ -35,6 +35,7 @@ def export_codes(
     positive: bool = False,
     ids: str | None = None,
     field: str = "code",
+    prefix: int | None = None,
 ) -> int:
     """Write the weights of a file of codes as vectors of a search engine; return their number.
 
@@ -60,6 +61,8 @@ def export_codes(
         from 0.
     field
         Name of the vector in the engine.
+    prefix
+        Keep so many groups of the codes, one of the model's ``prefixes``. ``None``: all.
 
     Raises
     ------
@@ -79,10 +82,12 @@ def export_codes(
     check_output(out, (run, codes))
     model = load_model(run)
     table = _read_table(model, codes)
+    if prefix is not None:
+        table = prefix_codes(model, table, prefix)
     if file_format == "faiss":
         if positive or metric not in (None, "l2", "inner_product"):
             raise ConfigError("An index of faiss ranks by metric 'l2' or 'inner_product' only.")
-        write_faiss(out, faiss_index(model, table, metric or "l2"))
+        write_faiss(out, faiss_index(model, table, metric or "l2", prefix=prefix))
         return int(table.shape[0])
     weights = document_weights(model, table, metric, positive=positive)
     if file_format == "npz":

@@ -1,4 +1,4 @@
-"""Codes of a trained model: choose, refine, search, refit and evaluate."""
+"""Codes of a trained model: choose, refine, cut, search, refit and evaluate."""
 
 from sdlgm.inference.codes import (
     BATCH,
@@ -11,6 +11,8 @@ from sdlgm.inference.codes import (
 )
 from sdlgm.inference.evaluation import Evaluation, evaluate
 from sdlgm.inference.linear import is_linear
+from sdlgm.inference.neighbours import nearest
+from sdlgm.inference.prefixes import prefix_codes
 from sdlgm.inference.refinement import check_refinement, refine_posterior
 from sdlgm.inference.refitting import refit_decoder, refit_prior
 from sdlgm.inference.scores import document_weights, query_weights, scores
@@ -29,6 +31,8 @@ __all__ = [
     "evaluate",
     "is_linear",
     "limit_active",
+    "nearest",
+    "prefix_codes",
     "query_weights",
     "refine_posterior",
     "refit_decoder",

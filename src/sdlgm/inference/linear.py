@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sdlgm.config import quadratic
+from sdlgm.config import ModelConfig, quadratic
 from sdlgm.memory import numbers_at_once
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ __all__ = [
     "is_linear",
     "is_quadratic",
     "quadratic_search",
+    "shares_of",
     "standard_residual",
+    "weights_of_errors",
 ]
 
 NUMBERS_AT_ONCE = 2**21
@@ -55,11 +58,12 @@ class AdditiveSearch:
 
     Minimises, for each vector :math:`x`,
 
-    .. math:: J(s) = \Big\|x - \sum_g c_{g, s_g}\Big\|^2 + \beta \sum_g \ell_{g, s_g}
+    .. math:: J(s) = \sum_{m=1}^G w_m \Big\|x - \sum_{g \le m} c_{g, s_g}\Big\|^2
+        + \beta \sum_g \ell_{g, s_g}
 
-    over :math:`s`, where :math:`c` are the entries and :math:`\ell` their lengths. It computes the
-    products of all entries once. A sweep over the groups then takes sums of table rows and no
-    product with :math:`x`.
+    over :math:`s`, where :math:`c` are the entries, :math:`\ell` their lengths, and :math:`w_m` the
+    weight of the error of the first :math:`m` groups. It computes the products of all entries once.
+    A sweep over the groups then takes sums of table rows and no product with :math:`x`.
 
     Parameters
     ----------
@@ -67,6 +71,9 @@ class AdditiveSearch:
         Entries ``c`` of shape ``(G, S, D)``.
     lengths
         Lengths of shape ``(G, S)``; an infinite one is never selected. Default: zeros.
+    error_weights
+        Weights ``w`` of the errors, ``(G,)``, at least 0 and the last one positive. Default: 1 for
+        all groups, and 0 for fewer.
 
     Examples
     --------
@@ -76,14 +83,22 @@ class AdditiveSearch:
     [[1, 1], [0, 1]]
     """
 
-    def __init__(self, entries: Tensor, lengths: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        entries: Tensor,
+        lengths: Tensor | None = None,
+        error_weights: Sequence[float] | None = None,
+    ) -> None:
         self.groups, self.size, _ = entries.shape
         self.entries = entries
+        self._weights = error_weights or [0.0] * (self.groups - 1) + [1.0]
+        self._shares = shares_of(self._weights)
         self._flat = entries.flatten(0, 1)
         lengths = entries.new_zeros(entries.shape[:2]) if lengths is None else lengths
         never = lengths.isinf()
         self._lengths = lengths.masked_fill(never, 0.0)
-        self._bias = entries.square().sum(-1).masked_fill(never, torch.inf)
+        self._share = entries.new_tensor(self._shares).unsqueeze(-1)
+        self._bias = (self._share * entries.square().sum(-1)).masked_fill(never, torch.inf)
         self._first = torch.arange(self.groups, device=entries.device) * self.size
         self._at_once = numbers_at_once(entries.device, NUMBERS_AT_ONCE)
         keep = len(self._flat) ** 2 <= TABLE_LIMIT
@@ -118,7 +133,10 @@ class AdditiveSearch:
         found = []
         for rows in self._blocks(len(x), 1 if start is not None else width):
             block, beta = x[rows], _of_rows(rates, rows)
-            products = [-2 * (block @ own.T) for own in self.entries]
+            products = [
+                -2 * share * (block @ own.T)
+                for own, share in zip(self.entries, self._shares, strict=True)
+            ]
             if start is not None:
                 found.append(self._sweep(products, start[rows], beta, sweeps)[0])
                 continue
@@ -138,14 +156,17 @@ class AdditiveSearch:
         """
         slots, last = slots.clone(), self.size - 1
         rates = torch.as_tensor(rate, dtype=x.dtype, device=x.device).reshape(-1, 1)
-        squares, lengths = self.entries.square().sum(-1).flatten(), self._lengths.flatten()
+        squares, lengths = self.entries.square().sum(-1), self._lengths.flatten()
+        squares = (self._share * squares).flatten()
+        weights = x.new_tensor(self._weights).unsqueeze(-1)
         for _ in range(self.groups - most):
             over = ((slots != last).sum(-1) > most).nonzero().squeeze(-1)
             for rows in over.split(max(1, self._at_once // self.entries[:, 0].numel())):
                 places = slots[rows] + self._first
-                residual = x[rows] - self.decode(slots[rows])
-                rise = 2 * (self._flat[places] @ residual.unsqueeze(-1)).squeeze(-1)
-                rise += squares[places]
+                selected = self._flat[places]
+                residual = weights * (x[rows].unsqueeze(1) - selected.cumsum(1))
+                residual = residual.flip(1).cumsum(1).flip(1)  # of all prefixes with the group
+                rise = 2 * (selected * residual).sum(-1) + squares[places]
                 saved = lengths[places] - lengths[self._first + last]
                 rise -= _of_rows(rates, rows) * saved
                 rise.masked_fill_(slots[rows] == last, torch.inf)
@@ -163,8 +184,12 @@ class AdditiveSearch:
         return (slice(at, at + step) for at in range(0, number, step))
 
     def _table(self, group: int) -> Tensor:
-        """Return twice the products of all entries with those of a group, shape ``(G S, S)``."""
-        return 2 * (self._flat @ self.entries[group].T)
+        """Return twice the products of all entries with those of a group, shape ``(G S, S)``.
+
+        They are weighted by the prefixes that hold both groups.
+        """
+        both = self._share.clamp(max=self._shares[group])
+        return 2 * both.repeat_interleave(self.size, 0) * (self._flat @ self.entries[group].T)
 
     def _products_of(self, slots: Tensor, others: list[int], group: int) -> Tensor:
         """Return twice the products of a group's entries with the sum of the others' selected."""
@@ -234,7 +259,40 @@ class AdditiveSearch:
         alone = sum(own[rows, held] for own, held in zip(products, slots.T, strict=True))
         length = self._lengths.flatten()[slots + self._first].sum(-1)
         charged = _of_rows(rate, rows).squeeze(-1)
-        return alone + charged * length + self.decode(slots).square().sum(-1)
+        squares = sum(
+            weight * additive_sum(self.entries[:groups], slots[:, :groups]).square().sum(-1)
+            for groups, weight in enumerate(self._weights, 1)
+            if weight
+        )
+        return alone + charged * length + squares
+
+
+def shares_of(weights: Sequence[float]) -> list[float]:
+    """Return for each group the total weight of the prefixes that hold it: it never rises.
+
+    Examples
+    --------
+    >>> shares_of([0.25, 0.0, 0.75])
+    [1.0, 0.75, 0.75]
+    """
+    return [math.fsum(weights[group:]) for group in range(len(weights))]
+
+
+def weights_of_errors(config: ModelConfig) -> list[float]:
+    """Return the weights of the errors of the first 1, ..., G groups that a model minimises.
+
+    They are equal for the prefixes and the whole code, and sum to 1.
+
+    Examples
+    --------
+    >>> from sdlgm.config import ModelConfig
+    >>> settings = {"features": 12, "budget": 4, "likelihood": "gaussian"}
+    >>> weights_of_errors(ModelConfig(**settings, prefixes=(2,)))
+    [0.0, 0.5, 0.0, 0.5]
+    """
+    groups = config.groups or config.budget
+    served = {*config.prefixes, groups}
+    return [(group in served) / len(served) for group in range(1, groups + 1)]
 
 
 def additive_sum(entries: Tensor, slots: Tensor) -> Tensor:
@@ -269,7 +327,9 @@ def quadratic_search(model: SDLGM) -> AdditiveSearch:
 
     Vectors are residuals without any feature (:func:`standard_residual`), and the last entry of a
     group stands for a closed slot. ``J`` with a rate of :math:`\beta` is then, up to a constant,
-    :math:`-2 \log p(x \mid z) - \beta \log p(z)`. The search is kept until the model changes.
+    :math:`-2 \log p(x \mid z) - \beta \log p(z)`, where the first term is a mean over the
+    prefixes of ``z`` that serve alone, if the model has such. The search is kept until the model
+    changes.
     """
     tensors = (*model.output_head.parameters(), model.prior_gate_logits,
                model.prior_feature_logits, *model.likelihood.parameters())  # fmt: skip
@@ -288,7 +348,7 @@ def _new_search(model: SDLGM) -> AdditiveSearch:
     lengths = _lengths(model)
     if model.config.gates != "learned":
         lengths[:, -1] = torch.inf
-    return AdditiveSearch(F.pad(entries, (0, 0, 0, 1)), lengths)
+    return AdditiveSearch(F.pad(entries, (0, 0, 0, 1)), lengths, weights_of_errors(model.config))
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError
-from sdlgm.inference.linear import is_linear
+from sdlgm.inference.linear import is_linear, shares_of, weights_of_errors
 from sdlgm.inference.slots import counts_of, slots_of
 from sdlgm.nn.likelihoods import Gaussian
 from sdlgm.nn.statistics import standardise
@@ -33,7 +34,8 @@ def refit_decoder(
 
     .. math:: \min_{W, b}\ \sum_n w_n \|t_n - W z_n - b\|^2 + \rho\, \bar w\, \|W\|^2
 
-    where :math:`t` are the samples in standard units and :math:`\bar w` is the mean weight. The
+    where :math:`t` are the samples in standard units and :math:`\bar w` is the mean weight. With
+    ``prefixes``, the squared error is the mean of those of the prefixes and of the whole code. The
     likelihood's scale does not change.
 
     Parameters
@@ -67,7 +69,10 @@ def refit_decoder(
     slots = slots_of(codes.to(model.device), model.groups, model.config.budget)
     weights = torch.as_tensor(weight, dtype=torch.float64, device=target.device).expand(len(x))
     size = model.config.features // model.groups
-    entries, bias = least_squares(target, slots, model.groups, size, weights=weights, ridge=ridge)
+    entries, bias = least_squares(
+        target, slots, model.groups, size, weights=weights, ridge=ridge,
+        error_weights=weights_of_errors(model.config),
+    )  # fmt: skip
     model.output_head.weight.copy_(entries.T)
     model.output_head.bias.copy_(bias)
 
@@ -80,6 +85,7 @@ def least_squares(
     *,
     weights: Tensor | None = None,
     ridge: float = 1.0,
+    error_weights: Sequence[float] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the entries ``(K, D)`` and the bias ``(D,)`` that fit vectors best, in float64.
 
@@ -98,6 +104,9 @@ def least_squares(
         Positive weights ``(n,)``. Default: ones.
     ridge
         The penalty, in units of a mean row.
+    error_weights
+        Weights ``(G,)`` of the squared errors of the first 1, ..., G groups, whose weighted sum is
+        minimised: see :class:`~sdlgm.inference.linear.AdditiveSearch`. Default: that of all groups.
     """
     features = groups * size
     if weights is None:
@@ -109,6 +118,13 @@ def least_squares(
     for part in torch.arange(len(x), device=x.device).split(ROWS_AT_ONCE):
         add(gram, moments, x[part].double(), slots[part], weights[part], size, groups)
     gram.diagonal()[:-1] += ridge
+    if error_weights is not None:
+        of_groups = shares_of(error_weights)
+        shares = gram.new_tensor(of_groups).repeat_interleave(size)
+        shares = F.pad(shares, (0, 1), value=of_groups[0])  # all prefixes hold the bias
+        for rows, own in zip(gram.split(size), shares[::size], strict=True):
+            rows *= torch.minimum(shares, own)  # of the prefixes that hold both
+        moments *= shares.unsqueeze(-1)
     found = torch.cholesky_solve(moments, torch.linalg.cholesky(gram))
     return found[:-1], found[-1]
 

@@ -18,6 +18,7 @@ from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.inference.codes import check_posterior
 from sdlgm.inference.linear import is_linear
+from sdlgm.inference.prefixes import features_of_prefix
 from sdlgm.nn.likelihoods import Gaussian
 from sdlgm.random import generator
 
@@ -80,8 +81,7 @@ def scores(model: SDLGM, queries: Any, codes: Any, metric: Metric = "l2") -> Ten
     Returns
     -------
     Tensor
-        Shape ``(q, n)``, in the precision of ``SDLGM.decode``. For a large n, pass the codes in
-        parts and keep the best of each.
+        Shape ``(q, n)``, in the precision of ``SDLGM.decode``. For a large n, see :func:`nearest`.
 
     Raises
     ------
@@ -149,6 +149,7 @@ def query_weights(
     *,
     top: int | None = None,
     positive: bool = False,
+    prefix: int | None = None,
 ) -> sp.csr_array:
     r"""Return weights of the features for each query, for an index that adds weights.
 
@@ -196,6 +197,10 @@ def query_weights(
         and the least weight is subtracted from all. The documents must be made with ``positive``,
         too; they count their closed slots. ``"posterior"`` needs it with a ``top`` below K, as
         features without a weight would count as much as a closed slot.
+    prefix
+        For documents that were cut to so many groups (:func:`prefix_codes`), one of the model's
+        ``prefixes``. Features of other groups get no weight, and ``"plain"`` takes their slots as
+        closed. ``None``: whole codes.
 
     Returns
     -------
@@ -206,8 +211,8 @@ def query_weights(
     Raises
     ------
     ConfigError
-        If the metric is unknown or does not suit the decoder or ``positive``, or ``top`` is below
-        1 (below 2 with a bias).
+        If the metric is unknown or does not suit the decoder or ``positive``, ``top`` is below 1
+        (below 2 with a bias), or the model was not trained for the prefix.
     DataError
         If the queries are not a table of finite numbers of the model's width.
     """
@@ -222,7 +227,7 @@ def query_weights(
             f"top = {top} with metric 'posterior' needs positive=True, for queries and documents: "
             "features without a weight would count as much as a closed slot."
         )
-    rows = _rows(model, queries)
+    rows, kept = _rows(model, queries), features_of_prefix(model.config, prefix)
     size = max(1, CELLS // max(model.config.features, model.n_inputs))
     parts = []
     for start in range(0, max(1, len(rows)), size):
@@ -230,7 +235,8 @@ def query_weights(
         if metric == "posterior":
             weights = _log_odds(model, part, start)
         else:
-            weights = _linear_query(model, part, metric)
+            weights = _linear_query(model, part, metric, kept)
+        weights[:, kept : model.config.features] = 0
         if positive:
             weights = _highest(np.column_stack([weights, np.zeros(len(part))]), top)
         elif top is not None and top < weights.shape[1]:
@@ -357,22 +363,30 @@ def linear_decoder(model: SDLGM) -> tuple[NDArray[np.float64], NDArray[np.float6
     return shift + unit * bias, np.ascontiguousarray(unit * weight)
 
 
-def _linear_query(model: SDLGM, rows: Tensor, metric: WeightMetric) -> NDArray[np.float64]:
+def _linear_query(
+    model: SDLGM, rows: Tensor, metric: WeightMetric, kept: int | None = None
+) -> NDArray[np.float64]:
     origin, columns = linear_decoder(model)
     asked = rows.double().numpy()
     if metric == "inner_product":
         return asked @ columns.T
     if metric == "plain":
-        return (asked - origin) @ columns.T - _expected_half_norms(model, columns)
+        return (asked - origin) @ columns.T - _expected_half_norms(model, columns, kept)
     if metric == "cosine":
         asked = _unit(rows.double()).numpy()
         return np.column_stack([asked @ columns.T, asked @ origin])
     return np.column_stack([(asked - origin) @ columns.T, np.ones(len(asked))])
 
 
-def _expected_half_norms(model: SDLGM, columns: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what a feature adds to half of ``|A z|^2``, with the other slots as in the prior."""
+def _expected_half_norms(
+    model: SDLGM, columns: NDArray[np.float64], kept: int | None
+) -> NDArray[np.float64]:
+    """Return what a feature adds to half of ``|A z|^2``, with the other slots as in the prior.
+
+    Slots of all but the first ``kept`` features are closed.
+    """
     share = _prior_mean(model).detach().cpu().double().numpy()[:, None] * columns
+    share[kept:] = 0
     own = share.reshape(model.groups, -1, columns.shape[1]).sum(1)
     slots = model.config.budget // model.groups
     size = model.config.features // model.groups

@@ -15,7 +15,7 @@ from sdlgm.config import TrainingConfig
 from sdlgm.data import Samples
 from sdlgm.errors import warn
 from sdlgm.inference.codes import CANDIDATES
-from sdlgm.inference.linear import AdditiveSearch, additive_sum
+from sdlgm.inference.linear import AdditiveSearch, additive_sum, weights_of_errors
 from sdlgm.inference.refitting import ROWS_AT_ONCE, least_squares, set_prior, weighted_counts
 from sdlgm.models import SDLGM
 from sdlgm.nn import rows_at_once
@@ -57,10 +57,14 @@ class Turn:
     """Mean length of a code under the refitted prior."""
     rows: int
     """Number of different rows that it visited."""
+    prefixes: dict[int, float] = dataclasses.field(default_factory=dict)
+    """The distortion of each prefix that serves alone, by its number of groups."""
 
     def line(self) -> dict[str, Any]:
         """Return a line of the log."""
-        return {"event": "turn", "step": 0, **dataclasses.asdict(self)}
+        numbers = dataclasses.asdict(self)
+        of_prefixes = {f"distortion_{m}": error for m, error in numbers.pop("prefixes").items()}
+        return {"event": "turn", "step": 0, **numbers, **of_prefixes}
 
 
 def rows_of_turns(width: int) -> int:
@@ -89,7 +93,8 @@ def fit_codes(
     prior in turn. A turn searches for codes with a noisy decoder, fits the decoder to them by least
     squares, and sets the prior to their frequencies. The noise falls to zero over the turns. It
     lets codes leave poor optima and spreads them over all features. The last turn searches without
-    noise and from scratch, as ``code="search"`` does.
+    noise and from scratch, as ``code="search"`` does. If a model has ``prefixes``, the squared
+    error is the mean of theirs and of that of the whole code.
 
     The rate weight :math:`\beta` is 0 by default, so that codes use the full budget. With a target
     rate or distortion, it is set after each turn, by the secant method on some of the rows.
@@ -157,6 +162,7 @@ class _HardEM:
         self.groups = model.groups
         self.size = model.config.features // model.groups
         self.closes = model.config.gates == "learned"
+        self.error_weights = weights_of_errors(model.config)
         mean = self._mean(x)
         spread = self._mean(x, lambda rows: (rows - mean).square())
         self.variance = float(spread.sum())
@@ -180,10 +186,15 @@ class _HardEM:
         else:
             self.slots = self._search(self.entries)(residual, rate=self.rate, width=WIDTH)
         self._refit()
-        error, bits = self._reached(self.x - self.bias, self.slots, self.weights)
+        residual = self.x - self.bias
+        error, bits = self._reached(residual, self.slots, self.weights)
+        prefixes = {
+            groups: self._share(self._error(residual, self.slots, self.weights, groups))
+            for groups in self.model.config.prefixes
+        }
         self.error = error
         self.calibrate(*ROUGHLY)
-        return Turn(number, self._share(error), bits, len(self.x))
+        return Turn(number, self._share(error), bits, len(self.x), prefixes)
 
     def calibrate(self, rows: int, steps: int, width: int) -> None:
         """Set the weight of the length so that codes meet the target; the rest is fixed.
@@ -236,7 +247,7 @@ class _HardEM:
         lengths = self.lengths.clone()
         if not self.closes:
             lengths[:, -1] = torch.inf
-        return AdditiveSearch(F.pad(entries, (0, 0, 0, 1)), lengths)
+        return AdditiveSearch(F.pad(entries, (0, 0, 0, 1)), lengths, self.error_weights)
 
     def _draw(self, turn: int) -> Tensor:
         """Return the noise of a turn."""
@@ -247,8 +258,9 @@ class _HardEM:
     def _refit(self) -> None:
         """Fit the decoder and the prior to the codes."""
         entries, bias = least_squares(
-            self.x, self.slots, self.groups, self.size, weights=self.weights
-        )
+            self.x, self.slots, self.groups, self.size, weights=self.weights,
+            error_weights=self.error_weights,
+        )  # fmt: skip
         self.entries = entries.to(self.x.dtype).unflatten(0, (self.groups, self.size))
         self.bias = bias.to(self.x.dtype)
         self.lengths = self._frequencies().log().neg().to(self.x.dtype)
@@ -272,9 +284,14 @@ class _HardEM:
         """
         places = torch.arange(self.groups, device=x.device)
         nats = self.lengths[places, slots].sum(-1)
-        squares = (x - additive_sum(F.pad(self.entries, (0, 0, 0, 1)), slots)).square_().sum(-1)
-        error, mean = ((weights * values).sum() / weights.sum() for values in (squares, nats))
-        return float(error), float(mean) / math.log(2)
+        bits = float((weights * nats).sum() / weights.sum()) / math.log(2)
+        return self._error(x, slots, weights, self.groups), bits
+
+    def _error(self, x: Tensor, slots: Tensor, weights: Tensor, groups: int) -> float:
+        """Return the mean squared error of the first groups of codes, summed over columns."""
+        entries = F.pad(self.entries[:groups], (0, 0, 0, 1))
+        squares = (x - additive_sum(entries, slots[:, :groups])).square_().sum(-1)
+        return float((weights * squares).sum() / weights.sum())
 
     def _share(self, error: float) -> float:
         return error / self.variance if self.variance else 0.0
