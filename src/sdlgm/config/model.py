@@ -111,8 +111,9 @@ class ModelConfig:
     structured prior: a mixture of products (mixture), one masked network that sees the groups
     before each group (masked), or a network for each level that sees the levels before it
     (autoregressive; with one level the same as masked). Default: for bits, or with several levels,
-    masked, or for more than 1,024 features learned_gates with one level and autoregressive with
-    several; learned for other likelihoods."""
+    masked; for bits with one group, or with one level and more than 1,024 features, learned_gates;
+    with several levels and more than 1,024 features autoregressive; learned for other
+    likelihoods."""
     prior_hidden: tuple[int, ...] | None = None
     """Widths of the hidden layers of a masked or an autoregressive prior; of the latter, of each
     level's if there are several. Default: (512,)."""
