@@ -7,17 +7,16 @@ from typing import Any
 
 from paper.bound.cases import Case, Size, case_of
 
-__all__ = ["SLOT_COSTS", "cases"]
+__all__ = ["BUDGETS", "SLOT_COSTS", "cases"]
 
 CATEGORICAL: dict[str, Any] = {"budget": 20, "groups": 20, "gates": "open"}
 """20 latents of 10 values under the same prior: a baseline without sparsity."""
 PRODUCT: dict[str, Any] = {"prior": "learned_gates"}
 """A prior that is a product over groups, as the posterior of one level is."""
-SLOT_COSTS = (0.1, 0.2, 0.4, 0.8)
+BUDGETS = (10, 20)
+"""Budgets in the sweep over sparsity, beside the default's."""
+SLOT_COSTS = (0.1, 0.4)
 """Nats per open slot in the sweep over sparsity."""
-
-SPARSE = 0.2
-"""The one of these that the longest training takes."""
 
 
 def cases(size: Size) -> dict[str, Case]:
@@ -28,11 +27,7 @@ def cases(size: Size) -> dict[str, Case]:
     found = {
         "best": case("headline", masked, start="best", repeated=True, **headline),
         "sparse": case(
-            "headline",
-            f"{masked}, a slot cost of {SPARSE:g}",
-            start="best",
-            slot_cost=SPARSE,
-            **headline,
+            "headline", f"{masked}, L0 = 20 in 20 groups", start="best", budget=20, **headline
         ),
         "default": case("short sparsity", masked, repeated=True),
         "product": case("short", "one level, product over groups", **PRODUCT),
@@ -42,6 +37,9 @@ def cases(size: Size) -> dict[str, Case]:
             "short", "four levels, a prior network for each", levels=4, prior="autoregressive"
         ),
     }
+    for budget in BUDGETS:
+        title = f"{masked}, L0 = {budget} in {budget} groups"
+        found[f"budget-{budget}"] = case("sparsity", title, budget=budget)
     for cost in SLOT_COSTS:
         found[f"slot-cost-{cost:g}"] = case(
             "sparsity", f"{masked}, a slot cost of {cost:g}", slot_cost=cost

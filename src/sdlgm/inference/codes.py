@@ -84,7 +84,8 @@ def choose_codes(
 
     .. math:: J(z) = -\log p(x \mid z) - \beta \log p(z)
 
-    where :math:`\beta` is the model's ``rate_weight``. If the decoder is linear, with a Gaussian
+    where :math:`\beta` is the model's ``rate_weight``. In a model with ``prefixes``, the first term
+    is its mean over the prefixes and the whole code. If the decoder is linear, with a Gaussian
     likelihood and one slot per group, a beam search over the groups keeps ``candidates`` codes, and
     each is then improved slot by slot (:class:`~sdlgm.inference.linear.AdditiveSearch`). This does
     not decode, and neither needs the encoder. For other models the search starts at the mode and

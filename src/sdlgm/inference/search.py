@@ -40,7 +40,8 @@ def search_codes(
     A sweep visits all slots in turn. It closes a slot, or gives it a feature of its group, so that
     ``J`` is least with the other slots fixed; ``J`` never rises. A weight other than 1 trades
     rate against distortion. A sweep decodes ``L0 (K / G + 1)`` codes per sample. With a linear
-    decoder, a Gaussian likelihood and one slot per group it decodes none and is much faster.
+    decoder, a Gaussian likelihood and one slot per group it decodes none and is much faster. In a
+    model with ``prefixes``, the first term is its mean over the prefixes and the whole code.
 
     Parameters
     ----------
