@@ -33,7 +33,7 @@ __all__ = ["reproduce"]
 PARTS = {
     "headline": "The preset best",
     "short": "The paper's budget of {short:,} iterations of batch 100",
-    "sparsity": "Fewer active features: a smaller budget, or slots with a cost; {short:,} iterations",
+    "sparsity": "Fewer active features: a smaller budget, or a slot cost; {short:,} iterations",
 }
 
 
