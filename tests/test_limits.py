@@ -56,10 +56,10 @@ def test_hostile_json_is_refused(text: str, message: str, tmp_path: Path) -> Non
 def test_hostile_settings_of_a_run_are_refused(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(text)
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(ConfigError, match=message):
         RunConfig.from_yaml(path)
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_a_log_of_others_gives_only_lines_with_a_step(tmp_path: Path) -> None:

@@ -74,3 +74,35 @@ def test_a_step_that_may_be_short_is_shown_once_it_is_long(
             update(9, {})
         lines = capfd.readouterr().err.splitlines()
         assert [line[: len(text)] for line, text in zip(lines, shown, strict=True)] == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "line"),
+    [
+        (0.25, []),  # 50 seconds in all
+        (0.5, ["fitting: about 2 minutes for 3 members\n"]),
+        (1.2, ["fitting: about 4 minutes for 3 members\n"]),
+        (60.0, ["fitting: about 3 hours for 3 members\n"]),
+    ],
+)
+def test_a_task_of_minutes_is_announced_once_after_a_second(
+    seconds: float,
+    line: list[str],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(sdlgm.progress.time, "monotonic", lambda: now)
+    says = sdlgm.progress.announced_duration("fitting", 200, " for 3 members")
+    silent = sdlgm.progress.announced_duration("fitting", 200, "", enabled=False)
+    with sdlgm.progress.silenced():
+        quiet = sdlgm.progress.announced_duration("fitting", 200)
+    now += 100  # before and in the first step, which does not count
+    said = []
+    for step in range(1, 11):
+        for after_step in (says, silent, quiet):
+            after_step(step)
+        said += capfd.readouterr().err.splitlines(keepends=True)
+        assert not said or (step - 1) * seconds >= 1
+        now += seconds
+    assert said == line

@@ -130,7 +130,8 @@ def test_the_default_code_follows_the_model_everywhere() -> None:
 def test_configuration_fields_are_documented_where_they_are_defined() -> None:
     from sdlgm.config import DataConfig, ModelConfig, TrainingConfig
 
-    source = (ROOT / "src" / "sdlgm" / "config.py").read_text(encoding="utf-8")
+    files = sorted((ROOT / "src" / "sdlgm" / "config").glob("*.py"))
+    source = "".join(file.read_text(encoding="utf-8") for file in files)
     for config in (DataConfig, ModelConfig, TrainingConfig):
         for field in dataclasses.fields(config):
             assert re.search(rf'^    {field.name}: [^\n]*\n    """', source, flags=re.MULTILINE)

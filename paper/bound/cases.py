@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sdlgm.config import ModelConfig, TrainingConfig, preset
 
-__all__ = ["BUDGETS", "PROFILES", "Case", "Size", "cases"]
+__all__ = ["BUDGETS", "PROFILES", "Case", "Size", "case_of", "cases"]
 
 BUDGETS = (5, 10, 20, 40, 80)
 """Budgets L0 of the sweep, with K = 200; with more than 40 slots, two share a group."""
@@ -94,6 +95,11 @@ LONGER = 1.15
 
 LONG: dict[str, Any] = {"weight_decay": 0.05, "slot_cost": 0.0}
 """Changes for the longest training: rate x decay x iterations is 6, as in the preset best."""
+ONE_LEVEL: dict[str, Any] = {"levels": 1, "prior": "learned_gates"}
+"""A posterior and a prior that are products over groups; of the presets, only plain has both.
+Structured codes have an experiment of their own."""
+BEST: dict[str, Any] = {"weight_decay": 0.1, "slot_cost": 0.03, "iterations": 30_000}
+"""Training of the headline: the preset best of that time."""
 
 
 def cases(size: Size) -> dict[str, Case]:
@@ -101,10 +107,10 @@ def cases(size: Size) -> dict[str, Case]:
     ours, categorical = "K = 200, L0 = 40, 40 groups", "20 x 10 categorical"
     sparse = f"{ours}, a slot cost of 0.1"
     headline: dict[str, Any] = {} if size.iterations is None else {"iterations": size.iterations}
-    iterations = preset("best", **headline)[1].iterations
+    iterations = {**BEST, **headline}["iterations"]
     longer: dict[str, Any] = {"iterations": int(LONGER * iterations)}
     learned = CATEGORICAL | {"prior": "learned"}
-    case = functools.partial(_case, size)
+    case = functools.partial(case_of, size)
     found = {
         "long": case(
             "long", f"{ours}, no slot cost", start="best", close=True, **LONG, iterations=size.long
@@ -134,7 +140,7 @@ def cases(size: Size) -> dict[str, Case]:
     return found
 
 
-def _case(
+def case_of(
     size: Size,
     parts: str,
     title: str,
@@ -143,13 +149,19 @@ def _case(
     start: str = "default",
     repeated: bool = False,
     close: bool = False,
+    pinned: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> Case:
-    """Make a case from a preset and changes; all but the headline and the longest run are short."""
+    """Make a case from a preset and changes; all but the headline and the longest run are short.
+
+    ``pinned`` holds what a preset is changed to first. Default: a product over groups.
+    """
     long = parts in ("headline", "long")
     if not long:
         changes = {**changes, "iterations": size.short}
-    model, training = preset(start, **changes)
+    if pinned is None:
+        pinned = {} if start == "plain" else ONE_LEVEL | (BEST if start == "best" else {})
+    model, training = preset(start, **{**pinned, **changes})
     training = dataclasses.replace(training, evaluate_every=training.iterations // size.points)
     return Case(
         parts=tuple(parts.split()),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sdlgm.report.drawing import ACCENT, INK, SOFT, WARM, new_figure, png, tidy
 
-__all__ = ["draw_budgets", "draw_curves", "draw_features"]
+__all__ = ["draw_activity", "draw_budgets", "draw_curves", "draw_features"]
 
 ACROSS = 16
 """Number of features in a row of the picture."""
@@ -77,6 +77,24 @@ def draw_budgets(points: Sequence[tuple[int, float, float]]) -> bytes:
         tidy(axis)
     active.plot(budgets, budgets, color=SOFT, linewidth=1, linestyle="--", label="the budget")
     active.legend(frameon=False, fontsize=8)
+    return png(figure)
+
+
+def draw_activity(points: Sequence[tuple[float, float]]) -> bytes:
+    """Draw the bound against the mean number of active features; return a PNG.
+
+    Parameters
+    ----------
+    points
+        Mean number of active features, and nats.
+    """
+    figure = new_figure(5.0, 3.2)
+    axis = figure.subplots()
+    active, nats = zip(*points, strict=True)
+    axis.plot(active, nats, color=ACCENT, marker="o", ms=4)
+    axis.set_xlabel("active features, mean", color=INK, fontsize=9)
+    axis.set_ylabel(UNIT, color=INK, fontsize=8)
+    tidy(axis)
     return png(figure)
 
 

@@ -88,10 +88,15 @@ def _close(found: Finished) -> list[Finished]:
     ]
 
 
-def markdown(found: Finished, known: Mapping[str, Case], size: Size) -> str:
-    """Return the tables of all parts that have finished cases."""
+def markdown(
+    found: Finished,
+    known: Mapping[str, Case],
+    size: Size,
+    parts: Mapping[str, str] = PARTS,
+) -> str:
+    """Return the tables of all parts that have finished cases; ``parts`` are their headings."""
     text = [DESCRIPTION]
-    for part, title in PARTS.items():
+    for part, title in parts.items():
         names = [name for name in found if part in known[name].parts]
         if names:
             heading = title.format(short=size.short)

@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Update", "is_silent", "progress_bar", "silenced"]
+__all__ = ["Update", "announced_duration", "is_silent", "progress_bar", "silenced"]
 
 Update = Callable[[int, Mapping[str, float]], None]
 """Takes the number of units done and numbers to show beside it."""
 
 SECONDS_BETWEEN_LINES = 10.0
 """Many CI systems stop a job that prints nothing for some minutes."""
+LONG = 60.0
+"""Seconds from which a task is worth a line about its duration."""
+SECONDS_TO_JUDGE = 1.0
+"""Seconds after the first step, which is slow, before the duration is estimated."""
 
 
 _SILENT: contextvars.ContextVar[bool] = contextvars.ContextVar("silent", default=False)
@@ -71,6 +75,59 @@ def progress_bar(
         yield update
 
 
+def announced_duration(
+    what: str, steps: int, rest: str = "", enabled: bool = True
+) -> Callable[[int], None]:
+    """Return a function of the number of steps done that says once if a task will take minutes.
+
+    The line is written to standard error after the first second or so, if the whole task will take
+    more than a minute: ``fitting: about 4 minutes for 20 members``.
+
+    Parameters
+    ----------
+    what
+        What is being done.
+    steps
+        Number of steps to do.
+    rest
+        What follows the duration.
+    enabled
+        Whether to say anything.
+    """
+    first: tuple[int, float] | None = None
+    waiting = enabled and not is_silent()
+
+    def after_step(done: int) -> None:
+        nonlocal first, waiting
+        if not waiting:
+            return
+        now = time.monotonic()
+        if first is None:
+            first = done, now
+        elif now - first[1] >= SECONDS_TO_JUDGE:
+            waiting = False
+            seconds = steps * (now - first[1]) / (done - first[0])
+            if seconds > LONG:
+                _say(f"{what}: about {_in_words(seconds)}{rest}")
+
+    return after_step
+
+
+def _in_words(seconds: float) -> str:
+    """Return a duration of more than a minute, rounded."""
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return "a minute"
+    return f"{minutes} minutes" if minutes < 100 else f"{round(minutes / 60)} hours"
+
+
+def _say(line: str) -> None:
+    # A full disk or a closed terminal behind standard error must not stop the task.
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+
 @contextlib.contextmanager
 def _bar(what: str, total: int | None, console: Console) -> Iterator[Update]:
     from rich.progress import (
@@ -111,10 +168,7 @@ def _lines(what: str, total: int | None, after: float) -> Iterator[Update]:
         if total is not None:
             share += f"/{total:,} ({100 * done // max(1, total)} %)"
         share += f" {elapsed}"
-        # A full disk or a closed terminal behind standard error must not stop the task.
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            sys.stderr.write(", ".join([f"{what} {share}", *_shown(numbers)]) + "\n")
-            sys.stderr.flush()
+        _say(", ".join([f"{what} {share}", *_shown(numbers)]))
 
     def update(done: int, numbers: Mapping[str, float]) -> None:
         nonlocal due, unprinted

@@ -122,7 +122,8 @@ def test_blocks_are_read_on_their_own_and_damage_stays_in_its_block(tmp_path: Pa
 
 def test_codes_under_a_prior_are_not_read_without_it(tmp_path: Path) -> None:
     model = structured("mixture")
-    write_codes(tmp_path / "c.sdz", [drawn(model)], describe(model), prior=coding_prior(model))
+    codes = drawn(model, 4000)  # so many that the prior makes the file shorter
+    write_codes(tmp_path / "c.sdz", [codes], describe(model), prior=coding_prior(model))
     with pytest.raises(CodeFileError, match="under the prior of their model"):
         list(read_codes(tmp_path / "c.sdz")[1])
     with pytest.raises(CodeFileError, match="encoded by another model"):
@@ -223,9 +224,10 @@ def test_a_chain_of_other_outputs_is_refused_by_a_lossless_file(tmp_path: Path) 
 def test_forged_blocks_under_a_prior_are_errors(tmp_path: Path) -> None:
     model = structured("levels")
     prior, about, path = coding_prior(model), describe(model), tmp_path / "c.sdz"
-    write_container(path, [drawn(model, 50)], about, prior=prior)
+    write_container(path, [drawn(model)], about, prior=prior)
     with CodeContainer(path, about, prior) as container:
         header = container.header
+        assert header.by_prior
         payload = container._payload(container._places or {}, 0) or b""
     source = random.Random(0)
     refused = 0
@@ -243,5 +245,15 @@ def test_forged_blocks_under_a_prior_are_errors(tmp_path: Path) -> None:
             refused += 1
         else:
             assert bytes(forged) == payload
-            assert len(found) == 50
+            assert len(found) == ROWS
     assert refused > 100
+
+
+@pytest.mark.parametrize(("name", "rows"), [("mixture", 300), ("levels", 50), ("several slots", 4)])
+def test_the_shorter_of_two_files_is_written(name: str, rows: int, tmp_path: Path) -> None:
+    model = structured(name)
+    codes, about = drawn(model, rows), describe(model)
+    chosen, counted = tmp_path / "chosen.sdz", tmp_path / "counted.sdz"
+    write_codes(chosen, [codes], about, prior=coding_prior(model))
+    write_codes(counted, [codes], about)
+    assert chosen.stat().st_size <= counted.stat().st_size

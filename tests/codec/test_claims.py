@@ -76,10 +76,10 @@ def test_false_marks_of_blocks_do_not_take_quadratic_time(tmp_path: Path) -> Non
     content = path.read_bytes()
     mark = b"\x93blk" + struct.pack("<II", 0, 2**20)
     path.write_bytes(content[:-60] + mark * 300_000)
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(CodeFileError):
         list(read_codes(path)[1])
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_a_lossless_file_with_too_many_rows_or_checks_is_refused(tmp_path: Path) -> None:
@@ -99,9 +99,9 @@ def test_a_lossless_file_with_too_many_rows_or_checks_is_refused(tmp_path: Path)
 
 
 def test_sizes_of_batches_take_linear_time() -> None:
-    began = time.monotonic()
+    began = time.process_time()
     sizes = batch_sizes(16_000_000)
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
     assert (sum(sizes), max(sizes)) == (16_000_000, BATCH_ROWS)
 
 

@@ -104,7 +104,7 @@ def test_entities_and_many_columns_of_label_sets_are_refused() -> None:
     with pytest.raises(DataError, match="entities"):
         label_sets.parse(arff, xml)
     columns = "".join(f"@attribute a{place} numeric\n" for place in range(101_000))
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(DataError, match="SDLGM_MAX_COLUMNS"):
         label_sets.parse(f"@relation x\n{columns}@data\n", '<l><label name="a1"/></l>')
-    assert time.monotonic() - began < 30
+    assert time.process_time() - began < 30

@@ -121,4 +121,5 @@ def test_the_default_binarisation_depends_on_data_and_likelihood() -> None:
     assert resolve_binarisation(DataConfig("a.csv"), "bernoulli") == "none"
     assert resolve_binarisation(DataConfig("digits", binarisation="fixed"), "poisson") == "fixed"
     assert resolve_binarisation(DataConfig("nab"), "gaussian") == "none"
-    assert set(BUILT_IN) == {"digits", "mnist-5k", "mnist", "fashion-mnist", "nab"}
+    assert resolve_binarisation(DataConfig("mnist-static"), "bernoulli") == "none"
+    assert set(BUILT_IN) == {"digits", "mnist-5k", "mnist", "mnist-static", "fashion-mnist", "nab"}

@@ -22,6 +22,9 @@ WORDS = (random.random((50, 40)) < 0.08).astype(float)
     [
         (FEW, "standard"),
         (MANY, "bins"),
+        (np.exp(1.5 * FEW), "bins"),  # heavy tails
+        (np.exp(1.5 * FEW) * [1, 0, 0, 0] + [0, 1, 1, 1] * FEW, "standard"),  # in one column
+        ((FEW > 1.9).astype(float) + 1, "standard"),  # rare values are no tails
         ((MANY > 0).astype(float), "standard"),  # bins of two values are copies
         (WORDS, "common"),
         (csr_array(WORDS), "common"),

@@ -26,7 +26,7 @@ from sdlgm.estimators import SDLGMClassifier, SDLGMCounter
 
 SETTINGS = {"hidden": (8,), "epochs": 3, "batch_size": 16, "random_state": 0}
 ESTIMATORS = {
-    "classifier": SDLGMClassifier(members=2, folds=2, **SETTINGS),
+    "classifier": SDLGMClassifier(members=2, folds=2, mixed=False, **SETTINGS),
     "counter": SDLGMCounter(**SETTINGS),
 }
 FORMATS: dict[str, Callable[[np.ndarray], Any]] = {

@@ -291,7 +291,7 @@ def test_a_column_without_numbers_is_named(kind: str, column: Any, message: str)
     x, y = rows()
     table = FRAMES[kind]({"a": x[:, 0], "b": x[:, 1], "c": column})
     models = (
-        SDLGMClassifier(**CLASSIFIER),
+        SDLGMClassifier(mixed=False, **CLASSIFIER),
         SDLGMCounter(**COUNTER),
         SDLGMTransformer(12, 4, epochs=1),
         LinearLabels(),

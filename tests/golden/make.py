@@ -8,13 +8,22 @@ and its own folder. Folders of older formats were written by the version that ha
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from sdlgm.codec import compress_file, drawn_rows, encode_file
+from sdlgm.codec import (
+    coding_prior,
+    compress_file,
+    describe,
+    drawn_rows,
+    encode_file,
+    write_codes,
+)
 from sdlgm.config import ModelConfig, TrainingConfig
 from sdlgm.data import Rows
 from sdlgm.estimators import SDLGMClassifier, SDLGMCounter, SDLGMTransformer
@@ -55,6 +64,27 @@ def run(folder: Path) -> dict[str, Any]:
     return {"x": rows.values, "codes": codes, "decoded": made.model.decode(codes)}
 
 
+def structured(folder: Path, **settings: Any) -> dict[str, Any]:
+    """A model with a structured prior, codes encoded under it, and data compressed without loss.
+
+    The model has random weights and the codes are drawn from its prior, so that they depend on each
+    other.
+    """
+    config = replace(SHAPE, features=12, budget=4, groups=4, **settings)
+    statistics = DataStatistics(torch.full((6,), 0.4), torch.full((6,), 0.5), 2)
+    made, source = SDLGM(config, statistics, torch.Generator().manual_seed(5)), torch.Generator()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            source.manual_seed(parameter.numel())
+            parameter += torch.randn(parameter.shape, generator=source)
+    save_model(folder, made)
+    codes = made.sample(300, source.manual_seed(6))[0]
+    write_codes(folder / "codes.sdz", [codes], describe(made), prior=coding_prior(made))
+    rows = Rows(torch.from_numpy(BITS))
+    compress_file(made, rows, folder / "data.sdl")
+    return {"x": BITS, "codes": codes, "mode": made.encode(rows), "decoded": made.decode(codes)}
+
+
 def classifier(folder: Path) -> dict[str, Any]:
     made = SDLGMClassifier(
         "conditional", inputs="bins", threshold="per_label", members=2, folds=2, epochs=3,
@@ -86,6 +116,12 @@ def transformer(folder: Path) -> dict[str, Any]:
 MAKERS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "model-2": model,
     "run-2": run,
+    # The number of these is that of the container: codes under a prior have version 3.
+    "mixture-3": partial(structured, prior="mixture", mixture_components=3),
+    "masked-3": partial(structured, prior="masked", prior_hidden=(8,)),
+    "levels-3": partial(
+        structured, levels=2, level_hidden=(8,), prior="autoregressive", prior_hidden=(8,)
+    ),
     "classifier-2": classifier,
     "counter-2": counter,
     "transformer-2": transformer,

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdlgm.codec import decode_file, decompress_file, describe, read_codes
+from sdlgm.codec import coding_prior, decode_file, decompress_file, describe, read_codes
 from sdlgm.data import Rows
 from sdlgm.errors import ModelFileError
 from sdlgm.hub import load
@@ -79,6 +79,20 @@ def test_runs_and_their_files(folder: Path) -> None:
     check(torch.cat(list(read_codes(folder / "codes.sdz", describe(run.model))[1])), codes.numpy())
     check(decode_file(run.model, folder / "codes.sdz"), wanted["decoded"])
     check(decompress_file(run.model, folder / "data.sdl"), wanted["x"])
+
+
+@pytest.mark.parametrize("name", ["mixture-3", "masked-3", "levels-3"])
+def test_codes_and_data_under_structured_priors(name: str) -> None:
+    folder = HERE / name
+    wanted, model = expected(folder), load_model(folder)
+    assert int.from_bytes((folder / "codes.sdz").read_bytes()[8:12], "little") == 3
+    prior = coding_prior(model)
+    codes = torch.cat(list(read_codes(folder / "codes.sdz", describe(model), prior=prior)[1]))
+    check(codes, wanted["codes"])
+    check(decode_file(model, folder / "codes.sdz"), wanted["decoded"])
+    rows = Rows(torch.from_numpy(wanted["x"]))
+    check(model.encode(rows), wanted["mode"])
+    check(decompress_file(model, folder / "data.sdl"), wanted["x"])
 
 
 def test_a_training_that_0_1_began_must_be_finished_with_it(tmp_path: Path) -> None:

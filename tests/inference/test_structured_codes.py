@@ -9,7 +9,7 @@ from torch import Tensor
 from helpers import tiny_model
 from sdlgm.config import ModelConfig
 from sdlgm.data import Rows
-from sdlgm.errors import ConfigError, DataError
+from sdlgm.errors import DataError
 from sdlgm.inference import choose_codes, default_code, evaluate, refine_posterior
 from sdlgm.models import SDLGM
 from sdlgm.objectives.bounds import negative_elbo
@@ -87,8 +87,8 @@ def test_codes_of_real_numbers_are_not_searched_for_by_default() -> None:
     assert default_code(ModelConfig(likelihood="gaussian", prior="mixture")) == "mode"
 
 
-@pytest.mark.parametrize("settings", STRUCTURES[1:])
-def test_refinement_lowers_the_bound_under_a_structured_prior(
+@pytest.mark.parametrize("settings", [*STRUCTURES, {"levels": 2, "prior": "masked"}])
+def test_refinement_lowers_the_bound_of_a_structured_code(
     settings: dict[str, object], x: Tensor, generator: torch.Generator
 ) -> None:
     model = structured(settings)
@@ -98,12 +98,34 @@ def test_refinement_lowers_the_bound_under_a_structured_prior(
     assert after.mean() < before.mean() - 0.05
 
 
-def test_levels_cannot_be_refined(x: Tensor) -> None:
+@torch.no_grad()
+def test_a_refined_posterior_in_levels_is_a_distribution_and_its_bound_a_bound(
+    x: Tensor, generator: torch.Generator
+) -> None:
     model = structured({"levels": 2})
-    with pytest.raises(ConfigError, match="refine_steps = 0, or a model with levels = 1"):
-        refine_posterior(model, x, 1)
-    with pytest.raises(ConfigError, match="2 levels"):
-        evaluate(model, Rows(x), refine_steps=1)
+    codes = model.posterior(x).enumerate_support()[:, :1]
+    evidence = -(
+        model.data_distribution(codes).log_prob(x) + model.prior().log_prob(codes)
+    ).logsumexp(0)
+    refined = refine_posterior(model, x, 40, generator=generator)
+    each = refined.log_prob(codes.expand(-1, len(x), -1))
+    assert torch.allclose(each.exp().sum(0), torch.ones(len(x)), atol=1e-5)
+    ratio = each - model.prior().log_prob(codes) - model.data_distribution(codes).log_prob(x)
+    before = model.posterior(x).log_prob(codes.expand(-1, len(x), -1))
+    unrefined = before - model.prior().log_prob(codes) - model.data_distribution(codes).log_prob(x)
+    after = (each.exp() * ratio).sum(0)
+    assert (after >= evidence - 1e-4).all()
+    assert after.mean() < (before.exp() * unrefined).sum(0).mean()
+
+
+def test_a_shift_of_a_level_adds_to_its_logits_given_the_levels_before(x: Tensor) -> None:
+    model = structured({"levels": 2})
+    own, codes = model.posterior(x), model.posterior(x).mode
+    gates, features = torch.rand(len(x), 4), torch.rand(len(x), 12)
+    moved = own.shifted(gates, features).given(codes).base
+    assert torch.allclose(moved.gate_logits, own.given(codes).base.gate_logits + gates)
+    expected = own.given(codes).base.feature_logits + features.unflatten(-1, (4, 3))
+    assert torch.allclose(moved.feature_logits, expected)
 
 
 @pytest.mark.parametrize("settings", STRUCTURES)

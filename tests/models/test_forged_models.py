@@ -43,10 +43,10 @@ def test_settings_larger_than_the_tensors_are_refused_at_once(
     changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     folder = forge(tmp_path, lambda about, tensors: about["config"].update(changes))
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(SDLGMError, match=message):
         load_model(folder)
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 @pytest.mark.parametrize("value", [10**12, -1, 0, 2.0, "5", None, True, [5]])
@@ -72,7 +72,7 @@ def test_open_gates_are_infinite_and_load(tmp_path: Path) -> None:
 
 
 def test_groups_that_fit_are_found_without_a_long_loop() -> None:
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(ConfigError, match=r"Groups that do: 1, 2, 4, .* 2097152, 4194304\."):
         ModelConfig(features=2**22, budget=2**22, groups=3)
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1

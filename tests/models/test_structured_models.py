@@ -52,7 +52,7 @@ def test_samples_have_codes_within_the_budget(settings: dict[str, object]) -> No
 
 def test_models_without_structure_are_described_as_before() -> None:
     names = {"levels", "level_hidden", "prior_hidden", "mixture_components"}
-    assert not names & to_dict(ModelConfig()).keys()
+    assert not names & to_dict(ModelConfig(prior="learned_gates")).keys()
     model = tiny_model(**SHAPE)
     assert isinstance(model.prior(), Grouped)
     assert isinstance(model(torch.rand(2, 5)), Grouped)
@@ -61,14 +61,22 @@ def test_models_without_structure_are_described_as_before() -> None:
 
 def test_the_prior_of_a_preset_is_for_one_level() -> None:
     assert preset("plain")[0].prior == "learned"
-    assert preset("plain", levels=2)[0].prior == "autoregressive"
+    assert preset("plain", levels=2)[0].prior == "masked"
     assert preset("plain", levels=2, prior="fixed")[0].prior == "fixed"
 
 
 def test_settings_of_structure_survive_a_file() -> None:
     config = ModelConfig(levels=4, level_hidden=(8,), prior_hidden=(16, 16))
     assert from_dict(ModelConfig, to_dict(config)) == config
-    assert config.prior == "autoregressive"
+    assert config.prior == "masked"
+
+
+def test_bits_have_a_masked_prior_by_default_where_it_is_cheap() -> None:
+    assert (ModelConfig().prior, ModelConfig().levels) == ("masked", 1)
+    assert ModelConfig(features=2_000).prior == "learned_gates"
+    assert ModelConfig(features=2_000, levels=2).prior == "autoregressive"
+    assert ModelConfig(groups=1).prior == "learned_gates"
+    assert ModelConfig(likelihood="poisson").prior == "learned"
 
 
 @pytest.mark.parametrize(
@@ -77,8 +85,8 @@ def test_settings_of_structure_survive_a_file() -> None:
         ({"levels": 3}, "levels = 3 does not divide groups = 40"),
         ({"level_hidden": (8,)}, "set levels"),
         ({"levels": 2, "level_hidden": ()}, "at least one width"),
-        ({"levels": 2, "prior_hidden": ()}, "at least one width"),
-        ({"prior_hidden": (8,)}, "prior = 'autoregressive'"),
+        ({"levels": 2, "prior": "autoregressive", "prior_hidden": ()}, "at least one width"),
+        ({"prior": "learned", "prior_hidden": (8,)}, "prior = 'autoregressive'"),
         ({"mixture_components": 8}, "prior = 'mixture'"),
         ({"prior": "mixture", "levels": 2}, "Use prior = 'autoregressive'"),
         ({"prior": "mixture", "groups": 20}, "one slot per group"),

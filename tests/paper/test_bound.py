@@ -56,8 +56,9 @@ def test_pictures_are_drawn(out: Path) -> None:
         assert (out / f"bound_{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_fit_command_with_the_preset_reproduces_the_headline(out: Path, tmp_path: Path) -> None:
-    words = f"fit digits --preset best --iterations 40 --importance-samples 5 --out {tmp_path}/run"
+def test_the_fit_command_reproduces_the_headline(out: Path, tmp_path: Path) -> None:
+    words = "fit digits --prior learned_gates --slot-cost 0.03 --weight-decay 0.1 --iterations 40"
+    words = f"{words} --importance-samples 5 --out {tmp_path}/run"
     assert sdlgm_main(words.split()) == 0
     headline = json.loads((out / "cells-smoke" / "best-0.json").read_text())["numbers"]
     found = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -92,5 +93,5 @@ def test_the_baseline_differs_only_in_its_latent_distribution() -> None:
     assert sorted(sweep) == list(BUDGETS)
     assert known["paper-networks"].model.activation == "relu"
     assert not known["paper-networks"].model.residual
-    assert known["default"].model == ModelConfig()
+    assert known["default"].model == ModelConfig(prior="learned_gates")
     assert known["default-plain"].model == preset("plain")[0]

@@ -45,17 +45,17 @@ Ctrl-C writes a checkpoint; sdlgm resume RUN continues from it.""",
         choices=tuple(PRESETS),
         default="default",
         help="Settings to start from; other options override them. best: the lowest bound of bits, "
-        "30,000 iterations; paper: objective and networks of Xu et al. 2021; plain: networks "
+        "50,000 iterations; paper: objective and networks of Xu et al. 2021; plain: networks "
         "without residual layers; quick: small networks for small tables.",
     )
     parser.add_argument(
         "data",
         nargs="?",
         default=argparse.SUPPRESS,  # so that a configuration file can name it
-        help="A built-in data set (digits, mnist-5k, mnist, fashion-mnist, nab), or a .csv, "
-        ".parquet or .npy file with one sample per row, or a folder or (quoted) pattern of such "
-        "files. If the rows of a folder do not fit into memory, a random sample of --max-rows is "
-        "used.",
+        help="A built-in data set (digits, mnist-5k, mnist, mnist-static, fashion-mnist, nab), or "
+        "a .csv, .parquet or .npy file with one sample per row, or a folder or (quoted) pattern "
+        "of such files. If the rows of a folder do not fit into memory, a random sample of "
+        "--max-rows is used.",
     )
     parser.add_argument("--out", type=str, default=None, help="Folder of the run.")
     parser.add_argument("--overwrite", action="store_true", help="Replace a run that exists.")

@@ -42,19 +42,25 @@ class ChainCoder:
         self.slots = chain.total_count // chain.groups
         self.size = chain.event_shape[0] // chain.parts
 
+    @torch.no_grad()
     def push(self, stack: Stack, codes: Counts) -> None:
         """Encode codes ``(n, K)``, at most as many as the chain has rows."""
-        known = padded(self._tensor(codes), self.rows)
-        coders = [self._coder(number, known, len(codes)) for number in range(self.chain.parts)]
+        known, part_of = padded(self._tensor(codes), self.rows), self.chain.in_order()
+        coders = [
+            self._coder(part_of(number, known[:, : number * self.size]), len(codes))
+            for number in range(self.chain.parts)
+        ]
         for number in range(self.chain.parts)[::-1]:
             part = codes[:, number * self.size : (number + 1) * self.size]
             coders[number].push(stack, np.ascontiguousarray(part))
 
+    @torch.no_grad()
     def pop(self, stack: Stack, number: int) -> Counts:
         """Decode the ``number`` codes that were pushed last: ``(number, K)``."""
         known = torch.zeros(self.rows, 0, dtype=torch.float64, device=self.device)
+        part_of = self.chain.in_order()
         for part in range(self.chain.parts):
-            found = self._coder(part, known, number).pop(stack, number)
+            found = self._coder(part_of(part, known), number).pop(stack, number)
             known = torch.cat([known, padded(self._tensor(found), self.rows)], -1)
         codes: Counts = known[:number].int().cpu().numpy()
         return codes
@@ -62,9 +68,7 @@ class ChainCoder:
     def _tensor(self, codes: Counts) -> Tensor:
         return torch.from_numpy(codes).to(self.device).double()
 
-    @torch.no_grad()
-    def _coder(self, part: int, known: Tensor, number: int) -> CodeCoder:
-        code = self.chain.part(part, known[:, : part * self.size])
+    def _coder(self, code: Grouped, number: int) -> CodeCoder:
         return CodeCoder(slot_weights(code, number), self.slots)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import mmap
 import os
 import re
@@ -45,6 +46,9 @@ __all__ = ["BLOCK_ROWS", "CodeContainer", "Damage", "write_container"]
 
 BLOCK_ROWS = 4096
 """Codes per block. Reading one row decodes a block; damage to a byte loses a block."""
+
+DIGEST_BYTES = 8
+"""Length of the digest of its codes in a block that is encoded under a prior."""
 
 
 def write_container(
@@ -114,14 +118,12 @@ def write_container(
         rough.seek(0)
         weights = rounded(table)
         passed = pack_passed(columns, kept, rows)
-        if under_prior >= _nats_by_frequencies(table):
-            prior = None
-        header = Header(
-            about._replace(n_codes=rows), block_rows, sha.hexdigest(), weights, passed,
-            by_prior=prior is not None,
-        )  # fmt: skip
+        header = Header(about._replace(n_codes=rows), block_rows, sha.hexdigest(), weights, passed)
+        if prior is not None:
+            header = _shorter(header, _nats_by_frequencies(table), under_prior)
         start, key = header.pack()
-        pack, places = _Blocks(CodeCoder(weights, slots), prior), []
+        pack = _Blocks(CodeCoder(weights, slots), prior if header.by_prior else None)
+        places = []
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             file.write(start)
             for number, batch in enumerate(pa.ipc.open_stream(rough)):
@@ -130,6 +132,18 @@ def write_container(
                 file.write(pack_block(key, number, payload))
             file.write(pack_index(key, places, file.tell()))
     return rows
+
+
+def _shorter(by_frequencies: Header, nats_by_frequencies: float, nats_under_prior: float) -> Header:
+    """Return the header with which a file is shorter, by frequencies or under the prior.
+
+    The first has a table, the second a digest in each block.
+    """
+    under_prior = by_frequencies._replace(by_prior=True)
+    bits = (nats_under_prior - nats_by_frequencies) / math.log(2)
+    table = len(by_frequencies.pack()[0]) - len(under_prior.pack()[0])
+    digests = DIGEST_BYTES * by_frequencies.n_blocks
+    return under_prior if bits < 8 * (table - digests) else by_frequencies
 
 
 def _nats_by_frequencies(table: NDArray[np.int64]) -> float:
@@ -160,9 +174,9 @@ class _Blocks:
             stack = Stack(payload)
             codes = self.coder.pop(stack, rows)
         else:
-            stack = Stack(payload[8:])
+            stack = Stack(payload[DIGEST_BYTES:])
             codes = ChainCoder(self.prior.expand((rows,))).pop(stack, rows)
-            if _digest(codes) != payload[:8]:
+            if _digest(codes) != payload[:DIGEST_BYTES]:
                 raise CodeFileError(
                     f"{where} cannot be decoded here: the outputs of the model's prior differ from "
                     "those where it was encoded. Decode the file on a machine like that one."
@@ -173,7 +187,7 @@ class _Blocks:
 
 
 def _digest(codes: NDArray[np.int32]) -> bytes:
-    return hashlib.blake2b(codes.astype("<i4").tobytes(), digest_size=8).digest()
+    return hashlib.blake2b(codes.astype("<i4").tobytes(), digest_size=DIGEST_BYTES).digest()
 
 
 def _checked(batches: Iterable[Tensor], about: CodeFile) -> Iterator[Tensor]:

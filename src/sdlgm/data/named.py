@@ -24,6 +24,8 @@ from sdlgm.data.folders import is_folder
 from sdlgm.data.partitions import NamedKeys
 from sdlgm.data.rows import Dataset, Rows, split_indices
 from sdlgm.data.series import telemetry_dataset
+from sdlgm.data.static_mnist import NAME as STATIC_MNIST
+from sdlgm.data.static_mnist import static_mnist
 from sdlgm.data.tables import SUFFIXES, Table, file_sha256, read_table
 from sdlgm.environment import neutral
 from sdlgm.errors import DataError
@@ -99,8 +101,9 @@ _MNIST_5K_SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17
 def load_data(config: DataConfig, likelihood: LikelihoodName = "bernoulli") -> Dataset:
     """Load a built-in data set, a file or a folder, and binarise it as the configuration says.
 
-    The sets ``mnist``, ``fashion-mnist`` and ``nab`` are read from the folder named by the
-    environment variable ``SDLGM_DATA`` if they are there; otherwise they are downloaded.
+    The sets ``mnist``, ``mnist-static``, ``fashion-mnist`` and ``nab`` are read from the folder
+    named by the environment variable ``SDLGM_DATA`` if they are there; otherwise they are
+    downloaded, and the bits of ``mnist-static`` are drawn from ``mnist``.
 
     Raises
     ------
@@ -190,11 +193,13 @@ def _changed(path: Path | str, recorded: str) -> DataError:
 
 
 def _binarised(dataset: Dataset, config: DataConfig, likelihood: LikelihoodName) -> Dataset:
-    kind, name = resolve_binarisation(config, likelihood), config.data
+    kind, name, seed = resolve_binarisation(config, likelihood), config.data, config.split_seed
+    held = dataset.validation
     return replace(
         dataset,
-        train=dataset.train.named(f"{name} (training rows)").binarise(kind, config.split_seed),
-        test=dataset.test.named(f"{name} (test rows)").binarise(kind, config.split_seed + 1),
+        train=dataset.train.named(f"{name} (training rows)").binarise(kind, seed),
+        test=dataset.test.named(f"{name} (test rows)").binarise(kind, seed + 1),
+        validation=None if held is None else held.binarise(kind, seed + 2),
     )
 
 
@@ -202,7 +207,8 @@ def resolve_binarisation(config: DataConfig, likelihood: LikelihoodName) -> Bina
     """Return the configured binarisation, or the default for this data and likelihood."""
     if config.binarisation is not None:
         return config.binarisation
-    return "dynamic" if config.data in BUILT_IN and likelihood == "bernoulli" else "none"
+    grey = config.data in BUILT_IN and config.data != STATIC_MNIST
+    return "dynamic" if grey and likelihood == "bernoulli" else "none"
 
 
 def maximum_grey_value(config: DataConfig) -> float:
@@ -317,6 +323,7 @@ BUILT_IN: dict[str, Callable[[], Dataset]] = {
     "digits": _digits,
     "mnist-5k": _mnist_5k,
     "mnist": lambda: _idx("mnist"),
+    STATIC_MNIST: lambda: static_mnist(lambda: _idx("mnist")),
     "fashion-mnist": lambda: _idx("fashion-mnist"),
     "nab": telemetry_dataset,
 }

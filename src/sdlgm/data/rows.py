@@ -423,12 +423,16 @@ class Dataset:
     """Names, types and layout of the columns of a file."""
     places: Tensor | None = None
     """Number in the file of each row, the training rows first, where a file was split."""
+    validation: Rows | None = None
+    """Rows for the choice of settings, where the set has some of its own."""
+    source: str | None = None
+    """What the rows were made from, where there is more than one possibility."""
 
     def rows(self, split: str) -> Rows:
         """Return the rows of ``"train"``, ``"test"`` or ``"all"``.
 
         ``"all"`` are the rows of a file in its order; of a built-in set they are the training rows
-        followed by the test rows.
+        followed by the test rows, without validation rows.
         """
         if split == "all":
             values = self._in_order(self.train.values, self.test.values)

@@ -18,7 +18,7 @@ counts the features in the slots, so the counts and the closed slots are exactly
 - :func:`kl_terms` and :func:`log_ratio` compare a posterior with its prior.
 """
 
-from sdlgm.distributions.chain import Chain, GroupChain, LevelChain, conditionals, greedy
+from sdlgm.distributions.chain import Chain, GroupChain, LevelChain, OfGroups, conditionals, greedy
 from sdlgm.distributions.gated_multinomial import GatedMultinomial
 from sdlgm.distributions.grouped import Grouped, grouped_gated_multinomial
 from sdlgm.distributions.kl import KLForm, KLTerms, kl_terms, log_ratio
@@ -33,6 +33,7 @@ __all__ = [
     "KLForm",
     "KLTerms",
     "LevelChain",
+    "OfGroups",
     "PoissonMultinomial",
     "RelaxedGatedMultinomial",
     "conditionals",

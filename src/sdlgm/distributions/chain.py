@@ -83,6 +83,14 @@ class Chain(Distribution):
             log-probability of this distribution.
         """
 
+    def in_order(self) -> Callable[[int, Tensor], Grouped]:
+        """Return a function like :meth:`part` for parts one after the other.
+
+        It must be called for increasing numbers, with prefixes that extend each other. Where no
+        gradient is recorded it may keep what it knows of a prefix, and be much faster.
+        """
+        return self.part
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability (nats) of codes of shape ``(*sample, *batch, K)``."""
         return self.given(value).log_prob(value)
@@ -103,11 +111,12 @@ class Chain(Distribution):
             Codes of shape ``(*sample, *batch, K)``. A gradient that ``choose`` gives to a code
             also passes through the distributions of the later parts.
         """
-        codes = self.nothing() if start is None else start
+        codes, part = self.nothing() if start is None else start, self.in_order()
         for number in range(0 if start is None else 1, self.parts):
-            codes = torch.cat([codes, choose(self.part(number, codes))], -1)
+            codes = torch.cat([codes, choose(part(number, codes))], -1)
         return codes
 
+    @torch.no_grad()
     def sample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
         """Draw codes of shape ``(*sample, *batch, K)``, part by part."""
         first = self.part(0, self.nothing()).sample(sample_shape, generator)
@@ -188,6 +197,22 @@ class LevelChain(Chain):
         """Return the same distribution with its batch expanded to ``batch_shape``."""
         return LevelChain(self.first.expand(batch_shape), self.later)
 
+    def shifted(self, gates: Tensor, features: Tensor) -> LevelChain:
+        """Return the chain with offsets added to the logits of every level.
+
+        The offsets of a level do not depend on the levels before it; its logits still do. Shapes as
+        for :meth:`Grouped.shifted`.
+        """
+        offsets = list(
+            zip(gates.chunk(self.parts, -1), features.chunk(self.parts, -1), strict=True)
+        )
+
+        def moved(number: int) -> Callable[[Tensor], Grouped]:
+            return lambda codes: self.part(number, codes).shifted(*offsets[number])
+
+        later = [moved(number) for number in range(1, self.parts)]
+        return LevelChain(self.first.shifted(*offsets[0]), later)
+
     def part(self, number: int, prefix: Tensor) -> Grouped:
         """Return the distribution of a level given the levels before it."""
         if number:
@@ -259,6 +284,10 @@ class GroupChain(Chain):
         Shape of the batch of codes.
     like
         A tensor of the type and on the device of the codes.
+    in_order
+        Returns a function that does what ``conditional`` does for one group at a time, in
+        increasing order, for codes that agree on the groups of earlier calls and end before the
+        group. Default: ``conditional``.
 
     Examples
     --------
@@ -281,20 +310,28 @@ class GroupChain(Chain):
         features: int,
         batch_shape: Any = (),
         like: Tensor | None = None,
+        in_order: Callable[[], OfGroups] | None = None,
     ) -> None:
-        self.conditional = conditional
+        self.conditional, self._in_order = conditional, in_order
         self.like = torch.empty(0) if like is None else like
         super().__init__(groups, groups, total_count, features, batch_shape)
 
     def expand(self, batch_shape: Any, _instance: Distribution | None = None) -> GroupChain:
         """Return the same distribution with its batch expanded to ``batch_shape``."""
         shape = (self.groups, self.total_count, self.event_shape[0])
-        return GroupChain(self.conditional, *shape, batch_shape, self.like)
+        return GroupChain(self.conditional, *shape, batch_shape, self.like, self._in_order)
 
     def part(self, number: int, prefix: Tensor) -> Grouped:
         """Return the distribution of a group given the groups before it."""
         rest = prefix.new_zeros(*prefix.shape[:-1], self.event_shape[0] - prefix.shape[-1])
         return self.conditional(torch.cat([prefix, rest], -1), slice(number, number + 1))
+
+    def in_order(self) -> Callable[[int, Tensor], Grouped]:
+        """Return a function like :meth:`part` for groups one after the other."""
+        if self._in_order is None or torch.is_grad_enabled():
+            return self.part
+        conditional = self._in_order()
+        return lambda number, prefix: conditional(prefix, slice(number, number + 1))
 
     def given(self, codes: Tensor) -> Grouped:
         """Return the product of all groups, each given the groups of ``codes`` before it."""

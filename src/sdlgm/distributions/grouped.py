@@ -128,6 +128,27 @@ class Grouped(Distribution):
         """Return the same distribution with its batch expanded to ``batch_shape``."""
         return Grouped(self.base.expand((*batch_shape, self.groups)))
 
+    def shifted(self, gates: Tensor, features: Tensor) -> Grouped:
+        """Return the distribution with offsets added to its logits.
+
+        Parameters
+        ----------
+        gates
+            Added to the log-odds of open gates, shape ``(*batch, G)``.
+        features
+            Added to the unnormalised log-probabilities of features, shape ``(*batch, K)``.
+
+        Examples
+        --------
+        >>> q = Grouped(GatedMultinomial(1, torch.zeros(2), torch.zeros(2, 3)))
+        >>> q.shifted(torch.tensor([0.0, 20.0]), torch.zeros(6)).mean_total.round(decimals=3)
+        tensor(1.5000)
+        """
+        base = self.base
+        gates = base.gate_logits + gates
+        features = base.feature_logits + self.split(features)
+        return Grouped(GatedMultinomial(base.total_count, gates, features, validate_args=False))
+
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]
         """Whether draws are differentiable: only those of a relaxed base are."""
@@ -156,6 +177,19 @@ class Grouped(Distribution):
         The last outcome is "closed". All ``L0 / G`` slots of a group share these probabilities.
         """
         return self._discrete_base.slot_log_probs
+
+    def of_groups(self, groups: slice) -> Grouped:
+        """Return the distribution of some of the groups.
+
+        Examples
+        --------
+        >>> q = Grouped(GatedMultinomial(1, torch.zeros(3), torch.zeros(3, 2)))
+        >>> q.of_groups(slice(1, 3)).event_shape
+        torch.Size([4])
+        """
+        base = self._discrete_base
+        gates, features = base.gate_logits[..., groups], base.feature_logits[..., groups, :]
+        return Grouped(GatedMultinomial(base.total_count, gates, features, False))
 
     def slot_sum(self, value: Tensor, weights: Tensor) -> Tensor:
         """Sum weights of outcomes, shape ``(*batch, G, K/G + 1)``, over the slots of codes.

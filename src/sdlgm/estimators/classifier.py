@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any, Literal, Self, get_args
 
@@ -14,14 +15,13 @@ from torch import Tensor, nn
 
 from sdlgm.config import Activation, NetworkAccelerator
 from sdlgm.environment import device_of, neutral
-from sdlgm.errors import ConfigError, ModelFileError
+from sdlgm.errors import ConfigError, ModelFileError, warn
 from sdlgm.estimators.drift import check_range, training_range, warn_of_drift
 from sdlgm.estimators.entry_weights import entry_weights, split_weights
 from sdlgm.estimators.interruption import unfitted_unless_done
 from sdlgm.estimators.label_decisions import (
     Decision,
     Threshold,
-    check_threshold,
     holds_out,
     is_split,
     refuse_guarantee_of_classes,
@@ -32,12 +32,10 @@ from sdlgm.estimators.label_network import (
     MemberRows,
     input_statistics,
 )
+from sdlgm.estimators.label_parameters import Variant, check_parameters
+from sdlgm.estimators.mixed_columns import Mixed, MixedColumns, MixedTable, read_mixed
 from sdlgm.estimators.network_training import TrainingSettings
 from sdlgm.estimators.parameters import (
-    check_choice,
-    check_integer,
-    check_number,
-    check_widths,
     class_sample_weight,
     label_weights,
     plain,
@@ -46,7 +44,7 @@ from sdlgm.estimators.parameters import (
 from sdlgm.estimators.saving import Saved, require_integer
 from sdlgm.estimators.scaling import Inputs, InputScaling, chosen_dropout, chosen_inputs
 from sdlgm.estimators.set_prediction import BudgetedPrediction
-from sdlgm.estimators.targets import check_targets, with_unknown
+from sdlgm.estimators.targets import Targets, check_targets, targets_of, with_unknown
 from sdlgm.estimators.validation import (
     Table,
     validate_rows,
@@ -54,12 +52,10 @@ from sdlgm.estimators.validation import (
 )
 from sdlgm.models import LabelModelConfig, SupervisedSDLGM
 from sdlgm.objectives.labels import LabelLikelihood
-from sdlgm.progress import progress_bar
+from sdlgm.progress import announced_duration, progress_bar
 from sdlgm.random import generator
 
 __all__ = ["SMALL_TABLES", "SDLGMClassifier"]
-
-Variant = Literal["discriminative", "generative", "conditional"]
 
 SMALL_TABLES: dict[str, Any] = {"inputs": "bins", "threshold": "smoothed", "input_dropout": 0.7}
 """Settings for a few hundred dense rows: ``SDLGMClassifier(**SMALL_TABLES)``.
@@ -134,6 +130,11 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         Factor of the likelihood of labels that are present, against missing them: a number, one
         for each label, or a dictionary as of ``class_weight``. Probabilities then are too high,
         except as far as they are corrected (``calibrated``).
+    mixed
+        Whether X may hold categories (text, types of categories) and missing values
+        (:class:`~sdlgm.estimators.mixed_columns.MixedColumns`): ``"auto"``, if it is a frame that
+        does, which ``fit`` says in a warning; ``True``, any table, without the warning; or
+        ``False``, which refuses such a table.
     inputs, bins
         Scaling of the inputs: ``"standard"`` (z-scores; a sparse X is not centred), ``"quantile"``
         (normal quantiles of ranks, for heavy-tailed features), ``"bins"`` (``bins`` piecewise
@@ -178,7 +179,8 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         Device to fit and predict on: ``"auto"`` (the GPU if there is one, else the CPU), ``"cpu"``
         or ``"gpu"``. Arrays stay on the CPU, and so does ``network_``.
     progress
-        Whether to show a progress bar on standard error.
+        Whether to show a progress bar on standard error. Without one there is a line about the time
+        if ``fit`` will take minutes (none inside :func:`~sdlgm.progress.silenced`).
 
     Attributes
     ----------
@@ -200,6 +202,8 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         A number, or one for each label; 0 where there is none.
     n_labels_, n_features_in_, feature_names_in_
         K and D; the features' names if X was a frame.
+    columns_
+        How mixed columns become numbers; ``None`` if X held numbers.
     history_
         Mean loss (nats) of each epoch, and of the held-out rows with ``patience``.
     network_
@@ -218,6 +222,9 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
     True
     """
 
+    _limits: NDArray[np.float64]
+    """The range of the training rows."""
+
     def __init__(
         self,
         variant: Variant = "discriminative",
@@ -230,6 +237,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         threshold: Threshold = "micro",
         class_weight: Literal["balanced"] | ArrayLike | None = None,
         positive_weight: ArrayLike | None = None,
+        mixed: Mixed = "auto",
         inputs: InputScaling = "auto",
         bins: int = 4,
         likelihood: Literal["gaussian", "bernoulli"] = "gaussian",
@@ -263,6 +271,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         self.threshold = threshold
         self.class_weight = class_weight
         self.positive_weight = positive_weight
+        self.mixed = mixed
         self.inputs = inputs
         self.bins = bins
         self.likelihood = likelihood
@@ -292,6 +301,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         tags = super().__sklearn_tags__()
         tags.target_tags.single_output = True
         tags.classifier_tags.multi_class = True
+        tags.input_tags.allow_nan = tags.input_tags.string = self.mixed is True
         return tags
 
     # --- fitting ------------------------------------------------------------------------------
@@ -303,7 +313,8 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         Parameters
         ----------
         X
-            Rows ``(n, D)``, dense or sparse (made dense one batch at a time).
+            Rows ``(n, D)``, dense or sparse (made dense one batch at a time); a frame may hold
+            categories and missing values (``mixed``).
         y
             Labels ``(n, K)`` of 0 and 1, dense, sparse (made dense one batch at a time) or a
             frame; a list or set of names for each sample, such as ``[["a", "b"], [], ["b"]]``; or
@@ -328,19 +339,145 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         KeyboardInterrupt
             After Ctrl-C, once the current step is complete; the estimator is then not fitted.
         """
-        _check_parameters(self.get_params(deep=False))
+        check_parameters(self.get_params(deep=False))
         self.seed_ = validate_seed(self.random_state)
-        rows = validate_rows(self, X, reset=True)
+        rows: Any = read_mixed(self, X, self.mixed)
+        rows = validate_rows(self, X, reset=True) if rows is None else rows
         targets = check_targets(y, rows.shape[0])
+        training, unknown = self._first_training(rows, targets, y, sample_weight)
+        self.network_ = self._make_network(training, unknown)
+        device = device_of(self.accelerator)
+        with unfitted_unless_done(self):
+            self.history_ = self._train(training, device)
+            self.n_iter_ = len(self.history_)
+            self._choose_sets(training, unknown, device)
+        return self
+
+    @neutral()
+    def partial_fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Continue training with one pass over more rows, in batches of ``batch_size``.
+
+        The first call defines the classifier: its labels, and by its rows the scaling of inputs and
+        the levels of categories. These rows should therefore be typical of later ones. Later calls
+        continue from there, or from ``fit``. The learning rate is constant, since the number of
+        steps is unknown. Each member leaves out a fold of the rows of each call. Correction and
+        threshold are chosen on those of the last one, and are honest as long as rows are new, or
+        come again in the same parts of the same order.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            See :meth:`fit`. Later rows may have more labels, or fewer, than ``max_labels_`` and
+            ``min_labels_``, which then follow, unless they are parameters.
+        classes
+            For the first call: all labels, if its rows do not have all of them. For a table without
+            names, ``range(K)``.
+
+        Raises
+        ------
+        DataError, ConfigError, TrainingError
+            See :meth:`fit`; the estimator is then unchanged.
+        """
+        check_parameters(self.get_params(deep=False))
+        if isinstance(self.class_weight, str):
+            raise ConfigError(
+                "class_weight='balanced' needs all rows, which partial_fit does not have: give the "
+                "weights as a dictionary."
+            )
+        changed = copy.copy(self)  # what fails leaves the estimator as it was
+        if hasattr(self, "network_"):
+            changed._continue(X, y, sample_weight)
+        else:
+            changed._begin(X, y, classes, sample_weight)
+        self.__dict__.update(vars(changed))
+        return self
+
+    def _begin(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> None:  # noqa: N803
+        """Make the networks by the first rows of several calls, and fit them to these rows."""
+        self.seed_ = validate_seed(self.random_state)
+        rows: Any = read_mixed(self, X, self.mixed)
+        rows = validate_rows(self, X, reset=True) if rows is None else rows
+        samples = rows.shape[0]
+        targets = (
+            check_targets(y, samples)
+            if classes is None
+            else (targets_of(y, samples, np.asarray(classes)))
+        )
+        training, unknown = self._first_training(rows, targets, y, sample_weight, one_pass=True)
+        self.network_ = self._make_network(training, unknown)
+        self.history_, self.n_iter_ = [], 0
+        self._pass_over(training, unknown)
+
+    def _continue(self, X: Any, y: Any, sample_weight: Any) -> None:  # noqa: N803
+        """Fit the networks to further rows."""
+        if self.members != self.network_.model.config.members:
+            raise ConfigError(
+                f"members = {self.members}, but the classifier was fitted with "
+                f"{self.network_.model.config.members}."
+            )
+        rows = self._read_rows(X)
+        warn_of_drift(self, rows, self._names())
+        names = getattr(self, "target_names_in_", None)
+        targets = targets_of(y, rows.shape[0], self.classes_, names, self.multilabel_)
+        weight, entries, targets = split_weights(sample_weight, targets)
+        kept = weight > 0
+        self._widen_sets(targets, kept)
+        members = self._make_members(int(kept.sum()), self.n_iter_)
+        limits = getattr(self, "_limits", None)  # files of 0.1 have none
+        training, unknown = self._training(rows, targets, weight, entries, members, one_pass=True)
+        if limits is not None:
+            ends = np.stack([limits, training_range(training.rows)])
+            self._limits = np.stack([ends[:, 0].min(0), ends[:, 1].max(0)])
+        self.network_ = copy.deepcopy(self.network_)
+        self.history_ = list(self.history_)
+        self._pass_over(training, unknown)
+
+    def _pass_over(self, training: LabelTraining, unknown: sp.csr_array | None) -> None:
+        """Fit the networks to rows once, and choose the threshold by those left out."""
+        device = device_of(self.accelerator)
+        self.network_.recalibration = None  # relates to the weights before
+        self.history_ += self._train(training, device)
+        self.n_iter_ += 1
+        self._choose_sets(training, unknown, device)
+
+    def _first_training(
+        self, rows: Any, targets: Targets, y: Any, sample_weight: Any, *, one_pass: bool = False
+    ) -> tuple[LabelTraining, sp.csr_array | None]:
+        """Set the fitted attributes of rows and labels; return what the networks are fitted to."""
         weight, entries, targets = split_weights(sample_weight, targets)
         refuse_guarantee_of_classes(self.threshold, targets.multilabel)
         kept = weight > 0
         self._set_targets(targets, y, kept)
-        labels, unknown = targets.table, targets.unknown
+        members = self._make_members(int(kept.sum()))
+        rows = self._encode(rows, kept, members)
+        return self._training(rows, targets, weight, entries, members, one_pass=one_pass)
+
+    def _training(
+        self,
+        rows: Table,
+        targets: Targets,
+        weight: NDArray[np.float64],
+        entries: Any,
+        members: MemberRows,
+        *,
+        one_pass: bool,
+    ) -> tuple[LabelTraining, sp.csr_array | None]:
+        """Return rows with their labels and weights, and which labels are unknown.
+
+        Rows without weight are left out. Sets the range of the rows.
+        """
+        labels, unknown, kept = targets.table, targets.unknown, weight > 0
         if not kept.all():
             rows, labels, weight = rows[kept], labels[kept], weight[kept]
             unknown = None if unknown is None else unknown[kept]
             entries = None if entries is None else entries[kept]
+        self._limits = training_range(rows)
         weight_of_labels = None
         if self.multilabel_:
             weight_of_labels = entry_weights(
@@ -354,7 +491,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
             weight = weight * class_sample_weight(
                 self.class_weight, self.classes_, self.classes_[labels.indices]
             )
-        members = self._make_members(rows.shape[0])
+        epochs, patience = (1, None) if one_pass else (self.epochs, self.patience)
         training = LabelTraining(
             rows,
             labels,
@@ -362,22 +499,25 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
             weight_of_labels,
             members,
             TrainingSettings(
-                self.epochs, members.batch_size, self.learning_rate, self.weight_decay,
-                self.patience, self.seed_,
+                epochs, members.batch_size, self.learning_rate, self.weight_decay,
+                patience, self.seed_, "constant" if one_pass else "cosine",
             ),
             self.elbo_weight,
         )  # fmt: skip
-        self.network_ = self._make_network(rows, labels, unknown)
-        device = device_of(self.accelerator)
-        self._limits = training_range(rows)
-        with unfitted_unless_done(self):
-            with progress_bar("fitting", self.epochs, self.progress) as update:
-                self.history_ = self.network_.fit(
-                    training, lambda epoch, loss: update(epoch, {"loss": loss}), device
-                )
-            self.n_iter_ = len(self.history_)
-            self._choose_sets(training, unknown, device)
-        return self
+        return training, unknown
+
+    def _train(self, training: LabelTraining, device: torch.device) -> list[dict[str, float]]:
+        """Fit the networks, with progress on standard error; return the loss of each epoch."""
+        says = announced_duration(
+            "fitting",
+            training.settings.epochs * training.members.batches_per_epoch,
+            f" for {self.members} members (progress=True shows how far it is)",
+            not self.progress,
+        )
+        with progress_bar("fitting", training.settings.epochs, self.progress) as update:
+            return self.network_.fit(
+                training, lambda epoch, loss: update(epoch, {"loss": loss}), device, says
+            )
 
     def _choose_sets(
         self, training: LabelTraining, unknown: sp.csr_array | None, device: torch.device
@@ -406,7 +546,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
             The rows of ``fit``, in the same order, none of which had a weight of 0.
         """
         self._check_fitted()
-        rows = validate_rows(self, X, reset=False)
+        rows = self._read_rows(X)
         found = np.full((rows.shape[0], self.n_labels_), np.nan)
         members = self._make_members(rows.shape[0])
         network = self.network_.on(device_of(self.accelerator))
@@ -414,28 +554,45 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
             found[index] = proba
         return found
 
-    def _make_members(self, rows: int) -> MemberRows:
+    def _make_members(self, rows: int, first_epoch: int = 0) -> MemberRows:
         chosen = (self.multilabel_ and holds_out(self.threshold)) or self.patience is not None
         folds = self.folds if chosen else 0
         if folds > rows:
             raise ConfigError(f"folds = {folds} for {rows} rows: use fewer folds, or more rows.")
         return MemberRows(
             rows, int(self.members), int(folds), int(self.batch_size), self.seed_,
-            same=is_split(self.threshold),
+            same=is_split(self.threshold), first_epoch=first_epoch,
         )  # fmt: skip
 
-    def _make_network(
-        self, rows: Table, labels: sp.csr_array, unknown: sp.csr_array | None
-    ) -> LabelNetwork:
+    def _encode(self, rows: Any, kept: NDArray[np.bool_], members: MemberRows) -> Table:
+        """Return numbers for a table of mixed columns, which are learned; others unchanged."""
+        self.columns_ = None
+        if not isinstance(rows, MixedTable):
+            return rows
+        fitted = kept.copy()
+        fitted[kept] = members.fitted
+        self.columns_ = MixedColumns.learn(rows, fitted)
+        if self.mixed == "auto":
+            warn(
+                f"X is encoded: {self.columns_.describe()} mixed=True does so without this "
+                "warning, mixed=False refuses such columns."
+            )
+        return self.columns_(rows, warns=False)  # rows without weight, and those of a promise
+
+    def _make_network(self, training: LabelTraining, unknown: sp.csr_array | None) -> LabelNetwork:
+        # Rows that serve for a promise alone must not shape what it is about.
+        fitted = training.members.fitted
+        rows, labels = training.rows, training.labels
+        if not fitted.all():
+            rows, labels = rows[fitted], labels[fitted]
+            unknown = None if unknown is None else unknown[fitted]
         automatic = self.inputs == "auto"
-        self.inputs_ = chosen_inputs(rows) if automatic else self.inputs
+        self.inputs_ = self._chosen_inputs(rows) if automatic else self.inputs
         if self.input_dropout is None:
             self.input_dropout_ = chosen_dropout(self.inputs_ if automatic else "standard")
         else:
             self.input_dropout_ = float(self.input_dropout)
-        scaling = Inputs(
-            self.inputs_, rows, int(self.bins), getattr(self, "feature_names_in_", None)
-        )
+        scaling = Inputs(self.inputs_, rows, int(self.bins), self._names())
         conditional = self.variant == "conditional"
         budget = self.budget or 4 * self.max_labels_
         config = LabelModelConfig(
@@ -466,11 +623,43 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         )
         return LabelNetwork(model, scaling, self.label_likelihood, self.temperature)
 
+    def _chosen_inputs(self, rows: Table) -> InputScaling:
+        """Return the scaling that suits rows; of mixed columns, the one that suits the numbers."""
+        if self.columns_ is None:
+            return chosen_inputs(rows)
+        numbers = rows[:, self.columns_.numbers]
+        # Numbers of mixed columns have units of their own, however many of them are 0.
+        chosen = chosen_inputs(numbers) if numbers.shape[1] else "standard"
+        return "standard" if chosen == "common" else chosen
+
+    def _names(self) -> Any:
+        """Return the names of what the networks read, or ``None``."""
+        if self.columns_ is None:
+            return getattr(self, "feature_names_in_", None)
+        return self.columns_.encoded_names()
+
     # --- predicting ---------------------------------------------------------------------------
 
+    def get_feature_names(self) -> NDArray[Any]:
+        """Return the names of what the networks read, an array of text.
+
+        They are the names of the columns of X, ``x0``, ``x1`` and so on if it has none. Of mixed
+        columns they are those of the encoded ones: ``age``, ``age=missing``, ``colour=red``,
+        ``colour=rare``.
+        """
+        self._check_fitted()
+        names = self._names()
+        return np.array([f"x{k}" for k in range(self.n_features_in_)] if names is None else names)
+
+    def _read_rows(self, X: Any) -> Table:  # noqa: N803
+        """Return rows as numbers, as the networks were fitted on."""
+        if self.columns_ is None:
+            return validate_rows(self, X, reset=False)
+        return self.columns_.read(self, X)
+
     def _absences(self, X: Any) -> Iterator[Tensor]:  # noqa: N803
-        rows = validate_rows(self, X, reset=False)
-        warn_of_drift(self, rows)
+        rows = self._read_rows(X)
+        warn_of_drift(self, rows, self._names())
         network = self.network_.on(device_of(self.accelerator))
         return (absent for _, absent in network.absences(rows))
 
@@ -481,7 +670,8 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
 
     def _check_fitted_values(self, where: str) -> None:
         super()._check_fitted_values(where)
-        check_range(self, self.n_features_in_, where)
+        self._check_columns(where)
+        check_range(self, self._width, where)
         require_integer(self, "n_labels_", where, low=1)
         require_integer(self, "max_labels_", where)
         self.max_labels_ = min(self.max_labels_, self.n_labels_)
@@ -507,58 +697,24 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
                 f"{self.n_labels_} labels."
             )
 
+    def _check_columns(self, where: str) -> None:
+        """Check the mixed columns of a file; older files have none."""
+        self.columns_ = getattr(self, "columns_", None)
+        good = self.columns_ is None or (
+            isinstance(self.columns_, MixedColumns)
+            and len(self.columns_.medians) == self.n_features_in_
+        )
+        if not good:
+            raise ModelFileError(
+                f"{where} is damaged: its mixed columns are not {self.n_features_in_}."
+            )
+
+    @property
+    def _width(self) -> int:
+        """Number of inputs before they are scaled."""
+        columns = self.columns_
+        return self.n_features_in_ if columns is None else len(columns.encoded_names())
+
     def _restore_network(self, values: dict[str, Any]) -> nn.Module:
-        self.network_ = LabelNetwork.restore(values, self.n_features_in_)
+        self.network_ = LabelNetwork.restore(values, self._width)
         return self.network_.model
-
-
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "variant": get_args(Variant),
-    "label_likelihood": get_args(LabelLikelihood),
-    "inputs": get_args(InputScaling),
-    "likelihood": ("gaussian", "bernoulli"),
-    "activation": get_args(Activation),
-    "normalisation": ("layer", "none"),
-    "accelerator": get_args(NetworkAccelerator),
-}
-_NUMBERS = {
-    "dropout": "a share",
-    "input_noise": "0 or more",
-    "elbo_weight": "0 or more",
-    "weight_decay": "0 or more",
-    "learning_rate": "positive",
-    "temperature": "positive",
-}
-
-
-def _check_parameters(values: dict[str, Any]) -> None:
-    """Raise :class:`ConfigError` for the first parameter that is out of range."""
-    for name, choices in _CHOICES.items():
-        check_choice(name, values[name], choices)
-    for name in ("bins", "members", "epochs", "batch_size"):
-        check_integer(name, values[name])
-    for name in ("budget", "max_labels", "patience"):
-        check_integer(name, values[name], optional=True)
-    check_integer("min_labels", values["min_labels"], low=0, optional=True)
-    for name in ("latent_features", "latent_budget", "folds"):
-        check_integer(name, values[name], low=0)
-    check_widths("hidden", values["hidden"])
-    for name, wanted in _NUMBERS.items():
-        check_number(name, values[name], wanted)
-    if values["input_dropout"] is not None:
-        check_number("input_dropout", values["input_dropout"], "a share")
-    if values["variant"] == "conditional" and not values["latent_features"]:
-        raise ConfigError("variant='conditional' needs latent_features of 1 or more.")
-    check_threshold(values["threshold"])
-    _check_folds(values["folds"], values["threshold"], values["patience"])
-
-
-def _check_folds(folds: int, threshold: Threshold, patience: int | None) -> None:
-    if folds == 1:
-        raise ConfigError("folds must be 0 (no rows are held out) or at least 2, got 1.")
-    if folds:
-        return
-    if holds_out(threshold):
-        raise ConfigError(f"threshold={threshold!r} is chosen on held-out rows: set folds=5.")
-    if patience is not None:
-        raise ConfigError("patience follows the loss on held-out rows: set folds=5.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,15 +37,18 @@ def training_range(rows: Table | Tensor) -> NDArray[np.float64]:
     return np.stack([np.asarray(end, np.float64).ravel() for end in dense])
 
 
-def warn_of_drift(estimator: Any, rows: Table | Tensor | SparseRows) -> None:
+def warn_of_drift(
+    estimator: Any, rows: Table | Tensor | SparseRows, names: Sequence[str] | None = None
+) -> None:
     """Warn once of values of rows or images far outside of the range of the training rows.
 
-    Estimators that were saved by 0.1 do not know the range.
+    ``names`` are those of the columns of the rows, by default ``feature_names_in_``. Estimators
+    that were saved by 0.1 do not know the range.
     """
     limits = getattr(estimator, "_limits", None)
     if limits is None:
         return
-    names = getattr(estimator, "feature_names_in_", None)
+    names = getattr(estimator, "feature_names_in_", None) if names is None else names
     low, high = (tuple(ends.tolist()) for ends in limits)
     drift = Drift(Columns(None if names is None else tuple(map(str, names)), low=low, high=high))
     for part in _dense(rows):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,16 @@ from numpy.typing import NDArray
 
 from sdlgm.errors import DataError
 
-__all__ = ["check_columns", "column_name", "column_names", "in_order", "is_frame", "shown"]
+__all__ = [
+    "check_column",
+    "check_columns",
+    "column_name",
+    "column_names",
+    "columns_of",
+    "in_order",
+    "is_frame",
+    "shown",
+]
 
 SHOWN = 10
 """Number of names that a message lists."""
@@ -90,12 +100,22 @@ def check_columns(table: Any, what: str) -> None:
     if not is_frame(table):
         return
     names = column_names(table, what)
-    types = getattr(table, "dtypes", None)
-    kinds = getattr(table, "schema").types if types is None else list(types)  # noqa: B009
-    for place, kind in enumerate(kinds):
+    for place, kind in enumerate(_kinds(table)):
         if getattr(kind, "kind", "O") in "biufc":  # a type of numpy, or one of pandas like it
             continue
         check_column(_column(table, place), what, column_name(names, place), str(kind))
+
+
+def columns_of(table: Any) -> Iterator[tuple[NDArray[Any], Any]]:
+    """Yield the values of each column of a frame, and the type that the frame gives it."""
+    for place, kind in enumerate(_kinds(table)):
+        yield _column(table, place), kind
+
+
+def _kinds(table: Any) -> list[Any]:
+    """Return the types of the columns of a frame."""
+    types = getattr(table, "dtypes", None)
+    return list(getattr(table, "schema").types if types is None else types)  # noqa: B009
 
 
 def check_column(values: NDArray[Any], what: str, where: str, kind: str) -> None:
@@ -124,7 +144,10 @@ def _column(table: Any, place: int) -> NDArray[Any]:
         return np.asarray(table.iloc[:, place])
     if hasattr(table, "get_column"):  # polars
         return np.asarray(table.get_columns()[place])
-    return np.asarray(table.column(place))
+    column = table.column(place)
+    if hasattr(column.type, "value_type"):  # numpy does not see what is missing from a dictionary
+        column = column.cast(column.type.value_type)
+    return np.asarray(column)
 
 
 def _is_time(value: Any) -> bool:

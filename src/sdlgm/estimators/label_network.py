@@ -49,7 +49,8 @@ class MemberRows:
 
     Member ``m`` holds out fold ``m % folds`` of a random partition, with a new partition for every
     ``folds`` members. With ``folds = 0`` no rows are held out; with ``same``, all members hold out
-    the same fold.
+    the same fold. Folds depend on the seed and the number of rows; the order of the rows, also on
+    the number of epochs before (``first_epoch``).
     """
 
     def __init__(
@@ -61,8 +62,9 @@ class MemberRows:
         seed: int,
         *,
         same: bool = False,
+        first_epoch: int = 0,
     ) -> None:
-        self.seed = seed
+        self.seed, self.first_epoch = seed, first_epoch
         self.held = torch.zeros(members, rows, dtype=torch.bool)
         fold = torch.arange(rows)
         for member in range(members if folds else 0):
@@ -77,11 +79,16 @@ class MemberRows:
         self.batches_per_epoch = self.number // self.batch_size
         self._epoch, self._order = -1, torch.empty(0)
 
+    @property
+    def fitted(self) -> NDArray[np.bool_]:
+        """Which rows a member is fitted on: all but those of a fold that all members hold out."""
+        return ~self.held.all(0).numpy()
+
     def batch(self, step: int) -> Tensor:
         """Return the rows of each member at step ``0, 1, ...``: shape ``(members, batch_size)``."""
         epoch, place = divmod(step, self.batches_per_epoch)
         if epoch != self._epoch:
-            source = generator(self.seed, "order", epoch)
+            source = generator(self.seed, "order", self.first_epoch + epoch)
             orders = [k[torch.randperm(len(k), generator=source)[: self.number]] for k in self.kept]
             self._epoch, self._order = epoch, torch.stack(orders)
         return self._order[:, place * self.batch_size : (place + 1) * self.batch_size]
@@ -125,6 +132,8 @@ class LabelNetwork:
         self.model, self.scaling = model, scaling
         self.likelihood, self.temperature = likelihood, temperature
         self.recalibration: MemberRecalibration | None = None
+        self.optimiser_state: dict[str, Any] = {}
+        """That of AdamW after a training at a constant rate, which can continue; not saved."""
 
     def describe(self) -> dict[str, Any]:
         """Return the values that :meth:`restore` needs besides the weights."""
@@ -166,6 +175,7 @@ class LabelNetwork:
         training: LabelTraining,
         on_epoch: Callable[[int, float], None],
         device: torch.device,
+        on_step: Callable[[int], None] = lambda step: None,
     ) -> list[dict[str, float]]:
         """Fit all members together on a device; return the mean loss (nats) of each epoch.
 
@@ -176,7 +186,9 @@ class LabelNetwork:
         raw = self.model.config.likelihood == "bernoulli"
         ready = not sp.issparse(training.rows) and not raw
         dense = _moved(*self.scaling(training.rows), device) if ready else None
-        dropout, source = (generator(seed, what, device=device) for what in ("dropout", "draws"))
+        dropout, source = (
+            generator(seed, what, members.first_epoch, device) for what in ("dropout", "draws")
+        )
         weight, label_weight = training.sample_weight, training.label_weight
         label_weight = None if label_weight is None else label_weight.to(device)
         self.model.to(device)
@@ -231,6 +243,8 @@ class LabelNetwork:
             training.settings,
             validate=validate if patient else None,
             on_epoch=on_epoch,
+            on_step=on_step,
+            optimiser_state=self.optimiser_state,
         )
         self.model.cpu()
         return history

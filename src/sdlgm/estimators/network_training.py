@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -38,11 +39,13 @@ class TrainingSettings:
     epochs: int
     batch_size: int
     learning_rate: float
-    """Highest rate of AdamW: it rises over the first 5 % of the steps and falls as a cosine."""
+    """Highest rate of AdamW: it rises over the first 5 % of the steps."""
     weight_decay: float
     patience: int | None
     """Stop after this many epochs without a better validation loss."""
     seed: int
+    course: Literal["constant", "cosine"] = "cosine"
+    """Whether the rate falls along a half cosine, or stays, so that the training can continue."""
 
 
 class NetworkTask:
@@ -56,6 +59,8 @@ class NetworkTask:
         Maps the step ``0, 1, ...`` to the loss of its batch, a scalar.
     steps, settings
         Number of steps, and how to take them.
+    state
+        The state of the optimiser of a training that this one continues.
     """
 
     def __init__(
@@ -64,10 +69,15 @@ class NetworkTask:
         loss: Callable[[int], Tensor],
         steps: int,
         settings: TrainingSettings,
+        state: dict[str, Any] | None = None,
     ) -> None:
         self.loss, rate = loss, settings.learning_rate
-        self.schedule = Schedule(rate, steps, "cosine", warmup=0.05)
+        # A training that continues another has no second warm-up.
+        warmup = 0.0 if state else 0.05
+        self.schedule = Schedule(rate, steps, settings.course, warmup=warmup)
         self.optimizer: torch.optim.Optimizer = make_adam(network, rate, settings.weight_decay)
+        if state:
+            self.optimizer.load_state_dict(state)
 
     def step(self, step: int) -> Tensor:
         """Take gradient step ``0, 1, ...``; return the loss, ``(1,)``."""
@@ -159,6 +169,8 @@ def optimise(
     *,
     validate: Callable[[], float] | None = None,
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
+    on_step: Callable[[int], None] = lambda step: None,
+    optimiser_state: dict[str, Any] | None = None,
 ) -> list[dict[str, float]]:
     """Fit a network in place by AdamW; return the mean loss of each epoch.
 
@@ -174,6 +186,11 @@ def optimise(
         Returns the loss of held-out samples, after each epoch; the best weights are kept.
     on_epoch
         Called with the number of epochs done and the latest loss, for a progress display.
+    on_step
+        Called with the number of steps done.
+    optimiser_state
+        With a constant rate: the state of the optimiser before, which is replaced by that after the
+        training; empty at first.
 
     Raises
     ------
@@ -199,6 +216,7 @@ def optimise(
     callbacks: list[Callback] = [
         CheckEveryStep(),
         LogLines(history.append, line, every=batches_per_epoch),
+        Display(lambda step, _: on_step(step)),
     ]
     if validate is not None:
         patience = settings.patience
@@ -209,8 +227,13 @@ def optimise(
     steps = settings.epochs * batches_per_epoch
     network.train()
     with as_keyboard_interrupt():
-        run_loop(NetworkTask(network, loss, steps, settings), LoopState(steps), callbacks)
+        continues = settings.course == "constant" and optimiser_state is not None
+        task = NetworkTask(network, loss, steps, settings, optimiser_state if continues else None)
+        run_loop(task, LoopState(steps), callbacks)
     network.eval()
+    if optimiser_state is not None:
+        optimiser_state.clear()
+        optimiser_state.update(task.optimizer.state_dict() if continues else {})
     return history
 
 

@@ -19,6 +19,7 @@ from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, ModelFileError, SDLGMError
 from sdlgm.estimators.drift import check_range
 from sdlgm.estimators.guarantees import Guarantee, guarantee_named
+from sdlgm.estimators.mixed_columns import MixedColumns
 from sdlgm.estimators.validation import EstimatorNotFittedError
 from sdlgm.limits import check, is_integer, reading
 from sdlgm.migration import migrate_estimator
@@ -406,9 +407,9 @@ def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """Convert a value to JSON types; its arrays of numbers go into ``tensors``.
 
     Numbers, strings, ``None``, lists, tuples, dictionaries with keys of strings and integers,
-    guarantees, and arrays of numbers or strings can be packed. A type that JSON lacks becomes an
-    object with one key that names the type: ``{"tuple": [...]}``, ``{"array": [name, type,
-    shape]}`` and so on.
+    guarantees, mixed columns, and arrays of numbers or strings can be packed. A type that JSON
+    lacks becomes an object with one key that names the type: ``{"tuple": [...]}``, ``{"array":
+    [name, type, shape]}`` and so on.
 
     Parameters
     ----------
@@ -445,6 +446,8 @@ def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Guarantee):
         own = pack(dataclasses.asdict(value), name, tensors)
         return {"guarantee": [type(value).__name__, own]}
+    if isinstance(value, MixedColumns):
+        return {"columns": pack(vars(value), name, tensors)}
     raise _unknown(value, name)
 
 
@@ -506,6 +509,8 @@ def _unpack_leaf(packed: Any, tensors: dict[str, Tensor]) -> Any:
                 return _dtype(kind, packed).type(value)
         case {"guarantee": [str(name), dict(values)], **rest} if not rest:
             return guarantee_named(name, unpack(values, tensors))
+        case {"columns": dict(packed_columns), **rest} if not rest:
+            return MixedColumns.restore(unpack(packed_columns, tensors))
         case {"array": [str(name), str(kind), list(shape)], **rest} if not rest:
             return _take(name, _dtype(kind, packed), tuple(shape), tensors)
         case {"strings": ["object" | "str" as kind, list(shape), list(items)], **rest} if not rest:

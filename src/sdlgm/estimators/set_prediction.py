@@ -270,6 +270,21 @@ class BudgetedPrediction(BaseLabelClassifier):
                 f"max_labels = {self.max_labels_} of {self.n_labels_} labels."
             )
 
+    def _widen_sets(self, targets: Targets, kept: NDArray[np.bool_]) -> None:
+        """Let bounds that no parameter sets also hold for the numbers of labels of other rows.
+
+        Raises
+        ------
+        DataError
+            If a kept row has more than ``max_labels``.
+        """
+        if not self.multilabel_ or not targets.table.nnz:
+            return
+        most = targets.most_labels(self.max_labels, kept)
+        self.max_labels_ = min(max(self.max_labels_, most), self.n_labels_)
+        if self.min_labels is None:
+            self.min_labels_ = min(self.min_labels_, int(targets.numbers(kept).min()))
+
     def _decide_by(self, threshold: Threshold, held_out: Iterable[Block], rows: int) -> None:
         """Set how sets are chosen, from held-out probabilities and labels if it needs them."""
         self.decision_ = decision_of(threshold)

@@ -26,6 +26,7 @@ __all__ = [
     "check_targets",
     "is_sets",
     "read_labels",
+    "targets_of",
     "with_unknown",
 ]
 
@@ -370,6 +371,56 @@ def check_targets(y: Any, samples: int) -> Targets:
         ) from error
     classes, codes = np.unique(values, return_inverse=True)
     _warn_of_joined(classes, samples)
+    one = (np.ones(samples, np.int8), codes, np.arange(samples + 1))
+    return Targets(sp.csr_array(one, shape=(samples, len(classes))), classes, None, False)
+
+
+def targets_of(
+    y: Any,
+    samples: int,
+    classes: NDArray[Any],
+    names: NDArray[Any] | None = None,
+    multilabel: bool | None = None,
+) -> Targets:
+    """Read the targets of some rows, whose labels are among known ones.
+
+    Parameters
+    ----------
+    y, samples
+        As of :func:`check_targets`.
+    classes
+        All labels, K of them.
+    names
+        The same, if the columns of a table have names. Columns of a frame are put in their order.
+    multilabel
+        Whether targets are sets of labels; ``None``: what y looks like.
+
+    Raises
+    ------
+    DataError
+        If they are not as described, or have a label that is none of the known ones.
+    """
+    sets = is_sets(y)
+    values = y if sets or sp.issparse(y) else as_array(y, "y")
+    if multilabel is None:
+        multilabel = sets or values.ndim != 1
+        classes = classes if multilabel else np.unique(classes)
+        names = classes if is_frame(y) else None
+    if multilabel:
+        labels = read_labels(y, samples, classes if sets else names)
+        if labels.table.shape[1] != len(classes):
+            raise DataError(
+                f"y has {labels.table.shape[1]} labels, but the classifier knows {len(classes)}."
+            )
+        return Targets(labels.table, classes, labels.names, True, labels.unknown)
+    if values.shape != (samples,):
+        raise DataError(f"y must be {samples} classes, one for each row, got {values.shape}.")
+    _check_classes(values)
+    places = {name: place for place, name in enumerate(classes.tolist())}
+    unknown = sorted(set(values.tolist()) - places.keys(), key=str)
+    if unknown:
+        raise DataError(f"y has the unknown classes {shown(unknown)}. Known are {shown(classes)}.")
+    codes = np.array([places[value] for value in values.tolist()])
     one = (np.ones(samples, np.int8), codes, np.arange(samples + 1))
     return Targets(sp.csr_array(one, shape=(samples, len(classes))), classes, None, False)
 

@@ -59,6 +59,11 @@ def classifier_graph(classifier: SDLGMClassifier) -> onnx.ModelProto:
             "need the distribution of their sizes. Choose a threshold by set_threshold, "
             "or fit with one."
         )
+    if classifier.columns_ is not None:
+        raise ConfigError(
+            "A classifier of mixed columns cannot be exported: ONNX has no such tables. Encode X "
+            "before fit, for example by a ColumnTransformer, and export what is fitted to numbers."
+        )
     network = classifier.network_
     model, config = network.model, network.model.config
     graph = Graph("classifier")

@@ -55,9 +55,9 @@ class ControlVariate(nn.Module):
         Decay of the running statistics, in [0, 1).
     normalise_variance
         Also divide the estimate by :math:`s` (variance normalisation of NVIL). The estimate is then
-        proportional to an unbiased one, with a factor that falls as the loss gets noisier. A KL in
-        closed form is not divided, so this effectively multiplies the weight of the KL by
-        :math:`s`; it is off by default.
+        proportional to an unbiased one, with a factor that falls as the loss gets noisier. The KL
+        of products over groups is not part of the loss and is not divided, so this effectively
+        multiplies its weight by :math:`s`; it is off by default.
 
     Raises
     ------

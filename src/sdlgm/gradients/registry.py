@@ -58,9 +58,10 @@ class Estimator(Protocol):
     An estimator evaluates ``loss`` at codes drawn from ``posterior`` and returns a surrogate. The
     gradient of the surrogate, with respect to the logits of the posterior *and* the parameters of
     ``loss``, is the estimate. All randomness comes from ``generator`` (``None`` uses torch's global
-    one). An estimator has no state except a ``control_variate`` that the caller passes. The KL of
-    the objective has a closed form and is added by the caller; only the loss of estimators of the
-    importance-weighted bound (:func:`multi_sample`) holds the whole log-ratio.
+    one). An estimator has no state except a ``control_variate`` that the caller passes. If
+    posterior and prior are products over groups, the KL of the objective has a closed form and the
+    caller adds it. The loss holds the KL of a structured code given the drawn groups, and for
+    estimators of the importance-weighted bound (:func:`multi_sample`) the whole log-ratio.
     """
 
     def __call__(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sdlgm.distributions import Chain, Grouped, grouped_gated_multinomial, kl_terms
+from sdlgm.distributions import Grouped, LevelChain
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError
 from sdlgm.gradients import get_estimator
@@ -29,15 +29,17 @@ def refine_posterior(
     draws: int = 4,
     rate: float = 0.1,
     generator: torch.Generator | None = None,
-) -> Grouped | Chain:
+) -> Grouped | LevelChain:
     r"""Refine the posterior of each sample by gradient descent on its own negative ELBO.
 
-    Starting at the encoder's logits, run ``steps`` steps of Adam for each sample on
+    Adds offsets to the encoder's logits, a vector for each sample. They start at 0 and move by
+    ``steps`` steps of Adam on
 
     .. math:: -\mathbb{E}_{q(z)} \log p(x \mid z) + \mathrm{KL}(q(z) \| p(z))
 
     with ReinMax gradients of ``draws`` codes per step and a learning rate that falls linearly to
-    zero. The model does not change. The result is a posterior of the same family, so bounds that
+    zero. The model does not change. The offsets of a level do not depend on the codes of the levels
+    before it; its logits still do. The result is a posterior of the same family, so bounds that
     use it with newly drawn codes remain bounds. Refinement reduces the amortisation gap, the cost
     of serving all samples with one network (Cremer et al., ICML 2018).
 
@@ -59,15 +61,14 @@ def refine_posterior(
 
     Returns
     -------
-    Grouped
+    Grouped or LevelChain
         Posteriors of batch shape ``(n,)``, detached, on the model's device; without steps, those
         of the encoder.
 
     Raises
     ------
     ConfigError
-        If ``steps`` is negative, ``draws`` below 1 or ``rate`` not positive, or if the posterior
-        has levels: the logits of a level are then a function of the codes before it.
+        If ``steps`` is negative, ``draws`` below 1 or ``rate`` not positive.
 
     References
     ----------
@@ -78,25 +79,18 @@ def refine_posterior(
     generator = on_device(generator, model.device)
     with torch.no_grad():
         start, prior = model.posterior(x), model.prior()
-    if not steps:
-        return start
-    if isinstance(start, Chain):
-        raise ConfigError(
-            f"The posterior has {start.parts} levels and cannot be refined: only a single product "
-            "can. Use refine_steps = 0, or a model with levels = 1."
-        )
-    base = start.base
-    gates, features = base.gate_logits.clone(), base.feature_logits.flatten(-2).clone()
     # Gates that are always open stay open; a group of one feature has no feature to choose.
+    like = model.log_gate_temperature
+    gates, features = (
+        like.new_zeros(len(x), model.groups),
+        like.new_zeros(len(x), start.event_shape[0]),
+    )
     free = ((gates, model.config.gates == "learned"), (features, model.chooses))
-    leaves = [logits.requires_grad_() for logits, moves in free if moves]
-    if not leaves:
+    leaves = [offsets.requires_grad_() for offsets, moves in free if moves]
+    if not steps or not leaves:
         return start
     adam = torch.optim.Adam(leaves, lr=rate, fused=x.device.type in ("cpu", "cuda"))
     reinmax = get_estimator("reinmax")
-
-    def code(gates: Tensor, features: Tensor) -> Grouped:
-        return grouped_gated_multinomial(model.config.budget, gates, features, validate_args=False)
 
     def loss(codes: Tensor) -> Tensor:
         return -model.data_distribution(codes).log_prob(x)
@@ -104,19 +98,15 @@ def refine_posterior(
     for step in range(steps):
         adam.param_groups[0]["lr"] = rate * (1 - step / steps)
         with torch.enable_grad():
-            posterior = code(gates, features)
+            posterior = start.shifted(gates, features)
             drawn = posterior.expand((draws, *posterior.batch_shape))
-            if isinstance(prior, Chain):
-                rows, _ = elbo_surrogate(drawn, prior, loss, reinmax, generator=generator)
-                total = rows.mean(0).sum()
-            else:
-                rows = reinmax(drawn, loss, generator=generator).surrogate.mean(0)
-                total = (rows + kl_terms(posterior, prior).total).sum()
-        # Only the logits get a gradient, the model's parameters none.
+            rows, _ = elbo_surrogate(drawn, prior, loss, reinmax, generator=generator)
+            total = rows.mean(0).sum()
+        # Only the offsets get a gradient, the model's parameters none.
         for leaf, slope in zip(leaves, torch.autograd.grad(total, leaves), strict=True):
             leaf.grad = slope
         adam.step()
-    return code(gates.detach(), features.detach())
+    return start.shifted(gates.detach(), features.detach())
 
 
 def check_refinement(steps: int, draws: int = 1, rate: float = 1.0) -> None:

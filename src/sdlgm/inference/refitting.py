@@ -191,6 +191,12 @@ def refit_prior(model: SDLGM, codes: Tensor) -> None:
 
     Each outcome of a slot (closed, or one of the features) is counted once more than it occurs, so
     that nothing becomes impossible. Gates that are always open stay open.
+
+    Raises
+    ------
+    ConfigError
+        If the prior is structured, as that of bits is by default: it has no frequencies to set.
+        Fit such a prior with :func:`sdlgm.training.fit_prior`.
     """
     counts = codes.to(model.device).double().sum(0).unflatten(-1, (model.groups, -1)) + 1
     slots = len(codes) * model.config.budget // model.groups

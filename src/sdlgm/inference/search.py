@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from sdlgm.distributions import Chain, GroupChain, Grouped, LevelChain
 from sdlgm.environment import neutral
 from sdlgm.inference.linear import is_quadratic, quadratic_search, standard_residual
 from sdlgm.inference.slots import counts_of, slots_of
+from sdlgm.memory import numbers_at_once
 
 if TYPE_CHECKING:
     from sdlgm.models import SDLGM
 
 __all__ = ["search_codes"]
 
-CODES_AT_ONCE = 20_000
-"""Number of codes to decode at a time."""
+NUMBERS_AT_ONCE = 2**20
+"""Numbers in the widest layer of the decoder, of the codes that are decoded at a time."""
 
 
 @neutral()
@@ -64,7 +67,8 @@ def search_codes(
     weights = torch.as_tensor(weight, dtype=model.output_head.weight.dtype, device=device)
     weights = weights.expand(len(x))
     size = model.config.features // model.groups
-    block = max(1, CODES_AT_ONCE // (size + 1))
+    widest = max(*model.config.decoder_hidden or (), model.config.features, x.shape[-1])
+    block = max(1, numbers_at_once(device, NUMBERS_AT_ONCE) // (widest * (size + 1)))
     closes = model.config.gates == "learned"
     if is_quadratic(model):
         search, residual = quadratic_search(model), standard_residual(model, x)
@@ -82,21 +86,56 @@ def search_codes(
 def _search(
     model: SDLGM, x: Tensor, slots: Tensor, weight: Tensor, sweeps: int, closes: bool
 ) -> Tensor:
-    """Search the codes of one block of samples; ``slots`` has shape ``(n, L0)``."""
-    size = model.config.features // model.groups
+    """Search the codes of one block of samples; ``slots`` has shape ``(n, L0)``.
+
+    A sample is left alone after as many visits without a change as it has slots: with the other
+    slots unchanged, each visit would find what it found before.
+    """
+    size, number = model.config.features // model.groups, slots.shape[1]
     prior = model.prior()
     options = torch.arange(size + closes, device=slots.device)
-    slots = slots.clone()
-    for _ in range(sweeps):
-        before = slots.clone()
-        for slot in range(slots.shape[1]):
-            proposed = slots.expand(len(options), -1, -1).clone()
-            proposed[:, :, slot] = options[:, None]
-            codes = counts_of(proposed, model.groups, size)
-            cost = -weight * model.data_distribution(codes).log_prob(x) - prior.log_prob(codes)
-            now = cost.gather(0, slots[:, slot].clamp_max(len(options) - 1)[None])[0]
-            least, best = cost.min(0)
-            slots[:, slot] = torch.where(least < now, best, slots[:, slot])
-        if torch.equal(before, slots):
+    slots, rows = slots.clone(), torch.arange(len(slots), device=slots.device)
+    quiet = torch.zeros_like(rows)
+    for slot in itertools.chain.from_iterable(itertools.repeat(range(number), sweeps)):
+        current = slots[rows]
+        proposed = current.expand(len(options), -1, -1).clone()
+        proposed[:, :, slot] = options[:, None]
+        codes = counts_of(proposed, model.groups, size)
+        group = slot * model.groups // number
+        cost = -weight * model.data_distribution(codes).log_prob(x) + _length(prior, codes, group)
+        now = cost.gather(0, current[:, slot].clamp_max(len(options) - 1)[None])[0]
+        least, best = cost.min(0)
+        changed = least < now
+        slots[rows, slot] = torch.where(changed, best, current[:, slot])
+        quiet = torch.where(changed, 1, quiet + 1)
+        going = quiet < number
+        if not going.all():
+            rows, x, weight, quiet = rows[going], x[going], weight[going], quiet[going]
+        if not len(rows):
             break
     return slots
+
+
+def _length(prior: Grouped | Chain, codes: Tensor, group: int) -> Tensor:
+    """Return ``-log p(z)`` of codes ``(m, n, K)`` that differ in one group along ``m``.
+
+    The term of the parts before that group is left out: it is the same for all.
+    """
+    if isinstance(prior, LevelChain):
+        width = codes.shape[-1] // prior.parts
+        level = group * prior.parts // prior.groups
+        ends = range(level * width, codes.shape[-1], width)
+        first = prior.part(level, codes[0, :, : level * width])  # the levels before are the same
+        found = first.log_prob(codes[..., ends[0] : ends[0] + width])
+        for number, end in enumerate(ends[1:], level + 1):
+            later = prior.part(number, codes[..., :end])
+            found = found + later.log_prob(codes[..., end : end + width])
+        return -found
+    start = group * codes.shape[-1] // prior.groups
+    if isinstance(prior, GroupChain):
+        rest = prior.conditional(codes, slice(group, prior.groups))
+        return -rest.log_prob(codes[..., start:])
+    if isinstance(prior, Grouped):
+        end = start + codes.shape[-1] // prior.groups
+        return -prior.of_groups(slice(group, group + 1)).log_prob(codes[..., start:end])
+    return -prior.log_prob(codes)

@@ -19,6 +19,7 @@ from sdlgm.distributions import (
     GroupChain,
     Grouped,
     LevelChain,
+    OfGroups,
     grouped_gated_multinomial,
 )
 from sdlgm.environment import neutral
@@ -266,19 +267,30 @@ class SDLGM(nn.Module):
             )
             return LevelChain(self._code(*bases[0]), list(later))
         shape = self.groups, self.config.budget, self.config.features
-        return GroupChain(self._prior_of_groups, *shape, like=gates)
+        network: MaskedNetwork | Mixture = self.prior_network  # type: ignore[assignment]
+        return GroupChain(
+            self._prior_of_groups(network),
+            *shape,
+            like=gates,
+            in_order=lambda: self._prior_of_groups(network.in_order()),
+        )
 
-    def _prior_of_groups(self, codes: Tensor, groups: slice) -> Grouped:
-        """Return the prior of some groups, given the groups of codes before each."""
-        network = self.prior_network
-        gates, features = network(codes, groups)  # type: ignore[misc]
-        if isinstance(network, MaskedNetwork):
-            size = self.config.features // self.groups
-            gates = gates + self.prior_gate_logits[groups]
-            features = (
-                features + self.prior_feature_logits[groups.start * size : groups.stop * size]
-            )
-        return self._code(gates, features)
+    def _prior_of_groups(
+        self, network: Callable[[Tensor, slice], tuple[Tensor, Tensor]]
+    ) -> OfGroups:
+        """Return a function to the prior of some groups, given the groups of codes before each."""
+        size = self.config.features // self.groups
+        added = self.config.prior != "mixture"
+
+        def given(codes: Tensor, groups: slice) -> Grouped:
+            gates, features = network(codes, groups)
+            if added:
+                gates = gates + self.prior_gate_logits[groups]
+                rows = slice(groups.start * size, groups.stop * size)
+                features = features + self.prior_feature_logits[rows]
+            return self._code(gates, features)
+
+        return given
 
     def data_distribution(self, codes: Tensor) -> td.Distribution:
         """Return the likelihood ``p(x | z)`` of codes of shape ``(*batch, K)``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 from collections.abc import Sequence
@@ -14,7 +15,16 @@ from torch.nn import functional as F
 from sdlgm.config import Activation
 from sdlgm.nn.mlp import ACTIVATIONS, linear, mlp
 
-__all__ = ["LevelNetwork", "Logits", "MaskedNetwork", "Mixture", "compete", "single"]
+__all__ = [
+    "LevelNetwork",
+    "Logits",
+    "MaskedNetwork",
+    "MaskedPass",
+    "Mixture",
+    "MixturePass",
+    "compete",
+    "single",
+]
 
 
 class Logits(NamedTuple):
@@ -207,7 +217,7 @@ class MaskedNetwork(nn.Module):
         self.joint_gates = joint_gates
         self.activation = ACTIVATIONS[activation]()
         # A unit of a hidden layer sees the first groups, up to a number that grows with the unit.
-        seen = [torch.arange(features) // self.size + 1]
+        self.seen = seen = [torch.arange(features) // self.size + 1]
         seen += [1 + torch.arange(width) * (groups - 1) // width for width in hidden]
         # A group has its features and then its gate among the outputs.
         before = torch.arange(groups * (self.size + 1)) // (self.size + 1)
@@ -228,9 +238,64 @@ class MaskedNetwork(nn.Module):
         logits = self.direct(codes, rows)
         if self.output is not None:
             logits = logits + self.output(inner, rows)
-        logits = logits.unflatten(-1, (last - first, self.size + 1))
-        features, gates = logits[..., :-1].flatten(-2), logits[..., -1]
+        return self.split(logits)
+
+    def split(self, outputs: Tensor) -> Logits:
+        """Return outputs of some groups as their logits."""
+        by_group = outputs.unflatten(-1, (-1, self.size + 1))
+        features, gates = by_group[..., :-1].flatten(-2), by_group[..., -1]
         return Logits(compete(gates, features) if self.joint_gates else gates, features)
+
+    def in_order(self) -> MaskedPass:
+        """Return a function that computes the groups one after the other; see there."""
+        return MaskedPass(self)
+
+
+class MaskedPass:
+    """Computes the logits of groups one after the other, each hidden unit once.
+
+    Called like :class:`MaskedNetwork`, with one group at a time in increasing order, and with codes
+    that agree on all groups of earlier calls. Codes may end before the group. It takes about as
+    long for all groups as the network for a whole code. No gradients.
+
+    Parameters
+    ----------
+    network
+        The network. Its weights must not change meanwhile.
+    """
+
+    def __init__(self, network: MaskedNetwork) -> None:
+        self.network = network
+        self.seen = [units.tolist() for units in network.seen[1:]]
+        self.units: list[Tensor] = []
+        self.known = [0] * len(self.seen)
+
+    @torch.no_grad()
+    def __call__(self, codes: Tensor, groups: slice) -> Logits:
+        """Return the logits of one group."""
+        network, number = self.network, groups.start
+        inner = codes[..., : number * network.size].to(network.direct.linear.weight.dtype)
+        rows = slice(number * (network.size + 1), (number + 1) * (network.size + 1))
+        logits = network.direct(inner, rows)
+        for place, layer in enumerate(network.layers):
+            inner = self._units(place, layer, inner, number)  # type: ignore[arg-type]
+        if network.output is not None:
+            logits = logits + network.output(inner, rows)
+        return network.split(logits)
+
+    def _units(self, place: int, layer: _Masked, inner: Tensor, number: int) -> Tensor:
+        """Return the units of a layer that see no more than the first ``number`` groups."""
+        seen, first = self.seen[place], self.known[place]
+        last = bisect.bisect_right(seen, number)
+        if place == len(self.units):
+            self.units.append(inner.new_empty(*inner.shape[:-1], len(seen)))
+        units = self.units[place]
+        if last > first:
+            outer = self.network.activation(layer(inner, slice(first, last)))
+            residual = place and units.shape == self.units[place - 1].shape
+            units[..., first:last] = inner[..., first:last] + outer if residual else outer
+            self.known[place] = last
+        return units[..., :last]
 
 
 class _Masked(nn.Module):
@@ -263,9 +328,10 @@ class _Masked(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, inputs: Tensor, rows: slice = slice(None)) -> Tensor:
-        """Return some of the outputs (default: all)."""
-        layer = self.linear
-        return F.linear(inputs, layer.weight[rows] * self.mask[rows], layer.bias[rows])
+        """Return some of the outputs (default: all); they must not see inputs that are left out."""
+        layer, given = self.linear, slice(inputs.shape[-1])
+        weight = layer.weight[rows, given] * self.mask[rows, given]
+        return F.linear(inputs, weight, layer.bias[rows])
 
 
 def _ends(groups: slice | None, number: int) -> tuple[int, int]:
@@ -361,7 +427,10 @@ class Mixture(nn.Module):
         joint = single(self.weight_logits).log_softmax(-1) + before
         shares = joint[first:].softmax(-1)  # of components, given the groups before
         mixed = (shares @ log_probs[:, first:last].exp().transpose(0, 1)).transpose(0, 1)
-        mixed = mixed.reshape(*lead, last - first, -1)
+        return self.as_logits(mixed.reshape(*lead, last - first, -1))
+
+    def as_logits(self, mixed: Tensor) -> Logits:
+        """Return probabilities of the outcomes of some groups as their logits."""
         tiny = torch.finfo(mixed.dtype).tiny
         features = mixed[..., :-1].clamp_min(tiny).log()
         if self.open_gates:
@@ -369,3 +438,42 @@ class Mixture(nn.Module):
         else:
             gates = features.logsumexp(-1) - mixed[..., -1].clamp_min(tiny).log()
         return Logits(gates, features.flatten(-2))
+
+    def in_order(self) -> MixturePass:
+        """Return a function that computes the groups one after the other; see there."""
+        return MixturePass(self)
+
+
+class MixturePass:
+    """Computes the logits of groups one after the other, each group's evidence once.
+
+    Called like :class:`Mixture`, with one group at a time in increasing order, and with codes that
+    agree on all groups of earlier calls. Codes may end before the group. No gradients.
+
+    Parameters
+    ----------
+    mixture
+        The mixture. Its weights must not change meanwhile.
+    """
+
+    @torch.no_grad()
+    def __init__(self, mixture: Mixture) -> None:
+        self.mixture, self.known = mixture, 0
+        self.log_probs = mixture.log_probs()
+        self.joint = single(mixture.weight_logits).log_softmax(-1)
+
+    @torch.no_grad()
+    def __call__(self, codes: Tensor, groups: slice) -> Logits:
+        """Return the logits of one group."""
+        outcomes = self.log_probs.shape[-1]
+        size = outcomes - 1
+        for group in range(self.known, groups.start):
+            counts = codes[..., group * size : (group + 1) * size].to(self.log_probs.dtype)
+            if not self.mixture.open_gates:
+                counts = torch.cat([counts, 1 - counts.sum(-1, keepdim=True)], -1)
+            self.joint = self.joint + counts @ self.log_probs[:, group, : counts.shape[-1]].T
+        self.known = groups.start
+        shares = self.joint.softmax(-1).expand(*codes.shape[:-1], -1)
+        return self.mixture.as_logits(
+            (shares @ self.log_probs[:, groups.start].exp()).unsqueeze(-2)
+        )

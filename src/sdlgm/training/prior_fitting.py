@@ -47,8 +47,8 @@ def fit_prior(
     .. math:: \frac1n \sum_i \mathrm{KL}\big(q(z \mid x_i) \,\|\, p(z)\big)
 
     by Adam. Encoder and decoder stay as they are, so codes do not change; the lengths of files and
-    the bounds do. A prior that is trained with the model (``prior="autoregressive"`` in
-    :class:`~sdlgm.config.ModelConfig`) is better still.
+    the bounds do. A prior that is trained with the model (``prior="masked"`` in
+    :class:`~sdlgm.config.ModelConfig`, the default for bits) is better still.
 
     Parameters
     ----------

@@ -161,7 +161,19 @@ class Run:
         with warnings.catch_warnings():
             if (self.folder / "metrics.json").exists():  # said when the run was trained
                 warnings.simplefilter("ignore", SDLGMWarning)
-            return load_data(data, self.config.model.likelihood)
+            dataset = load_data(data, self.config.model.likelihood)
+        self._check_source(dataset)
+        return dataset
+
+    def _check_source(self, dataset: Dataset) -> None:
+        """Raise :class:`DataError` if the rows were made from something else than those of fit."""
+        found = self.metrics if (self.folder / "metrics.json").is_file() else {}
+        source = found.get("data_source")
+        if source is not None and source != dataset.source:
+            raise DataError(
+                f"{self.folder} was trained on {dataset.name} ({source}), but here it is "
+                f"{dataset.source}. Provide the data of the training, or train again."
+            )
 
     @functools.cached_property
     def columns(self) -> Columns:
@@ -420,7 +432,9 @@ def _prepare(run: Run) -> _Prepared:
     dataset, config = run.dataset, run.config
     rows, validation = dataset.train, None
     check_data(config.model.likelihood, rows)
-    if config.training.validation_fraction:
+    if config.training.validation_fraction and dataset.validation is not None:
+        validation = dataset.validation
+    elif config.training.validation_fraction:
         rows, validation = rows.split(config.training.validation_fraction, config.training.seed)
     weights = generator(config.training.seed, "weights")
     statistics = data_statistics(rows.grey())
@@ -485,6 +499,7 @@ def _train_and_measure(
             "units": "nats per sample, lower is better; relaxed_objective is not a bound; "
             "code_bits are bits, distortion is a share of the variance",
             "data": Path(dataset.name).name,
+            **({"data_source": dataset.source} if dataset.source else {}),
             "split": "test",
             "binarisation": run.config.data.binarisation,
             "objective": settings.objective,

@@ -40,7 +40,7 @@ def test_recommended_settings_depend_on_the_likelihood() -> None:
     bits, real = ModelConfig(), ModelConfig(likelihood="gaussian")
     assert bits.residual
     assert not real.residual
-    assert (bits.prior, real.prior) == ("learned_gates", "learned")
+    assert (bits.prior, real.prior) == ("masked", "learned")
     training = TrainingConfig()
     assert resolve_training(training, ModelConfig()).learning_rate == 2e-3
     assert resolve_training(training, ModelConfig(likelihood="gaussian")).learning_rate == 1e-3

@@ -1,0 +1,69 @@
+"""The parameters of :class:`~sdlgm.estimators.classifier.SDLGMClassifier`: types and ranges."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from sdlgm.config import Activation, NetworkAccelerator
+from sdlgm.errors import ConfigError
+from sdlgm.estimators.label_decisions import Threshold, check_threshold, holds_out
+from sdlgm.estimators.parameters import check_choice, check_integer, check_number, check_widths
+from sdlgm.estimators.scaling import InputScaling
+from sdlgm.objectives.labels import LabelLikelihood
+
+__all__ = ["Variant", "check_parameters"]
+
+Variant = Literal["discriminative", "generative", "conditional"]
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "variant": get_args(Variant),
+    "label_likelihood": get_args(LabelLikelihood),
+    "inputs": get_args(InputScaling),
+    "likelihood": ("gaussian", "bernoulli"),
+    "activation": get_args(Activation),
+    "normalisation": ("layer", "none"),
+    "accelerator": get_args(NetworkAccelerator),
+}
+_NUMBERS = {
+    "dropout": "a share",
+    "input_noise": "0 or more",
+    "elbo_weight": "0 or more",
+    "weight_decay": "0 or more",
+    "learning_rate": "positive",
+    "temperature": "positive",
+}
+
+
+def check_parameters(values: dict[str, Any]) -> None:
+    """Raise :class:`ConfigError` for the first parameter that is out of range."""
+    for name, choices in _CHOICES.items():
+        check_choice(name, values[name], choices)
+    if not isinstance(values["mixed"], bool) and values["mixed"] != "auto":
+        raise ConfigError(f"mixed must be 'auto', True or False, got {values['mixed']!r}.")
+    for name in ("bins", "members", "epochs", "batch_size"):
+        check_integer(name, values[name])
+    for name in ("budget", "max_labels", "patience"):
+        check_integer(name, values[name], optional=True)
+    check_integer("min_labels", values["min_labels"], low=0, optional=True)
+    for name in ("latent_features", "latent_budget", "folds"):
+        check_integer(name, values[name], low=0)
+    check_widths("hidden", values["hidden"])
+    for name, wanted in _NUMBERS.items():
+        check_number(name, values[name], wanted)
+    if values["input_dropout"] is not None:
+        check_number("input_dropout", values["input_dropout"], "a share")
+    if values["variant"] == "conditional" and not values["latent_features"]:
+        raise ConfigError("variant='conditional' needs latent_features of 1 or more.")
+    check_threshold(values["threshold"])
+    _check_folds(values["folds"], values["threshold"], values["patience"])
+
+
+def _check_folds(folds: int, threshold: Threshold, patience: int | None) -> None:
+    if folds == 1:
+        raise ConfigError("folds must be 0 (no rows are held out) or at least 2, got 1.")
+    if folds:
+        return
+    if holds_out(threshold):
+        raise ConfigError(f"threshold={threshold!r} is chosen on held-out rows: set folds=5.")
+    if patience is not None:
+        raise ConfigError("patience follows the loss on held-out rows: set folds=5.")
