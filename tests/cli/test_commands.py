@@ -54,12 +54,11 @@ def test_evaluate_prints_a_table_for_people(run: Run, capfd: pytest.CaptureFixtu
 
 
 def test_a_preset_sets_defaults_and_options_override_them(in_tmp: Path) -> None:
-    assert call(f"fit digits --out made --weight-decay 0.25 {FIT} --preset best") == 0
+    assert call(f"fit digits --out made {FIT} --preset best") == 0
     config = Run.open("made").config
     assert config.model.residual
     assert config.model.encoder_hidden == (8,)
-    assert (config.training.iterations, config.training.weight_decay) == (20, 0.25)
-    assert config.training.slot_cost == 0.03
+    assert (config.training.iterations, config.training.weight_decay) == (20, 0.06)
     assert call(f"fit digits --out plain {FIT} --preset plain") == 0
     assert not Run.open("plain").config.model.joint_gates
     assert call(f"fit digits --out paper {FIT} --preset paper") == 0
