@@ -123,5 +123,5 @@ def test_structured_codes(tmp_path: Path, run: Run) -> None:
     found = bench(tmp_path / "structured.json", "structured", "--run", str(run.folder))
     assert found["ratio_two_levels"] > 0
     assert found["ratio_masked"] > 0
-    assert found["timed"]["default"]["ratio"]["median"] == 1
+    assert found["timed"]["product"]["ratio"]["median"] == 1
     assert found["files"]["mode"]["frequencies"]["bits_per_code"] > 0
