@@ -6,8 +6,6 @@ test rows and decide nothing: no training is stopped, tuned or selected by them.
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,31 +14,14 @@ import torch
 from torch import Tensor
 
 from paper.bound import pictures as drawing
-from paper.bound.cases import PROFILES, Case, Size, cases
-from paper.bound.measuring import (
-    ALIVE,
-    cache,
-    codes_of,
-    load_case,
-    measured,
-    progress_line,
-    write_picture,
-)
+from paper.bound.cases import Case, Size, cases
+from paper.bound.measuring import ALIVE, codes_of, load_case, run_cases, write_picture
 from paper.bound.tables import markdown, table_rows
 from paper.results import Finished, write_tables
-from paper.running import (
-    Say,
-    check_seeds,
-    choose,
-    measure_all,
-    plan_runs,
-    profile_named,
-    say_on_stderr,
-)
+from paper.running import Say, say_on_stderr
 from sdlgm.config import DataConfig
 from sdlgm.data import load_data
 from sdlgm.models import SDLGM
-from sdlgm.report import require_report
 
 __all__ = ["reproduce"]
 
@@ -84,15 +65,7 @@ def reproduce(
         installed.
     """
     out = Path(out)
-    size = profile_named(profile, PROFILES)
-    require_report("The experiment's pictures")
-    if seeds is not None:
-        size = dataclasses.replace(size, seeds=check_seeds(seeds))
-    known = cases(size)
-    plan = plan_runs(choose(only, known, "case"), lambda name: range(known[name].seeds))
-    measure = functools.partial(measured, cases, out, profile, size)
-    measure_all(measure, plan, progress_line, say=say, jobs=jobs)
-    found = cache(out, profile).finished(known, lambda name, seed: known[name].settings(size))
+    size, known, found = run_cases(cases, out, profile, seeds=seeds, only=only, jobs=jobs, say=say)
     _draw(out, profile, size, found)
     command = f"python -m paper bound --profile {profile}"
     return write_tables(

@@ -1,18 +1,19 @@
-"""Train a case of a bound experiment, measure it, and keep its numbers and its model."""
+"""Run the cases of a bound experiment: train, measure, and keep numbers and models."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from paper.bound.cases import Case, Size
-from paper.results import Numbers, ResultCache
+from paper.bound.cases import PROFILES, Case, Size
+from paper.results import Finished, Numbers, ResultCache
+from paper.running import Say, check_seeds, choose, measure_all, plan_runs, profile_named
 from sdlgm.config import DataConfig
 from sdlgm.data import Dataset, Rows, load_data
 from sdlgm.errors import DataError
@@ -21,17 +22,16 @@ from sdlgm.models import SDLGM, load_model, save_model
 from sdlgm.nn import data_statistics
 from sdlgm.outputs import atomic_path
 from sdlgm.random import generator
+from sdlgm.report import require_report
 from sdlgm.training.checkpoint import FILE as CHECKPOINT
 from sdlgm.training.model_training import Result, train
 
 __all__ = [
     "ALIVE",
     "Cases",
-    "cache",
     "codes_of",
     "load_case",
-    "measured",
-    "progress_line",
+    "run_cases",
     "write_picture",
 ]
 
@@ -41,13 +41,45 @@ Cases = Callable[[Size], Mapping[str, Case]]
 """Returns the cases of an experiment of some size, by name."""
 
 
-def cache(out: Path, profile: str) -> ResultCache:
+def run_cases(
+    cases: Cases,
+    out: Path,
+    profile: str,
+    *,
+    seeds: int | None,
+    only: Sequence[str] | None,
+    jobs: int,
+    say: Say,
+) -> tuple[Size, Mapping[str, Case], Finished]:
+    """Train and measure what is missing; return the size, all cases, and the finished numbers.
+
+    The other parameters are those of :func:`paper.bound.experiment.reproduce`.
+
+    Raises
+    ------
+    SDLGMError
+        If a profile or a case is unknown, ``seeds`` or ``jobs`` is not positive, or the extra
+        ``report``, which draws the pictures, is not installed.
+    """
+    size = profile_named(profile, PROFILES)
+    require_report("The experiment's pictures")
+    if seeds is not None:
+        size = dataclasses.replace(size, seeds=check_seeds(seeds))
+    known = cases(size)
+    plan = plan_runs(choose(only, known, "case"), lambda name: range(known[name].seeds))
+    measure = functools.partial(_measured, cases, out, profile, size)
+    measure_all(measure, plan, _progress_line, say=say, jobs=jobs)
+    found = _cache(out, profile).finished(known, lambda name, seed: known[name].settings(size))
+    return size, known, found
+
+
+def _cache(out: Path, profile: str) -> ResultCache:
     """Return the folder that keeps one file for each case and seed."""
     return ResultCache(out / f"cells-{profile}")
 
 
-def progress_line(result: tuple[str, int, Numbers | str]) -> str:
-    """Describe what :func:`measured` returned."""
+def _progress_line(result: tuple[str, int, Numbers | str]) -> str:
+    """Describe what :func:`_measured` returned."""
     name, seed, numbers = result
     if isinstance(numbers, str):
         return f"{name} was left out: {numbers}"
@@ -58,7 +90,7 @@ def progress_line(result: tuple[str, int, Numbers | str]) -> str:
     )
 
 
-def measured(
+def _measured(
     cases: Cases, out: Path, profile: str, size: Size, name: str, seed: int
 ) -> tuple[str, int, Numbers | str]:
     """Return the numbers of a case and a seed, or the reason why its data are not available.
@@ -87,7 +119,7 @@ def measured(
         }
 
     try:
-        numbers, _ = cache(out, profile).get(name, seed, case.settings(size), compute)
+        numbers, _ = _cache(out, profile).get(name, seed, case.settings(size), compute)
     except DataError as error:
         return name, seed, str(error)
     return name, seed, numbers

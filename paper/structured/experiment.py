@@ -6,27 +6,16 @@ test rows and decide nothing: no training is stopped, tuned or selected by them.
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from paper.bound import pictures as drawing
-from paper.bound.cases import PROFILES, Case
-from paper.bound.measuring import cache, measured, progress_line, write_picture
+from paper.bound.cases import Case
+from paper.bound.measuring import run_cases, write_picture
 from paper.bound.tables import markdown, table_rows
 from paper.results import Finished, write_tables
-from paper.running import (
-    Say,
-    check_seeds,
-    choose,
-    measure_all,
-    plan_runs,
-    profile_named,
-    say_on_stderr,
-)
+from paper.running import Say, say_on_stderr
 from paper.structured.cases import cases
-from sdlgm.report import require_report
 
 __all__ = ["reproduce"]
 
@@ -72,15 +61,7 @@ def reproduce(
         installed.
     """
     out = Path(out)
-    size = profile_named(profile, PROFILES)
-    require_report("The experiment's picture")
-    if seeds is not None:
-        size = dataclasses.replace(size, seeds=check_seeds(seeds))
-    known = cases(size)
-    plan = plan_runs(choose(only, known, "case"), lambda name: range(known[name].seeds))
-    measure = functools.partial(measured, cases, out, profile, size)
-    measure_all(measure, plan, progress_line, say=say, jobs=jobs)
-    found = cache(out, profile).finished(known, lambda name, seed: known[name].settings(size))
+    size, known, found = run_cases(cases, out, profile, seeds=seeds, only=only, jobs=jobs, say=say)
     points = _points(found, known)
     if len(points) > 1:
         write_picture(drawing.draw_activity(points), out / "structured_activity.png")
