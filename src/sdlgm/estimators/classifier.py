@@ -341,8 +341,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         """
         check_parameters(self.get_params(deep=False))
         self.seed_ = validate_seed(self.random_state)
-        rows: Any = read_mixed(self, X, self.mixed)
-        rows = validate_rows(self, X, reset=True) if rows is None else rows
+        rows = self._first_rows(X)
         targets = check_targets(y, rows.shape[0])
         training, unknown = self._first_training(rows, targets, y, sample_weight)
         self.network_ = self._make_network(training, unknown)
@@ -401,13 +400,12 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
     def _begin(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> None:  # noqa: N803
         """Make the networks by the first rows of several calls, and fit them to these rows."""
         self.seed_ = validate_seed(self.random_state)
-        rows: Any = read_mixed(self, X, self.mixed)
-        rows = validate_rows(self, X, reset=True) if rows is None else rows
+        rows = self._first_rows(X)
         samples = rows.shape[0]
         targets = (
             check_targets(y, samples)
             if classes is None
-            else (targets_of(y, samples, np.asarray(classes)))
+            else targets_of(y, samples, np.asarray(classes))
         )
         training, unknown = self._first_training(rows, targets, y, sample_weight, one_pass=True)
         self.network_ = self._make_network(training, unknown)
@@ -445,6 +443,11 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         self.history_ += self._train(training, device)
         self.n_iter_ += 1
         self._choose_sets(training, unknown, device)
+
+    def _first_rows(self, X: Any) -> Any:  # noqa: N803
+        """Read the rows that define the columns: numbers, or a table of mixed columns."""
+        rows = read_mixed(self, X, self.mixed)
+        return validate_rows(self, X, reset=True) if rows is None else rows
 
     def _first_training(
         self, rows: Any, targets: Targets, y: Any, sample_weight: Any, *, one_pass: bool = False
