@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -104,18 +105,20 @@ def test_no_row_is_lost_or_doubled_by_a_kill(engine: str, scale_run: Run, tmp_pa
     lake.mkdir()
     for part in range(6):
         pq.write_table(telemetry(20_000, part), lake / f"{part}.parquet")
-    # Every file takes a while, so that the kill interrupts one.
+    # Every file takes a while to appear, in processes of Ray, too, so that the kill interrupts one.
+    slow = "import os, time\nr = os.replace\nos.replace = lambda *a: (time.sleep(1), r(*a))[1]\n"
+    (tmp_path / "sitecustomize.py").write_text(slow)
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     code = f"""
-import time
 from sdlgm.scale import encode_dataset
-from sdlgm.codec import parquet
-write = parquet.CodeWriter.write
-parquet.CodeWriter.write = lambda *a: (write(*a), time.sleep(0.3))
 encode_dataset({str(scale_run.folder)!r}, {str(lake)!r}, {str(out)!r}, keep={KEEP!r},
                engine={engine!r}, progress=False)
 """
     process = subprocess.Popen(
-        [sys.executable, "-c", code], start_new_session=True, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", code],
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": path},
     )
     ends = time.monotonic() + 120
     while len(list(out.glob("[0-9]*.parquet"))) < 2 and time.monotonic() < ends:
