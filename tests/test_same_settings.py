@@ -44,6 +44,7 @@ OTHER_SETTINGS: dict[str, Any] = {
     "batch_size": 50,
     "objective": "elbo",
     "estimator": "gumbel_softmax",
+    "draws": 2,
     "kl": "paper",
     "kl_warmup": 0.2,
     "learning_rate": 0.004,

@@ -8,7 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdlgm.config import DataConfig, ModelConfig, TrainingConfig, from_dict, to_dict
+from sdlgm.config import (
+    DataConfig,
+    ModelConfig,
+    TrainingConfig,
+    from_dict,
+    resolve_training,
+    to_dict,
+)
 from sdlgm.errors import ConfigError
 
 
@@ -78,6 +85,8 @@ def test_invalid_model_values_raise(values: dict[str, object], message: str) -> 
         ({"kl_warmup": True}, "kl_warmup = True does not fit float or None"),
         ({"devices": 3}, "batch_size = 100 must be a multiple of devices = 3"),
         ({"iterations": 0}, "iterations must be positive"),
+        ({"draws": 0}, "draws must be positive"),
+        ({"draws": 2, "devices": 2}, "draws = 2 needs devices = 1, got 2"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive and finite, got nan"),
         ({"kl_warmup": 1.5}, "share from 0 to 1"),
         ({"validation_fraction": 1.0}, "share from 0 to below 1"),
@@ -92,6 +101,14 @@ def test_invalid_training_values_raise(values: dict[str, object], message: str) 
         TrainingConfig(**values)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=message):
         from_dict(TrainingConfig, values)
+
+
+def test_codes_are_drawn_only_where_a_step_draws_them() -> None:
+    linear = ModelConfig(likelihood="gaussian")
+    with pytest.raises(ConfigError, match="searches for codes"):
+        resolve_training(TrainingConfig(draws=2), linear)
+    drawn = resolve_training(TrainingConfig(draws=2, objective="elbo"), linear)
+    assert drawn.draws == 2
 
 
 def test_invalid_data_values_raise() -> None:

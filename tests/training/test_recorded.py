@@ -32,6 +32,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "linear": ({"likelihood": "gaussian"}, {}),
     "decayed": ({}, {"weight_decay": 0.1}),
     "several samples": ({}, {"estimator": "vimco"}),
+    "several codes": ({"prior": "masked"}, {"draws": 3}),
     "levels": ({"levels": 2}, {"slot_cost": 0.1}),
     "autoregressive": ({"prior": "autoregressive"}, {}),
     "mixture": ({"prior": "mixture", "mixture_components": 4}, {"weight_decay": 0.1}),

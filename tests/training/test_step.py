@@ -9,6 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sdlgm.config import ModelConfig, TrainingConfig
+from sdlgm.errors import ConfigError
 from sdlgm.models import SDLGM
 from sdlgm.nn import DataStatistics
 from sdlgm.training.step import Trainer
@@ -30,6 +31,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "paper": ({"groups": 1, "prior": "fixed"}, {"objective": "paper"}),
     "annealed": ({"groups": 1}, {"estimator": "gumbel_softmax", "temperature": "annealed"}),
     "clipped": ({}, {"gradient_clip": 1.0}),
+    "several codes": ({}, {"draws": 3}),
     "gaussian": ({"likelihood": "gaussian"}, {"objective": "elbo"}),
     "categorical": ({"likelihood": "categorical"}, {}),
 }
@@ -103,3 +105,9 @@ def test_gradients_that_are_not_finite_show_in_the_terms(x: torch.Tensor) -> Non
     with torch.no_grad():
         next(found.objective.model.encoder.parameters()).fill_(torch.nan)
     assert not found.step(x, 0).isfinite().all()
+
+
+def test_control_variates_refuse_several_codes() -> None:
+    model = SDLGM(ModelConfig(4, 2), DataStatistics(torch.zeros(3), torch.ones(3), 2))
+    with pytest.raises(ConfigError, match="whose control variate compares"):
+        Trainer(model, TrainingConfig(estimator="muprop", draws=2, accelerator="cpu"))

@@ -52,6 +52,9 @@ class TrainingConfig:
     data in units of ``scaling``; codes are then as short as this allows."""
     estimator: str | None = None
     """Gradient estimator. Default: reinmax for "elbo"; "paper" always uses gumbel_softmax."""
+    draws: int | None = None
+    """Codes drawn for each sample in a step. The gradient is the mean over them; vimco and
+    reinforce_loo compare them. Default: 1; 5 for vimco, 4 for reinforce_loo."""
     kl: Literal["exact", "paper"] | None = None
     """Form of the KL divergence. Default: exact for "elbo"; "paper" always uses paper."""
     kl_warmup: float | None = None
@@ -107,6 +110,7 @@ class TrainingConfig:
             "iterations",
             "batch_size",
             "turns",
+            "draws",
             "rate",
             "distortion",
             "temperature_decay",
@@ -162,6 +166,11 @@ class TrainingConfig:
             )
 
     def _check_devices(self) -> None:
+        if self.draws is not None and self.draws > 1 and self.devices > 1:
+            raise ConfigError(
+                f"draws = {self.draws} needs devices = 1, got {self.devices}: processes share the "
+                "random numbers of one code for each sample. Use a larger batch_size instead."
+            )
         if self.batch_size % self.devices:
             raise ConfigError(
                 f"batch_size = {self.batch_size} must be a multiple of devices = {self.devices}."
@@ -213,20 +222,31 @@ def resolve_training(training: TrainingConfig, model: ModelConfig) -> TrainingCo
             "prefixes are trained by objective = 'rate_distortion' alone, got objective = "
             f"{training.objective!r}."
         )
+    if training.draws is not None and _objective(training, model) == "rate_distortion":
+        raise ConfigError(
+            f"draws = {training.draws} is the number of codes drawn in a step, but objective = "
+            "'rate_distortion' searches for codes. Leave draws out, or use objective = 'elbo'."
+        )
     _check_rate(training.rate, model)
     if (searched or targeted) and model.features > MAX_SEARCHED:
         raise ConfigError(
             f"objective = 'rate_distortion' solves for all features at once and takes up to "
             f"{MAX_SEARCHED:,}, got {model.features:,}. Use fewer, or objective = 'elbo'."
         )
-    few = model.features <= MAX_SEARCHED
-    default: ObjectiveName = "rate_distortion" if quadratic(model) and few else "elbo"
     return dataclasses.replace(
         training,
-        objective=default if training.objective is None else training.objective,
+        objective=_objective(training, model),
         learning_rate=rate if training.learning_rate is None else training.learning_rate,
         weight_decay=decay if training.weight_decay is None else training.weight_decay,
     )
+
+
+def _objective(training: TrainingConfig, model: ModelConfig) -> ObjectiveName:
+    """Return the objective of a training, or else what the model recommends."""
+    if training.objective is not None:
+        return training.objective
+    few = model.features <= MAX_SEARCHED
+    return "rate_distortion" if quadratic(model) and few else "elbo"
 
 
 def _check_rate(rate: float | None, model: ModelConfig) -> None:

@@ -145,7 +145,7 @@ class SDLGMTransformer(
         error as a share of the variance in units of ``scaling``. ``None``: use the full budget.
     turns
         Turns of search and refitting under ``"rate_distortion"``. ``None``: 40.
-    estimator, kl, temperature, temperature_decay, slot_cost
+    estimator, draws, kl, temperature, temperature_decay, slot_cost
         The gradient of the discrete bound, see :class:`~sdlgm.config.TrainingConfig`.
     kl_warmup
         Share of the steps over which the weight of the KL rises from 0 to 1. ``None``: 0.4, or 0
@@ -258,6 +258,7 @@ class SDLGMTransformer(
         distortion: float | None = None,
         turns: int | None = None,
         estimator: str | None = None,
+        draws: int | None = None,
         kl: Literal["exact", "paper"] | None = None,
         kl_warmup: float | None = None,
         temperature: Literal["learned", "annealed", "fixed"] | None = None,
@@ -304,6 +305,7 @@ class SDLGMTransformer(
         self.distortion = distortion
         self.turns = turns
         self.estimator = estimator
+        self.draws = draws
         self.kl = kl
         self.kl_warmup = kl_warmup
         self.temperature = temperature

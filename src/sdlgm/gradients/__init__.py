@@ -5,6 +5,7 @@ gradient estimates that of the expected loss (:class:`Estimator`). :func:`get_es
 by name; ``docs/gradients.md`` compares them.
 """
 
+from sdlgm.gradients.averaging import averaged
 from sdlgm.gradients.control_variates import ControlVariate
 from sdlgm.gradients.darn import darn
 from sdlgm.gradients.gumbel_softmax import gumbel_softmax
@@ -36,6 +37,7 @@ __all__ = [
     "Estimate",
     "Estimator",
     "Loss",
+    "averaged",
     "darn",
     "estimators",
     "get_estimator",

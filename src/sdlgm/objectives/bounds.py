@@ -343,6 +343,8 @@ class _StructuredLoss:
     def __call__(self, codes: Tensor) -> Tensor:
         reconstruction = self.loss(codes)
         posterior = _given(self.posterior, codes)
+        if posterior.batch_shape != codes.shape[:-1]:  # several codes of a product over groups
+            posterior = posterior.expand(codes.shape[:-1])
         divergence = kl_terms(posterior, _given(self.prior, codes), self.kl)
         if self.first is None:  # later calls, of control variates, are not at drawn codes
             self.first = (reconstruction.detach(), divergence)

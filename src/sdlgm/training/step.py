@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sdlgm.config import TrainingConfig, resolve_training
 from sdlgm.environment import device_of, resolve_accelerator, without_variables
 from sdlgm.errors import ConfigError
-from sdlgm.gradients import ControlVariate, get_estimator, options
+from sdlgm.gradients import ControlVariate, Estimator, averaged, get_estimator, options
 from sdlgm.models import SDLGM
 from sdlgm.objectives.bounds import temperatures, training_objective
 from sdlgm.random import ShareGenerator, generator
@@ -80,6 +80,11 @@ class Objective(nn.Module):
         self.joint = False
         """Whether steps under "rate_distortion" train the decoder and the prior, too."""
         self.takes = options(str(config.estimator))
+        if "control_variate" in self.takes and (config.draws or 1) > 1:
+            raise ConfigError(
+                f"draws = {config.draws} cannot be used with estimator = {config.estimator!r}, "
+                "whose control variate compares the samples of a batch. Use draws = 1, or reinmax."
+            )
         if "control_variate" in self.takes:
             # The purpose of the generator keeps its former name, so that results stay the same.
             source = generator(config.seed, "baseline")
@@ -105,7 +110,7 @@ class Objective(nn.Module):
             surrogate, terms = training_objective(
                 self.model,
                 values,
-                get_estimator(str(self.config.estimator), **self._options()),
+                self._estimator(),
                 kl=self.config.kl or "exact",
                 kl_weight=self.kl_weight,
                 slot_cost=self.config.slot_cost,
@@ -114,6 +119,12 @@ class Objective(nn.Module):
         numbers = [getattr(terms, term) for term in TERMS]
         active = torch.linalg.vector_norm(terms.codes, ord=0, dim=-1)  # counts what is not 0
         return surrogate, torch.stack([*numbers, active.expand_as(numbers[0])]).mean(-1)
+
+    def _estimator(self) -> Estimator:
+        """Return the gradient estimator with its options."""
+        estimator = get_estimator(str(self.config.estimator), **self._options())
+        own = "samples" in self.takes
+        return estimator if own else averaged(estimator, self.config.draws or 1)
 
     def _options(self) -> dict[str, object]:
         """Return the options of the gradient estimator."""
@@ -124,6 +135,8 @@ class Objective(nn.Module):
             found["slope"] = 1 / self.model.gate_temperature.detach()
         if "control_variate" in self.takes:
             found["control_variate"] = self.control_variate
+        if "samples" in self.takes and self.config.draws is not None:
+            found["samples"] = self.config.draws
         return found
 
     @torch.no_grad()
