@@ -123,7 +123,9 @@ def _milliseconds(seconds: Sequence[float]) -> dict[str, Any]:
 # --- steps --------------------------------------------------------------------------------------
 
 
-PRODUCT: dict[str, Any] = {"levels": 1, "prior": "learned_gates", "slot_cost": 0.03}
+PRODUCT: dict[str, Any] = {
+    "levels": 1, "prior": "learned_gates", "slot_cost": 0.03, "draws": 1,
+}  # fmt: skip
 """The preset best as it was when the goals were set: its prior was a product over groups."""
 
 

@@ -98,7 +98,9 @@ LONG: dict[str, Any] = {"weight_decay": 0.05, "slot_cost": 0.0}
 ONE_LEVEL: dict[str, Any] = {"levels": 1, "prior": "learned_gates"}
 """A posterior and a prior that are products over groups; of the presets, only plain has both.
 Structured codes have an experiment of their own."""
-BEST: dict[str, Any] = {"weight_decay": 0.1, "slot_cost": 0.03, "iterations": 30_000}
+BEST: dict[str, Any] = {
+    "weight_decay": 0.1, "slot_cost": 0.03, "iterations": 30_000, "draws": None,
+}  # fmt: skip
 """Training of the headline: the preset best of that time."""
 
 

@@ -13,6 +13,8 @@ CATEGORICAL: dict[str, Any] = {"budget": 20, "groups": 20, "gates": "open"}
 """20 latents of 10 values under the same prior: a baseline without sparsity."""
 PRODUCT: dict[str, Any] = {"prior": "learned_gates"}
 """A prior that is a product over groups, as the posterior of one level is."""
+ONE_CODE: dict[str, Any] = {"draws": None}
+"""One code a sample in each step, as the default."""
 BUDGETS = (10, 20)
 """Budgets in the sweep over sparsity, beside the default's."""
 SLOT_COSTS = (0.1, 0.4)
@@ -25,9 +27,17 @@ def cases(size: Size) -> dict[str, Case]:
     headline: dict[str, Any] = {} if size.iterations is None else {"iterations": size.iterations}
     masked = "one level, masked prior"
     found = {
-        "best": case("headline", masked, start="best", repeated=True, **headline),
+        "best": case(
+            "headline", f"{masked}, two codes a sample", start="best", repeated=True, **headline
+        ),
+        "one-code": case("headline", masked, start="best", repeated=True, **ONE_CODE, **headline),
         "sparse": case(
-            "headline", f"{masked}, L0 = 20 in 20 groups", start="best", budget=20, **headline
+            "headline",
+            f"{masked}, L0 = 20 in 20 groups",
+            start="best",
+            budget=20,
+            **ONE_CODE,
+            **headline,
         ),
         "default": case("short sparsity", masked, repeated=True),
         "product": case("short", "one level, product over groups", **PRODUCT),

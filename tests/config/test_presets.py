@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sdlgm.config import PRESETS, ModelConfig, TrainingConfig, preset, resolve_training, to_dict
@@ -51,3 +53,19 @@ def test_explicit_settings_are_kept() -> None:
     assert (config.residual, config.encoder_hidden, config.prior) == (False, (8,), "fixed")
     training = resolve_training(TrainingConfig(learning_rate=0.5, weight_decay=0.0), ModelConfig())
     assert (training.learning_rate, training.weight_decay) == (0.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"likelihood": "gaussian"},
+        {"likelihood": "poisson", "estimator": "muprop"},
+        {"devices": 2},
+        {"estimator": "vimco"},
+        {"objective": "paper"},
+    ],
+)
+def test_several_codes_of_a_preset_give_way_to_other_settings(given: dict[str, Any]) -> None:
+    assert preset("best")[1].draws == 2
+    assert preset("best", **given)[1].draws is None
+    assert preset("best", likelihood="bernoulli", estimator=None, devices=1)[1].draws == 2

@@ -24,7 +24,7 @@ _PLAIN: dict[str, Any] = {
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    "best": {"weight_decay": 0.06, "iterations": 50_000},
+    "best": {"weight_decay": 0.06, "iterations": 50_000, "draws": 2},
     "plain": _PLAIN,
     "paper": {
         **_PLAIN,
@@ -105,12 +105,21 @@ def preset(name: str = "default", **changes: Any) -> tuple[ModelConfig, Training
 
 
 def preset_values(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a preset that go with given ones: a preset's prior is for one level.
+    """Return the settings of a preset that go with given ones.
+
+    A preset's prior is for one level, and its number of draws for bits, one device, and the default
+    objective and estimator.
 
     Examples
     --------
     >>> preset_values("plain", {})["prior"], "prior" in preset_values("plain", {"levels": 2})
     ('learned', False)
     """
-    several = str(given.get("levels", 1)) != "1"
-    return {k: v for k, v in PRESETS[name].items() if not (several and k == "prior")}
+    dropped = set()
+    if str(given.get("levels", 1)) != "1":
+        dropped.add("prior")
+    usual = {"likelihood": "bernoulli", "devices": "1", "objective": "elbo", "estimator": "reinmax"}
+    own = {name: str(given[name]) for name in usual if given.get(name) is not None}
+    if any(value != usual[name] for name, value in own.items()):
+        dropped.add("draws")
+    return {key: value for key, value in PRESETS[name].items() if key not in dropped}
