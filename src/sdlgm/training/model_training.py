@@ -351,6 +351,8 @@ def _fingerprint(
     settings = to_dict(model.config, config)
     del settings["tracker"]  # has no influence
     del settings["devices"]  # changes only rounding
+    if config.draws is None:  # a later setting; checkpoints from before it stay valid
+        del settings["draws"]
     settings["accelerator"] = "cpu"  # a checkpoint may be continued on another device
     parts = [settings, rows.dynamic, rows.sha256()]
     parts.append(validation.sha256() if validation is not None else None)

@@ -69,8 +69,9 @@ class RunConfig:
         """Return a digest of all settings but the place of the data and the tracker."""
         values = to_dict(self.data, self.model, self.training)
         del values["data"], values["tracker"]
-        if values["max_rows"] is None:  # a later setting; its default leaves older digests valid
-            del values["max_rows"]
+        for later in ("max_rows", "draws"):  # their defaults leave older digests valid
+            if values[later] is None:
+                del values[later]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
