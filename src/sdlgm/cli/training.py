@@ -45,8 +45,8 @@ Ctrl-C writes a checkpoint; sdlgm resume RUN continues from it.""",
         choices=tuple(PRESETS),
         default="default",
         help="Settings to start from; other options override them. best: the lowest bound of bits, "
-        "50,000 iterations, two codes a sample; paper: objective and networks of Xu et al. 2021; plain: networks "
-        "without residual layers; quick: small networks for small tables.",
+        "50,000 iterations, two codes a sample; paper: objective and networks of Xu et al. 2021; "
+        "plain: networks without residual layers; quick: small networks for small tables.",
     )
     parser.add_argument(
         "data",
