@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -112,7 +111,11 @@ def cases(size: Size) -> dict[str, Case]:
     iterations = {**BEST, **headline}["iterations"]
     longer: dict[str, Any] = {"iterations": int(LONGER * iterations)}
     learned = CATEGORICAL | {"prior": "learned"}
-    case = functools.partial(case_of, size)
+
+    def case(*names: str, start: str = "default", **more: Any) -> Case:
+        pinned = {} if start == "plain" else ONE_LEVEL | (BEST if start == "best" else {})
+        return case_of(size, *names, start=start, pinned=pinned, **more)
+
     found = {
         "long": case(
             "long", f"{ours}, no slot cost", start="best", close=True, **LONG, iterations=size.long
@@ -151,18 +154,16 @@ def case_of(
     start: str = "default",
     repeated: bool = False,
     close: bool = False,
-    pinned: Mapping[str, Any] | None = None,
+    pinned: Mapping[str, Any],
     **changes: Any,
 ) -> Case:
     """Make a case from a preset and changes; all but the headline and the longest run are short.
 
-    ``pinned`` holds what a preset is changed to first. Default: a product over groups.
+    ``pinned`` holds what a preset is changed to first.
     """
     long = parts in ("headline", "long")
     if not long:
         changes = {**changes, "iterations": size.short}
-    if pinned is None:
-        pinned = {} if start == "plain" else ONE_LEVEL | (BEST if start == "best" else {})
     model, training = preset(start, **{**pinned, **changes})
     training = dataclasses.replace(training, evaluate_every=training.iterations // size.points)
     return Case(
