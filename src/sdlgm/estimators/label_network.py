@@ -300,13 +300,13 @@ class LabelNetwork:
 
         Rows that all members were fitted on are left out.
         """
-        for index, absent in self.absences(rows):
+        chosen = np.flatnonzero(members.held.any(0).numpy())
+        for place, absent in self.absences(rows[chosen]):
+            index = chosen[place.numpy()]
             held = members.held[:, index].double()
-            number = held.sum(0)
-            weight = held / number.clamp_min(1)
-            mean = torch.einsum("mb,mbk->bk", weight, -torch.expm1(absent.double()))
-            some = number > 0
-            yield index[some].numpy(), mean[some].numpy()
+            weight = held / held.sum(0)
+            present = torch.expm1(absent.double()).neg_()
+            yield index, torch.einsum("mb,mbk->bk", weight, present).numpy()
 
 
 def _restored_recalibration(values: object) -> MemberRecalibration | None:
