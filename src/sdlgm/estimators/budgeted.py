@@ -308,7 +308,9 @@ class BudgetedClassifier(BudgetedPrediction):
         weight: NDArray[np.float64] | None,
         index: NDArray[np.int64],
     ) -> list[Any]:
-        """Return clones that are fitted to some rows."""
+        """Return clones that are fitted to some rows, without those of a weight of 0."""
+        if weight is not None:
+            index = index[weight[index] > 0]
         part = _safe_indexing(rows, index)
         table = targets.table[index]
         if targets.multilabel:
