@@ -272,3 +272,13 @@ def test_log_odds_are_finite() -> None:
     assert np.isfinite(log_odds(np.array([0.0, 0.5, 1.0]))).all()
     table = np.array([[0.2, 0.7]])
     np.testing.assert_allclose(Recalibration(0.0, (1.0,))(table), table)
+
+
+def test_rows_without_weight_do_not_show_the_classifier_a_label() -> None:
+    source = np.random.default_rng(0)
+    x = source.normal(size=(60, 4))
+    y = (x[:, :3] > 0.2).astype(int)
+    weight = (y[:, 0] == 0).astype(float)
+    model = BudgetedClassifier(LogisticRegression(), folds=2, random_state=0)
+    model.fit(x, y, sample_weight=weight)
+    assert model.predict_proba(x)[:, 0].max() < 0.01

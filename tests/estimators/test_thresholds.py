@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.estimators.metrics import macro_f1_harmonic, micro_f1
-from sdlgm.estimators.thresholds import apply_counts, apply_threshold, choose_threshold
+from sdlgm.estimators.thresholds import apply_counts, apply_threshold, choose_threshold, leading
 
 seeds = st.integers(0, 10**6)
 
@@ -123,3 +123,15 @@ def test_smoothed_thresholds_maximise_the_f1_of_averaged_targets():
         assert f1(threshold) == pytest.approx(max(f1(t) for t in [-1, *scores[:, k]]))
     with pytest.raises(DataError, match="probabilities"):
         choose_threshold(5 * scores, truth, "smoothed")
+
+
+def test_the_best_labels_are_found_without_sorting_all_and_ties_go_to_the_lower_column() -> None:
+    source = np.random.default_rng(0)
+    for cap in (1, 3, 12, 40):
+        scores = np.round(source.random((20, 60)), 1)
+        proba, _ = leading(scores, np.zeros(scores.shape), cap)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :cap]
+        np.testing.assert_array_equal(proba[:, :cap], np.take_along_axis(scores, order, 1))
+        marked = np.zeros(scores.shape)  # hits show which columns were chosen
+        np.put_along_axis(marked, order, 1.0, 1)
+        assert leading(scores, marked, cap)[1][:, :cap].all()

@@ -308,7 +308,9 @@ class BudgetedClassifier(BudgetedPrediction):
         weight: NDArray[np.float64] | None,
         index: NDArray[np.int64],
     ) -> list[Any]:
-        """Return clones that are fitted to some rows."""
+        """Return clones that are fitted to some rows, without those of a weight of 0."""
+        if weight is not None:
+            index = index[weight[index] > 0]
         part = _safe_indexing(rows, index)
         table = targets.table[index]
         if targets.multilabel:
@@ -377,7 +379,8 @@ def _with_sets(model: Any, unknown: bool, folds: bool) -> Any:
     if isinstance(model, SDLGMClassifier):
         # Its own threshold is not used. Its members may see all rows, or leave out folds, so that
         # it need not be fitted again for each fold.
-        leaves_out = folds and model.members >= model.folds > 1
+        enough = model.members is None or model.members >= model.folds
+        leaves_out = folds and enough and model.folds > 1
         return model.set_params(threshold="micro" if leaves_out else 0.5, calibrated=False)
     tags = get_tags(model)
     takes = tags.target_tags.multi_output or (

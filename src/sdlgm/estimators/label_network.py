@@ -16,15 +16,21 @@ from torch import Tensor
 from sdlgm.distributions import GatedMultinomial
 from sdlgm.environment import placed
 from sdlgm.errors import DataError, ModelFileError
+from sdlgm.estimators.label_inputs import (
+    ActiveLabels,
+    block_inputs,
+    dense_inputs,
+    lazy_inputs,
+)
 from sdlgm.estimators.member_recalibration import (
     MemberRecalibration,
     absence_log_odds,
     fit_member_recalibration,
 )
 from sdlgm.estimators.network_training import TrainingSettings, optimise
-from sdlgm.estimators.scaling import Inputs, take_rows
+from sdlgm.estimators.scaling import Inputs
 from sdlgm.estimators.targets import with_unknown
-from sdlgm.estimators.validation import Table, pad_rows
+from sdlgm.estimators.validation import Table
 from sdlgm.limits import MAX_BUDGET, is_integer
 from sdlgm.models import LabelModelConfig, SupervisedSDLGM
 from sdlgm.nn import DataStatistics
@@ -183,29 +189,14 @@ class LabelNetwork:
         """
         members, seed = training.members, training.settings.seed
         active = ActiveLabels(training.labels)
-        raw = self.model.config.likelihood == "bernoulli"
-        ready = not sp.issparse(training.rows) and not raw
-        dense = _moved(*self.scaling(training.rows), device) if ready else None
         dropout, source = (
             generator(seed, what, members.first_epoch, device) for what in ("dropout", "draws")
         )
         weight, label_weight = training.sample_weight, training.label_weight
         label_weight = None if label_weight is None else label_weight.to(device)
         self.model.to(device)
-
-        def inputs(index: Tensor) -> tuple[Tensor, Tensor]:
-            """Return the inputs of the encoder and the targets of the decoder (unscaled bits)."""
-            if dense is not None:
-                read, scaled = dense
-                shape, flat = (*index.shape, -1), index.flatten().to(device)
-                taken = read.index_select(0, flat).view(shape)
-                same = scaled is read
-                return taken, taken if same else scaled.index_select(0, flat).view(shape)
-            rows = take_rows(training.rows, index.flatten().numpy())
-            read, scaled = self.scaling(rows)
-            target = torch.from_numpy(rows) if raw else scaled
-            read, target = _moved(read, target, device)
-            return read.view(*index.shape, -1), target.view(*index.shape, -1)
+        lazy = lazy_inputs(training.rows, self.scaling, self.model, device, members.batch_size)
+        inputs = lazy or dense_inputs(training.rows, self.scaling, self.model.config, device)
 
         def weights(index: Tensor) -> Tensor | None:
             """Return the weights of the labels: of all rows, or of each."""
@@ -245,6 +236,7 @@ class LabelNetwork:
             on_epoch=on_epoch,
             on_step=on_step,
             optimiser_state=self.optimiser_state,
+            lazy=None if lazy is None else lazy.weights,
         )
         self.model.cpu()
         return history
@@ -270,9 +262,7 @@ class LabelNetwork:
         self.model.eval()
         for start in range(0, rows.shape[0], block):
             index = np.arange(start, min(start + block, rows.shape[0]))
-            x, _ = self.scaling(take_rows(rows, index))
-            x = pad_rows(x).to(device)
-            code = self.model(x.expand(config.members, *x.shape))
+            code = self.model(block_inputs(rows, index, self.scaling, config.members, device))
             if self.likelihood == "relaxed":
                 logits = code.gate_logits / self.temperature
                 features = code.feature_logits / self.temperature
@@ -310,37 +300,13 @@ class LabelNetwork:
 
         Rows that all members were fitted on are left out.
         """
-        for index, absent in self.absences(rows):
+        chosen = np.flatnonzero(members.held.any(0).numpy())
+        for place, absent in self.absences(rows[chosen]):
+            index = chosen[place.numpy()]
             held = members.held[:, index].double()
-            number = held.sum(0)
-            weight = held / number.clamp_min(1)
-            mean = torch.einsum("mb,mbk->bk", weight, -torch.expm1(absent.double()))
-            some = number > 0
-            yield index[some].numpy(), mean[some].numpy()
-
-
-def _moved(read: Tensor, target: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return inputs and targets on a device; what was one tensor stays one."""
-    moved = read.to(device)
-    return moved, moved if target is read else target.to(device)
-
-
-class ActiveLabels:
-    """The labels of all samples as lists, from which those of a batch are looked up."""
-
-    def __init__(self, table: sp.csr_array) -> None:
-        ends = torch.from_numpy(table.indptr.astype(np.int64))
-        self.starts, self.numbers = ends[:-1], ends.diff()
-        self.columns = torch.from_numpy(table.indices.astype(np.int64))
-
-    def __call__(self, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the present labels: rows in the flattened ``samples``, and columns."""
-        samples = samples.flatten()
-        numbers = self.numbers[samples]
-        rows = torch.repeat_interleave(numbers)
-        # The first place of a row, minus the number of labels in the rows before it.
-        offset = self.starts[samples] + numbers - numbers.cumsum(0)
-        return rows, self.columns[torch.arange(len(rows)).add_(offset[rows])]
+            weight = held / held.sum(0)
+            present = torch.expm1(absent.double()).neg_()
+            yield index, torch.einsum("mb,mbk->bk", weight, present).numpy()
 
 
 def _restored_recalibration(values: object) -> MemberRecalibration | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from sdlgm.config import Activation, NetworkAccelerator
 from sdlgm.errors import ConfigError
@@ -11,9 +11,23 @@ from sdlgm.estimators.parameters import check_choice, check_integer, check_numbe
 from sdlgm.estimators.scaling import InputScaling
 from sdlgm.objectives.labels import LabelLikelihood
 
-__all__ = ["Variant", "check_parameters"]
+__all__ = ["Effort", "Variant", "check_parameters", "chosen_effort"]
 
 Variant = Literal["discriminative", "generative", "conditional"]
+
+
+class Effort(NamedTuple):
+    """How many networks are trained, and for how long."""
+
+    members: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+
+
+DENSE_ROWS = Effort(members=20, epochs=60, batch_size=32, learning_rate=3e-3)
+SPARSE_ROWS = Effort(members=10, epochs=30, batch_size=32, learning_rate=6e-3)
+"""What suits rows that are mostly 0, such as words of texts: as good in a quarter of the time."""
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "variant": get_args(Variant),
@@ -29,7 +43,6 @@ _NUMBERS = {
     "input_noise": "0 or more",
     "elbo_weight": "0 or more",
     "weight_decay": "0 or more",
-    "learning_rate": "positive",
     "temperature": "positive",
 }
 
@@ -40,9 +53,9 @@ def check_parameters(values: dict[str, Any]) -> None:
         check_choice(name, values[name], choices)
     if not isinstance(values["mixed"], bool) and values["mixed"] != "auto":
         raise ConfigError(f"mixed must be 'auto', True or False, got {values['mixed']!r}.")
-    for name in ("bins", "members", "epochs", "batch_size"):
+    for name in ("bins", "batch_size"):
         check_integer(name, values[name])
-    for name in ("budget", "max_labels", "patience"):
+    for name in ("budget", "max_labels", "patience", "members", "epochs"):
         check_integer(name, values[name], optional=True)
     check_integer("min_labels", values["min_labels"], low=0, optional=True)
     for name in ("latent_features", "latent_budget", "folds"):
@@ -50,12 +63,23 @@ def check_parameters(values: dict[str, Any]) -> None:
     check_widths("hidden", values["hidden"])
     for name, wanted in _NUMBERS.items():
         check_number(name, values[name], wanted)
-    if values["input_dropout"] is not None:
-        check_number("input_dropout", values["input_dropout"], "a share")
+    for name, wanted in (("input_dropout", "a share"), ("learning_rate", "positive")):
+        if values[name] is not None:
+            check_number(name, values[name], wanted)
     if values["variant"] == "conditional" and not values["latent_features"]:
         raise ConfigError("variant='conditional' needs latent_features of 1 or more.")
     check_threshold(values["threshold"])
     _check_folds(values["folds"], values["threshold"], values["patience"])
+
+
+def chosen_effort(values: dict[str, Any], mostly_zero: bool, one_pass: bool) -> Effort:
+    """Return the parameters that are given, and for those that are ``None`` what suits the rows."""
+    suited = SPARSE_ROWS if mostly_zero else DENSE_ROWS
+    if one_pass:  # a rate that does not fall must be lower
+        suited = suited._replace(learning_rate=DENSE_ROWS.learning_rate)
+    given = {name: values[name] for name in suited._fields if values[name] is not None}
+    effort = suited._replace(**given)
+    return effort._replace(members=int(effort.members), epochs=int(effort.epochs))
 
 
 def _check_folds(folds: int, threshold: Threshold, patience: int | None) -> None:

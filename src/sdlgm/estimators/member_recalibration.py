@@ -9,6 +9,7 @@ the distribution of the number of labels is corrected as well.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +17,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
-
-from sdlgm.objectives.labels import log1mexp
 
 __all__ = ["MemberRecalibration", "fit_member_recalibration"]
 
@@ -34,14 +33,17 @@ class MemberRecalibration(NamedTuple):
 
     def __call__(self, absent: Tensor) -> Tensor:
         """Return corrected log-probabilities of absence, of the same shape and type."""
-        odds = self.offset + self.slope * absence_log_odds(absent)
-        return -torch.nn.functional.softplus(odds).to(absent)
+        odds = absence_log_odds(absent).mul_(self.slope).add_(self.offset)
+        return torch.nn.functional.softplus(odds).neg_().to(absent)
 
 
 def absence_log_odds(absent: Tensor) -> Tensor:
-    """Return the log-odds of presence, float64, from log-probabilities of absence."""
-    absent = absent.double()
-    return (log1mexp(absent) - absent).clamp(-MOST, MOST)
+    r"""Return the log-odds of presence, float64, from log-probabilities of absence a.
+
+    They are :math:`\log(e^{-a} - 1)`.
+    """
+    bounded = torch.neg(absent.double()).clamp_(math.exp(-MOST), MOST)
+    return bounded.expm1_().log_().clamp_(-MOST, MOST)
 
 
 def fit_member_recalibration(log_odds: Tensor, held: Tensor, labels: Tensor) -> MemberRecalibration:
@@ -58,20 +60,36 @@ def fit_member_recalibration(log_odds: Tensor, held: Tensor, labels: Tensor) -> 
     labels
         0 or 1, shape ``(n, K)``; NaN where unknown.
     """
-    weight = held.double()
-    weight = weight / weight.sum(0)
+    odds, weight = _held_alone(log_odds, held)
+    truth = labels.nan_to_num(0.0)
     known = ~labels.isnan()
-    present, absent = known & (labels > 0), known & (labels == 0)
 
     def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        parameters = torch.tensor(values, requires_grad=True)
-        each = torch.sigmoid(parameters[0] + parameters[1] * log_odds)
-        proba = torch.einsum("mn,mnk->nk", weight, each).clamp(1e-12, 1 - 1e-12)
-        total = -(proba[present].log().sum() + torch.log1p(-proba[absent]).sum())
-        total = total + (parameters - torch.tensor([0.0, 1.0])).square().sum() / 2
-        (slope,) = torch.autograd.grad(total, parameters)
-        return total.item(), slope.numpy()
+        offset, slope = map(float, values)
+        each = [torch.sigmoid(offset + slope * part) for part in odds]
+        proba = sum(w * p for w, p in zip(weight, each, strict=True))
+        proba = torch.as_tensor(proba).clamp_(1e-12, 1 - 1e-12)
+        likelihood = torch.where(truth > 0, proba, 1 - proba).log_().mul_(known)
+        # The derivative of the loss with respect to the probability, then by each member.
+        slopes = (proba - truth).div_(proba * (1 - proba)).mul_(known)
+        pulls = [slopes * w * p * (1 - p) for w, p in zip(weight, each, strict=True)]
+        change = values - np.array([0.0, 1.0])
+        total = -likelihood.sum().item() + change @ change / 2
+        by_slope = [(pull * part).sum().item() for pull, part in zip(pulls, odds, strict=True)]
+        gradient = np.array([sum(pull.sum().item() for pull in pulls), sum(by_slope)])
+        return float(total), gradient + change
 
     bounds = [(None, None), (SMALLEST_SLOPE, None)]
     found = minimize(loss, np.array([0.0, 1.0]), jac=True, method="L-BFGS-B", bounds=bounds).x
     return MemberRecalibration(float(found[0]), float(found[1]))
+
+
+def _held_alone(log_odds: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what members that hold a row out say of it, ``(h, n, K)``, and weights ``(h, n, 1)``.
+
+    h is the largest number of members that hold a row out; others have a weight of 0.
+    """
+    number = held.sum(0)
+    first = held.int().sort(dim=0, descending=True, stable=True).indices[: int(number.max())]
+    weight = held.double().gather(0, first) / number
+    return log_odds[first, torch.arange(held.shape[1])], weight.unsqueeze(-1)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sdlgm.errors import TrainingError
 from sdlgm.estimators.augmentation import Augmentation
 from sdlgm.estimators.interruption import as_keyboard_interrupt
+from sdlgm.estimators.lazy_adam import LazyAdamW
 from sdlgm.objectives.counts import CountDistribution
 from sdlgm.random import generator
 from sdlgm.training.callbacks import (
@@ -61,6 +62,8 @@ class NetworkTask:
         Number of steps, and how to take them.
     state
         The state of the optimiser of a training that this one continues.
+    lazy
+        What trains a parameter of the network that gets no gradient itself.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class NetworkTask:
         steps: int,
         settings: TrainingSettings,
         state: dict[str, Any] | None = None,
+        lazy: LazyAdamW | None = None,
     ) -> None:
         self.loss, rate = loss, settings.learning_rate
         # A training that continues another has no second warm-up.
@@ -78,6 +82,9 @@ class NetworkTask:
         self.optimizer: torch.optim.Optimizer = make_adam(network, rate, settings.weight_decay)
         if state:
             self.optimizer.load_state_dict(state)
+        self.lazy = lazy
+        if lazy is not None:
+            lazy.start(self.optimizer)
 
     def step(self, step: int) -> Tensor:
         """Take gradient step ``0, 1, ...``; return the loss, ``(1,)``."""
@@ -85,6 +92,8 @@ class NetworkTask:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        if self.lazy is not None:
+            self.lazy.step(self.schedule(step))
         return loss.view(1)
 
     def check(self, start: int, terms: list[Tensor]) -> None:
@@ -171,6 +180,7 @@ def optimise(
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
     on_step: Callable[[int], None] = lambda step: None,
     optimiser_state: dict[str, Any] | None = None,
+    lazy: LazyAdamW | None = None,
 ) -> list[dict[str, float]]:
     """Fit a network in place by AdamW; return the mean loss of each epoch.
 
@@ -191,6 +201,9 @@ def optimise(
     optimiser_state
         With a constant rate: the state of the optimiser before, which is replaced by that after the
         training; empty at first.
+    lazy
+        What trains a parameter of the network that gets no gradient itself; it is brought up to
+        date before ``validate``, and at the end.
 
     Raises
     ------
@@ -218,6 +231,8 @@ def optimise(
         LogLines(history.append, line, every=batches_per_epoch),
         Display(lambda step, _: on_step(step)),
     ]
+    if lazy is not None and validate is not None:
+        callbacks.append(Display(lambda step, _: lazy.catch_up(), every=batches_per_epoch))
     if validate is not None:
         patience = settings.patience
         callbacks.append(
@@ -228,8 +243,11 @@ def optimise(
     network.train()
     with as_keyboard_interrupt():
         continues = settings.course == "constant" and optimiser_state is not None
-        task = NetworkTask(network, loss, steps, settings, optimiser_state if continues else None)
+        before = optimiser_state if continues else None
+        task = NetworkTask(network, loss, steps, settings, before, lazy)
         run_loop(task, LoopState(steps), callbacks)
+        if lazy is not None:
+            lazy.finish()
     network.eval()
     if optimiser_state is not None:
         optimiser_state.clear()

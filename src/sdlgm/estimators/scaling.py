@@ -30,6 +30,7 @@ __all__ = [
     "Standardised",
     "chosen_dropout",
     "chosen_inputs",
+    "mostly_zero",
     "table_statistics",
     "take_rows",
 ]
@@ -53,7 +54,7 @@ def chosen_inputs(rows: Table) -> InputScaling:
     rarest words. Bins suit columns of more than two values, if there are many rows, or if most
     columns have heavy tails, whose few large values leave z-scores no room for the others.
     """
-    if sp.issparse(rows) or np.count_nonzero(rows) <= SPARSE * rows.size:
+    if mostly_zero(rows):
         return "common"
     # Columns of two values have no shape that bins could show.
     low, high = rows.min(0), rows.max(0)
@@ -61,6 +62,11 @@ def chosen_inputs(rows: Table) -> InputScaling:
     if several.mean() < 0.5:
         return "standard"
     return "bins" if len(rows) > MANY_ROWS or _kurtosis(rows) > HEAVY_TAILS else "standard"
+
+
+def mostly_zero(rows: Table) -> bool:
+    """Return whether rows are sparse, or dense with hardly any values that are not 0."""
+    return sp.issparse(rows) or np.count_nonzero(rows) <= SPARSE * rows.size
 
 
 def _kurtosis(rows: NDArray[Any]) -> float:
@@ -179,6 +185,13 @@ class Inputs:
             return parts[0]
         scaled = torch.cat([part[1] for part in parts])
         return (torch.cat([part[0] for part in parts]) if self.bins else scaled), scaled
+
+    def non_zeros(self, rows: sp.csr_array) -> Tensor:
+        """Return the scaled non-zeros of sparse rows, in their order; zeros stay zeros."""
+        values = torch.from_numpy(rows.data.astype(np.float64))
+        if isinstance(self.scale, np.ndarray):
+            values /= torch.from_numpy(self.scale)[torch.from_numpy(rows.indices)]
+        return values.to(torch.float32)
 
     def _block(self, rows: NDArray[Any]) -> tuple[Tensor, Tensor]:
         ranks = self._ranks(rows) if self.sorted is not None else None

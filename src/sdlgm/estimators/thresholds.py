@@ -342,12 +342,27 @@ def leading(
     With one threshold and this cap, predictions and missed labels are those of the whole table.
     """
     cap = min(cap, proba.shape[1])
-    order = _by_score(proba)[:, :cap]
+    order = _best(proba, cap)
     hits = np.take_along_axis(target, order, 1)
     missed = (np.nansum(target, 1) - np.nansum(hits, 1)).astype(np.int64)
     rest = (np.arange(missed.max(initial=0)) < missed[:, None]).astype(target.dtype)
     best = np.take_along_axis(proba, order, 1)
     return np.hstack([best, np.zeros(rest.shape)]), np.hstack([hits, rest])
+
+
+def _best(proba: NDArray[np.float64], cap: int) -> NDArray[np.int64]:
+    """Return the columns of the ``cap`` best scores of each row, the best first, ``(n, cap)``."""
+    width = proba.shape[1]
+    if 4 * cap >= width:
+        return _by_score(proba)[:, :cap]
+    lowest = np.partition(proba, width - cap, axis=1)[:, width - cap, None]
+    chosen = proba >= lowest
+    for row in np.flatnonzero(chosen.sum(1) > cap):  # ties: the lower columns
+        ties = np.flatnonzero(proba[row] == lowest[row])
+        chosen[row, ties[cap - int((proba[row] > lowest[row]).sum()) :]] = False
+    columns = np.nonzero(chosen)[1].reshape(len(proba), cap)
+    order = _by_score(np.take_along_axis(proba, columns, 1))
+    return np.take_along_axis(columns, order, 1)
 
 
 def widen(table: NDArray[Any], width: int) -> NDArray[Any]:

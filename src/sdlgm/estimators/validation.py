@@ -220,7 +220,8 @@ def as_array(values: Any, what: str = "X") -> Any:
     try:
         return np.asarray(values)
     except ValueError as error:  # rows of unequal lengths
-        raise DataError(f"The rows of {what} must have one length: {error}.") from error
+        hint = " Labels that are numbers come in sets, such as {1, 2}." if what == "y" else ""
+        raise DataError(f"The rows of {what} must have one length: {error}.{hint}") from error
 
 
 def _refuse_text(values: Any) -> None:

@@ -11,7 +11,7 @@ from torch import distributions as td
 
 from sdlgm.config import Activation, LikelihoodName
 from sdlgm.distributions import GatedMultinomial
-from sdlgm.nn import DataStatistics, EnsembleLinear, EnsembleMLP, drop, likelihood
+from sdlgm.nn import DataStatistics, EnsembleLinear, EnsembleMLP, SparseRows, drop, likelihood
 
 __all__ = ["LabelModelConfig", "SupervisedSDLGM"]
 
@@ -135,16 +135,25 @@ class SupervisedSDLGM(nn.Module):
         self.feature_head.bias.copy_(taken.log())
         self.gate_head.bias.copy_(torch.logit(taken.sum().clamp(max=0.95)))
 
-    def forward(self, x: Tensor, noise: torch.Generator | None = None) -> GatedMultinomial:
+    def forward(
+        self, x: Tensor | SparseRows, noise: torch.Generator | None = None
+    ) -> GatedMultinomial:
         """Return ``q(y, z | x)`` for x of shape ``(members, b, inputs)``.
 
-        ``noise`` is the source of dropout and input noise; ``None`` disables both.
+        ``noise`` is the source of dropout and input noise; ``None`` disables both. Sparse rows get
+        no input noise, which would fill them.
         """
+        if isinstance(x, SparseRows):
+            x = x.with_values(drop(x.values, self.config.input_dropout, noise))
+            return self._encode(x, noise)
         x = drop(x, self.config.input_dropout, noise)
         if self.config.input_noise and noise is not None:
             x = x + self.config.input_noise * torch.randn(
                 x.shape, dtype=x.dtype, device=x.device, generator=noise
             )
+        return self._encode(x, noise)
+
+    def _encode(self, x: Tensor | SparseRows, noise: torch.Generator | None) -> GatedMultinomial:
         hidden = self.encoder(x, noise)
         return self._code(self.gate_head(hidden).squeeze(-1), self.feature_head(hidden))
 

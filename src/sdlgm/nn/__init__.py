@@ -11,6 +11,7 @@ from sdlgm.nn.likelihoods import (
     likelihood,
 )
 from sdlgm.nn.mlp import Residual, linear, mlp
+from sdlgm.nn.sparse_rows import SparseRows
 from sdlgm.nn.statistics import (
     DataStatistics,
     data_statistics,
@@ -30,6 +31,7 @@ __all__ = [
     "Likelihood",
     "Poisson",
     "Residual",
+    "SparseRows",
     "check_data",
     "data_statistics",
     "drop",

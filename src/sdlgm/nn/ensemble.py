@@ -16,6 +16,7 @@ from sdlgm.config import Activation
 from sdlgm.errors import ConfigError
 from sdlgm.limits import check
 from sdlgm.nn.mlp import ACTIVATIONS
+from sdlgm.nn.sparse_rows import SparseRows
 
 __all__ = ["EnsembleLinear", "EnsembleMLP", "drop"]
 
@@ -43,8 +44,10 @@ class EnsembleLinear(nn.Module):
         self.weight = nn.Parameter(nn.init.uniform_(weight, -bound, bound, generator=generator))
         self.bias = nn.Parameter(nn.init.uniform_(bias, -bound, bound, generator=generator))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | SparseRows) -> Tensor:
         """Apply each member to its own inputs."""
+        if isinstance(x, SparseRows):
+            return x.times(self.weight) + self.bias
         if self.weight.shape[-1] >= NARROW:
             return torch.baddbmm(self.bias, x, self.weight)
         return _Narrow.apply(x, self.weight, self.bias)
@@ -111,8 +114,11 @@ class EnsembleMLP(nn.Module):
         self.normalisation, self.dropout = normalisation, dropout
         self.n_outputs = widths[-1]
 
-    def forward(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
-        """Apply the layers; ``noise`` is the source of dropout, ``None`` disables it."""
+    def forward(self, x: Any, noise: torch.Generator | None = None) -> Any:
+        """Apply the layers, the first one also to :class:`~sdlgm.nn.SparseRows`.
+
+        ``noise`` is the source of dropout, ``None`` disables it.
+        """
         for layer in self.layers:
             x = layer(x)
             if self.normalisation == "layer":

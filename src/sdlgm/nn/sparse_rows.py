@@ -1,0 +1,43 @@
+"""Sparse rows as inputs of an ensemble: products take time by the number of non-zeros."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["SparseRows"]
+
+
+@dataclass(frozen=True)
+class SparseRows:
+    """Sparse rows ``(members, b, inputs)`` for the first layer of an ensemble.
+
+    The weights ``(members, inputs, outputs)`` of that layer are read as a table of ``members *
+    inputs`` lines. A non-zero of member m and column j belongs to line ``m * inputs + j``.
+    """
+
+    shape: tuple[int, int]
+    """Number of members, and number b of rows of each."""
+    lines: Tensor
+    """Lines of the table of the non-zeros, row by row and member by member, int64."""
+    values: Tensor
+    """Their values."""
+    starts: Tensor
+    """Place of the first non-zero of each of the ``members * b`` rows."""
+    table: Tensor | None = None
+    """What ``lines`` count instead of the layer's weights, such as the lines that occur."""
+
+    def with_values(self, values: Tensor) -> Self:
+        """Return rows with other values in the same places."""
+        return replace(self, values=values)
+
+    def times(self, weight: Tensor) -> Tensor:
+        """Return the product ``(members, b, outputs)`` with weights of each member."""
+        table = weight.flatten(0, 1) if self.table is None else self.table
+        found = F.embedding_bag(
+            self.lines, table, self.starts, mode="sum", per_sample_weights=self.values
+        )
+        return found.view(*self.shape, -1)

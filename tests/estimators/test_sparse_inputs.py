@@ -1,0 +1,121 @@
+"""Sparse rows: products with non-zeros alone, and a first layer that is trained by lines."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from sdlgm.estimators import SDLGMClassifier, label_inputs
+from sdlgm.estimators.lazy_adam import LazyAdamW
+from sdlgm.nn import EnsembleLinear, SparseRows
+
+SOURCE = np.random.default_rng(0)
+WORDS = sp.csr_array(sp.random_array((120, 300), density=0.02, format="csr", rng=SOURCE))
+LABELS = (WORDS @ SOURCE.normal(size=(300, 4)) > 0.1).astype(int)
+
+
+def fitted(monkeypatch, share, **settings):
+    """Fit with the first layer trained by lines, or not."""
+    monkeypatch.setattr(label_inputs, "MOST_COLUMNS", share)
+    monkeypatch.setattr(label_inputs, "MOST_NON_ZERO", share)
+    values = {"members": 3, "folds": 3, "epochs": 4, "hidden": (8,), "random_state": 0, **settings}
+    model = SDLGMClassifier(**values)
+    if model.epochs is None:
+        for start in (0, 60):
+            model.partial_fit(WORDS[start : start + 60], LABELS[start : start + 60])
+        return model
+    return model.fit(WORDS, LABELS)
+
+
+def test_lines_that_are_brought_up_to_date_have_the_weights_of_adamw():
+    source = torch.Generator().manual_seed(0)
+    dense = torch.nn.Parameter(torch.randn(5, 8, 3, generator=source))
+    lazy = torch.nn.Parameter(dense.detach().clone())
+    whole, part = (torch.optim.AdamW([p], lr=1e-2, weight_decay=0.1) for p in (dense, lazy))
+    for _ in range(2):  # the second training continues the first
+        lines = LazyAdamW(lazy)
+        lines.start(part)
+        for step in range(60):
+            rate = 1e-2 * (1 + math.cos(step / 20)) / 2
+            chosen = torch.randperm(40, generator=source)[: 1 + step % 4]
+            goal = torch.randn(len(chosen), 3, generator=source)
+            whole.param_groups[0]["lr"] = rate
+            whole.zero_grad()
+            (dense.flatten(0, 1)[chosen] - goal).square().sum().backward()
+            whole.step()
+            (lines.take(chosen) - goal).square().sum().backward()
+            lines.step(rate)
+        lines.finish()
+        torch.testing.assert_close(lazy, dense, rtol=1e-4, atol=1e-5)
+    for name in ("step", "exp_avg", "exp_avg_sq"):
+        torch.testing.assert_close(
+            part.state[lazy][name], whole.state[dense][name], rtol=1e-4, atol=1e-6
+        )
+
+
+def test_a_layer_multiplies_the_non_zeros_of_each_member():
+    layer = EnsembleLinear(2, 4, 20, torch.Generator().manual_seed(0))
+    x = torch.zeros(2, 3, 4)
+    x[0, 0, 1], x[0, 2, 3], x[1, 0, 0], x[1, 0, 2] = 2.0, -1.0, 3.0, 0.5
+    # Row 1 of the first member, and rows 1 and 2 of the second, are empty.
+    lines, values = torch.tensor([1, 3, 4, 6]), torch.tensor([2.0, -1.0, 3.0, 0.5])
+    rows = SparseRows((2, 3), lines, values, torch.tensor([0, 1, 1, 2, 4, 4]))
+    torch.testing.assert_close(layer(rows), layer(x))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"inputs": "standard", "input_dropout": 0.0},
+        {"patience": 2, "learning_rate": 0.05, "epochs": 8},
+        {"epochs": None},
+    ],
+    ids=["fit", "standard", "patience", "partial_fit"],
+)
+def test_training_by_lines_equals_training_of_the_whole_layer(monkeypatch, settings):
+    whole = fitted(monkeypatch, -1.0, **settings)
+    lines = fitted(monkeypatch, 2.0, **settings)
+    losses = [[epoch["loss"] for epoch in model.history_] for model in (lines, whole)]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+    np.testing.assert_allclose(
+        lines.predict_proba(WORDS), whole.predict_proba(WORDS), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_training_by_lines_is_chosen_where_few_columns_occur_in_a_batch():
+    model = SDLGMClassifier(members=2, folds=2, epochs=1, hidden=(4,), random_state=0)
+    network = model.fit(WORDS, LABELS).network_
+    cpu = torch.device("cpu")
+
+    def chosen(rows, batch):
+        return label_inputs.lazy_inputs(rows, network.scaling, network.model, cpu, batch)
+
+    assert chosen(WORDS, 8) is not None
+    assert chosen(WORDS, 120) is None  # nearly all columns occur
+    assert chosen(WORDS.toarray(), 8) is None
+
+
+def test_inputs_that_are_dropped_or_noisy_can_be_trained_on_sparse_rows():
+    for settings in ({"input_dropout": 0.5}, {"input_noise": 0.1}, {"hidden": ()}):
+        model = SDLGMClassifier(members=2, folds=2, epochs=2, random_state=0, **settings)
+        assert np.isfinite(model.fit(WORDS, LABELS).predict_proba(WORDS)).all()
+
+
+def test_rows_that_are_mostly_zero_take_fewer_networks_and_epochs():
+    dense = WORDS.toarray()
+    settings = {"hidden": (2,), "batch_size": 120, "random_state": 0}
+    sparse = SDLGMClassifier(**settings).fit(WORDS, LABELS)
+    assert (sparse.n_iter_, sparse.network_.model.config.members) == (30, 10)
+    same = SDLGMClassifier(**settings).fit(dense, LABELS)
+    assert (same.n_iter_, same.network_.model.config.members) == (30, 10)
+    other = SDLGMClassifier(epochs=2, **settings).fit(dense + 1, LABELS)
+    assert (other.n_iter_, other.network_.model.config.members) == (2, 20)
+
+
+def test_a_pass_over_more_rows_keeps_the_number_of_networks():
+    model = SDLGMClassifier(hidden=(4,), random_state=0).partial_fit(WORDS, LABELS)
+    model.partial_fit(WORDS.toarray() + 1, LABELS)
+    assert model.network_.model.config.members == 10

@@ -1,0 +1,80 @@
+"""The page about a classifier of label sets."""
+
+from __future__ import annotations
+
+import builtins
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from sdlgm.errors import SDLGMError
+from sdlgm.estimators import BudgetedClassifier, SDLGMClassifier
+from sdlgm.report import write_label_report
+
+SOURCE = np.random.default_rng(0)
+ROWS = SOURCE.normal(size=(80, 4))
+NAMES = ["<b>bold</b>", "rain & snow", "$x$", "never"]
+TABLE = pd.DataFrame((ROWS > [0.0, 0.3, -0.3, 9.0]).astype(int), columns=NAMES)
+
+
+@pytest.fixture(scope="module")
+def model() -> SDLGMClassifier:
+    return SDLGMClassifier(members=2, folds=2, epochs=10, hidden=(8,), random_state=0).fit(
+        ROWS, TABLE
+    )
+
+
+def test_the_page_has_a_line_for_each_label_with_its_name_escaped(
+    model: SDLGMClassifier, tmp_path: Path
+) -> None:
+    page = write_label_report(model, ROWS, TABLE, tmp_path / "labels.html").read_text()
+    report = model.label_report(ROWS, TABLE)
+    assert "<b>" not in page
+    assert "&lt;b&gt;bold&lt;/b&gt;" in page
+    assert "rain &amp; snow" in page
+    assert "No row has never." in page
+    assert re.findall(r'class="name">([^<]*)<', page)[-1] == "never"  # the most frequent first
+    for label, row in report.iterrows():
+        if row.support:
+            line = page[page.index(str(label).replace("<b>", "&lt;b&gt;")[:6]) :]
+            assert f"{100 * row.recall:.1f}%" in line[: line.index("</tr>")]
+    assert not re.findall(r'(?:src|href)="', page)
+    assert "<script" not in page
+
+
+def test_sets_without_a_threshold_and_unknown_labels_are_said(tmp_path: Path) -> None:
+    some = TABLE.astype(float).mask(SOURCE.random(TABLE.shape) < 0.2)
+    model = BudgetedClassifier(LogisticRegression(), threshold="counts", folds=2, random_state=0)
+    model.fit(ROWS, TABLE)
+    page = write_label_report(model, ROWS, some, tmp_path / "labels.html").read_text()
+    assert "most probable number" in page
+    assert "<th>threshold</th>" not in page
+    assert f"{int(some.isna().to_numpy().sum())} entries" in page
+
+
+def test_classes_of_one_label_each_have_a_page_too(tmp_path: Path) -> None:
+    words = np.where(ROWS[:, 0] > 0, "up", "down")
+    model = SDLGMClassifier(members=2, epochs=2, hidden=(4,), random_state=0).fit(ROWS, words)
+    page = write_label_report(model, ROWS, words, tmp_path / "labels.html").read_text()
+    assert "2 labels on 80 rows" in page
+    assert ">up<" in page
+
+
+def test_a_missing_package_is_named(
+    model: SDLGMClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *args: object, **kwargs: object) -> object:
+        if name == "jinja2":
+            raise ImportError(name="jinja2")
+        return real(name, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(SDLGMError, match=r"needs jinja2: pip install 'sdlgm\[report\]'"):
+        write_label_report(model, ROWS, TABLE, tmp_path / "labels.html")
+    assert not (tmp_path / "labels.html").exists()
