@@ -150,7 +150,7 @@ def decode_file(
     prior = coding_prior(model) if is_container(Path(path)) else None
     about, batches = read_codes(path, describe(model), on_damage, prior)
     cells = about.n_codes * model.n_inputs
-    check_cells(cells, Path(path).stat().st_size, str(path), CodeFileError)
+    check_cells(cells, Path(path).stat().st_size, str(path), CodeFileError, coded=True)
     kind = model.decode(torch.zeros(1, model.config.features)).dtype
     decoded = torch.empty(about.n_codes, model.n_inputs, dtype=kind)
     done = 0
