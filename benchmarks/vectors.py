@@ -73,7 +73,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this benchmark."""
     parser.add_argument("--sets", nargs="+", choices=SETS, default=["words", "mnist"])
     parser.add_argument("--bytes", nargs="+", type=int, default=[4, 6, 8, 16])
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument(
+        "--methods",
+        nargs="*",
+        choices=METHODS,
+        default=list(METHODS),
+        help="None measure the encoders alone.",
+    )
     parser.add_argument("--rows", type=int, help="Largest number of base rows: for a quick check.")
     parser.add_argument("--epochs", type=int, help="Passes over the rows of sae and ours.")
     parser.add_argument("--seed", type=int, default=0)

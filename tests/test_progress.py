@@ -37,7 +37,7 @@ def test_lines_appear_while_the_task_runs() -> None:
         # The program waits for its input, so this line was not held back in a buffer.
         line = process.stderr.readline()
         out, rest = process.communicate("\n", timeout=60)
-    assert line == "training 3,200/10,000 (32 %) 0:00:00, objective 102.31, kl 7.00\n"
+    assert line == "training 3,200/10,000 (32 %) 0:00:00, objective 102.31, kl 7\n"
     assert [text.split(" 0:")[0] for text in rest.splitlines()] == [
         "training 9,999/10,000 (99 %)",
         "training 10,000/10,000 (100 %)",

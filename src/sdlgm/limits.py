@@ -51,6 +51,7 @@ LIMITS: dict[str, int] = {
     "columns": 100_000,
     "cells": 2**25,
     "cells_per_byte": 100,
+    "cells_per_coded_byte": 2**12,
     "block_cells": 2**26,
     "inflated_bytes": 2**28,
     "data_bytes": 2**26,
@@ -96,13 +97,18 @@ def check(name: str, value: int, what: str, error: type[SDLGMError] = ModelFileE
         )
 
 
-def check_cells(cells: int, size: int, what: str, error: type[SDLGMError]) -> None:
+def check_cells(
+    cells: int, size: int, what: str, error: type[SDLGMError], *, coded: bool = False
+) -> None:
     """Raise ``error`` if a file of ``size`` bytes claims a table that is too large for it.
 
     Small tables always pass. Larger ones may have ``cells_per_byte`` numbers for each byte of the
-    file: honest files stay below that, files made to exhaust memory do not.
+    file, and ``cells_per_coded_byte`` if it is ``coded`` by a model, whose codes of a few bytes
+    stand for thousands of numbers: honest files stay below that, files made to exhaust memory do
+    not.
     """
-    most = max(limit("cells"), limit("cells_per_byte") * size)
+    rate = limit("cells_per_coded_byte" if coded else "cells_per_byte")
+    most = max(limit("cells"), rate * size)
     if cells > most:
         raise error(
             f"{what} claims a table of {cells:,} numbers in {size:,} bytes, more than the limit of "

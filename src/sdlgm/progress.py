@@ -186,4 +186,7 @@ def _lines(what: str, total: int | None, after: float) -> Iterator[Update]:
 
 
 def _shown(numbers: Mapping[str, float]) -> list[str]:
-    return [f"{name} {value:.2f}" for name, value in numbers.items()]
+    return [
+        f"{name} {value}" if isinstance(value, int) else f"{name} {value:.2f}"
+        for name, value in numbers.items()
+    ]

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from helpers import tiny_model
+from helpers import linear_model, tiny_model
 from sdlgm.codec import (
     CodeFile,
     compress_file,
@@ -28,6 +28,7 @@ from sdlgm.codec.parquet import to_arrow
 from sdlgm.codec.sdz_layout import MAGIC
 from sdlgm.data import Rows
 from sdlgm.errors import CodeFileError, DataError
+from sdlgm.inference import prefix_codes
 from sdlgm.scale import ArrowEncoder
 
 HASH = "ab" * 32
@@ -155,6 +156,22 @@ def test_a_file_that_decodes_to_a_large_table_is_refused(tmp_path: Path) -> None
     write_codes(path, [torch.zeros(20_000, 3)], describe(model))
     with pytest.raises(CodeFileError, match="claims a table of 60,000,000 numbers"):
         decode_file(model, path)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".sdz"])
+def test_many_codes_of_many_features_in_few_bytes_are_read(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SDLGM_MAX_CELLS", "1000")  # so that a few codes count as many
+    model = linear_model(features=2040, budget=8, groups=8, inputs=784, prefixes=(2,))
+    drawn = torch.randint(255, (500, 8), generator=torch.Generator().manual_seed(0))
+    codes = torch.nn.functional.one_hot(drawn, 255).flatten(1).float()
+    path, short = tmp_path / f"c{suffix}", tmp_path / f"d{suffix}"
+    write_codes(path, [codes], describe(model))
+    assert torch.equal(torch.cat(list(read_codes(path, describe(model))[1])), codes)
+    assert torch.equal(decode_file(model, path), model.decode(codes))
+    write_codes(short, [prefix_codes(model, codes, 2)], describe(model))
+    assert torch.equal(decode_file(model, short), decode_file(model, path, prefix=2))
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".sdz"])

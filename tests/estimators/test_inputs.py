@@ -305,6 +305,15 @@ def test_a_column_without_numbers_is_named(kind: str, column: Any, message: str)
         fitted.predict(table)
 
 
+@pytest.mark.parametrize("kind", FRAMES)
+def test_a_column_of_lists_is_named_with_a_cure(kind: str) -> None:
+    lists = np.arange(30.0).reshape(10, 3).tolist()
+    table = FRAMES[kind]({"a": np.arange(10.0), "embedding": lists})
+    for x, where in ((table, "column 'embedding'"), (pd.Series(lists), "an array")):
+        with pytest.raises(DataError, match=rf"X has lists in {where}.*numpy\.stack"):
+            SDLGMTransformer(12, 4).fit(x)
+
+
 @pytest.mark.parametrize("column", ["M8[us]", "m8[s]", "M8[ns]"])
 def test_a_table_of_times_is_refused(column: str) -> None:
     times = np.arange(180).reshape(90, 2).astype("i8").astype(column)

@@ -11,8 +11,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from sdlgm.errors import TrainingError
-from sdlgm.estimators import SDLGMClassifier, SDLGMCounter
+from sdlgm.estimators import SDLGMClassifier, SDLGMCounter, SDLGMTransformer
 from sdlgm.estimators.network_training import NetworkTask
+from sdlgm.inference.linear import AdditiveSearch
 
 X = np.random.default_rng(0).normal(size=(60, 4))
 Y = (X[:, :3] > 0).astype(int)
@@ -66,3 +67,34 @@ def test_a_fit_that_fails_leaves_the_estimator_unfitted(kind: str) -> None:
         model.set_params(learning_rate=1e30, epochs=20).fit(X, Y)
     with pytest.raises(NotFittedError, match="not fitted yet"):
         model.predict(X)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_ctrl_c_during_the_turns_of_search_leaves_the_transformer_unfitted(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, calls = AdditiveSearch.__call__, []
+
+    def interrupted(self: AdditiveSearch, *args: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return search(self, *args, **options)
+
+    model = SDLGMTransformer(12, 4, turns=5, epochs=1, random_state=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(AdditiveSearch, "__call__", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            getattr(model, method)(X)
+    assert len(calls) == 3
+    with pytest.raises(NotFittedError):
+        model.transform(X)
+    codes = getattr(model, method)(X).transform(X)
+    calls.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(AdditiveSearch, "__call__", interrupted)
+        for _ in range(2):
+            model.transform(X)
+        with pytest.raises(KeyboardInterrupt):
+            model.transform(X)
+    assert np.array_equal(model.transform(X), codes)

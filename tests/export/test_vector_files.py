@@ -41,6 +41,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for rows, codes, keep in (
         ("named.parquet", "codes.parquet", ["--keep", "name"]),
         ("rows.parquet", "codes.sdz", []),
+        ("named.parquet", "named.sdz", ["--keep", "name"]),
     ):
         words = ["encode", run, str(folder / rows), "--out", str(folder / codes), *keep]
         assert main(words) == 0
@@ -136,6 +137,14 @@ def test_codes_of_a_saved_transformer(tmp_path: Path) -> None:
     out = tmp_path / "rows.npz"
     assert export_codes(tmp_path / "model", tmp_path / "codes.sdz", out, "npz") == 40
     assert np.array_equal(sp.load_npz(out).toarray(), codes.numpy())
+
+
+def test_ids_come_from_the_kept_columns_of_either_format(place: Path, tmp_path: Path) -> None:
+    out = tmp_path / "rows"
+    for codes in ("codes.parquet", "named.sdz"):
+        assert call(place, out, "--format pinecone --metric cosine --ids name", codes) == 0
+        ids = [json.loads(line)["id"] for line in out.read_text().splitlines()]
+        assert ids == [f"row {number}" for number in range(30)]
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_written(

@@ -50,6 +50,8 @@ def test_wrong_arguments_are_refused(generator) -> None:
     codes = model.prior().sample((3,), generator=generator)
     with pytest.raises(ConfigError, match="number must be at least 1, got 0"):
         nearest(model, torch.zeros(1, 5), codes, 0)
+    with pytest.raises(ConfigError, match=r"number must be an integer, got 2\.0"):
+        nearest(model, torch.zeros(1, 5), codes, 2.0)
     with pytest.raises(ConfigError, match="metric must be one of"):
         nearest(model, torch.zeros(1, 5), codes, metric="l1")
     with pytest.raises(DataError, match="12 features"):

@@ -130,6 +130,7 @@ def test_the_unit_of_the_columns_does_not_matter(unit) -> None:
     assert torch.equal(choose_codes(plain, DIGITS), choose_codes(scaled, unit * DIGITS))
 
 
+@pytest.mark.filterwarnings("ignore:.*of the variance")
 def test_a_common_scale_keeps_the_proportions_of_columns() -> None:
     x = torch.randn(400, 6, generator=torch.Generator().manual_seed(0)).double()
     x[:, 0] *= 20
@@ -152,6 +153,19 @@ def test_constant_rows_are_learned() -> None:
     x = torch.full((20, 3), 7.0, dtype=torch.float64)
     model, _ = fitted(x, turns=3, rate=2.0)
     assert torch.allclose(model.decode(choose_codes(model, x)), x.float(), atol=1e-3)
+
+
+def test_a_column_that_holds_all_of_the_variance_is_named() -> None:
+    x = torch.cat([DIGITS[:, 20:24], torch.arange(900.0).unsqueeze(1)], 1)
+    with pytest.warns(SDLGMWarning, match=r"column 4 .* holds 9.\..% of the variance.* an id"):
+        fitted(x, scaling="common", turns=1)
+    fitted(x, scaling="columns", turns=1)
+
+
+def test_few_rows_that_hold_all_of_the_variance_are_counted() -> None:
+    x = torch.cat([DIGITS, 1000 * DIGITS[:1]])
+    with pytest.warns(SDLGMWarning, match=r"9 of 901 rows hold 9.*largest norm"):
+        fitted(x, scaling="common", turns=1)
 
 
 def test_a_rate_beyond_the_budget_is_refused_with_the_cure() -> None:

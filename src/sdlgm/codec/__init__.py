@@ -9,6 +9,7 @@ from sdlgm.codec.encoding import (
     decode_table,
     describe,
     encode_file,
+    passed_through,
 )
 from sdlgm.codec.lossless import (
     Compressed,
@@ -38,6 +39,7 @@ __all__ = [
     "describe",
     "drawn_rows",
     "encode_file",
+    "passed_through",
     "read_codes",
     "write_codes",
     "write_container",

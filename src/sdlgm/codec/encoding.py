@@ -26,7 +26,7 @@ from sdlgm.inference.prefixes import features_of_prefix
 from sdlgm.limits import check_cells, parse_json, reading
 from sdlgm.models import SDLGM, model_sha256
 
-__all__ = ["Decoded", "decode_file", "decode_table", "describe", "encode_file"]
+__all__ = ["Decoded", "decode_file", "decode_table", "describe", "encode_file", "passed_through"]
 
 
 class Decoded(NamedTuple):
@@ -87,7 +87,7 @@ def encode_file(
     def counted() -> Iterator[Tensor]:
         done = 0
         for codes in batches:
-            yield codes if prefix is None else prefix_codes(model, codes, prefix)
+            yield prefix_codes(model, codes, prefix)
             done += len(codes)
             if progress:
                 progress(done)
@@ -150,13 +150,12 @@ def decode_file(
     prior = coding_prior(model) if is_container(Path(path)) else None
     about, batches = read_codes(path, describe(model), on_damage, prior)
     cells = about.n_codes * model.n_inputs
-    check_cells(cells, Path(path).stat().st_size, str(path), CodeFileError)
+    check_cells(cells, Path(path).stat().st_size, str(path), CodeFileError, coded=True)
     kind = model.decode(torch.zeros(1, model.config.features)).dtype
     decoded = torch.empty(about.n_codes, model.n_inputs, dtype=kind)
     done = 0
     for codes in batches:
-        codes = codes if prefix is None else prefix_codes(model, codes, prefix)
-        decoded[done : done + len(codes)] = model.decode(codes)
+        decoded[done : done + len(codes)] = model.decode(prefix_codes(model, codes, prefix))
         done += len(codes)
         if progress:
             progress(done)
@@ -183,24 +182,35 @@ def decode_table(
         If the file is damaged or was made by another model.
     """
     values = decode_file(model, path, progress, on_damage, prefix)
-    kept = None
-    if is_container(Path(path)):
-        own, kept, _ = _passed_of_container(model, path, on_damage is not None)
-        columns = columns if own is None else own
-    else:
-        try:
-            with reading(path, CodeFileError):
-                note, kept = parquet.read_passed(path)
-                if note is not None:
-                    about = parse_json(note, str(path), CodeFileError)
-                    columns = Columns.from_dict(about, str(path))
-        except ModelFileError as error:
-            raise CodeFileError(f"{path} is damaged: {error}") from None
+    own, kept, _ = passed_through(model, path, salvage=on_damage is not None)
+    columns = columns if own is None else own
     if columns is not None and columns.width not in (None, values.shape[1]):
         raise CodeFileError(
             f"{path} describes {columns.width} columns, but the model has {values.shape[1]}."
         )
     return Decoded(values, columns, kept)
+
+
+def passed_through(model: SDLGM, path: Path | str, *, salvage: bool = False) -> Passed:
+    """Return the layout of the encoded table, and its kept columns, as a file of codes has them.
+
+    Either is ``None`` if the file has none. With ``salvage``, those of a container that are damaged
+    are lost, which a warning says. Call this after the codes were read, which checks the file.
+
+    Raises
+    ------
+    CodeFileError
+        If they are damaged.
+    """
+    if is_container(Path(path)):
+        return _passed_of_container(model, path, salvage)
+    try:
+        with reading(path, CodeFileError):
+            note, kept = parquet.read_passed(path)
+            about = None if note is None else parse_json(note, str(path), CodeFileError)
+            return Passed(None if about is None else Columns.from_dict(about, str(path)), kept)
+    except ModelFileError as error:
+        raise CodeFileError(f"{path} is damaged: {error}") from None
 
 
 def _passed_of_container(model: SDLGM, path: Path | str, salvage: bool) -> Passed:

@@ -283,7 +283,7 @@ def _read(path: Path, sha256: str) -> tuple[_About, list[bytes], bytes]:
     fits = number == -(-rows // CHECK_ROWS) and end <= len(content) - 16
     if not (fits and top <= _TOP and size in (1, 4)):
         raise CodeFileError(f"{path} was tampered with: its rows and checks do not fit its size.")
-    check_cells(rows * columns, len(content), str(path), CodeFileError)
+    check_cells(rows * columns, len(content), str(path), CodeFileError, coded=True)
     about = _About(columns, rows, top, size, content[_HEADER.size : start].decode(errors="replace"))
     checks = [content[i : i + 8] for i in range(start, end, 8)]
     bits = content[end:-16]

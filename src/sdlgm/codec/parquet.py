@@ -246,7 +246,8 @@ def _check_size(path: Path, file: pq.ParquetFile, about: CodeFile) -> None:
         and about.features % about.groups == about.budget % about.groups == 0
     ):
         raise CodeFileError(f"{path} is damaged: K, L0 or groups are invalid.")
-    check_cells(about.n_codes * about.features, path.stat().st_size, str(path), CodeFileError)
+    cells, size = about.n_codes * about.features, path.stat().st_size
+    check_cells(cells, size, str(path), CodeFileError, coded=True)
     most = min(about.features, about.budget)
     chunks = [chunk for chunk in column_chunks(path, CodeFileError) if chunk.column in SCHEMA.names]
     # Indices, counts and levels of the present features, and some room for dictionaries.

@@ -167,7 +167,7 @@ def _check_size(about: CodeFile, block_rows: int, size: int, name: str) -> None:
     if about.budget > MAX_BUDGET:
         raise CodeFileError(f"L0 of {name} may be up to {MAX_BUDGET:,}, got {about.budget:,}.")
     width = max(about.features, about.budget)
-    check_cells(about.n_codes * width, size, name, CodeFileError)
+    check_cells(about.n_codes * width, size, name, CodeFileError, coded=True)
     block = min(block_rows, about.n_codes) * width
     check("block_cells", block, f"The size of a block of {name}", CodeFileError)
 

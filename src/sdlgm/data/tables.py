@@ -209,7 +209,7 @@ class Table:
         else:
             values, columns = self._numbers()
         return Rows(
-            torch.from_numpy(np.ascontiguousarray(values)),
+            torch.from_numpy(np.require(values, requirements=["C", "W"])),
             name=self.name,
             columns=columns,
             first_row=self.first_row,

@@ -94,8 +94,8 @@ def in_order(given: NDArray[Any], fitted: NDArray[Any], what: str) -> NDArray[np
 def check_columns(table: Any, what: str) -> None:
     """Raise :class:`DataError` for the first column of a frame that does not hold numbers.
 
-    Text, dates and times have no meaning as numbers until somebody chooses one: the message says
-    how.
+    Text, dates and times have no meaning as numbers until somebody chooses one, and a list in a
+    cell is a row by itself: the message says what to do.
     """
     if not is_frame(table):
         return
@@ -120,9 +120,15 @@ def _kinds(table: Any) -> list[Any]:
 
 def check_column(values: NDArray[Any], what: str, where: str, kind: str) -> None:
     """Raise :class:`DataError` unless values are numbers, or objects that hold numbers."""
-    if values.dtype.kind in "biufc":
+    if values.dtype.kind in "biufc" and values.ndim == 1:
         return
     items = [] if values.dtype.kind in "mM" else values.ravel().tolist()
+    nested = values.dtype.kind in "biufc"  # an array in each cell
+    if nested or any(isinstance(item, list | tuple | np.ndarray) for item in items):
+        raise DataError(
+            f"{what} has lists in {where} ({kind}). Give their numbers as columns of their own: "
+            "numpy.stack(...) of the lists is an array with a row for each."
+        )
     if values.dtype.kind in "mM" or any(map(_is_time, items)):
         raise DataError(
             f"{what} has dates or times ({kind}) in {where}. Convert them to numbers with a unit "
@@ -145,7 +151,7 @@ def _column(table: Any, place: int) -> NDArray[Any]:
     if hasattr(table, "get_column"):  # polars
         return np.asarray(table.get_columns()[place])
     column = table.column(place)
-    if hasattr(column.type, "value_type"):  # numpy does not see what is missing from a dictionary
+    if hasattr(column.type, "index_type"):  # numpy does not see what is missing from a dictionary
         column = column.cast(column.type.value_type)
     return np.asarray(column)
 

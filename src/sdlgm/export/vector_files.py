@@ -9,9 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import scipy.sparse as sp
 
-from sdlgm.codec import coding_prior, describe, read_codes
-from sdlgm.codec.code_files import is_container
-from sdlgm.codec.parquet import read_passed
+from sdlgm.codec import coding_prior, describe, passed_through, read_codes
 from sdlgm.config import VectorFormat, WeightMetric
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError
@@ -57,8 +55,8 @@ def export_codes(
         What the weights rank by, see :func:`~sdlgm.inference.document_weights`. Of faiss, ``"l2"``
         (the default) or ``"inner_product"``.
     ids
-        The column of a Parquet file of codes that holds the ids. ``None``: the numbers of the rows,
-        from 0.
+        The column that was passed through to the file of codes and holds the ids. ``None``: the
+        numbers of the rows, from 0.
     field
         Name of the vector in the engine.
     prefix
@@ -81,9 +79,7 @@ def export_codes(
         raise ConfigError(f"A file of format {file_format} has no ids: leave out ids {ids!r}.")
     check_output(out, (run, codes))
     model = load_model(run)
-    table = _read_table(model, codes)
-    if prefix is not None:
-        table = prefix_codes(model, table, prefix)
+    table = prefix_codes(model, _read_table(model, codes), prefix)
     if file_format == "faiss":
         if positive or metric not in (None, "l2", "inner_product"):
             raise ConfigError("An index of faiss ranks by metric 'l2' or 'inner_product' only.")
@@ -94,7 +90,7 @@ def export_codes(
         with atomic_path(out) as temporary, temporary.open("wb") as file:
             sp.save_npz(file, weights)
         return int(weights.shape[0])
-    return write_vectors(out, weights, file_format, _ids(codes, ids), field=field)
+    return write_vectors(out, weights, file_format, _ids(model, codes, ids), field=field)
 
 
 def _read_table(model: SDLGM, codes: Path | str) -> sp.csr_array:
@@ -104,16 +100,16 @@ def _read_table(model: SDLGM, codes: Path | str) -> sp.csr_array:
     return sp.vstack([sp.csr_array((0, model.config.features), dtype=np.float32), *parts], "csr")
 
 
-def _ids(codes: Path | str, column: str | None) -> Sequence[Any] | None:
+def _ids(model: SDLGM, codes: Path | str, column: str | None) -> Sequence[Any] | None:
     """Read the ids from a column that was passed through to a file of codes."""
     if column is None:
         return None
-    kept = None if is_container(Path(codes)) else read_passed(codes)[1]
+    kept = passed_through(model, codes).kept
     names = [] if kept is None else kept.column_names
     if kept is None or column not in names:
         raise ConfigError(
             f"{codes} has no column {column!r} for ids"
             + (f"; it has {', '.join(names)}" if names else "")
-            + f". Encode with --keep {column} into a .parquet file."
+            + f". Encode with --keep {column}."
         )
     return kept.column(column).to_pylist()

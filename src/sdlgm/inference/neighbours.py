@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -46,10 +47,14 @@ def nearest(
     Raises
     ------
     ConfigError
-        If ``number`` is below 1 or ``metric`` unknown.
+        If ``number`` is no integer of at least 1, or ``metric`` is unknown.
     DataError
         If queries or codes are not tables of finite numbers of the model's widths.
     """
+    try:
+        operator.index(number)
+    except TypeError:
+        raise ConfigError(f"number must be an integer, got {number!r}.") from None
     if number < 1:
         raise ConfigError(f"number must be at least 1, got {number}.")
     table = code_rows(codes, model.config.features)

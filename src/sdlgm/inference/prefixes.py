@@ -18,7 +18,7 @@ __all__ = ["features_of_prefix", "prefix_codes"]
 Codes = TypeVar("Codes")
 
 
-def prefix_codes(model: SDLGM, codes: Codes, prefix: int) -> Codes:
+def prefix_codes(model: SDLGM, codes: Codes, prefix: int | None) -> Codes:
     """Return codes with the first groups alone: the slots of all other groups are closed.
 
     The result has all K columns, so that everything that takes codes of the model takes it: it is
@@ -32,7 +32,8 @@ def prefix_codes(model: SDLGM, codes: Codes, prefix: int) -> Codes:
     codes
         Codes, shape ``(n, K)``: an array, a tensor, or a sparse table of scipy.
     prefix
-        Number of groups to keep, one of the model's ``prefixes``.
+        Number of groups to keep, one of the model's ``prefixes``. ``None``: all of them, and
+        the codes are returned as they are.
 
     Returns
     -------
@@ -58,6 +59,8 @@ def prefix_codes(model: SDLGM, codes: Codes, prefix: int) -> Codes:
     """
     from scipy.sparse import csr_array, issparse
 
+    if prefix is None:
+        return codes
     kept, features = features_of_prefix(model.config, prefix), model.config.features
     given: Any = codes if issparse(codes) or isinstance(codes, Tensor) else np.asarray(codes)
     if given.ndim != 2 or given.shape[1] != features:

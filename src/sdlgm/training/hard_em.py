@@ -19,6 +19,7 @@ from sdlgm.inference.linear import AdditiveSearch, additive_sum, weights_of_erro
 from sdlgm.inference.refitting import ROWS_AT_ONCE, least_squares, set_prior, weighted_counts
 from sdlgm.models import SDLGM
 from sdlgm.nn import rows_at_once
+from sdlgm.nn.statistics import list_columns
 from sdlgm.random import generator
 
 __all__ = ["Turn", "fit_codes", "rows_of_turns"]
@@ -43,6 +44,10 @@ after each turn, and at the end."""
 
 MISSED = 0.1
 """Relative distance from a target beyond which there is a warning."""
+
+MOST, ROWS_TO_JUDGE = 0.95, 100
+"""Share of the variance in one column, or in one row of a hundred, from which there is a warning;
+and the number of rows from which it is judged."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +128,9 @@ def fit_codes(
     ECCV 2018 (noise on codebooks). Chou, Lookabaugh, Gray, "Entropy-constrained vector
     quantization", 1989 (the weight of the length).
     """
-    x, weights = _merged(_standard(model, rows, index).cpu(), weights.double().cpu())
+    x, weights = _standard(model, rows, index).cpu(), weights.double().cpu()
+    _warn_if_concentrated(x, weights, rows)
+    x, weights = _merged(x, weights)
     fit = _HardEM(model, x.to(device), weights.to(device), config)
     found = []
     for turn in range(1, config.turns + 1):
@@ -141,6 +148,32 @@ def _standard(model: SDLGM, rows: Samples, index: Tensor) -> Tensor:
     device = model.input_shift.device
     parts = index.split(rows_at_once(rows.n_inputs))
     return torch.cat([model.standard_units(rows.batch(part, noise).to(device)) for part in parts])
+
+
+def _warn_if_concentrated(x: Tensor, weights: Tensor, rows: Samples) -> None:
+    """Warn if nearly all of the variance is in one column, or in one row of a hundred.
+
+    ``x`` are rows in standard units, which are centred.
+    """
+    if len(x) < ROWS_TO_JUDGE:
+        return
+    blocks = list(zip(x.split(ROWS_AT_ONCE), weights.split(ROWS_AT_ONCE), strict=True))
+    of_columns = torch.stack([part @ each.double().square() for each, part in blocks]).sum(0)
+    of_rows = weights * torch.cat([each.double().square().sum(-1) for each, _ in blocks])
+    total = float(of_columns.sum())
+    column, large = int(of_columns.argmax()), of_rows.topk(len(x) // ROWS_TO_JUDGE).values
+    if int((of_columns > 0).sum()) > 1 and float(of_columns[column]) > MOST * total:
+        warn(
+            f"{rows.name}: {list_columns([column], rows.columns)} holds "
+            f"{float(of_columns[column]) / total:.1%} of the variance, so that codes tell little "
+            "of the others. Leave it out if it is an id, or take scaling = 'columns'."
+        )
+    if float(large.sum()) > MOST * total:
+        warn(
+            f"{rows.name}: {len(large)} of {len(x):,} rows hold {float(large.sum()) / total:.1%} "
+            "of the variance, so that codes tell little of the others. Look at the rows of the "
+            "largest norm: correct or drop them if they are errors."
+        )
 
 
 def _merged(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -272,7 +272,8 @@ def search_and_refit(
 
     def show(turn: Turn) -> None:
         if on_step:
-            on_step(0, {"turn": turn.turn, "distortion": turn.distortion, "bits": turn.bits})
+            place = {"turn": turn.turn, "of": task.config.turns}
+            on_step(0, {**place, "distortion": turn.distortion, "bits": turn.bits})
 
     return fit_codes(
         task.model, task.rows, task.config, index=index, weights=weights,
