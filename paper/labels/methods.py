@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.multioutput import ClassifierChain
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MaxAbsScaler, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, StandardScaler
 
 from sdlgm.estimators import BudgetedClassifier, SDLGMClassifier
 
@@ -83,7 +84,14 @@ def _lightgbm(sparse: bool, scale: float) -> Any:
 
 def _catboost(sparse: bool, scale: float) -> Any:
     kind = importlib.import_module("catboost").CatBoostClassifier
-    return kind(iterations=_scaled(300, scale), verbose=0, thread_count=1)
+    model = kind(
+        iterations=_scaled(300, scale), verbose=0, thread_count=1, allow_writing_files=False
+    )
+    return (
+        make_pipeline(FunctionTransformer(sp.csr_matrix, accept_sparse=True), model)
+        if sparse
+        else model
+    )
 
 
 def _tabpfn(sparse: bool, scale: float) -> Any:
