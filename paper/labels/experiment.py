@@ -215,8 +215,10 @@ def _all_rows(name: str) -> tuple[Any, NDArray[np.int64]]:
         return x, y
     data = load_multilabel(name, drop_unlabelled=True)
     stack = sp.vstack if sp.issparse(data.X_train) else np.vstack
-    inputs, labels = stack([data.X_train, data.X_test]), stack([data.Y_train, data.Y_test])
-    return inputs, np.asarray(labels.toarray() if sp.issparse(labels) else labels)
+    labels: Any = stack([data.Y_train, data.Y_test])
+    return stack([data.X_train, data.X_test]), np.asarray(
+        labels.toarray() if sp.issparse(labels) else labels
+    )
 
 
 def _finished(cache: ResultCache, size: Profile) -> dict[str, dict[str, dict[int, Numbers]]]:
