@@ -25,7 +25,12 @@ Maker = Callable[[int, int, bool, float], Any]
 
 
 def _ours(seed: int, most: int, sparse: bool, scale: float) -> Any:
-    return SDLGMClassifier(max_labels=most, epochs=_scaled(60, scale), random_state=seed)
+    return _network(scale).set_params(max_labels=most, random_state=seed)
+
+
+def _network(scale: float) -> SDLGMClassifier:
+    """Return the classifier with its defaults, or with fewer epochs."""
+    return SDLGMClassifier() if scale == 1 else SDLGMClassifier(epochs=_scaled(60, scale))
 
 
 def _trees(scale: float) -> ExtraTreesClassifier:
@@ -99,9 +104,7 @@ def _tabpfn(sparse: bool, scale: float) -> Any:
 
 METHODS: dict[str, Maker] = {
     "sdlgm": _ours,
-    "sdlgm + extra trees": _wrapped(
-        lambda sparse, scale: [SDLGMClassifier(epochs=_scaled(60, scale)), _trees(scale)]
-    ),
+    "sdlgm + extra trees": _wrapped(lambda sparse, scale: [_network(scale), _trees(scale)]),
     "extra trees": _wrapped(lambda sparse, scale: _trees(scale)),
     "random forest": _wrapped(lambda sparse, scale: RandomForestClassifier(_scaled(300, scale))),
     "logistic": _wrapped(lambda sparse, scale: _logistic(sparse)),
