@@ -127,8 +127,9 @@ def reproduce(
         f"Means over the folds of cross-validation ({size.folds} folds; at most {size.rows:,} rows "
         f"of a set, {size.wide_rows:,} of {' and '.join(WIDE)}); all methods with their defaults, "
         "the same bounds of set sizes, and thresholds for the micro-F1 chosen on training rows. "
-        "Ranks: 1 is best. A dash: not measured, since it takes too long or needs what is not "
-        "installed; a star: fewer folds than the others."
+        "Ranks: 1 is best. Where a table names fewer folds, the others were not run. A dash: not "
+        "measured, since it takes too long or needs what is not installed; a star: fewer folds than "
+        "the others."
     )
     text = markdown(
         found,

@@ -163,7 +163,8 @@ def _rank_table(found: Found, title: str, sets: list[str], methods: list[str]) -
         ranks.append(mean)
         tests.append((p, distance))
     yield f"### Average ranks over {len(sets)} sets ({title})"
-    yield f"\nSets: {', '.join(sets)}.\n"
+    folds = {each: max(len(numbers) for numbers in found[each].values()) for each in sets}
+    yield f"\nSets (folds): {', '.join(f'{each} ({folds[each]})' for each in sets)}.\n"
     yield f"| method | {' | '.join(metric.title for metric in METRICS.values())} |"
     yield "|---|" + "---:|" * len(METRICS)
     for place, method in enumerate(methods):

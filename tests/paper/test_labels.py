@@ -77,10 +77,10 @@ def test_ranks_are_over_sets_and_methods_without_gaps() -> None:
     found = _found({**values, ("two", "ours"): [2.0], ("two", "trees"): [1.0]})
     text = _tables(found)
     all_sets, all_methods = text.split("### Average ranks over ")[1:3]
-    assert all_sets.startswith("2 sets (all sets)\n\nSets: one, two.")
+    assert all_sets.startswith("2 sets (all sets)\n\nSets (folds): one (1), two (1).")
     assert "| ours | 1.0" in all_sets
     assert "slow" not in all_sets
-    assert all_methods.startswith("1 sets (all sets)\n\nSets: one.")
+    assert all_methods.startswith("1 sets (all sets)\n\nSets (folds): one (1).")
     assert "| slow | 3.0" in all_methods
     assert "| slow | 1.00 | - |" in text
 
