@@ -8,10 +8,9 @@ they choose on training rows. Nothing is chosen on test folds.
 from __future__ import annotations
 
 import functools
-import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,12 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.stats import friedmanchisquare, rankdata, studentized_range
 from sklearn.metrics import f1_score, label_ranking_average_precision_score
 
+from paper.labels import debian_tags
 from paper.labels.methods import METHODS, available
-from paper.results import Numbers, ResultCache, row, write_tables
+from paper.labels.tables import markdown, result_rows
+from paper.results import Numbers, ResultCache, write_tables
 from paper.running import Say, check_seeds, choose, measure_all, profile_named, say_on_stderr
 from sdlgm.data import load_multilabel
 from sdlgm.estimators.metrics import (
@@ -33,11 +33,22 @@ from sdlgm.estimators.metrics import (
     micro_f1,
 )
 
-__all__ = ["METRICS", "SETS", "reproduce"]
+__all__ = ["SETS", "reproduce"]
 
-SETS = (
-    "emotions", "birds", "cal500", "yeast", "scene", "enron", "medical", "bibtex", "delicious",
-)  # fmt: skip
+DENSE = ("emotions", "birds", "yeast", "scene", "cal500")
+SPARSE = ("medical", "enron", "debian", "bibtex", "delicious")
+SETS = ("emotions", "birds", "yeast", "scene", "medical", "enron", "debian", "cal500", "bibtex",
+        "delicious")  # fmt: skip
+"""From cheap to dear. ``debian`` is measured where there is an index of packages."""
+WIDE = ("bibtex", "delicious")
+"""Sets of so many inputs or labels that the short profile takes fewer rows."""
+LEFT_OUT = {
+    "cal500": ("catboost",),
+    "bibtex": ("catboost", "chain", "lightgbm"),
+    "delicious": ("catboost", "chain", "lightgbm", "extra trees", "random forest",
+                  "sdlgm + extra trees"),
+}  # fmt: skip
+"""Methods that would take hours on a set: measured only if both are named."""
 
 
 @dataclass(frozen=True)
@@ -48,33 +59,24 @@ class Profile:
     folds: int
     rows: int
     """Most rows of a set."""
+    wide_rows: int
+    """Most rows of a wide set."""
     scale: float
     """Factor on the numbers of trees and epochs."""
 
+    def rows_of(self, name: str) -> int:
+        """Return the most rows of a set."""
+        return self.wide_rows if name in WIDE else self.rows
 
-@dataclass(frozen=True)
-class Metric:
-    """A number of predictions, and which end is better."""
-
-    title: str
-    higher: bool
+    def settings(self, name: str) -> dict[str, Any]:
+        """Return what the numbers of a set depend on."""
+        return {"folds": self.folds, "rows": self.rows_of(name), "scale": self.scale}
 
 
 PROFILES = {
-    "full": Profile(2, 5, 100_000, 1.0),
-    "short": Profile(1, 3, 2_500, 1.0),
-    "smoke": Profile(1, 2, 80, 0.03),
-}
-METRICS = {
-    "micro_f1": Metric("micro-F1", True),
-    "macro_f1": Metric("macro-F1", True),
-    "samples_f1": Metric("samples F1", True),
-    "subset_accuracy": Metric("subset accuracy", True),
-    "lrap": Metric("LRAP", True),
-    "nats": Metric("nats a row", False),
-    "calibration_error": Metric("calibration error", False),
-    "count_error": Metric("error of the number of labels", False),
-    "seconds": Metric("seconds a fit", False),
+    "full": Profile(2, 5, 100_000, 100_000, 1.0),
+    "short": Profile(1, 3, 2_500, 1_000, 1.0),
+    "smoke": Profile(1, 2, 80, 80, 0.03),
 }
 
 
@@ -95,7 +97,7 @@ def reproduce(
         Folder of the results. Its folder ``cells`` keeps one file per set, method, repetition and
         fold, from which a comparison that was stopped continues.
     profile
-        ``"full"``, ``"short"`` (at most 2,500 rows, 3 folds) or ``"smoke"``.
+        ``"full"``, ``"short"`` (3 folds of at most 2,500 rows, of wide sets 1,000) or ``"smoke"``.
     seeds
         Number of repetitions.
     only
@@ -113,21 +115,44 @@ def reproduce(
     out = Path(out)
     size = profile_named(profile, PROFILES)
     repetitions = size.repetitions if seeds is None else check_seeds(seeds)
-    chosen = choose(only, [*METHODS, *SETS], "method or set")
-    methods = [name for name in available() if name in chosen] or available()
-    sets = [name for name in SETS if name in chosen] or list(SETS)
     plan = [
         (name, method, place)
         for place in range(repetitions * size.folds)
-        for name in sets
-        for method in methods
+        for name, method in _pairs(choose(only, [*METHODS, *SETS], "method or set"))
     ]
     measure = functools.partial(_cell, out / "cells", size)
     measure_all(measure, plan, lambda line: line, say=say, jobs=jobs)
     found = _finished(ResultCache(out / "cells"), size)
-    rows = list(_rows(found))
+    about = (
+        f"Means over the folds of cross-validation ({size.folds} folds; at most {size.rows:,} rows "
+        f"of a set, {size.wide_rows:,} of {' and '.join(WIDE)}); all methods with their defaults, "
+        "the same bounds of set sizes, and thresholds for the micro-F1 chosen on training rows. "
+        "Ranks: 1 is best. Where a table names fewer folds, the others were not run. A dash: not "
+        "measured, since it takes too long or needs what is not installed; a star: fewer folds than "
+        "the others."
+    )
+    text = markdown(
+        found,
+        about,
+        groups={"dense": DENSE, "sparse": SPARSE},
+        own="sdlgm",
+        averages=("sdlgm + extra trees",),
+    )
     command = f"python -m paper labels --profile {profile}"
-    return write_tables(out / "labels.json", "labels", command, rows, _markdown(found))
+    return write_tables(out / "labels.json", "labels", command, list(result_rows(found)), text)
+
+
+def _pairs(chosen: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the sets and methods to measure, all methods of a set before those of the next."""
+    sets = [name for name in SETS if name in chosen]
+    methods = [method for method in METHODS if method in chosen]
+    some_sets, some_methods = 0 < len(sets) < len(SETS), 0 < len(methods) < len(METHODS)
+    if not some_sets:
+        sets = [name for name in SETS if name != "debian" or debian_tags.available()]
+    if not some_methods:
+        methods = available()
+    left_out = {} if some_sets and some_methods else LEFT_OUT
+    return [(n, m) for n in sets for m in methods if m not in left_out.get(n, ())]
 
 
 # --- one fold ---------------------------------------------------------------------------------
@@ -136,29 +161,25 @@ def reproduce(
 def _cell(folder: Path, size: Profile, name: str, method: str, place: int) -> str:
     cache = ResultCache(folder)
     compute = functools.partial(_measure, name, method, place, size)
-    numbers, stored = cache.get(f"{name}.{method}", place, _settings(size), compute)
+    numbers, stored = cache.get(f"{name}.{method}", place, size.settings(name), compute)
     return (
         f"{name}, {method}, fold {place}: micro-F1 {numbers['micro_f1']:.2f} "
         f"({'done before' if stored else str(numbers['seconds']) + ' s'})"
     )
 
 
-def _settings(size: Profile) -> dict[str, Any]:
-    return {"folds": size.folds, "rows": size.rows, "scale": size.scale}
-
-
 def _measure(name: str, method: str, place: int, size: Profile) -> Numbers:
     """Fit a method on all folds of a repetition but one, and measure it on that one."""
-    x, y = _load(name, size.rows)
+    x, y = _load(name, size.rows_of(name))
     repetition, fold = divmod(place, size.folds)
     held = np.random.default_rng([2, repetition]).permutation(len(y)) % size.folds == fold
     most = int(y[~held].sum(1).max())
     model = METHODS[method](place, most, sp.issparse(x), size.scale)
-    started = time.perf_counter()
+    started = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.fit(x[~held], y[~held])
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         predicted, proba = model.predict(x[held]), model.predict_proba(x[held])
         numbers = model.predict_counts(x[held])
     return {**_metrics(y[held], predicted, proba, numbers), "fit_seconds": seconds}
@@ -183,106 +204,31 @@ def _metrics(
 @functools.lru_cache(maxsize=2)
 def _load(name: str, most: int) -> tuple[Any, NDArray[np.int64]]:
     """Return at most so many rows with labels, and their labels, dense."""
-    data = load_multilabel(name, drop_unlabelled=True)
-    stack = sp.vstack if sp.issparse(data.X_train) else np.vstack
-    x: Any = stack([data.X_train, data.X_test])
-    y: Any = stack([data.Y_train, data.Y_test])
-    y = np.asarray(y.toarray() if sp.issparse(y) else y)
+    x, y = _all_rows(name)
     kept = np.sort(np.random.default_rng(0).permutation(len(y))[:most])
     x = sp.csr_array(x) if sp.issparse(x) else x
     return x[kept], y[kept]
 
 
-# --- tables -----------------------------------------------------------------------------------
+def _all_rows(name: str) -> tuple[Any, NDArray[np.int64]]:
+    if name == "debian":
+        x, y, _ = debian_tags.load_debian_tags()
+        return x, y
+    data = load_multilabel(name, drop_unlabelled=True)
+    stack = sp.vstack if sp.issparse(data.X_train) else np.vstack
+    labels: Any = stack([data.Y_train, data.Y_test])
+    return stack([data.X_train, data.X_test]), np.asarray(
+        labels.toarray() if sp.issparse(labels) else labels
+    )
 
-Found = dict[str, dict[str, dict[int, Numbers]]]
-"""Numbers by set, method and fold."""
 
-
-def _finished(cache: ResultCache, size: Profile) -> Found:
+def _finished(cache: ResultCache, size: Profile) -> dict[str, dict[str, dict[int, Numbers]]]:
     """Return all finished folds, also those that were not requested this time."""
-    found: Found = {}
+    found: dict[str, dict[str, dict[int, Numbers]]] = {}
     for name in SETS:
         for method in METHODS:
-            for place in cache.seeds(f"{name}.{method}"):
-                numbers = cache.read(f"{name}.{method}", place, _settings(size))
-                if numbers is not None:
-                    own = {**numbers, "seconds": numbers["fit_seconds"]}
-                    found.setdefault(name, {}).setdefault(method, {})[place] = own
+            folds = cache.finished([f"{name}.{method}"], lambda *_, n=name: size.settings(n))
+            for place, numbers in folds.get(f"{name}.{method}", {}).items():
+                own = {**numbers, "seconds": numbers["fit_seconds"]}
+                found.setdefault(name, {}).setdefault(method, {})[place] = own
     return found
-
-
-def _rows(found: Found) -> Iterator[dict[str, Any]]:
-    for name, methods in found.items():
-        for method, folds in methods.items():
-            for metric in METRICS:
-                yield row(
-                    method, [folds[place][metric] for place in sorted(folds)], sorted(folds),
-                    dataset=name, family="label sets", protocol="cross-validation", metric=metric,
-                )  # fmt: skip
-
-
-def _markdown(found: Found) -> str:
-    """Return a table of average ranks, and one of each metric."""
-    complete = [method for method in METHODS if found and all(method in f for f in found.values())]
-    about = (
-        "Means over the folds of repeated cross-validation; all methods with their defaults, and "
-        "thresholds for the micro-F1 chosen on training rows. Ranks: 1 is best."
-    )
-    parts = [about]
-    if len(complete) > 1:
-        parts += ["", *_rank_table(found, complete)]
-    for name, metric in METRICS.items():
-        parts += ["", f"### {metric.title}", "", f"| method | {' | '.join(found)} |"]
-        parts.append("|---|" + "---:|" * len(found))
-        for method in METHODS:
-            if any(method in methods for methods in found.values()):
-                cells = (_mean(methods.get(method), name) for methods in found.values())
-                shown = ("-" if cell is None else f"{cell:.2f}" for cell in cells)
-                parts.append(f"| {method} | {' | '.join(shown)} |")
-    return "\n".join(parts)
-
-
-def _mean(folds: Mapping[int, Numbers] | None, metric: str) -> float | None:
-    return statistics.fmean(one[metric] for one in folds.values()) if folds else None
-
-
-def average_ranks(
-    values: NDArray[np.float64], higher: bool
-) -> tuple[NDArray[np.float64], float, float]:
-    """Return the average rank of each method, the p-value of Friedman's test, and a distance.
-
-    Average ranks that differ by more than this critical distance of Nemenyi's test differ at the
-    level 0.05 (Demsar, "Statistical comparisons of classifiers over multiple data sets", 2006).
-
-    Parameters
-    ----------
-    values
-        One row a data set, one column a method.
-    higher
-        Whether higher values are better.
-    """
-    sets, methods = values.shape
-    ranks = rankdata(-values if higher else values, axis=1)
-    tested = methods > 2 and sets > 1
-    p = float(friedmanchisquare(*values.T).pvalue) if tested else float("nan")
-    quantile = studentized_range.ppf(0.95, methods, np.inf) / np.sqrt(2)
-    return ranks.mean(0), p, float(quantile * np.sqrt(methods * (methods + 1) / (6 * sets)))
-
-
-def _rank_table(found: Found, methods: list[str]) -> list[str]:
-    ranks, tests = [], []
-    value: Callable[..., float | None] = _mean
-    for name, metric in METRICS.items():
-        table = np.array([[value(f[method], name) for method in methods] for f in found.values()])
-        mean, p, distance = average_ranks(table.astype(float), metric.higher)
-        ranks.append(mean)
-        tests.append((p, distance))
-    titles = " | ".join(metric.title for metric in METRICS.values())
-    lines = [f"### Average ranks over {len(found)} sets", "", f"| method | {titles} |"]
-    lines.append("|---|" + "---:|" * len(METRICS))
-    for place, method in enumerate(methods):
-        lines.append(f"| {method} | {' | '.join(f'{rank[place]:.1f}' for rank in ranks)} |")
-    lines.append(f"| p (Friedman) | {' | '.join(f'{p:.3f}' for p, _ in tests)} |")
-    lines.append(f"| critical distance | {' | '.join(f'{d:.1f}' for _, d in tests)} |")
-    return lines
