@@ -87,8 +87,7 @@ def test_our_classifier_is_fitted_once(data, monkeypatch) -> None:
     model = BudgetedClassifier([ours, TREES], folds=3, random_state=0).fit(x, y)
     assert fits == [len(x)]
     left_out = model.estimators_[0].predict_left_out(x)
-    ours = model.estimators_[0]
-    members = ours._make_members(len(x), ours._fitted_effort(x))
+    members = model.estimators_[0]._make_members(len(x))
     absent = next(iter(model.estimators_[0].network_.absences(x.astype(np.float32))))[1]
     kept = members.held[:, 0].nonzero().ravel()
     np.testing.assert_allclose(left_out[0], 1 - absent[kept, 0].exp().mean(0), atol=1e-6)
