@@ -591,7 +591,8 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         """Return the folds and the order of rows; without an effort, for the fitted networks."""
         if effort is None:
             effort = chosen_effort(self.get_params(deep=False), False, True)
-            effort = effort._replace(members=self.network_.model.config.members)
+            if hasattr(self, "network_"):
+                effort = effort._replace(members=self.network_.model.config.members)
         chosen = (self.multilabel_ and holds_out(self.threshold)) or self.patience is not None
         folds = self.folds if chosen else 0
         if folds > rows:
