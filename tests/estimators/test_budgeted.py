@@ -279,6 +279,6 @@ def test_rows_without_weight_do_not_show_the_classifier_a_label() -> None:
     x = source.normal(size=(60, 4))
     y = (x[:, :3] > 0.2).astype(int)
     weight = (y[:, 0] == 0).astype(float)
-    model = BudgetedClassifier(LogisticRegression(), folds=2, random_state=0)
+    model = BudgetedClassifier(LogisticRegression(), folds=2, calibrated=False, random_state=0)
     model.fit(x, y, sample_weight=weight)
     assert model.predict_proba(x)[:, 0].max() < 0.01

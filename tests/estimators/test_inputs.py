@@ -190,7 +190,7 @@ def test_one_class_for_each_sample_is_a_set_of_one() -> None:
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        ([[1, 0], [1]] * 45, "The rows of y must have one length"),
+        ([[1, 0], [1]] * 45, "The rows of y must have one length.*in sets, such as"),
         ([["red"], None] * 45, r"y\[1\] is None, not a list or set of labels. Use \[\]"),
         ([["red"], "blue"] * 45, r"y\[1\] is 'blue', not a list or set"),
         ([["red"], [1.5]] * 45, r"y\[1\] holds 1.5"),

@@ -9,7 +9,8 @@ import torch
 
 from sdlgm.estimators import SDLGMClassifier, label_inputs
 from sdlgm.estimators.lazy_adam import LazyAdamW
-from sdlgm.nn import EnsembleLinear, SparseRows
+from sdlgm.nn import EnsembleLinear
+from sdlgm.nn.sparse_rows import SparseRows
 
 SOURCE = np.random.default_rng(0)
 WORDS = sp.csr_array(sp.random_array((120, 300), density=0.02, format="csr", rng=SOURCE))

@@ -435,7 +435,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         kept = weight > 0
         self._widen_sets(targets, kept)
         effort = self._fitted_effort(rows)
-        members = self._make_members(int(kept.sum()), effort, self.n_iter_)
+        members = self._make_members(int(kept.sum()), self.n_iter_, effort)
         limits = getattr(self, "_limits", None)  # files of 0.1 have none
         settings = self._settings(effort, members, one_pass=True)
         training, unknown = self._training(rows, targets, weight, entries, members, settings)
@@ -468,7 +468,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         kept = weight > 0
         self._set_targets(targets, y, kept)
         effort = self._effort(rows, one_pass=one_pass)
-        members = self._make_members(int(kept.sum()), effort)
+        members = self._make_members(int(kept.sum()), effort=effort)
         rows = self._encode(rows, kept, members)
         settings = self._settings(effort, members, one_pass=one_pass)
         return self._training(rows, targets, weight, entries, members, settings)
@@ -579,13 +579,20 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         self._check_fitted()
         rows = self._read_rows(X)
         found = np.full((rows.shape[0], self.n_labels_), np.nan)
-        members = self._make_members(rows.shape[0], self._fitted_effort(rows))
+        members = self._make_members(rows.shape[0])
         network = self.network_.on(device_of(self.accelerator))
         for index, proba in network.held_out(rows, members):
             found[index] = proba
         return found
 
-    def _make_members(self, rows: int, effort: Effort, first_epoch: int = 0) -> MemberRows:
+    def _make_members(
+        self, rows: int, first_epoch: int = 0, effort: Effort | None = None
+    ) -> MemberRows:
+        """Return the folds and the order of rows; without an effort, for the fitted networks."""
+        if effort is None:
+            effort = chosen_effort(self.get_params(deep=False), False, True)
+            if hasattr(self, "network_"):
+                effort = effort._replace(members=self.network_.model.config.members)
         chosen = (self.multilabel_ and holds_out(self.threshold)) or self.patience is not None
         folds = self.folds if chosen else 0
         if folds > rows:

@@ -15,7 +15,7 @@ from sdlgm.estimators.lazy_adam import LazyAdamW
 from sdlgm.estimators.scaling import Inputs, take_rows
 from sdlgm.estimators.validation import BLOCK, Table, pad_rows
 from sdlgm.models import LabelModelConfig, SupervisedSDLGM
-from sdlgm.nn import SparseRows
+from sdlgm.nn.sparse_rows import SparseRows
 
 __all__ = ["ActiveLabels", "Entries", "LazyInputs", "block_inputs", "dense_inputs", "lazy_inputs"]
 

@@ -11,7 +11,8 @@ from torch import distributions as td
 
 from sdlgm.config import Activation, LikelihoodName
 from sdlgm.distributions import GatedMultinomial
-from sdlgm.nn import DataStatistics, EnsembleLinear, EnsembleMLP, SparseRows, drop, likelihood
+from sdlgm.nn import DataStatistics, EnsembleLinear, EnsembleMLP, drop, likelihood
+from sdlgm.nn.sparse_rows import SparseRows
 
 __all__ = ["LabelModelConfig", "SupervisedSDLGM"]
 

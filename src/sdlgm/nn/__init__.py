@@ -11,7 +11,6 @@ from sdlgm.nn.likelihoods import (
     likelihood,
 )
 from sdlgm.nn.mlp import Residual, linear, mlp
-from sdlgm.nn.sparse_rows import SparseRows
 from sdlgm.nn.statistics import (
     DataStatistics,
     data_statistics,
@@ -31,7 +30,6 @@ __all__ = [
     "Likelihood",
     "Poisson",
     "Residual",
-    "SparseRows",
     "check_data",
     "data_statistics",
     "drop",

@@ -115,7 +115,7 @@ class EnsembleMLP(nn.Module):
         self.n_outputs = widths[-1]
 
     def forward(self, x: Any, noise: torch.Generator | None = None) -> Any:
-        """Apply the layers, the first one also to :class:`~sdlgm.nn.SparseRows`.
+        """Apply the layers, the first one also to :class:`~sdlgm.nn.sparse_rows.SparseRows`.
 
         ``noise`` is the source of dropout, ``None`` disables it.
         """
