@@ -63,7 +63,8 @@ def markdown(
     """Return the tables of ranks, of the best rivals, and of each metric.
 
     Ranks are those of methods that are complete on all sets of a table, and of all methods on the
-    sets where all are complete, if there are two or more. A method is complete on a set if none has more folds.
+    sets where all are complete, if there are two or more. A method is complete on a set if none has
+    more folds.
 
     Parameters
     ----------
