@@ -1,1 +1,1 @@
-"""Classifiers of label sets on nine sets, by repeated cross-validation."""
+"""Classifiers of label sets on ten sets, by repeated cross-validation."""

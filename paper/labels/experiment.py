@@ -128,8 +128,8 @@ def reproduce(
         f"of a set, {size.wide_rows:,} of {' and '.join(WIDE)}); all methods with their defaults, "
         "the same bounds of set sizes, and thresholds for the micro-F1 chosen on training rows. "
         "Ranks: 1 is best. Where a table names fewer folds, the others were not run. A dash: not "
-        "measured, since it takes too long or needs what is not installed; a star: fewer folds "
-        "than the others."
+        "measured, since it takes too long or needs what is not installed; a "
+        "star: fewer folds than the others."
     )
     text = markdown(
         found,

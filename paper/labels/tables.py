@@ -63,7 +63,8 @@ def markdown(
     """Return the tables of ranks, of the best rivals, and of each metric.
 
     Ranks are those of methods that are complete on all sets of a table, and of all methods on the
-    sets where all are complete. A method is complete on a set if none has more folds.
+    sets where all are complete, if there are two or more. A method is complete on a set if none has
+    more folds.
 
     Parameters
     ----------
@@ -114,7 +115,7 @@ def _comparisons(
     if sets and len(on_all) > 1:
         yield list(sets), on_all
     full = [name for name in sets if all(_complete(found, name, m) for m in some)]
-    if full and len(some) > len(on_all):
+    if len(full) > 1 and len(some) > len(on_all):
         yield full, some
 
 

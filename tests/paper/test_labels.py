@@ -73,16 +73,17 @@ def _tables(found: dict[str, dict[str, dict[int, dict]]]) -> str:
 
 
 def test_ranks_are_over_sets_and_methods_without_gaps() -> None:
-    values = {("one", "ours"): [3.0], ("one", "slow"): [1.0], ("one", "trees"): [2.0]}
-    found = _found({**values, ("two", "ours"): [2.0], ("two", "trees"): [1.0]})
+    values = {"ours": 3.0, "slow": 1.0, "trees": 2.0}
+    found = _found({(name, m): [v] for name in ("one", "two") for m, v in values.items()})
+    found |= _found({("three", "ours"): [2.0], ("three", "trees"): [1.0]})
     text = _tables(found)
     all_sets, all_methods = text.split("### Average ranks over ")[1:3]
-    assert all_sets.startswith("2 sets (all sets)\n\nSets (folds): one (1), two (1).")
+    assert all_sets.startswith("3 sets (all sets)\n\nSets (folds): one (1), two (1), three (1).")
     assert "| ours | 1.0" in all_sets
     assert "slow" not in all_sets
-    assert all_methods.startswith("1 sets (all sets)\n\nSets (folds): one (1).")
+    assert all_methods.startswith("2 sets (all sets)\n\nSets (folds): one (1), two (1).")
     assert "| slow | 3.0" in all_methods
-    assert "| slow | 1.00 | - |" in text
+    assert "| slow | 1.00 | 1.00 | - |" in text
 
 
 def test_a_method_with_fewer_folds_is_marked_and_has_no_rank() -> None:
