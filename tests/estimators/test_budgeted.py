@@ -274,11 +274,13 @@ def test_log_odds_are_finite() -> None:
     np.testing.assert_allclose(Recalibration(0.0, (1.0,))(table), table)
 
 
-def test_rows_without_weight_do_not_show_the_classifier_a_label() -> None:
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_rows_without_weight_do_not_show_the_classifier_a_label(calibrated: bool) -> None:
     source = np.random.default_rng(0)
     x = source.normal(size=(60, 4))
     y = (x[:, :3] > 0.2).astype(int)
     weight = (y[:, 0] == 0).astype(float)
-    model = BudgetedClassifier(LogisticRegression(), folds=2, calibrated=False, random_state=0)
+    model = BudgetedClassifier(LogisticRegression(), folds=2, calibrated=calibrated, random_state=0)
     model.fit(x, y, sample_weight=weight)
     assert model.predict_proba(x)[:, 0].max() < 0.01
+    assert model.max_labels_ == 2

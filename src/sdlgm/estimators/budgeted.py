@@ -159,7 +159,7 @@ class BudgetedClassifier(BudgetedPrediction):
             With unknown labels, each label is fitted on the rows where it is known.
         sample_weight
             Weight of each row, passed to the classifiers, which must all take weights. Threshold
-            and calibration weigh all rows equally.
+            and calibration weigh all rows equally, but for those of weight 0, which do not count.
 
         Raises
         ------
@@ -176,8 +176,9 @@ class BudgetedClassifier(BudgetedPrediction):
         weight = None if sample_weight is None else validate_weights(sample_weight, number)
         targets = check_targets(y, number)
         refuse_guarantee_of_classes(self.threshold, targets.multilabel)
-        self._set_targets(targets, y, np.ones(number, bool))
-        held = self._held_out(number)
+        kept = np.ones(number, bool) if weight is None else weight > 0
+        self._set_targets(targets, y, kept)
+        held = [mask & kept for mask in self._held_out(number) if (mask & kept).any()]
         split = is_split(self.threshold)
         models = self._prepared(targets, bool(held) and not split)
         fit = partial(self._fit_all, rows=rows, targets=targets, weight=weight)
