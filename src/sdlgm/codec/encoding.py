@@ -207,8 +207,10 @@ def passed_through(model: SDLGM, path: Path | str, *, salvage: bool = False) -> 
     try:
         with reading(path, CodeFileError):
             note, kept = parquet.read_passed(path)
-            about = None if note is None else parse_json(note, str(path), CodeFileError)
-            return Passed(None if about is None else Columns.from_dict(about, str(path)), kept)
+            if note is None:
+                return Passed(None, kept)
+            about = parse_json(note, str(path), CodeFileError)
+            return Passed(Columns.from_dict(about, str(path)), kept)
     except ModelFileError as error:
         raise CodeFileError(f"{path} is damaged: {error}") from None
 

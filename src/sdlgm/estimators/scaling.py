@@ -42,7 +42,7 @@ MANY_ROWS = 700
 HEAVY_TAILS = 9.0
 """Kurtosis, here that of an exponential distribution, from which ranks are better than z-scores."""
 SPARSE = 0.1
-"""Share of values that are not 0 up to which dense rows are scaled as sparse ones are."""
+"""Share of values that are not 0 up to which rows count as mostly 0."""
 _DROPOUT = {"common": 0.0, "bins": 0.5}
 """Input dropout that suits a scaling that was chosen by the data."""
 
@@ -54,7 +54,7 @@ def chosen_inputs(rows: Table) -> InputScaling:
     rarest words. Bins suit columns of more than two values, if there are many rows, or if most
     columns have heavy tails, whose few large values leave z-scores no room for the others.
     """
-    if mostly_zero(rows):
+    if sp.issparse(rows) or mostly_zero(rows):
         return "common"
     # Columns of two values have no shape that bins could show.
     low, high = rows.min(0), rows.max(0)
@@ -65,8 +65,9 @@ def chosen_inputs(rows: Table) -> InputScaling:
 
 
 def mostly_zero(rows: Table) -> bool:
-    """Return whether rows are sparse, or dense with hardly any values that are not 0."""
-    return sp.issparse(rows) or np.count_nonzero(rows) <= SPARSE * rows.size
+    """Return whether hardly any values are not 0, whether the rows are stored as sparse or not."""
+    values = rows.data if sp.issparse(rows) else rows
+    return bool(np.count_nonzero(values) <= SPARSE * np.prod(rows.shape, dtype=float))
 
 
 def _kurtosis(rows: NDArray[Any]) -> float:
