@@ -4,9 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := runs/demo
-# One more worker than cores, because many tests wait for other processes.
-WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4
 SLOW_TESTS := tests/paper tests/benchmarks tests/examples
 
 .PHONY: demo test test-paper paper install lint format clean
