@@ -11,8 +11,8 @@ SLOW_TESTS := tests/paper tests/benchmarks tests/examples
 
 demo: $(READY)  ## Train on 5,000 real digits, encode, decode, and draw the report
 	$(BIN)/sdlgm fit mnist-5k --config examples/demo.yaml --out $(DEMO) --overwrite
-	$(BIN)/sdlgm encode $(DEMO) mnist-5k --split test --out $(DEMO)/codes.parquet
-	$(BIN)/sdlgm decode $(DEMO) $(DEMO)/codes.parquet --out $(DEMO)/decoded.npy
+	$(BIN)/sdlgm encode $(DEMO) mnist-5k --split test --out $(DEMO)-codes.parquet
+	$(BIN)/sdlgm decode $(DEMO) $(DEMO)-codes.parquet --out $(DEMO)-decoded.npy
 	$(BIN)/sdlgm report $(DEMO)
 
 test: $(READY)  ## Run the tests of the library
