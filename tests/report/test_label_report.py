@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import re
 from pathlib import Path
 
@@ -64,17 +63,8 @@ def test_classes_of_one_label_each_have_a_page_too(tmp_path: Path) -> None:
     assert ">up<" in page
 
 
-def test_a_missing_package_is_named(
-    model: SDLGMClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *args: object, **kwargs: object) -> object:
-        if name == "jinja2":
-            raise ImportError(name="jinja2")
-        return real(name, *args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(builtins, "__import__", without)
+@pytest.mark.usefixtures("without_jinja2")
+def test_a_missing_package_is_named(model: SDLGMClassifier, tmp_path: Path) -> None:
     with pytest.raises(SDLGMError, match=r"needs jinja2: pip install 'sdlgm\[report\]'"):
         write_label_report(model, ROWS, TABLE, tmp_path / "labels.html")
     assert not (tmp_path / "labels.html").exists()

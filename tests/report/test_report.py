@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import re
 from pathlib import Path
 
@@ -73,16 +72,7 @@ def test_data_other_than_images_are_drawn_as_curves(tmp_path: Path) -> None:
     assert "Samples, and the means" in page
 
 
-def test_a_missing_extra_is_named(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = builtins.__import__
-
-    def refuse(name: str, *rest: object, **more: object) -> object:
-        if name == "jinja2":
-            raise ImportError(name=name)
-        return real(name, *rest, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+@pytest.mark.usefixtures("without_jinja2")
+def test_a_missing_extra_is_named(run: Run, tmp_path: Path) -> None:
     with pytest.raises(SDLGMError, match=r"needs jinja2: pip install 'sdlgm\[report\]'"):
         write_report(run, tmp_path / "r.html")

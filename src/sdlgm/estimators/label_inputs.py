@@ -146,13 +146,10 @@ def block_inputs(
     rows: Table, index: NDArray[np.int64], scaling: Inputs, members: int, device: torch.device
 ) -> Any:
     """Return the inputs of a block of rows for all members, filled up to ``BLOCK`` rows."""
-    block = rows[index]
-    if (
-        sp.issparse(block)
-        and device.type == "cpu"
-        and block.nnz <= MOST_NON_ZERO * np.prod(block.shape)
-    ):
-        return _sparse_block(block, scaling, members)
+    if sp.issparse(rows) and device.type == "cpu":
+        block = rows[index]
+        if block.nnz <= MOST_NON_ZERO * np.prod(block.shape):
+            return _sparse_block(block, scaling, members)
     x, _ = scaling(take_rows(rows, index))
     x = pad_rows(x).to(device)
     return x.expand(members, *x.shape)
