@@ -19,6 +19,7 @@ __all__ = [
     "migrate_onnx",
     "migrate_run",
     "migrate_statistics",
+    "without_later",
 ]
 
 _MODEL_0_1: dict[str, Any] = {
@@ -85,6 +86,10 @@ _VALUES_0_1: dict[tuple[str, str], dict[Any, Any]] = {
     ("SDLGMCounter", "tied"): {None: None, "tied": True, "untied": False},
 }
 """For each estimator and new name of a parameter, the new value of a value of 0.1."""
+
+
+_LATER = ("max_rows", "draws")
+"""Settings of a run that were added later, and that digests hold only if they are given."""
 
 
 def migrate_model(about: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,3 +193,16 @@ def migrate_onnx(about: Mapping[str, str]) -> dict[str, str]:
     Version 0.1 called ``maximum_grey_value`` ``white``.
     """
     return {{"white": "maximum_grey_value"}.get(name, name): value for name, value in about.items()}
+
+
+def without_later(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings for a digest: without those added later that have their default of ``None``.
+
+    Digests that were taken before they existed then stay valid.
+
+    Examples
+    --------
+    >>> without_later({"seed": 1, "draws": None}), without_later({"draws": 2})
+    ({'seed': 1}, {'draws': 2})
+    """
+    return {k: v for k, v in settings.items() if not (k in _LATER and v is None)}

@@ -18,6 +18,7 @@ from sdlgm.data import Rows, Samples
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError, TrainingError
 from sdlgm.gradients import options
+from sdlgm.migration import without_later
 from sdlgm.models import SDLGM
 from sdlgm.objectives.bounds import negative_elbo
 from sdlgm.random import generator
@@ -349,11 +350,9 @@ def _fingerprint(
     model: SDLGM, rows: Samples, validation: Rows | None, config: TrainingConfig
 ) -> str:
     """Return a digest of everything that determines the outcome of a training."""
-    settings = to_dict(model.config, config)
+    settings = without_later(to_dict(model.config, config))
     del settings["tracker"]  # has no influence
     del settings["devices"]  # changes only rounding
-    if config.draws is None:  # a later setting; checkpoints from before it stay valid
-        del settings["draws"]
     settings["accelerator"] = "cpu"  # a checkpoint may be continued on another device
     parts = [settings, rows.dynamic, rows.sha256()]
     parts.append(validation.sha256() if validation is not None else None)

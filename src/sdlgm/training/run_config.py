@@ -14,7 +14,7 @@ import yaml
 from sdlgm.config import DataConfig, ModelConfig, TrainingConfig, from_dict, to_dict
 from sdlgm.errors import ConfigError
 from sdlgm.limits import parse_yaml, read_bytes, reading
-from sdlgm.migration import migrate_run
+from sdlgm.migration import migrate_run, without_later
 from sdlgm.outputs import atomic_path
 
 __all__ = ["RunConfig"]
@@ -67,11 +67,8 @@ class RunConfig:
 
     def sha256(self) -> str:
         """Return a digest of all settings but the place of the data and the tracker."""
-        values = to_dict(self.data, self.model, self.training)
+        values = without_later(to_dict(self.data, self.model, self.training))
         del values["data"], values["tracker"]
-        for later in ("max_rows", "draws"):  # their defaults leave older digests valid
-            if values[later] is None:
-                del values[later]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
