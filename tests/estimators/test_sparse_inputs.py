@@ -8,7 +8,7 @@ import scipy.sparse as sp
 import torch
 
 from sdlgm.estimators import SDLGMClassifier, label_inputs
-from sdlgm.estimators.lazy_adam import LazyAdamW
+from sdlgm.estimators.unit_adam import SWEEP, LazyUnitAdam, UnitAdam
 from sdlgm.nn import EnsembleLinear
 from sdlgm.nn.sparse_rows import SparseRows
 
@@ -30,30 +30,67 @@ def fitted(monkeypatch, share, **settings):
     return model.fit(WORDS, LABELS)
 
 
-def test_lines_that_are_brought_up_to_date_have_the_weights_of_adamw():
-    source = torch.Generator().manual_seed(0)
+def adams(*parameters):
+    """Return an AdamW for each parameter, which keeps the state of what trains it."""
+    return [torch.optim.AdamW([each], lr=1e-2) for each in parameters]
+
+
+def random_weights(source):
     dense = torch.nn.Parameter(torch.randn(5, 8, 3, generator=source))
-    lazy = torch.nn.Parameter(dense.detach().clone())
-    whole, part = (torch.optim.AdamW([p], lr=1e-2, weight_decay=0.1) for p in (dense, lazy))
+    return dense, torch.nn.Parameter(dense.detach().clone())
+
+
+def test_lines_that_are_brought_up_to_date_have_the_weights_of_the_whole_layer():
+    source = torch.Generator().manual_seed(0)
+    dense, lazy = random_weights(source)
+    optimisers = adams(dense, lazy)
     for _ in range(2):  # the second training continues the first
-        lines = LazyAdamW(lazy)
-        lines.start(part)
-        for step in range(60):
-            rate = 1e-2 * (1 + math.cos(step / 20)) / 2
-            chosen = torch.randperm(40, generator=source)[: 1 + step % 4]
+        whole, lines = UnitAdam(dense), LazyUnitAdam(lazy)
+        whole.start(optimisers[0], 0.1)
+        lines.start(optimisers[1], 0.1)
+        for step in range(SWEEP + 22):
+            rate = 1e-2 * (1 + math.cos(step / 50)) / 2
+            chosen = torch.randperm(40, generator=source)[: 1 + step % 4].sort().values
             goal = torch.randn(len(chosen), 3, generator=source)
-            whole.param_groups[0]["lr"] = rate
-            whole.zero_grad()
             (dense.flatten(0, 1)[chosen] - goal).square().sum().backward()
-            whole.step()
+            whole.step(rate)
             (lines.take(chosen) - goal).square().sum().backward()
             lines.step(rate)
+        whole.finish()
         lines.finish()
         torch.testing.assert_close(lazy, dense, rtol=1e-4, atol=1e-5)
+    states = [each.state[p] for each, p in zip(optimisers, (dense, lazy), strict=True)]
     for name in ("step", "exp_avg", "exp_avg_sq"):
-        torch.testing.assert_close(
-            part.state[lazy][name], whole.state[dense][name], rtol=1e-4, atol=1e-6
-        )
+        torch.testing.assert_close(states[0][name], states[1][name], rtol=1e-4, atol=1e-6)
+
+
+def test_a_mean_square_of_a_unit_is_the_mean_over_its_inputs():
+    source = torch.Generator().manual_seed(1)
+    weights, same = random_weights(source)
+    optimisers = adams(weights, same)
+    unit = UnitAdam(weights)
+    unit.start(optimisers[0], 0.0)
+    optimisers[1].param_groups[0].update(weight_decay=0.0)
+    # Gradients of one size for all inputs of a unit: then Adam is the same.
+    for step in range(3):
+        signs = torch.randn(5, 8, 3, generator=source).sign()
+        weights.grad = signs * (1 + step) * torch.tensor([0.1, 1.0, 5.0])
+        same.grad = weights.grad.clone()
+        unit.step(1e-2)
+        optimisers[1].step()
+    torch.testing.assert_close(weights, same)
+
+
+def test_weights_of_a_unit_move_in_proportion_to_their_gradients():
+    weights = torch.nn.Parameter(torch.zeros(1, 2, 1))
+    unit = UnitAdam(weights)
+    unit.start(*adams(weights), 0.0)
+    for _ in range(20):
+        weights.grad = torch.tensor([[[1.0], [0.01]]])
+        unit.step(1e-3)
+    often, rarely = weights.detach().flatten().abs().tolist()
+    assert rarely == pytest.approx(0.01 * often)
+    assert often == pytest.approx(20 * 1e-3 * math.sqrt(2), rel=1e-3)  # v is the mean of 1 and 1e-4
 
 
 def test_a_layer_multiplies_the_non_zeros_of_each_member():
@@ -109,9 +146,9 @@ def test_rows_that_are_mostly_zero_take_fewer_networks_and_epochs():
     dense = WORDS.toarray()
     settings = {"hidden": (2,), "batch_size": 120, "random_state": 0}
     sparse = SDLGMClassifier(**settings).fit(WORDS, LABELS)
-    assert (sparse.n_iter_, sparse.network_.model.config.members) == (30, 10)
+    assert (sparse.n_iter_, sparse.network_.model.config.members) == (30, 5)
     same = SDLGMClassifier(**settings).fit(dense, LABELS)
-    assert (same.n_iter_, same.network_.model.config.members) == (30, 10)
+    assert (same.n_iter_, same.network_.model.config.members) == (30, 5)
     other = SDLGMClassifier(epochs=2, **settings).fit(dense + 1, LABELS)
     assert (other.n_iter_, other.network_.model.config.members) == (2, 20)
 
@@ -119,4 +156,4 @@ def test_rows_that_are_mostly_zero_take_fewer_networks_and_epochs():
 def test_a_pass_over_more_rows_keeps_the_number_of_networks():
     model = SDLGMClassifier(hidden=(4,), random_state=0).partial_fit(WORDS, LABELS)
     model.partial_fit(WORDS.toarray() + 1, LABELS)
-    assert model.network_.model.config.members == 10
+    assert model.network_.model.config.members == 5

@@ -11,13 +11,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdlgm.estimators.lazy_adam import LazyAdamW
 from sdlgm.estimators.scaling import Inputs, take_rows
+from sdlgm.estimators.unit_adam import LazyUnitAdam
 from sdlgm.estimators.validation import BLOCK, Table, pad_rows
 from sdlgm.models import LabelModelConfig, SupervisedSDLGM
 from sdlgm.nn.sparse_rows import SparseRows
 
-__all__ = ["ActiveLabels", "Entries", "LazyInputs", "block_inputs", "dense_inputs", "lazy_inputs"]
+__all__ = [
+    "ActiveLabels",
+    "Entries",
+    "LazyInputs",
+    "Read",
+    "block_inputs",
+    "dense_inputs",
+    "lazy_inputs",
+]
 
 Read: TypeAlias = Callable[[Tensor], tuple[Any, Any]]
 """Maps rows ``(members, b)`` to the encoder's inputs and the decoder's targets."""
@@ -91,15 +99,15 @@ def _moved(read: Tensor, target: Tensor, device: torch.device) -> tuple[Tensor, 
 class LazyInputs:
     """Sparse inputs, with the lines of the first layer's weights that a batch touches.
 
-    The weights are trained by :class:`~sdlgm.estimators.lazy_adam.LazyAdamW`, so that a step takes
-    time by the number of columns that occur in its batch.
+    The weights are trained by :class:`~sdlgm.estimators.unit_adam.LazyUnitAdam`, so that a step
+    takes time by the number of columns that occur in its batch.
     """
 
     def __init__(self, rows: sp.csr_array, scaling: Inputs, model: SupervisedSDLGM) -> None:
         self.entries, self.values = Entries(rows), scaling.non_zeros(rows)
         self.inputs = rows.shape[1]
         members = model.config.members
-        self.weights = LazyAdamW(model.encoder.get_parameter("layers.0.weight"))
+        self.weights = LazyUnitAdam(model.encoder.get_parameter("layers.0.weight"))
         self._place = torch.empty(members * self.inputs, dtype=torch.int64)
         self._occurs = torch.zeros(members * self.inputs, dtype=torch.bool)
 
@@ -131,7 +139,6 @@ def lazy_inputs(
     possible = (
         sp.issparse(rows)
         and device.type == "cpu"
-        and config.hidden
         and not config.decoder
         and not config.input_noise
     )

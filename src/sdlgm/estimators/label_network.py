@@ -18,6 +18,7 @@ from sdlgm.environment import placed
 from sdlgm.errors import DataError, ModelFileError
 from sdlgm.estimators.label_inputs import (
     ActiveLabels,
+    Read,
     block_inputs,
     dense_inputs,
     lazy_inputs,
@@ -30,6 +31,7 @@ from sdlgm.estimators.member_recalibration import (
 from sdlgm.estimators.network_training import TrainingSettings, optimise
 from sdlgm.estimators.scaling import Inputs
 from sdlgm.estimators.targets import with_unknown
+from sdlgm.estimators.unit_adam import UnitAdam
 from sdlgm.estimators.validation import Table
 from sdlgm.limits import MAX_BUDGET, is_integer
 from sdlgm.models import LabelModelConfig, SupervisedSDLGM
@@ -139,7 +141,9 @@ class LabelNetwork:
         self.likelihood, self.temperature = likelihood, temperature
         self.recalibration: MemberRecalibration | None = None
         self.optimiser_state: dict[str, Any] = {}
-        """That of AdamW after a training at a constant rate, which can continue; not saved."""
+        """That of the optimiser after a training at a constant rate, which can continue; not saved."""
+        self.by_unit = False
+        """Whether the latest training, if it was not of a loaded network, was ``by_unit``."""
 
     def describe(self) -> dict[str, Any]:
         """Return the values that :meth:`restore` needs besides the weights."""
@@ -195,8 +199,8 @@ class LabelNetwork:
         weight, label_weight = training.sample_weight, training.label_weight
         label_weight = None if label_weight is None else label_weight.to(device)
         self.model.to(device)
-        lazy = lazy_inputs(training.rows, self.scaling, self.model, device, members.batch_size)
-        inputs = lazy or dense_inputs(training.rows, self.scaling, self.model.config, device)
+        self.by_unit = training.settings.by_unit
+        inputs, first = self._inputs(training, device)
 
         def weights(index: Tensor) -> Tensor | None:
             """Return the weights of the labels: of all rows, or of each."""
@@ -236,10 +240,23 @@ class LabelNetwork:
             on_epoch=on_epoch,
             on_step=on_step,
             optimiser_state=self.optimiser_state,
-            lazy=None if lazy is None else lazy.weights,
+            first=first,
         )
         self.model.cpu()
         return history
+
+    def _inputs(
+        self, training: LabelTraining, device: torch.device
+    ) -> tuple[Read, UnitAdam | None]:
+        """Return what a step reads, and what trains the first layer if it is not AdamW."""
+        config, first = self.model.config, None
+        if training.settings.by_unit and config.hidden:
+            size = training.members.batch_size
+            lazy = lazy_inputs(training.rows, self.scaling, self.model, device, size)
+            if lazy is not None:
+                return lazy, lazy.weights
+            first = UnitAdam(self.model.encoder.get_parameter("layers.0.weight"))
+        return dense_inputs(training.rows, self.scaling, config, device), first
 
     @property
     def labels(self) -> int:

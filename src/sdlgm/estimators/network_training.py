@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sdlgm.errors import TrainingError
 from sdlgm.estimators.augmentation import Augmentation
 from sdlgm.estimators.interruption import as_keyboard_interrupt
-from sdlgm.estimators.lazy_adam import LazyAdamW
+from sdlgm.estimators.unit_adam import UnitAdam
 from sdlgm.objectives.counts import CountDistribution
 from sdlgm.random import generator
 from sdlgm.training.callbacks import (
@@ -47,6 +47,10 @@ class TrainingSettings:
     seed: int
     course: Literal["constant", "cosine"] = "cosine"
     """Whether the rate falls along a half cosine, or stays, so that the training can continue."""
+    l2: float = 0.0
+    """Adam adds the gradient of this times half the squared parameters, instead of the decay."""
+    by_unit: bool = False
+    """Whether the first layer is trained by :mod:`~sdlgm.estimators.unit_adam`, with the decay."""
 
 
 class NetworkTask:
@@ -62,8 +66,8 @@ class NetworkTask:
         Number of steps, and how to take them.
     state
         The state of the optimiser of a training that this one continues.
-    lazy
-        What trains a parameter of the network that gets no gradient itself.
+    first
+        What trains the weights of the first layer, if it is not AdamW.
     """
 
     def __init__(
@@ -73,27 +77,29 @@ class NetworkTask:
         steps: int,
         settings: TrainingSettings,
         state: dict[str, Any] | None = None,
-        lazy: LazyAdamW | None = None,
+        first: UnitAdam | None = None,
     ) -> None:
         self.loss, rate = loss, settings.learning_rate
         # A training that continues another has no second warm-up.
         warmup = 0.0 if state else 0.05
         self.schedule = Schedule(rate, steps, settings.course, warmup=warmup)
-        self.optimizer: torch.optim.Optimizer = make_adam(network, rate, settings.weight_decay)
+        self.optimizer: torch.optim.Optimizer = make_adam(
+            network, rate, settings.weight_decay, l2=settings.l2
+        )
         if state:
             self.optimizer.load_state_dict(state)
-        self.lazy = lazy
-        if lazy is not None:
-            lazy.start(self.optimizer)
+        self.first = first
+        if first is not None:
+            first.start(self.optimizer, settings.weight_decay)
 
     def step(self, step: int) -> Tensor:
         """Take gradient step ``0, 1, ...``; return the loss, ``(1,)``."""
         loss = self.loss(step)
         self.optimizer.zero_grad()
         loss.backward()
+        if self.first is not None:
+            self.first.step(self.schedule(step))
         self.optimizer.step()
-        if self.lazy is not None:
-            self.lazy.step(self.schedule(step))
         return loss.view(1)
 
     def check(self, start: int, terms: list[Tensor]) -> None:
@@ -180,7 +186,7 @@ def optimise(
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
     on_step: Callable[[int], None] = lambda step: None,
     optimiser_state: dict[str, Any] | None = None,
-    lazy: LazyAdamW | None = None,
+    first: UnitAdam | None = None,
 ) -> list[dict[str, float]]:
     """Fit a network in place by AdamW; return the mean loss of each epoch.
 
@@ -201,9 +207,9 @@ def optimise(
     optimiser_state
         With a constant rate: the state of the optimiser before, which is replaced by that after the
         training; empty at first.
-    lazy
-        What trains a parameter of the network that gets no gradient itself; it is brought up to
-        date before ``validate``, and at the end.
+    first
+        What trains the weights of the first layer, if it is not AdamW; they are brought up to date
+        before ``validate``, and at the end.
 
     Raises
     ------
@@ -231,8 +237,8 @@ def optimise(
         LogLines(history.append, line, every=batches_per_epoch),
         Display(lambda step, _: on_step(step)),
     ]
-    if lazy is not None and validate is not None:
-        callbacks.append(Display(lambda step, _: lazy.catch_up(), every=batches_per_epoch))
+    if first is not None and validate is not None:
+        callbacks.append(Display(lambda step, _: first.catch_up(), every=batches_per_epoch))
     if validate is not None:
         patience = settings.patience
         callbacks.append(
@@ -244,10 +250,10 @@ def optimise(
     with as_keyboard_interrupt():
         continues = settings.course == "constant" and optimiser_state is not None
         before = optimiser_state if continues else None
-        task = NetworkTask(network, loss, steps, settings, before, lazy)
+        task = NetworkTask(network, loss, steps, settings, before, first)
         run_loop(task, LoopState(steps), callbacks)
-        if lazy is not None:
-            lazy.finish()
+        if first is not None:
+            first.finish()
     network.eval()
     if optimiser_state is not None:
         optimiser_state.clear()

@@ -48,6 +48,7 @@ def make_adam(
     learning_rate: float,
     weight_decay: float = 0.0,
     *,
+    l2: float = 0.0,
     decayed: Literal["all", "matrices"] = "all",
 ) -> Adam:
     """Return Adam for the parameters of a module, or AdamW if there is a weight decay.
@@ -60,6 +61,9 @@ def make_adam(
         The module, on its final device.
     learning_rate, weight_decay
         The rate to start with and the decay, which is multiplied by the rate.
+    l2
+        If it is not 0, Adam adds the gradient of l2 / 2 times the squared parameters to that of the
+        loss, and there is no decay.
     decayed
         Which parameters decay: all, or only those of two and more dimensions (not biases,
         normalisations and the prior).
@@ -69,8 +73,8 @@ def make_adam(
     capturable = bool(parameters) and parameters[0].device.type == "cuda"
     rate = torch.tensor(learning_rate, device=parameters[0].device) if capturable else learning_rate
     options: dict[str, Any] = {"lr": rate, "fused": fused, "capturable": capturable}
-    if not weight_decay:
-        return Adam(parameters, **options)
+    if l2 or not weight_decay:
+        return Adam(parameters, weight_decay=l2, **options)
     if decayed == "all":
         return AdamW(parameters, weight_decay=weight_decay, **options)
     matrices = [parameter for parameter in parameters if parameter.ndim > 1]

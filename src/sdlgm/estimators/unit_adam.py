@@ -1,0 +1,186 @@
+r"""Adam with one mean square for each unit of a layer, for inputs that are mostly 0.
+
+Adam divides the step of each weight by the root of a mean square of its own. The weights of a rare
+input then move as far as those of a frequent one, however little its few rows say. Here all weights
+that lead into a unit share one mean square: with the gradients :math:`g_{ju}` of inputs
+:math:`j = 1, \dots, D` and unit u,
+
+.. math::
+
+    m_{ju} &\leftarrow \beta_1 m_{ju} + (1 - \beta_1) g_{ju}, \qquad
+    v_u \leftarrow \beta_2 v_u + (1 - \beta_2) \frac{1}{D} \sum_j g_{ju}^2, \\
+    w_{ju} &\leftarrow (1 - \eta_t \lambda) w_{ju}
+        - \frac{\eta_t}{1 - \beta_1^t} \frac{m_{ju}}{\sqrt{v_u / (1 - \beta_2^t)} + \epsilon}
+
+with the rate :math:`\eta_t` and the weight decay :math:`\lambda`.
+
+An input that does not occur in a batch has no gradient, and its weights move in a way that all
+such weights share. Those last touched at step s have moved after step t by
+
+.. math::
+
+    -m_{ju} \sum_{i=s+1}^{t} \frac{\eta_i}{1 - \beta_1^i}
+    \frac{\beta_1^{i-s}}{\sqrt{v_u^{(i)} / (1 - \beta_2^i)} + \epsilon}
+    \prod_{k=i+1}^{t} (1 - \eta_k \lambda).
+
+The sum is one number for each s and u. So :class:`LazyUnitAdam` brings weights up to date when they
+are needed, and a step takes time by the inputs that occur. The result is the same but for rounding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["LazyUnitAdam", "UnitAdam"]
+
+FIRST, SECOND = 0.9, 0.999
+"""Decay of the mean gradient and of the mean square in a step."""
+TINY = 1e-8
+"""Added to roots of mean squares."""
+BLOCK = 512
+"""Lines that are changed at a time, so that what is computed stays in the cache."""
+SWEEP = 128
+"""Steps after which all lines are brought up to date, which bounds the table of their moves."""
+
+
+class UnitAdam:
+    """Adam for weights ``(members, inputs, units)``, with one mean square a unit of each member.
+
+    :meth:`start` must come first, and :meth:`finish` last.
+    """
+
+    def __init__(self, parameter: nn.Parameter) -> None:
+        self.parameter = parameter
+
+    def start(self, optimiser: torch.optim.Optimizer, weight_decay: float) -> None:
+        """Take over from an Adam of all parameters; the state of an earlier training is there."""
+        weights = self.parameter.detach()
+        state = optimiser.state.setdefault(self.parameter, {})
+        if not state:
+            state.update(
+                step=torch.tensor(0.0),
+                exp_avg=torch.zeros_like(weights),
+                exp_avg_sq=torch.zeros_like(weights[:, :1]),
+            )
+        self._state: dict[str, Any] = state
+        self.mean, self.square = state["exp_avg"], state["exp_avg_sq"]
+        self.weight_decay = weight_decay
+        self.number = int(state["step"])
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """Change the weights by their gradients, which are used up."""
+        gradient = self.parameter.grad
+        if gradient is None:
+            raise RuntimeError("The weights have no gradient.")
+        size = self._count(gradient.square().mean(1, keepdim=True), rate)
+        self.mean.mul_(FIRST).add_(gradient, alpha=1 - FIRST)
+        self.parameter.mul_(1 - rate * self.weight_decay).sub_(self.mean * size)
+        self.parameter.grad = None
+
+    def _count(self, square: Tensor, rate: float) -> Tensor:
+        """Count a step with a mean squared gradient; return what mean gradients are multiplied by.
+
+        Both are ``(members, 1, units)``.
+        """
+        self.number += 1
+        self.square.mul_(SECOND).add_(square, alpha=1 - SECOND)
+        root = (self.square / (1 - SECOND**self.number)).sqrt_().add_(TINY)
+        return root.reciprocal_().mul_(rate / (1 - FIRST**self.number))
+
+    def catch_up(self) -> None:
+        """Bring all weights up to date."""
+
+    def finish(self) -> None:
+        """Bring the weights, and the state that a later training continues from, up to date."""
+        self.catch_up()
+        self._state["step"] = torch.tensor(float(self.number))
+
+
+class LazyUnitAdam(UnitAdam):
+    """The same, of which a step touches some lines of a table ``(members * inputs, units)``.
+
+    A step is :meth:`take`, and :meth:`step` once these lines have a gradient. The parameter itself
+    gets none.
+    """
+
+    def start(self, optimiser: torch.optim.Optimizer, weight_decay: float) -> None:
+        """Take over from an Adam of all parameters; the state of an earlier training is there."""
+        super().start(optimiser, weight_decay)
+        members, self._inputs, units = self.parameter.shape
+        self.table, self._means = self.parameter.detach().flatten(0, 1), self.mean.flatten(0, 1)
+        self._last = torch.zeros(len(self.table), dtype=torch.int64)
+        # For each step s since all lines were brought up to date: what the weights of a line that
+        # was last touched then are multiplied by, and what its mean gradient is.
+        self._kept = torch.ones(SWEEP + 1)
+        self._moves = torch.zeros(SWEEP + 1, members, units)
+        self._fading = (FIRST ** torch.arange(SWEEP + 1, dtype=torch.float64)).float()
+        self._since = 0
+        self._lines, self._taken = torch.empty(0, dtype=torch.int64), torch.empty(0)
+
+    def take(self, lines: Tensor) -> Tensor:
+        """Return some lines, brought up to date, for a step; their gradient is for :meth:`step`."""
+        self._lines, self._taken = lines, self._current(lines).requires_grad_()
+        return self._taken
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """Change the lines that were taken, by their gradients."""
+        lines, taken, gradient = self._lines, self._taken, self._taken.grad
+        if gradient is None:
+            raise RuntimeError("The lines that were taken have no gradient.")
+        members = lines // self._inputs
+        square = torch.zeros_like(self.square)
+        for where, slope in zip(members.split(BLOCK), gradient.split(BLOCK), strict=True):
+            square[:, 0].index_add_(0, where, slope.square())
+        size = self._count(square.div_(self._inputs), rate)
+        self._advance(size, 1 - rate * self.weight_decay)
+        parts = (each.split(BLOCK) for each in (lines, members, taken.detach(), gradient))
+        for line, member, weights, slope in zip(*parts, strict=True):
+            mean = self._means.index_select(0, line) * self._faded(line)
+            mean.add_(slope, alpha=1 - FIRST)
+            self._means.index_copy_(0, line, mean)
+            weights.mul_(1 - rate * self.weight_decay).sub_(mean.mul_(size[member, 0]))
+            self.table.index_copy_(0, line, weights)
+        self._last[lines] = self._since
+        self._lines, self._taken = lines[:0], taken[:0]
+        if self._since == SWEEP:
+            self.catch_up()
+
+    @torch.no_grad()
+    def catch_up(self) -> None:
+        """Bring all lines up to date."""
+        for line in torch.nonzero(self._last < self._since).squeeze(1).split(BLOCK):
+            self.table.index_copy_(0, line, self._current(line))
+            self._means[line] *= self._faded(line)
+        self._last.zero_()
+        self._kept.fill_(1)
+        self._moves.zero_()
+        self._since = 0
+
+    def _faded(self, lines: Tensor) -> Tensor:
+        """Return what mean gradients are multiplied by since lines were touched, ``(n, 1)``."""
+        return self._fading[self._since - self._last[lines]].unsqueeze(1)
+
+    def _current(self, lines: Tensor) -> Tensor:
+        """Return lines as they are after the steps until now."""
+        found = self.table.new_empty(len(lines), self.table.shape[1])
+        members = self._moves.shape[1]
+        for line, weights in zip(lines.split(BLOCK), found.split(BLOCK), strict=True):
+            last = self._last[line]
+            place = last * members + line // self._inputs
+            move = self._moves.flatten(0, 1).index_select(0, place)
+            torch.index_select(self.table, 0, line, out=weights)
+            weights.mul_(self._kept[last].unsqueeze(1))
+            weights.sub_(move.mul_(self._means.index_select(0, line)))
+        return found
+
+    def _advance(self, size: Tensor, decay: float) -> None:
+        """Note what a step does to lines that it does not touch."""
+        self._since += 1
+        self._kept[: self._since] *= decay
+        fading = self._fading[1 : self._since + 1].flip(0).view(-1, 1, 1)
+        self._moves[: self._since].mul_(decay).add_(fading * size[:, 0])
