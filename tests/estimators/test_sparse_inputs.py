@@ -146,9 +146,9 @@ def test_rows_that_are_mostly_zero_take_fewer_networks_and_epochs():
     dense = WORDS.toarray()
     settings = {"hidden": (2,), "batch_size": 120, "random_state": 0}
     sparse = SDLGMClassifier(**settings).fit(WORDS, LABELS)
-    assert (sparse.n_iter_, sparse.network_.model.config.members) == (30, 5)
+    assert (sparse.n_iter_, sparse.network_.model.config.members) == (30, 10)
     same = SDLGMClassifier(**settings).fit(dense, LABELS)
-    assert (same.n_iter_, same.network_.model.config.members) == (30, 5)
+    assert (same.n_iter_, same.network_.model.config.members) == (30, 10)
     other = SDLGMClassifier(epochs=2, **settings).fit(dense + 1, LABELS)
     assert (other.n_iter_, other.network_.model.config.members) == (2, 20)
 
@@ -156,4 +156,4 @@ def test_rows_that_are_mostly_zero_take_fewer_networks_and_epochs():
 def test_a_pass_over_more_rows_keeps_the_number_of_networks():
     model = SDLGMClassifier(hidden=(4,), random_state=0).partial_fit(WORDS, LABELS)
     model.partial_fit(WORDS.toarray() + 1, LABELS)
-    assert model.network_.model.config.members == 5
+    assert model.network_.model.config.members == 10

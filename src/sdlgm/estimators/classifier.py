@@ -170,7 +170,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         (:mod:`~sdlgm.estimators.member_recalibration`). Rows that a guarantee has for itself
         (``held_out="split"``) are not used for it, nor are those of one class for each sample.
     members, folds
-        Number of networks, 20 by default, and 5 for rows with at most a tenth of non-zeros;
+        Number of networks, 20 by default, and 10 for rows with at most a tenth of non-zeros;
         member ``m`` holds out fold ``m % folds`` of the rows. ``folds=0`` holds
         out nothing, and needs a ``threshold`` that is not chosen on held-out rows.
     epochs, batch_size, learning_rate, weight_decay

@@ -137,10 +137,7 @@ def lazy_inputs(
     """Return sparse inputs if they make steps faster, else ``None``."""
     config = model.config
     possible = (
-        sp.issparse(rows)
-        and device.type == "cpu"
-        and not config.decoder
-        and not config.input_noise
+        sp.issparse(rows) and device.type == "cpu" and not config.decoder and not config.input_noise
     )
     if not possible:
         return None

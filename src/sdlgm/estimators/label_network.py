@@ -141,7 +141,7 @@ class LabelNetwork:
         self.likelihood, self.temperature = likelihood, temperature
         self.recalibration: MemberRecalibration | None = None
         self.optimiser_state: dict[str, Any] = {}
-        """That of the optimiser after a training at a constant rate, which can continue; not saved."""
+        """That of the optimiser after a training at a constant rate, to continue it; not saved."""
         self.by_unit = False
         """Whether the latest training, if it was not of a loaded network, was ``by_unit``."""
 

@@ -28,10 +28,10 @@ class Effort(NamedTuple):
     """See :class:`~sdlgm.estimators.network_training.TrainingSettings`."""
 
 
-DENSE_ROWS = Effort(
-    members=20, epochs=60, batch_size=32, learning_rate=3e-3, l2=0.0, by_unit=False
+DENSE_ROWS = Effort(members=20, epochs=60, batch_size=32, learning_rate=3e-3, l2=0.0, by_unit=False)
+SPARSE_ROWS = Effort(
+    members=10, epochs=30, batch_size=32, learning_rate=1e-2, l2=2e-3, by_unit=True
 )
-SPARSE_ROWS = Effort(members=5, epochs=30, batch_size=32, learning_rate=1e-2, l2=2e-3, by_unit=True)
 """What suits rows that are mostly 0, such as words of texts."""
 
 _CHOICES: dict[str, tuple[str, ...]] = {
