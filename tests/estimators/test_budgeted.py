@@ -196,6 +196,15 @@ def test_texts_go_through_a_pipeline() -> None:
     assert model.fit(texts, tags).predict_sets(texts) == [set(row) for row in tags]
 
 
+def test_more_than_128_labels_keep_their_places() -> None:
+    classes = np.repeat(np.arange(130), 2)
+    X, Y = np.eye(130)[classes], np.eye(130, dtype=int)[classes]
+    model = BudgetedClassifier(
+        OneVsRestClassifier(LogisticRegression(tol=0.1)), threshold=0.5, calibrated=False
+    ).fit(X, Y)
+    np.testing.assert_array_equal(model.predict_proba(X[::2]).argmax(1), np.arange(130))
+
+
 def test_sparse_rows_and_labels_stay_sparse(data) -> None:
     x, y = data
     model = BudgetedClassifier(LOGISTIC, random_state=0).fit(csr_array(x), csr_array(y))

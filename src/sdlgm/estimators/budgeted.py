@@ -315,7 +315,8 @@ class BudgetedClassifier(BudgetedPrediction):
         part = _safe_indexing(rows, index)
         table = targets.table[index]
         if targets.multilabel:
-            y = with_unknown(table.toarray(), targets.unknown, index)
+            # Of bytes, scikit-learn's LabelBinarizer (1.9) permutes more than 128 columns.
+            y = with_unknown(table.toarray().astype(np.int64), targets.unknown, index)
         else:
             y = targets.classes[table.indices]
         fitted = []
