@@ -70,8 +70,9 @@ LARGE_LENGTHS = [{**LARGE, "epochs": epochs} for epochs in (6, 10)]
 
 def _maker(variant: Variant, fixed: Mapping[str, Any]) -> Callable[..., SDLGMClassifier]:
     def make(settings: Mapping[str, Any], profile: Profile, seed: int) -> SDLGMClassifier:
-        # What the published results had: no recalibration, and one rate for all kinds of rows.
-        chosen = {"calibrated": False, "learning_rate": 3e-3, **fixed, **settings}
+        # What the published results had: no recalibration, and one training for all kinds of rows.
+        training = {"members": 20, "learning_rate": 3e-3, "l2": 0.0}
+        chosen = {"calibrated": False, **training, **fixed, **settings}
         chosen["epochs"] = profile.scaled(chosen["epochs"])
         return SDLGMClassifier(variant, min_labels=1, random_state=seed, **chosen)
 

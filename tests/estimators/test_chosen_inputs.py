@@ -13,18 +13,17 @@ from sdlgm.estimators import SDLGMClassifier
 from sdlgm.estimators.scaling import Inputs, chosen_inputs
 
 random = np.random.default_rng(0)
-FEW, MANY = random.normal(size=(700, 4)), random.normal(size=(701, 4))
+FEW, MANY = random.normal(size=(20, 4)), random.normal(size=(700, 4))
 WORDS = (random.random((50, 40)) < 0.08).astype(float)
 
 
 @pytest.mark.parametrize(
     ("rows", "kind"),
     [
-        (FEW, "standard"),
+        (FEW, "bins"),
         (MANY, "bins"),
-        (np.exp(1.5 * FEW), "bins"),  # heavy tails
-        (np.exp(1.5 * FEW) * [1, 0, 0, 0] + [0, 1, 1, 1] * FEW, "standard"),  # in one column
-        ((FEW > 1.9).astype(float) + 1, "standard"),  # rare values are no tails
+        (np.exp(1.5 * FEW), "bins"),
+        ((MANY > 1.9).astype(float) + 1, "standard"),
         ((MANY > 0).astype(float), "standard"),  # bins of two values are copies
         (WORDS, "common"),
         (csr_array(WORDS), "common"),
@@ -57,7 +56,7 @@ def test_the_classifier_tells_what_was_chosen(tmp_path: Path) -> None:
     assert (model.inputs_, model.input_dropout_) == ("bins", 0.5)
     model.save(tmp_path / "model")
     assert SDLGMClassifier.load(tmp_path / "model").inputs_ == "bins"
-    assert fit(x[:300], y[:300]).input_dropout_ == 0.3
+    assert fit((x > 0).astype(float), y).input_dropout_ == 0.3
     assert fit(csr_array(x), y).input_dropout_ == 0
     assert fit(x, y, input_dropout=0.1).input_dropout_ == 0.1
     given = fit(x, y, inputs="standard")

@@ -303,7 +303,7 @@ def test_bad_data_are_refused(x, y, message):
         ({"inputs": "other"}, "inputs must be"),
         ({"threshold": "other"}, "'micro', 'macro', 'per_label', 'smoothed'"),
         ({"threshold": 1.5}, "threshold must lie"),
-        ({"members": 0}, "members must be a positive integer or None, got 0"),
+        ({"members": 0}, "members must be a positive integer, got 0"),
         ({"dropout": 1.0}, "dropout must lie in"),
         ({"temperature": 0.0}, "temperature must be positive"),
         ({"min_labels": 9}, "min_labels = 9"),

@@ -28,7 +28,7 @@ from sdlgm.estimators import SDLGMClassifier, SDLGMCounter, SDLGMTransformer
 
 CLASSIFIER: dict[str, Any] = {
     "hidden": (16,), "members": 2, "folds": 2, "epochs": 40, "random_state": 0,
-    "learning_rate": 1e-2, "dropout": 0.0, "input_dropout": 0.0,
+    "learning_rate": 1e-2, "dropout": 0.0, "input_dropout": 0.0, "inputs": "standard",
 }  # fmt: skip
 COUNTER: dict[str, Any] = {"hidden": (16,), "epochs": 5, "batch_size": 20, "random_state": 0}
 NAMES = ("red", "green", "blue")

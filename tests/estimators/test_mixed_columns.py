@@ -193,7 +193,8 @@ def test_rows_without_weight_and_rows_of_a_promise_teach_no_levels() -> None:
         kept = SDLGMClassifier(**SETTINGS).fit(FRAME, LABELS, sample_weight=weight)
     assert "colour=rare" not in kept.get_feature_names()
     own = FRAME.assign(income=np.arange(60.0))
-    model = fit(own, threshold=RecallAtLeast(0.1, confidence=None), folds=2)
+    promise = RecallAtLeast(0.1, confidence=None)
+    model = fit(own, threshold=promise, folds=2, inputs="standard")
     members = model._make_members(60)
     fitted = members.fitted
     assert fitted.sum() == 30

@@ -142,18 +142,27 @@ def test_inputs_that_are_dropped_or_noisy_can_be_trained_on_sparse_rows():
         assert np.isfinite(model.fit(WORDS, LABELS).predict_proba(WORDS)).all()
 
 
-def test_rows_that_are_mostly_zero_take_fewer_networks_and_epochs():
+def test_rows_that_are_mostly_zero_take_fewer_epochs_of_another_optimiser():
     dense = WORDS.toarray()
     settings = {"hidden": (2,), "batch_size": 120, "random_state": 0}
-    sparse = SDLGMClassifier(**settings).fit(WORDS, LABELS)
-    assert (sparse.n_iter_, sparse.network_.model.config.members) == (30, 10)
-    same = SDLGMClassifier(**settings).fit(dense, LABELS)
-    assert (same.n_iter_, same.network_.model.config.members) == (30, 10)
+    for rows in (WORDS, dense):
+        model = SDLGMClassifier(**settings).fit(rows, LABELS)
+        assert (model.n_iter_, model.network_.by_unit) == (30, True)
     other = SDLGMClassifier(epochs=2, **settings).fit(dense + 1, LABELS)
-    assert (other.n_iter_, other.network_.model.config.members) == (2, 20)
+    assert (other.n_iter_, other.network_.by_unit) == (2, False)
 
 
-def test_a_pass_over_more_rows_keeps_the_number_of_networks():
+def test_a_pass_over_more_rows_keeps_the_optimiser():
     model = SDLGMClassifier(hidden=(4,), random_state=0).partial_fit(WORDS, LABELS)
     model.partial_fit(WORDS.toarray() + 1, LABELS)
-    assert model.network_.model.config.members == 10
+    assert model.network_.by_unit
+
+
+def test_a_penalty_makes_weights_small():
+    def norm(**settings):
+        model = SDLGMClassifier(
+            hidden=(4,), epochs=9, learning_rate=0.05, random_state=0, **settings
+        )
+        return model.fit(WORDS.toarray() + 1, LABELS).network_.model.feature_head.weight.norm()
+
+    assert norm(l2=1.0) < 0.5 * norm() == 0.5 * norm(l2=0.0)

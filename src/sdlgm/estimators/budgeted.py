@@ -381,8 +381,7 @@ def _with_sets(model: Any, unknown: bool, folds: bool) -> Any:
     if isinstance(model, SDLGMClassifier):
         # Its own threshold is not used. Its members may see all rows, or leave out folds, so that
         # it need not be fitted again for each fold.
-        enough = model.members is None or model.members >= model.folds
-        leaves_out = folds and enough and model.folds > 1
+        leaves_out = folds and model.members >= model.folds > 1
         return model.set_params(threshold="micro" if leaves_out else 0.5, calibrated=False)
     tags = get_tags(model)
     takes = tags.target_tags.multi_output or (

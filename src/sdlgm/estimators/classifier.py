@@ -147,8 +147,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         linear features for each feature, for nonlinear feature effects), ``"common"`` (one scale
         for all columns, for words of texts and other sparse rows), ``"none"``, or ``"auto"``:
         ``"common"`` for a sparse X, and for a dense one of at most a tenth of values that are not
-        0; else ``"bins"`` for more than 700 rows, unless most columns have two values; else
-        ``"standard"``.
+        0; else ``"bins"``, or ``"standard"`` if most columns have two values.
     likelihood
         Distribution of x given the code: ``"gaussian"`` (scaled inputs) or ``"bernoulli"`` (X of 0
         and 1).
@@ -170,8 +169,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         (:mod:`~sdlgm.estimators.member_recalibration`). Rows that a guarantee has for itself
         (``held_out="split"``) are not used for it, nor are those of one class for each sample.
     members, folds
-        Number of networks, 20 by default, and 10 for rows with at most a tenth of non-zeros;
-        member ``m`` holds out fold ``m % folds`` of the rows. ``folds=0`` holds
+        Number of networks; member ``m`` holds out fold ``m % folds`` of the rows. ``folds=0`` holds
         out nothing, and needs a ``threshold`` that is not chosen on held-out rows.
     epochs, batch_size, learning_rate, weight_decay
         Settings of AdamW; by default 60 epochs at a rate of 3e-3, and 30 at 1e-2 for rows with at
@@ -264,7 +262,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         input_dropout: float | None = None,
         input_noise: float = 0.0,
         calibrated: bool = True,
-        members: int | None = None,
+        members: int = 10,
         folds: int = 5,
         epochs: int | None = None,
         batch_size: int = 32,
@@ -429,7 +427,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
 
     def _continue(self, X: Any, y: Any, sample_weight: Any) -> None:  # noqa: N803
         """Fit the networks to further rows."""
-        if self.members not in (None, self.network_.model.config.members):
+        if self.members != self.network_.model.config.members:
             raise ConfigError(
                 f"members = {self.members}, but the classifier was fitted with "
                 f"{self.network_.model.config.members}."
@@ -442,7 +440,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         kept = weight > 0
         self._widen_sets(targets, kept)
         effort = self._fitted_effort(rows)
-        members = self._make_members(int(kept.sum()), self.n_iter_, effort)
+        members = self._make_members(int(kept.sum()), self.n_iter_)
         limits = getattr(self, "_limits", None)  # files of 0.1 have none
         settings = self._settings(effort, members, one_pass=True)
         training, unknown = self._training(rows, targets, weight, entries, members, settings)
@@ -475,7 +473,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         kept = weight > 0
         self._set_targets(targets, y, kept)
         effort = self._effort(rows, one_pass=one_pass)
-        members = self._make_members(int(kept.sum()), effort=effort)
+        members = self._make_members(int(kept.sum()))
         rows = self._encode(rows, kept, members)
         settings = self._settings(effort, members, one_pass=one_pass)
         return self._training(rows, targets, weight, entries, members, settings)
@@ -486,10 +484,10 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         return chosen_effort(self.get_params(deep=False), zero, one_pass)
 
     def _fitted_effort(self, rows: Table) -> Effort:
-        """Return the effort of a pass over more rows: networks and optimiser stay."""
+        """Return the effort of a pass over more rows: the optimiser stays."""
         effort, network = self._effort(rows, one_pass=True), self.network_
         by_unit = network.by_unit if network.optimiser_state else effort.by_unit
-        return effort._replace(members=network.model.config.members, by_unit=by_unit)
+        return effort._replace(by_unit=by_unit)
 
     def _settings(self, effort: Effort, members: MemberRows, *, one_pass: bool) -> TrainingSettings:
         return TrainingSettings(
@@ -500,7 +498,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
             None if one_pass else self.patience,
             self.seed_,
             "constant" if one_pass else "cosine",
-            effort.l2 / effort.members,  # the loss is the mean over the members
+            effort.l2 / len(members.held),  # the loss is the mean over the members
             effort.by_unit,
         )
 
@@ -589,26 +587,23 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         self._check_fitted()
         rows = self._read_rows(X)
         found = np.full((rows.shape[0], self.n_labels_), np.nan)
-        members = self._make_members(rows.shape[0])
+        fitted = self.network_.model.config.members
+        members = self._make_members(rows.shape[0], members=fitted)
         network = self.network_.on(device_of(self.accelerator))
         for index, proba in network.held_out(rows, members):
             found[index] = proba
         return found
 
     def _make_members(
-        self, rows: int, first_epoch: int = 0, effort: Effort | None = None
+        self, rows: int, first_epoch: int = 0, members: int | None = None
     ) -> MemberRows:
-        """Return the folds and the order of rows; without an effort, for the fitted networks."""
-        if effort is None:
-            effort = chosen_effort(self.get_params(deep=False), False, True)
-            if hasattr(self, "network_"):
-                effort = effort._replace(members=self.network_.model.config.members)
+        """Return the folds and the order of rows."""
         chosen = (self.multilabel_ and holds_out(self.threshold)) or self.patience is not None
         folds = self.folds if chosen else 0
         if folds > rows:
             raise ConfigError(f"folds = {folds} for {rows} rows: use fewer folds, or more rows.")
         return MemberRows(
-            rows, effort.members, int(folds), int(effort.batch_size), self.seed_,
+            rows, int(members or self.members), int(folds), int(self.batch_size), self.seed_,
             same=is_split(self.threshold), first_epoch=first_epoch,
         )  # fmt: skip
 

@@ -17,21 +17,17 @@ Variant = Literal["discriminative", "generative", "conditional"]
 
 
 class Effort(NamedTuple):
-    """How many networks are trained, for how long, and with which optimiser."""
+    """How long networks are trained, and how."""
 
-    members: int
     epochs: int
-    batch_size: int
     learning_rate: float
     l2: float
     by_unit: bool
     """See :class:`~sdlgm.estimators.network_training.TrainingSettings`."""
 
 
-DENSE_ROWS = Effort(members=20, epochs=60, batch_size=32, learning_rate=3e-3, l2=0.0, by_unit=False)
-SPARSE_ROWS = Effort(
-    members=10, epochs=30, batch_size=32, learning_rate=1e-2, l2=2e-3, by_unit=True
-)
+DENSE_ROWS = Effort(epochs=60, learning_rate=3e-3, l2=0.0, by_unit=False)
+SPARSE_ROWS = Effort(epochs=30, learning_rate=1e-2, l2=2e-3, by_unit=True)
 """What suits rows that are mostly 0, such as words of texts."""
 
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -58,9 +54,9 @@ def check_parameters(values: dict[str, Any]) -> None:
         check_choice(name, values[name], choices)
     if not isinstance(values["mixed"], bool) and values["mixed"] != "auto":
         raise ConfigError(f"mixed must be 'auto', True or False, got {values['mixed']!r}.")
-    for name in ("bins", "batch_size"):
+    for name in ("bins", "batch_size", "members"):
         check_integer(name, values[name])
-    for name in ("budget", "max_labels", "patience", "members", "epochs"):
+    for name in ("budget", "max_labels", "patience", "epochs"):
         check_integer(name, values[name], optional=True)
     check_integer("min_labels", values["min_labels"], low=0, optional=True)
     for name in ("latent_features", "latent_budget", "folds"):
@@ -85,7 +81,7 @@ def chosen_effort(values: dict[str, Any], mostly_zero: bool, one_pass: bool) -> 
         suited = suited._replace(learning_rate=DENSE_ROWS.learning_rate)
     given = {n: values[n] for n in suited._fields if values.get(n) is not None}
     effort = suited._replace(**given)
-    return effort._replace(members=int(effort.members), epochs=int(effort.epochs))
+    return effort._replace(epochs=int(effort.epochs))
 
 
 def _check_folds(folds: int, threshold: Threshold, patience: int | None) -> None:

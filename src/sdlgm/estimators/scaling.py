@@ -37,10 +37,6 @@ __all__ = [
 
 InputScaling = Literal["auto", "standard", "quantile", "bins", "common", "none"]
 
-MANY_ROWS = 700
-"""Dense rows from which bins are better than z-scores."""
-HEAVY_TAILS = 9.0
-"""Kurtosis, here that of an exponential distribution, from which ranks are better than z-scores."""
 SPARSE = 0.1
 """Share of values that are not 0 up to which rows count as mostly 0."""
 _DROPOUT = {"common": 0.0, "bins": 0.5}
@@ -51,29 +47,20 @@ def chosen_inputs(rows: Table) -> InputScaling:
     """Return the scaling that suits rows: ``"common"``, ``"bins"`` or ``"standard"``.
 
     Sparse rows, such as words of texts, share one scale, since those of single columns blow up the
-    rarest words. Bins suit columns of more than two values, if there are many rows, or if most
-    columns have heavy tails, whose few large values leave z-scores no room for the others.
+    rarest words. Bins suit columns of more than two values, by few rows, too; columns of two have
+    no shape that bins could show.
     """
     if sp.issparse(rows) or mostly_zero(rows):
         return "common"
-    # Columns of two values have no shape that bins could show.
     low, high = rows.min(0), rows.max(0)
     several = ((rows > low) & (rows < high)).any(0)
-    if several.mean() < 0.5:
-        return "standard"
-    return "bins" if len(rows) > MANY_ROWS or _kurtosis(rows) > HEAVY_TAILS else "standard"
+    return "bins" if several.mean() >= 0.5 else "standard"
 
 
 def mostly_zero(rows: Table) -> bool:
     """Return whether hardly any values are not 0, whether the rows are stored as sparse or not."""
     values = rows.data if sp.issparse(rows) else rows
     return bool(np.count_nonzero(values) <= SPARSE * np.prod(rows.shape, dtype=float))
-
-
-def _kurtosis(rows: NDArray[Any]) -> float:
-    """Return the median of the columns' kurtosis; that of a normal distribution is 3."""
-    shift, scale = _moments(rows)
-    return float(np.median((((rows - shift) / scale) ** 4).mean(0)))
 
 
 def chosen_dropout(kind: InputScaling) -> float:
