@@ -44,7 +44,8 @@ def in_turns(
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Return the median and the quartiles."""
+    """Return the median and the quartiles; of one value, the value itself."""
+    values = values if len(values) > 1 else [*values, *values]
     return {
         "median": statistics.median(values),
         "quartiles": statistics.quantiles(values, n=4)[::2],

@@ -47,7 +47,7 @@ class Size:
     warmup: int
 
 
-PROFILES = {"full": Size(rounds=21, warmup=2), "smoke": Size(rounds=2, warmup=0)}
+PROFILES = {"full": Size(rounds=21, warmup=2), "smoke": Size(rounds=1, warmup=0)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

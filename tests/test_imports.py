@@ -28,12 +28,15 @@ def test_help_and_settings_import_nothing_heavy() -> None:
 
 
 def test_a_name_brings_only_what_it_needs() -> None:
+    layer = "import torch, sdlgm.nn\nsdlgm.nn.linear(2, 3, torch.Generator())"
     optional = {"pandas", "polars", "matplotlib", "onnx", "ray", "mlflow", "tensorboard"}
     cases = {
         "import sdlgm": {"torch", "numpy", "scipy", "sklearn", "pyarrow", "lightning_fabric"},
-        "from sdlgm import SDLGM, GatedMultinomial": {"scipy", "sklearn", "pyarrow", "rich"},
+        f"from sdlgm import SDLGM, GatedMultinomial\n{layer}": {
+            "scipy", "sklearn", "pyarrow", "rich", "sympy",
+        },
         "from sdlgm import fit": {"scipy", "sklearn", "pyarrow", "lightning_fabric", "rich"},
-    }
+    }  # fmt: skip
     for statement, heavy in cases.items():
         code = (
             f"{statement}\nimport sys\n"

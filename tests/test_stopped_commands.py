@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ import pytest
 from sdlgm.training import Run
 from trials import run_command
 
-SECONDS = float(os.environ.get("SDLGM_KILL_SECONDS", "30"))
+SECONDS = float(os.environ.get("SDLGM_KILL_SECONDS", "10"))
 """Time for the trials with signals. Set it to hours to search by hand."""
 FIT = (
     "--features 12 --budget 4 --groups 2 --encoder-hidden [16] --sparsity-hidden [8] "
@@ -63,6 +64,28 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+class Whole(NamedTuple):
+    """What a command writes when nothing stops it, and how long it takes."""
+
+    content: Content
+    size: int
+    """Bytes of the file, or of the largest file of the folder."""
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def whole(place: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Whole]:
+    """Each command once, by the name of its output."""
+    found = {}
+    for name, command in commands(place).items():
+        folder = tmp_path_factory.mktemp("whole")
+        done = run_command(command(str(folder / name)), place)
+        assert done.status == 0, done.said
+        made = content(folder)
+        found[name] = Whole(made, len(made.get(name) or max(made.values(), key=len)), done.seconds)
+    return found
+
+
 def commands(place: Path) -> dict[str, Callable[[str], list[str]]]:
     """Each command as a function of its output."""
     run, table = f"{place}/run", f"{place}/table.npy"
@@ -96,32 +119,28 @@ def _remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def test_a_killed_command_leaves_whole_files_or_none(place: Path, tmp_path: Path) -> None:
+def test_a_killed_command_leaves_whole_files_or_none(
+    place: Path, whole: dict[str, Whole], tmp_path: Path
+) -> None:
     chance = random.Random(SECONDS)
-    wanted: dict[str, Content] = {}
-    took: dict[str, float] = {}
-    for name, command in commands(place).items():
-        done = run_command(command(str(tmp_path / "whole" / name)), place)
-        assert done.status == 0, done.said
-        took[name] = done.seconds
-    wanted = content(tmp_path / "whole")
     out, ends, trials = tmp_path / "out", time.monotonic() + SECONDS, 0
     while time.monotonic() < ends or trials < 3:
-        name = chance.choice(list(took))
+        name = chance.choice(list(whole))
         number = chance.choice([signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
         old = chance.random() < 0.5 and not name.endswith("/")
         _remove(out)
         out.mkdir()
         if old:
             (out / name).write_text("old")
-        after = chance.uniform(0, 1.1 * took[name])
+        after = chance.uniform(0, 1.1 * whole[name].seconds)
         ended = run_command(commands(place)[name](str(out / name)), place, kill=(number, after))
         assert "Traceback" not in ended.said, ended.said
         assert "bug" not in ended.said, ended.said
         assert ended.status in (0, 130, -signal.SIGKILL, -signal.SIGINT), ended
         found = content(out)
         for made, written in found.items():
-            assert written == (b"old" if old else None) or written == wanted[made], (name, made)
+            wanted = whole[name].content.get(made)
+            assert written in (wanted, b"old" if old else wanted), (name, made)
         assert not old or found, "the old file is gone"
         trials += 1
         if ended.status != -signal.SIGKILL:
@@ -228,16 +247,12 @@ def no_space(
 
 
 def test_a_full_disk_is_a_sentence_and_leaves_nothing_half_written(
-    no_space: Callable[[int], tuple[Path, int | None]], place: Path, tmp_path: Path
+    no_space: Callable[[int], tuple[Path, int | None]], place: Path, whole: dict[str, Whole]
 ) -> None:
     trials = failed = 0
     for name, command in commands(place).items():
-        whole = tmp_path / "whole" / name
-        assert run_command(command(str(whole)), place).status == 0
-        largest = max(map(len, content(tmp_path / "whole").values()))
-        largest = whole.stat().st_size if whole.is_file() else largest
         for share in (0.0, 0.9):
-            folder, limit = no_space(int(share * largest))
+            folder, limit = no_space(int(share * whole[name].size))
             ended = run_command(command(str(folder / name)), place, file_bytes=limit)
             assert "Traceback" not in ended.said, ended.said
             assert "bug" not in ended.said, ended.said
@@ -247,12 +262,11 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing_half_written(
                 assert str(folder) in ended.said
             found = content(folder)
             for made, written in found.items():
-                wanted = (tmp_path / "whole" / made).read_bytes()
+                wanted = whole[name].content[made]
                 assert written == wanted, (made, len(written), len(wanted), limit)
             assert not list(folder.rglob(".sdlgm-*"))
             for each in folder.iterdir():
                 _remove(each)
-        shutil.rmtree(tmp_path / "whole")
     assert trials == 2 * len(commands(place)) >= 18
     assert failed >= 10
 

@@ -1,4 +1,7 @@
-"""Commands in processes of their own that start fast, for trials that stop them at random."""
+"""Programs in processes of their own that start fast.
+
+A server imports everything once and forks: a program starts in 0.2 s instead of 4 s.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,18 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
+from sdlgm.__main__ import run
+
 PRELOADED = [
-    "trials", "torch", "sklearn.datasets", "rich.progress", "jsonargparse", "matplotlib.pyplot",
-    "jinja2", "sdlgm.cli", "sdlgm.training", "sdlgm.codec", "sdlgm.scale", "sdlgm.report",
-    "sdlgm.export",
+    "trials", "torch", "torch._dynamo", "sklearn.datasets", "rich.progress", "jsonargparse",
+    "matplotlib.pyplot", "jinja2", "sdlgm.__main__", "sdlgm.cli", "sdlgm.training", "sdlgm.codec",
+    "sdlgm.scale", "sdlgm.report", "sdlgm.export", "preloaded_programs",
 ]  # fmt: skip
 
 
@@ -32,10 +39,15 @@ def run_command(
     arguments: list[str],
     folder: Path,
     *,
-    kill: tuple[int, float] | None = None,
+    program: Callable[[], object] = run,
+    environment: Mapping[str, str] | None = None,
+    kill: tuple[int, float | Callable[[], bool]] | None = None,
     file_bytes: int | None = None,
 ) -> Outcome:
-    """Run ``sdlgm`` in a new process; send a signal after some seconds, or limit its files."""
+    """Run ``sdlgm`` or another program in a new process, perhaps with a limit to its files.
+
+    ``kill`` is a signal to send, and the seconds after which or the condition under which to do so.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     said, marker, started = folder / "said", folder / "started", time.monotonic()
@@ -44,16 +56,17 @@ def run_command(
     os.mkfifo(said)  # to which no limit of files applies
     reader = os.open(said, os.O_RDONLY | os.O_NONBLOCK)
     places = (str(said), str(marker))
-    process = context.Process(target=_command, args=(arguments, *places, file_bytes))
+    settings = (program, arguments, dict(environment or {}))
+    process = context.Process(target=_command, args=(*settings, *places, file_bytes))
     process.start()
-    while not marker.exists() and process.is_alive():
-        time.sleep(0.005)
+    _wait(process, marker.exists)
     began = time.monotonic()
     if kill:
-        process.join(kill[1])
+        number, when = kill
+        _wait(process, when if callable(when) else lambda: time.monotonic() - began > when)
         if process.is_alive() and process.pid:
-            os.kill(process.pid, kill[0])
-    process.join(120)
+            os.kill(process.pid, number)
+    process.join(600)
     if process.is_alive():
         process.kill()
         process.join()
@@ -63,22 +76,35 @@ def run_command(
         return Outcome(int(process.exitcode or 0), file.read().decode(), seconds)
 
 
-def _command(arguments: list[str], said: str, marker: str, file_bytes: int | None) -> None:
+def _wait(process: BaseProcess, until: Callable[[], bool]) -> None:
+    """Wait until a condition holds or a process has ended, for two minutes at most."""
+    ends = time.monotonic() + 120
+    while process.is_alive() and not until() and time.monotonic() < ends:
+        process.join(0.005)
+
+
+def _command(
+    program: Callable[[], object],
+    arguments: list[str],
+    environment: dict[str, str],
+    said: str,
+    marker: str,
+    file_bytes: int | None,
+) -> None:
     import resource
 
     import torch
 
+    os.environ.update(environment)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(os.open(said, os.O_WRONLY), 2)
+    sys.argv = ["sdlgm", *arguments]
     Path(marker).touch()
     if file_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
-    sys.argv = ["sdlgm", *arguments]
-    from sdlgm.__main__ import run
-
-    run()
+    program()
 
 
 def kill_while_saving(one: str, other: str, out: str, *, after: float) -> None:

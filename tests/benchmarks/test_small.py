@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.__main__ import main
 
 from sdlgm.training import Run
-
-ROOT = Path(__file__).parents[2]
+from trials import run_command
 
 
 def bench(out: Path, *words: str) -> dict[str, Any]:
-    subprocess.run(
-        [sys.executable, "-m", "benchmarks", *words, "--profile", "smoke", "--json", str(out)],
-        cwd=ROOT,
-        env={**os.environ, "SDLGM_DATA": str(out.parent)},
-        check=True,
-        capture_output=True,
-    )
+    arguments = [*words, "--profile", "smoke", "--json", str(out)]
+    folder = {"SDLGM_DATA": str(out.parent)}
+    done = run_command(arguments, out.parent, program=main, environment=folder)
+    assert done.status == 0, done.said
     return json.loads(out.read_text())
 
 

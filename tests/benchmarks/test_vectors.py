@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks.__main__ import main
 from benchmarks._quantisers import Ours, SparseAutoencoder, needs_faiss
 from benchmarks._vector_sets import RANKINGS, explained, load_set, recalls
 
 from benchmarks import prefixes
 from sdlgm.errors import SDLGMError
+from trials import run_command
 
-ROOT = Path(__file__).parents[2]
 WITHOUT_FAISS = find_spec("faiss") is None
 
 
 def bench(out: Path, *words: str) -> dict[str, Any]:
     options = ["--sets", "digits", "--bytes", "4", "--rows", "400", "--epochs", "2"]
-    subprocess.run(
-        [sys.executable, "-m", "benchmarks", "vectors", *options, *words, "--out", str(out)],
-        cwd=ROOT,
-        env={**os.environ, "SDLGM_DATA": str(out.parent)},
-        check=True,
-        capture_output=True,
-    )
+    arguments = ["vectors", *options, *words, "--out", str(out)]
+    folder = {"SDLGM_DATA": str(out.parent)}
+    done = run_command(arguments, out.parent, program=main, environment=folder)
+    assert done.status == 0, done.said
     return json.loads(out.read_text())
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from benchmarks.__main__ import main as benchmark
 from paper.__main__ import main
 from paper.timing import experiment as timing
 
 from sdlgm.errors import SDLGMError
+from trials import run_command
 
 RATIOS = {
     "ratio_default", "ratio_default_shared_trunk", "ratio_default_one_group", "ratio_relaxed",
@@ -23,13 +24,9 @@ RATIOS = {
 
 def test_benchmark_writes_the_documented_keys(tmp_path: Path) -> None:
     out = tmp_path / "new" / "step_time.json"
-    command = "-m benchmarks step_time --profile smoke --rounds 3 --json"
-    subprocess.run(
-        [sys.executable, *command.split(), str(out)],
-        cwd=Path(__file__).parents[2],
-        check=True,
-        capture_output=True,
-    )
+    arguments = "step_time --profile smoke --rounds 3 --json".split()
+    done = run_command([*arguments, str(out)], tmp_path, program=benchmark)
+    assert done.status == 0, done.said
     found = json.loads(out.read_text())
     for key in RATIOS:
         assert found[key] > 0
@@ -57,7 +54,7 @@ def test_experiment_writes_rows_and_a_table(
 
 def test_measuring_restores_threads_and_random_state() -> None:
     threads, state = torch.get_num_threads(), torch.get_rng_state()
-    timing.measure(timing.PROFILES["smoke"], threads=2)
+    timing.measure(replace(timing.PROFILES["smoke"], rounds=2, warmup=0), threads=2)
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), state)
 

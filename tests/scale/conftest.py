@@ -6,7 +6,9 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ import pytest
 
 from helpers import SMALL
 from sdlgm.config import TrainingConfig
+from sdlgm.scale import ray_engine
 from sdlgm.training import Run, fit
 
 COLUMNS = [f"x{place}" for place in range(6)]
@@ -71,6 +74,31 @@ def scale_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         importance_samples=2,
         progress=False,
     )
+
+
+@pytest.fixture(scope="session")
+def _ray_ends() -> Iterator[None]:
+    yield
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
+
+
+@pytest.fixture
+def running_ray(_ray_ends: None) -> None:
+    """A Ray that the library finds running, in another folder than that of a test.
+
+    It is there for later tests, too: a Ray takes some ten seconds to start.
+    """
+    ray = pytest.importorskip("ray")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if not ray.is_initialized():
+        ray_engine._start(ray)
+
+
+@pytest.fixture
+def no_ray() -> None:
+    """No Ray is running, so that the library starts one."""
+    pytest.importorskip("ray").shutdown()
 
 
 @pytest.fixture

@@ -172,27 +172,20 @@ def test_a_folder_of_codes_is_decoded_file_by_file(
 
 
 def test_ray_gets_absolute_paths(
-    scale_run: Run, file: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    scale_run: Run, file: Path, running_ray: None, in_tmp: Path
 ) -> None:
     """The actors of a running Ray have another working directory."""
-    ray = pytest.importorskip("ray")
     put(file, Path("lake/a.parquet"))
-    (in_tmp / "elsewhere").mkdir()
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False,
-             runtime_env={"working_dir": str(in_tmp / "elsewhere")})  # fmt: skip
-    try:
-        encode(scale_run, "lake", "out", engine="ray")
-    finally:
-        ray.shutdown()
+    encode(scale_run, "lake", "out", engine="ray")
     assert names(Path("out")) == ["a.parquet"]
 
 
 @pytest.mark.parametrize("engine", ["local", "ray"])
 def test_drift_is_counted_over_all_files_and_said_once(
-    engine: str, scale_run: Run, tmp_path: Path
+    engine: str, scale_run: Run, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     if engine == "ray":
-        pytest.importorskip("ray")
+        request.getfixturevalue("running_ray")
     table = pq.read_table(scale_run.config.data.data)
     far = table.set_column(2, "x2", pa.array([1e3] * len(table), pa.float32()))
     lake = tmp_path / "lake"
@@ -307,10 +300,10 @@ def test_a_decoded_folder_has_the_files_names_types_order_values_and_kept_column
 
 @pytest.mark.parametrize("engine", ["local", "ray"])
 def test_keys_of_hive_stay_in_the_path_and_are_columns_if_named(
-    engine: str, scale_run: Run, file: Path, tmp_path: Path
+    engine: str, scale_run: Run, file: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     if engine == "ray":
-        pytest.importorskip("ray")
+        request.getfixturevalue("running_ray")
     lake = tmp_path / "lake"
     put(file, lake / "day=1/a.parquet", lake / "day=02/a.parquet")
     for keep in ((), ("day",)):

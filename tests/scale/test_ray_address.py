@@ -16,6 +16,9 @@ if importlib.util.find_spec("ray") is None:
     pytest.skip("needs Ray", allow_module_level=True)
 
 
+pytestmark = pytest.mark.usefixtures("no_ray")
+
+
 @pytest.fixture
 def silent() -> Iterator[str]:
     """The address of a server that accepts connections and never answers."""

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +19,8 @@ from sdlgm.config import DataConfig, TrainingConfig
 from sdlgm.errors import ConfigError, DataError, ModelFileError
 from sdlgm.models import model_sha256
 from sdlgm.training import Run, RunConfig, fit, resume
+from trials import run_command
 
-SDLGM = Path(sys.executable).parent / "sdlgm"
 SETTINGS = (
     "fit digits --iterations 400 --checkpoint-every 7 --features 12 --budget 4 --groups 2 "
     "--encoder-hidden [64,32] --sparsity-hidden [16] --importance-samples 5 --out"
@@ -144,9 +140,9 @@ def test_the_metrics_name_the_iteration_that_was_kept(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """Weights of an uninterrupted training."""
-    out = tmp_path_factory.mktemp("whole") / "run"
-    subprocess.run([SDLGM, *SETTINGS, out], check=True, capture_output=True)
-    return (out / "model.safetensors").read_bytes()
+    folder = tmp_path_factory.mktemp("whole")
+    assert run_command([*SETTINGS, str(folder / "run")], folder).status == 0
+    return (folder / "run/model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("attempt", range(3))
@@ -155,34 +151,23 @@ def test_a_killed_training_resumes_to_bit_equal_weights(
 ) -> None:
     """The training is killed some time after a checkpoint of a random step."""
     out = tmp_path / "run"
-    wait_for = random.Random(attempt).randrange(1, 300)
-    training = subprocess.Popen(
-        [SDLGM, *SETTINGS, out], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 120
-    while checkpoint_step(out) < wait_for and time.monotonic() < deadline:
-        assert training.poll() is None, "the training ended before it could be killed"
-    os.kill(training.pid, signal.SIGKILL)
-    training.wait()
+    step = random.Random(attempt).randrange(1, 300)
+    kill = (signal.SIGKILL, lambda: checkpoint_step(out) >= step)
+    ended = run_command([*SETTINGS, str(out)], tmp_path, kill=kill)
+    assert ended.status == -signal.SIGKILL, "the training ended before it could be killed"
     assert not (out / "model.safetensors").exists()
-    subprocess.run([SDLGM, "resume", out], check=True, capture_output=True)
+    assert run_command(["resume", str(out)], tmp_path).status == 0
     assert (out / "model.safetensors").read_bytes() == whole
 
 
 def test_ctrl_c_writes_a_checkpoint_and_says_how_to_resume(whole: bytes, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    training = subprocess.Popen(
-        [SDLGM, *SETTINGS, out], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
-    deadline = time.monotonic() + 120
-    while checkpoint_step(out) < 20 and time.monotonic() < deadline:
-        assert training.poll() is None, "the training ended before it could be stopped"
-    training.send_signal(signal.SIGINT)
-    message = training.communicate()[1]
-    assert training.returncode == 130
-    assert f"Continue with: sdlgm resume {out}" in message.replace("\n", "")
-    assert "Traceback" not in message
-    subprocess.run([SDLGM, "resume", out], check=True, capture_output=True)
+    kill = (signal.SIGINT, lambda: checkpoint_step(out) >= 20)
+    ended = run_command([*SETTINGS, str(out)], tmp_path, kill=kill)
+    assert ended.status == 130
+    assert f"Continue with: sdlgm resume {out}" in ended.said.replace("\n", "")
+    assert "Traceback" not in ended.said
+    assert run_command(["resume", str(out)], tmp_path).status == 0
     assert (out / "model.safetensors").read_bytes() == whole
 
 

@@ -91,10 +91,11 @@ def linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
     """
     if torch.empty(0).is_meta:  # only the shapes are wanted
         return nn.Linear(inputs, outputs)
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    layer = nn.Linear(inputs, outputs, device="meta")  # which draws nothing
     bound = 1 / math.sqrt(inputs)
-    nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
-    nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    for name, shape in (("weight", (outputs, inputs)), ("bias", (outputs,))):
+        values = torch.empty(shape, device="cpu").uniform_(-bound, bound, generator=generator)
+        setattr(layer, name, nn.Parameter(values))
     return layer
 
 
