@@ -15,7 +15,7 @@ from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from sdlgm.data import as_numbers
-from sdlgm.data.rows import not_finite
+from sdlgm.data.rows import cure_of, not_finite
 from sdlgm.errors import ConfigError, DataError, SDLGMError
 from sdlgm.estimators.frames import check_column, check_columns, column_name, column_names, is_frame
 from sdlgm.estimators.parameters import is_integer
@@ -100,7 +100,7 @@ def validate_rows(
             if rows.dtype.kind == "O":  # scikit-learn does not convert a frame's text
                 rows = rows.astype(np.float64)
     except ValueError as error:
-        raise DataError(str(error)) from error
+        raise DataError(_first_line(error)) from error
     if sp.issparse(rows):
         rows = _canonical(rows)
     rows = _exact(rows) if dtype is None else rows
@@ -224,6 +224,11 @@ def as_array(values: Any, what: str = "X") -> Any:
         raise DataError(f"The rows of {what} must have one length: {error}.{hint}") from error
 
 
+def _first_line(error: ValueError) -> str:
+    """Return what scikit-learn says, without the rows that it appends."""
+    return str(error).partition("\n[")[0]
+
+
 def _refuse_text(values: Any) -> None:
     if not hasattr(values, "dtype") or sp.issparse(values):
         return
@@ -263,7 +268,7 @@ def _refuse_gaps(values: Table, names: NDArray[Any] | None = None) -> None:
         f"{list(place)}"
         + ("" if names is None else f", {column_name(names, place[1])}")
         + ": NaN and inf are not accepted. Fill in the values first, for example with "
-        "SimpleImputer, or drop these rows."
+        f"SimpleImputer, or drop these rows.{cure_of(first)}"
     )
 
 

@@ -43,7 +43,7 @@ ROUGHLY, EXACTLY = (1024, 3, 1), (4096, 12, CANDIDATES)
 after each turn, and at the end."""
 
 FREE, HIGHEST = 0.05, 100.0
-"""Range of that weight: from this share of the slope of a Gaussian vector at the error of the codes,
+"""Range of that weight: from this share of the slope of a Gaussian vector at the error of codes,
 where length has next to no influence, to this multiple of the variance, where it decides alone."""
 
 RISE = 12.0
@@ -107,8 +107,8 @@ def fit_codes(
     error is the mean of theirs and of that of the whole code.
 
     The rate weight :math:`\beta` is 0 by default, so that codes use the full budget. With a target
-    rate or distortion, it is set after each turn, from the codes of some of the rows. It starts low, and
-    rises by small steps.
+    rate or distortion, it is set after each turn, from the codes of some of the rows. It starts
+    low, and rises by small steps.
 
     Parameters
     ----------
