@@ -201,3 +201,9 @@ def test_a_common_scale_is_found_in_any_unit(unit) -> None:
     plain, other = (with_common_scale(data_statistics(rows)).scale for rows in (x, unit * x))
     assert torch.equal(other, unit * plain)
     assert plain[0] == plain[1] < 1
+
+
+def test_a_common_scale_needs_no_values_when_a_model_is_loaded() -> None:
+    with torch.device("meta"):
+        scale = with_common_scale(DataStatistics(torch.zeros(3), torch.ones(3), 2)).scale
+    assert scale.shape == (3,)

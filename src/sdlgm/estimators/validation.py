@@ -217,6 +217,8 @@ def as_array(values: Any, what: str = "X") -> Any:
             )
         values = values.detach().cpu()
         return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    if np.ma.is_masked(values):
+        values = values.astype(np.float64).filled(np.nan)  # missing, not what lies under the mask
     try:
         return np.asarray(values)
     except ValueError as error:  # rows of unequal lengths
@@ -225,8 +227,11 @@ def as_array(values: Any, what: str = "X") -> Any:
 
 
 def _first_line(error: ValueError) -> str:
-    """Return what scikit-learn says, without the rows that it appends."""
-    return str(error).partition("\n[")[0]
+    """Return what scikit-learn says, without the rows that it appends, and with a cure."""
+    text = str(error).partition("\n[")[0].strip()
+    if text.endswith("in the same order as they were in fit."):
+        text += " Those of X[estimator.feature_names_in_] are."
+    return text
 
 
 def _refuse_text(values: Any) -> None:
