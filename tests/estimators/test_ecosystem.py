@@ -224,13 +224,21 @@ def test_a_single_row_is_predicted_as_in_a_batch(name: str, data: Any) -> None:
         ([[1.0], [1.0, 2.0]], "inhomogeneous"),
         (np.full((4, 2), 1e200), r"first \(inf, or a number"),
         (torch.ones(4, 2).to_sparse(), "Sparse tensors are not accepted"),
-        (np.ones((4, 2), complex), "Complex data"),
+        (np.ma.masked_equal([[1, 9], [1, 2]] * 2, 9), r"first \(nan\) at \[0, 1\]: NaN and inf"),
+        (np.ones((4, 2), complex), "Complex data not supported$"),
     ],
 )
 @both
 def test_bad_inputs_are_refused(name: str, x: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         clone(ESTIMATORS[name]).fit(x, np.eye(4, dtype=int))
+
+
+def test_columns_in_another_order_are_refused_with_the_cure() -> None:
+    frame = pd.DataFrame(np.eye(4), columns=list("abcd"))
+    model = clone(ESTIMATORS["counter"]).fit(frame, np.eye(4, dtype=int))
+    with pytest.raises(DataError, match=r"same order.*X\[estimator.feature_names_in_\]"):
+        model.predict(frame[["b", "a", "c", "d"]])
 
 
 @both

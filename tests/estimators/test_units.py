@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from helpers import no_warning
-from sdlgm.errors import ModelFileError, SDLGMWarning
+from sdlgm.errors import DataError, ModelFileError, SDLGMWarning
 from sdlgm.estimators import SDLGMClassifier, SDLGMCounter, SDLGMTransformer
 from sdlgm.hub import load
 
@@ -159,6 +159,25 @@ def test_a_column_in_a_tiny_unit_is_not_constant(recwarn: pytest.WarningsRecorde
     for name in ("standard", "counter", "transformer"):
         MAKERS[name]().fit(x * 1e-30, y)
     assert not [warning for warning in recwarn.list if "constant" in str(warning.message)]
+
+
+def test_columns_of_tiny_numbers_are_encoded_but_not_compared() -> None:
+    x, _ = rows()
+    settings = {"scaling": "common", "turns": 4, "epochs": 1}
+    plain = MAKERS["transformer"]().set_params(**settings).fit(x)
+    tiny = MAKERS["transformer"]().set_params(**settings).fit(x * 2.0**-700)
+    codes = tiny.transform(x * 2.0**-700)
+    np.testing.assert_array_equal(codes, plain.transform(x))
+    decoded = tiny.inverse_transform(codes) * 2.0**700
+    np.testing.assert_allclose(decoded, plain.inverse_transform(codes), rtol=1e-4, atol=1e-4)
+    with pytest.raises(DataError, match=r"deviate by .*e-20\d at most.*power of ten"):
+        tiny.nearest(x * 2.0**-700, codes)
+
+
+def test_numbers_beyond_single_precision_are_refused_with_the_cure() -> None:
+    x, _ = rows()
+    with pytest.raises(DataError, match=r"beyond 3\.4e38\).*another unit"):
+        MAKERS["transformer"]().fit(x * 1e150)
 
 
 def test_later_batches_on_another_scale_are_counted() -> None:

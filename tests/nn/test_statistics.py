@@ -23,7 +23,7 @@ from sdlgm.nn import (
     standardise,
     warn_of_constant_columns,
 )
-from sdlgm.nn.statistics import from_standard, needs_double
+from sdlgm.nn.statistics import from_standard, needs_double, with_common_scale
 
 SECONDS = 1.7e9 + torch.arange(500, dtype=torch.float64).unsqueeze(-1)
 """Unix seconds one apart, of which single precision represents four."""
@@ -193,3 +193,17 @@ def test_large_counts_are_refused_with_a_way_out() -> None:
     with pytest.raises(DataError, match="counts up to 16,777,216; .* choose the gaussian"):
         tiny_model(inputs=2, likelihood="poisson").check_rows(rows)
     assert math.isclose(float(rows.values[0, 1]), 2**24 + 1, abs_tol=0)
+
+
+@pytest.mark.parametrize("unit", [2.0**-900, 2.0**-40, 2.0**60])
+def test_a_common_scale_is_found_in_any_unit(unit) -> None:
+    x = torch.tensor([[1.0, 5.0], [2.0, 5.0], [4.0, 5.0]], dtype=torch.float64)
+    plain, other = (with_common_scale(data_statistics(rows)).scale for rows in (x, unit * x))
+    assert torch.equal(other, unit * plain)
+    assert plain[0] == plain[1] < 1
+
+
+def test_a_common_scale_needs_no_values_when_a_model_is_loaded() -> None:
+    with torch.device("meta"):
+        scale = with_common_scale(DataStatistics(torch.zeros(3), torch.ones(3), 2)).scale
+    assert scale.shape == (3,)

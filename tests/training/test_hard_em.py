@@ -67,9 +67,9 @@ def test_all_features_are_used() -> None:
     assert (choose_codes(model, DIGITS).sum(0) > 0).all()
 
 
-@pytest.mark.parametrize("rate", [6.0, 14.0])
+@pytest.mark.parametrize("rate", [0.5, 1.0, 6.0, 14.0])
 def test_a_target_rate_is_met(rate) -> None:
-    model, _ = fitted(rate=rate)
+    model, _ = fitted(rate=rate, turns=20)
     assert bits(model) == pytest.approx(rate, rel=0.02)
     assert float(model.rate_weight) > 0
 
@@ -90,9 +90,10 @@ def test_prefixes_that_are_trained_lose_less_than_those_that_are_not() -> None:
         assert reached == pytest.approx(cut(trained, groups), rel=0.1)
 
 
-def test_a_target_distortion_is_met() -> None:
-    model, _ = fitted(distortion=0.4)
-    assert error(model) == pytest.approx(0.4, rel=0.03)
+@pytest.mark.parametrize("distortion", [0.25, 0.4, 0.8])
+def test_a_target_distortion_is_met(distortion) -> None:
+    model, _ = fitted(distortion=distortion, turns=15)
+    assert error(model) == pytest.approx(distortion, rel=0.03)
 
 
 def test_rows_use_as_many_features_as_they_need_under_a_target() -> None:
@@ -177,6 +178,16 @@ def test_a_rate_beyond_the_budget_is_refused_with_the_cure() -> None:
 def test_a_distortion_that_the_budget_does_not_allow_is_said() -> None:
     with pytest.warns(SDLGMWarning, match=r"distortion = 0\.01 was aimed at.*Raise the budget"):
         fitted(distortion=0.01, turns=4)
+
+
+def test_a_rate_below_the_shortest_code_is_said_with_the_lowest() -> None:
+    with pytest.warns(SDLGMWarning, match=r"900 different rows take at least 0\.102 bits.*more"):
+        fitted(rate=0.01, turns=8)
+
+
+def test_a_rate_above_what_codes_need_is_said() -> None:
+    with pytest.warns(SDLGMWarning, match=r"take 2.* bits, since longer ones are not more exact"):
+        fitted(rate=25.0, turns=8)
 
 
 def test_targets_need_a_linear_decoder_and_come_alone() -> None:

@@ -497,6 +497,11 @@ def not_finite(value: float) -> str:
     return f"{value}, or a number beyond 3.4e38" if math.isinf(value) else f"{value}"
 
 
+def cure_of(value: float) -> str:
+    """Return a sentence on what to do with a number that single precision does not hold."""
+    return " Give columns of larger numbers another unit." if math.isinf(value) else ""
+
+
 def _not_finite(
     name: str,
     number: int,
@@ -509,5 +514,5 @@ def _not_finite(
     return DataError(
         f"{name} has {number} {values} not finite, the first ({not_finite(value)}) in row {row}, "
         f"column {repr(columns[column]) if columns else column} (counted from 0). Drop or fill "
-        "such rows first."
+        f"such rows first.{cure_of(value)}"
     )

@@ -15,7 +15,7 @@ from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from sdlgm.data import as_numbers
-from sdlgm.data.rows import not_finite
+from sdlgm.data.rows import cure_of, not_finite
 from sdlgm.errors import ConfigError, DataError, SDLGMError
 from sdlgm.estimators.frames import check_column, check_columns, column_name, column_names, is_frame
 from sdlgm.estimators.parameters import is_integer
@@ -100,7 +100,7 @@ def validate_rows(
             if rows.dtype.kind == "O":  # scikit-learn does not convert a frame's text
                 rows = rows.astype(np.float64)
     except ValueError as error:
-        raise DataError(str(error)) from error
+        raise DataError(_first_line(error)) from error
     if sp.issparse(rows):
         rows = _canonical(rows)
     rows = _exact(rows) if dtype is None else rows
@@ -217,11 +217,21 @@ def as_array(values: Any, what: str = "X") -> Any:
             )
         values = values.detach().cpu()
         return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    if np.ma.is_masked(values):
+        values = values.astype(np.float64).filled(np.nan)  # missing, not what lies under the mask
     try:
         return np.asarray(values)
     except ValueError as error:  # rows of unequal lengths
         hint = " Labels that are numbers come in sets, such as {1, 2}." if what == "y" else ""
         raise DataError(f"The rows of {what} must have one length: {error}.{hint}") from error
+
+
+def _first_line(error: ValueError) -> str:
+    """Return what scikit-learn says, without the rows that it appends, and with a cure."""
+    text = str(error).partition("\n[")[0].strip()
+    if text.endswith("in the same order as they were in fit."):
+        text += " Those of X[estimator.feature_names_in_] are."
+    return text
 
 
 def _refuse_text(values: Any) -> None:
@@ -263,7 +273,7 @@ def _refuse_gaps(values: Table, names: NDArray[Any] | None = None) -> None:
         f"{list(place)}"
         + ("" if names is None else f", {column_name(names, place[1])}")
         + ": NaN and inf are not accepted. Fill in the values first, for example with "
-        "SimpleImputer, or drop these rows."
+        f"SimpleImputer, or drop these rows.{cure_of(first)}"
     )
 
 

@@ -40,6 +40,9 @@ CELLS = 2**20
 LARGEST_GRAM = 8192
 """Largest number of features for which all inner products of the decoder's columns are stored."""
 
+SMALLEST_UNIT = 1e-140
+"""Least deviation of columns whose products double precision holds with all digits."""
+
 
 # --- scores -------------------------------------------------------------------------------------
 
@@ -91,6 +94,7 @@ def scores(model: SDLGM, queries: Any, codes: Any, metric: Metric = "l2") -> Ten
         If queries or codes are not tables of finite numbers of the model's widths.
     """
     _check_metric(metric, typing.get_args(Metric))
+    _check_unit(model)
     rows, table = _rows(model, queries), code_rows(codes, model.config.features)
     compare = _linear_scores if is_linear(model) else _decoded_scores
     return compare(model, rows, table, metric)
@@ -296,7 +300,7 @@ def document_weights(
 def _weight_metric(model: SDLGM, metric: WeightMetric | None, positive: bool) -> WeightMetric:
     linear = is_linear(model)
     if metric is None:
-        return "plain" if linear else "posterior"
+        metric = "plain" if linear else "posterior"
     if positive and metric in ("l2", "cosine"):
         raise ConfigError(
             f"positive does not suit metric {metric!r}, whose weights have no common offset. Take "
@@ -310,7 +314,19 @@ def _weight_metric(model: SDLGM, metric: WeightMetric | None, positive: bool) ->
             f"{model.config.decoder_hidden!r}. No weights of features rank as it does. Take "
             "metric='posterior', or rank by scores(), which decodes."
         )
+    if metric != "posterior":
+        _check_unit(model)
     return metric
+
+
+def _check_unit(model: SDLGM) -> None:
+    """Raise ``DataError`` if products of numbers of the data vanish in double precision."""
+    largest = float(model.input_scale.max())
+    if model.config.likelihood == "gaussian" and largest < SMALLEST_UNIT:
+        raise DataError(
+            f"The columns deviate by {largest:.2g} at most, so that distances and products vanish "
+            "in double precision. Multiply all rows by a power of ten before fit."
+        )
 
 
 def _log_odds(model: SDLGM, rows: Tensor, first_row: int) -> NDArray[np.float64]:

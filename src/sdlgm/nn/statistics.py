@@ -151,9 +151,11 @@ def data_statistics(
 
 def with_common_scale(statistics: DataStatistics) -> DataStatistics:
     """Return statistics with one scale for all columns: the root of their mean variance."""
-    constant = statistics.constant
-    variance = torch.where(constant, 0.0, statistics.scale.square()).mean()
-    scale = torch.where(variance > 0, variance.sqrt(), 1.0)
+    scales = torch.where(statistics.constant, 0.0, statistics.scale)
+    largest = scales.max()
+    unit = torch.exp2(torch.where(largest > 0, largest, 1.0).log2().floor())
+    scale = unit * (scales / unit).square().mean().sqrt()  # squares of tiny ones would vanish
+    scale = torch.where(scale > 0, scale, 1.0)
     return statistics._replace(scale=scale.expand_as(statistics.scale).clone())
 
 

@@ -21,6 +21,7 @@ from sdlgm.models import SDLGM
 from sdlgm.nn import rows_at_once
 from sdlgm.nn.statistics import list_columns
 from sdlgm.random import generator
+from sdlgm.training.targets import Reached, Target, find_crossing
 
 __all__ = ["Turn", "fit_codes", "rows_of_turns"]
 
@@ -37,13 +38,17 @@ SWEEPS = 2
 WIDTH = 4
 """Candidates of the beam search in the last turn, which starts from scratch."""
 
-ROUGHLY, EXACTLY = (1024, 3, 1), (4096, 6, CANDIDATES)
-"""Rows, steps and candidates of the search for the weight of the length, if there is a target:
+ROUGHLY, EXACTLY = (1024, 3, 1), (4096, 12, CANDIDATES)
+"""Rows, most steps and candidates of the search for the weight of the length, if there is a target:
 after each turn, and at the end."""
 
+FREE, HIGHEST = 0.05, 100.0
+"""Range of that weight: from this share of the slope of a Gaussian vector at the error of codes,
+where length has next to no influence, to this multiple of the variance, where it decides alone."""
 
-MISSED = 0.1
-"""Relative distance from a target beyond which there is a warning."""
+RISE = 12.0
+"""Largest rise of the logarithm of that weight over all turns. A faster rise closes the slots of
+features before the others could take their place, and closed ones seldom open again."""
 
 MOST, ROWS_TO_JUDGE = 0.95, 100
 """Share of the variance in one column, or in one row of a hundred, from which there is a warning;
@@ -102,7 +107,8 @@ def fit_codes(
     error is the mean of theirs and of that of the whole code.
 
     The rate weight :math:`\beta` is 0 by default, so that codes use the full budget. With a target
-    rate or distortion, it is set after each turn, by the secant method on some of the rows.
+    rate or distortion, it is set after each turn, from the codes of some of the rows. It starts
+    low, and rises by small steps.
 
     Parameters
     ----------
@@ -136,7 +142,7 @@ def fit_codes(
     for turn in range(1, config.turns + 1):
         found.append(fit.turn(turn))
         show(found[-1])
-    fit.calibrate(*EXACTLY)
+    fit.calibrate(*EXACTLY, turn=False)
     fit.warn_if_missed()
     fit.store()
     return found
@@ -199,14 +205,14 @@ class _HardEM:
         mean = self._mean(x)
         spread = self._mean(x, lambda rows: (rows - mean).square())
         self.variance = float(spread.sum())
+        self.target = Target.of(config) if self.variance > 0 else None
         self.noise = NOISE * (spread / self.groups).sqrt().to(x.dtype)
-        self.degrees = self._degrees_of_freedom(mean) if self._targeted else 1.0
+        self.degrees = self._degrees_of_freedom(mean) if self.target else 1.0
         self.bias = mean.to(x.dtype)
         self.entries = self._draw(0) / NOISE
         self.lengths = x.new_full((self.groups, self.size + 1), math.log(self.size + 1))
         self.rate = self._first_rate()
         self.slots = self._search(self.entries)(x - self.bias, rate=self.rate, width=1, sweeps=1)
-        self.error, self.reached = math.inf, (math.inf, math.inf)
         self._refit()
 
     def turn(self, number: int) -> Turn:
@@ -229,41 +235,44 @@ class _HardEM:
         self.calibrate(*ROUGHLY)
         return Turn(number, self._share(error), bits, len(self.x), prefixes)
 
-    def calibrate(self, rows: int, steps: int, width: int) -> None:
+    def calibrate(self, rows: int, steps: int, width: int, *, turn: bool = True) -> None:
         """Set the weight of the length so that codes meet the target; the rest is fixed.
 
-        Codes of some of the rows are searched for with a few weights, found by the secant method.
-        Without a target there is nothing to do.
+        Codes of some of the rows are searched for with a few weights. Without a target there is
+        nothing to do. After a turn, the codes start at those of the turn, and the weight rises by a
+        step at most.
         """
-        if not self._targeted:
+        target = self.target
+        if target is None:
             return
         number, search = len(self.x), self._search(self.entries)
         some = torch.linspace(0, number - 1, min(number, rows), device=self.x.device).long()
         x, weights = self.x[some] - self.bias, self.weights[some]
-        tried: list[tuple[float, float]] = []
-        for _ in range(steps):
-            slots = search(x, rate=self.rate, width=width, sweeps=SWEEPS)
-            self.reached = self._reached(x, slots, weights)
-            tried.append((math.log(self.rate), self._excess(*self.reached)))
-            step = _secant(tried) if len(tried) > 1 else tried[-1][1]
-            self.rate *= math.exp(min(1.0, max(-1.0, step)))
+        start = self.slots[some] if turn else None
+        tried: dict[float, Reached] = {}
+
+        def excess(place: float) -> float:
+            rate = math.exp(place)
+            slots = search(x, rate=rate, width=width, sweeps=SWEEPS, start=start)
+            error, bits = self._reached(x, slots, weights)
+            tried[place] = Reached(rate, self._share(error), bits)
+            return target.excess(tried[place])
+
+        low, high = math.log(self._free()), math.log(HIGHEST * self.variance)
+        before = math.log(self.rate)
+        if turn:
+            high = min(high, max(low, before + RISE / min(self.config.turns, int(RISE / 0.3))))
+        best = find_crossing(excess, before, low=low, high=high, steps=steps)
+        self.rate, self.reached = math.exp(best), tried[best]
 
     def warn_if_missed(self) -> None:
-        """Warn if codes are far from the target, which the budget may not allow."""
-        error, bits = self._share(self.reached[0]), self.reached[1]
-        wanted = self.config.distortion
-        if self._targeted and wanted is not None and abs(error - wanted) > MISSED * wanted:
-            warn(
-                f"distortion = {wanted:g} was aimed at, but the codes reach {error:.3g} of the "
-                "variance with the whole budget. Raise the budget or the number of features, or "
-                "lower the number of columns."
-            )
-        wanted = self.config.rate
-        if self._targeted and wanted is not None and abs(bits - wanted) > MISSED * wanted:
-            warn(
-                f"rate = {wanted:g} bits was aimed at, but the codes take {bits:.3g}, since longer "
-                "ones are not more exact on these rows. Leave rate out, or lower it."
-            )
+        """Warn if codes are far from the target."""
+        if self.target is None:
+            return
+        rows, outcomes = len(self.x), self.size + self.closes
+        shortest = self.groups * math.log2((rows + outcomes) / (rows + 1))
+        free = self.rate <= 2 * self._free()
+        self.target.warn_if_missed(self.reached, shortest=shortest, free=free, rows=rows)
 
     def store(self) -> None:
         """Write the result into the model."""
@@ -347,27 +356,16 @@ class _HardEM:
         square = float(covariance.square().sum())
         return self.variance**2 / square if square > 0 else 1.0
 
+    def _slope(self, error: float) -> float:
+        """Return the slope -dD/dR of a Gaussian vector at an error."""
+        return 2 * max(error, 1e-4 * self.variance) / self.degrees
+
+    def _free(self) -> float:
+        """Return a weight of the length that is next to none."""
+        return FREE * self._slope(self.error)
+
     def _first_rate(self) -> float:
-        """Return the slope -dD/dR of a Gaussian vector at the target; 0 without a target."""
-        left = self.config.distortion
-        if self.config.rate is not None:
-            left = max(1e-12, math.exp(-2 * self.config.rate * math.log(2) / self.degrees))
-        return 0.0 if left is None else 2 * left * self.variance / self.degrees
-
-    @property
-    def _targeted(self) -> bool:
-        given = self.config.rate is not None or self.config.distortion is not None
-        return given and self.variance > 0
-
-    def _excess(self, error: float, bits: float) -> float:
-        """Return the step of the weight's logarithm that a Gaussian vector would need."""
-        if self.config.rate is not None:
-            return 2 * (bits - self.config.rate) * math.log(2) / self.degrees
-        return math.log((self.config.distortion or 1.0) / max(self._share(error), 1e-12))
-
-
-def _secant(tried: list[tuple[float, float]]) -> float:
-    """Return the step from the last place to where a line through the last two values is zero."""
-    (before, high), (at, value) = tried[-2:]
-    slope = (value - high) / (at - before) if at != before else 0.0
-    return -value / slope if slope < 0 else value
+        """Return the slope at the full budget; 0 without a target."""
+        bits = self.groups * math.log2(self.size + self.closes)
+        left = max(FREE, math.exp(-2 * bits * math.log(2) / self.degrees))
+        return 0.0 if self.target is None else self._slope(left * self.variance)
