@@ -184,6 +184,23 @@ def test_kept_columns_pass_through_and_can_be_named_anew(made: Run, tmp_path: Pa
     assert found.column_names == ["rack", "host"]
 
 
+def test_a_run_of_named_columns_takes_its_own_files_again(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    lake.mkdir()
+    for part in range(2):
+        pq.write_table(frame(30, part), lake / f"{part}.parquet")
+    data = DataConfig(str(lake), columns=("ram", "cpu"))
+    run = fit(data, POISSON, SHORT, out=tmp_path / "run", importance_samples=2, progress=False)
+    assert run.load_rows(lake / "0.parquet").columns.names == ("ram", "cpu")
+    for source, out in ((lake, "codes"), (lake / "1.parquet", "1.parquet"), (lake, "small")):
+        verb = "compress" if out == "small" else "encode"
+        assert main([verb, str(run.folder), str(source), "--out", str(tmp_path / out)]) == 0
+    assert main(["evaluate", str(run.folder), "--data", str(lake)]) == 0
+    assert len(list((tmp_path / "codes").glob("*.parquet"))) == 2
+    with pytest.raises(DataError, match="lacks columns .* trained on: cpu"):
+        run.load_rows(pq.read_table(lake / "0.parquet").drop_columns("cpu"))
+
+
 def test_a_container_takes_the_columns_that_the_run_keeps(made: Run, tmp_path: Path) -> None:
     data = made.config.data.data
     call = ["encode", str(made.folder), data, "--out", str(tmp_path / "c.sdz")]

@@ -160,6 +160,8 @@ class Table:
         known: Columns,
         columns: Sequence[str] | None = None,
         keep: Sequence[str] = (),
+        *,
+        others: bool = False,
     ) -> Table:
         """Choose the columns of a model: by name where both have names, else by position.
 
@@ -171,6 +173,8 @@ class Table:
             Columns to read instead, in the model's order.
         keep
             Columns to pass through.
+        others
+            Whether to skip columns that the model does not know, as the training did.
 
         Raises
         ------
@@ -186,7 +190,7 @@ class Table:
         rest = [name for name in names if name not in keep and name not in self.index]
         if self._are_lists(rest) != known.lists and len(rest) in (1, known.width):
             return self.select(None, keep)  # one column of lists for columns, or the reverse
-        match_names(wanted, names, {*keep, *self.index}, self.name)
+        match_names(wanted, names, names if others else {*keep, *self.index}, self.name)
         return self.select(wanted, keep)
 
     def _are_lists(self, names: Sequence[str]) -> bool:

@@ -63,7 +63,8 @@ class ArrowEncoder:
     columns
         The columns of the model's input in the order of its training data: numbers, or one column
         of lists of numbers. Default: those that the run was trained on, by name, whatever their
-        order; other columns must be among ``keep``. If the run or its columns have no names, all
+        order; other columns must be among ``keep``, unless the run was given its columns by name,
+        too. If the run or its columns have no names, all
         columns except ``keep`` and the index of a pandas table, in the batch's order.
     keep
         Columns to pass through unchanged.
@@ -127,6 +128,14 @@ class ArrowEncoder:
     def code(self) -> CodeMethod:
         """How codes are chosen."""
         return self._code or default_code(self.model.config)
+
+    @property
+    def skips_others(self) -> bool:
+        """Whether columns beside those of the model and of ``keep`` are skipped: if some are named.
+
+        They are named here, or were when the run was started.
+        """
+        return self.columns is not None or _load(self.run)[2].columns is not None
 
     def schema(self, given: pa.Schema) -> pa.Schema:
         """Return the columns of the output: those of ``keep``, then the code."""
@@ -206,7 +215,7 @@ class ArrowEncoder:
         lists = any(is_list(given.field(name).type) for name in rest)
         if wanted is None or (lists != known.lists and len(rest) in (1, known.width)):
             return rest
-        match_names(wanted, given.names, passed, "The data")
+        match_names(wanted, given.names, given.names if self.skips_others else passed, "The data")
         return wanted
 
     def __call__(self, batch: Rowed) -> Rowed:

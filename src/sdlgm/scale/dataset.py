@@ -166,7 +166,7 @@ def _plan(encoder: ArrowEncoder, data: str, out: Path) -> _Plan:
     sources = find_files(data, out)
     check_targets(data, out, [(source, out / name) for source, name in sources])
     first = _schema(encoder, _footer(sources[0][0]), sources[0][1])
-    others_allowed = encoder.columns is not None
+    others_allowed = encoder.skips_others
     try:
         encoder.columns = encoder.inputs(first)
     except DataError as error:

@@ -180,7 +180,7 @@ def _folder_rows(run: Run, name: str, split: str, asked: _Asked) -> LoadedRows:
 def _opened(run: Run, name: str, asked: _Asked) -> FolderTable:
     """Open a folder whose columns are matched with those of the training data."""
     config = run.config.data
-    named = asked.columns or (None if run.columns.names else config.columns)
+    named = asked.columns or config.columns
     return FolderTable.open(
         name,
         lambda table: _matched(run, table, asked),
@@ -200,7 +200,7 @@ def _matched(run: Run, table: Table, asked: _Asked) -> Table:
         keep = [each for each in config.keep if each in (table.names or ())]
     if columns is None and run.columns.names is None:
         columns = config.columns if table.names else None
-    return table.match(run.columns, columns, keep)
+    return table.match(run.columns, columns, keep, others=config.columns is not None)
 
 
 def _checked(
