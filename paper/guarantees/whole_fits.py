@@ -86,7 +86,7 @@ LEVELS = {
     "scene": Levels(0.7, 0.55, 0.5, 2),
 }
 METHODS = ("ours", "logistic regression", "extra trees")
-WAYS = {"split": "", "folds": "", "unknown": "yeast", "weights": "yeast"}
+WAYS = {"split": "", "folds": "yeast", "unknown": "yeast", "weights": "yeast"}
 """How rows are held out, or what is special about them, and the set it is tried on if not all."""
 SHARED = 0.7
 """Standard deviation of the effect, in log-odds, that the labels of a row share."""

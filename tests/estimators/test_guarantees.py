@@ -128,6 +128,18 @@ def test_an_error_names_the_best_level_that_can_be_promised() -> None:
             choose_guaranteed(scores, truth, asked.at(worse), **bounds)
 
 
+def test_an_error_proposes_only_bounds_that_can_change() -> None:
+    scores, truth = population(100)
+    for asked, wide, narrow in (
+        (RecallAtLeast(0.999), {}, {"max_labels": 3}),
+        (FalsePositivesAtMost(0.01), {}, {"min_labels": 1}),
+    ):
+        with pytest.raises(UnreachableError, match=r"Ask for \w+\([\d.]+\), or hold out more"):
+            choose_guaranteed(scores, truth, asked, **wide)
+        with pytest.raises(UnreachableError, match="(raise max|lower min)_labels, or hold out"):
+            choose_guaranteed(scores, truth, asked, **narrow)
+
+
 def test_too_few_rows_for_any_level_is_an_error_that_says_so() -> None:
     with pytest.raises(UnreachableError, match="nor can any other level") as found:
         choose_guaranteed([[0.5, 0.5]], [[1, 0]], PrecisionAtLeast(0.9), max_labels=2)

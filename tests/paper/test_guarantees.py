@@ -24,5 +24,5 @@ def test_the_simulation_counts_promises_that_are_kept_and_refused(tmp_path: Path
         assert by_promise[promise, "kept"] + by_promise[promise, "refused"] <= 5
         assert by_promise.get((promise, "over_the_cap"), 0) == 0
     fits = {row["protocol"] for row in rows if row["method"] == "extra trees"}
-    assert fits == {"whole fits, split", "whole fits, folds"}
+    assert fits == {"whole fits, split"}
     assert "`RecallAtLeast(0.8)`" in path.with_suffix(".md").read_text()
