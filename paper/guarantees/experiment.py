@@ -85,7 +85,7 @@ class Setting:
 
 
 PROFILES = {
-    "full": Profile(100, 500, 60, whole_fits.FitSize(400, 1000, 20, 4)),
+    "full": Profile(100, 500, 60, whole_fits.FitSize(400, 500, 40, 3)),
     "smoke": Profile(2, 150, 3, whole_fits.FitSize(60, 100, 2, 1)),
 }
 SETS = {
