@@ -7,6 +7,9 @@ has no error of its own besides the number of repetitions.
 
 If MAPIE is installed, its controllers calibrate on the same draws, at the same level and
 confidence. They have no minimum and no maximum size.
+
+A second part fits, chooses and measures anew in each repetition
+(:mod:`paper.guarantees.whole_fits`).
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from paper.guarantees import whole_fits
 from paper.results import Numbers, ResultCache, row, write_tables
 from paper.running import Say, check_seeds, choose, profile_named, say_on_stderr
 from sdlgm.data import load_multilabel
@@ -52,6 +56,7 @@ class Profile:
     held_out: int
     """Rows that a threshold is chosen on."""
     epochs: int
+    fits: whole_fits.FitSize
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,10 @@ class Setting:
         return found
 
 
-PROFILES = {"full": Profile(100, 500, 60), "smoke": Profile(5, 150, 3)}
+PROFILES = {
+    "full": Profile(100, 500, 60, whole_fits.FitSize(400, 500, 40, 3)),
+    "smoke": Profile(2, 150, 3, whole_fits.FitSize(60, 100, 2, 1)),
+}
 SETS = {
     "emotions": Setting(3, 0.8, 0.65, 0.75),
     "yeast": Setting(8, 0.8, 0.65, 1.5),
@@ -138,10 +146,12 @@ def reproduce(
             say(f"{name}, {method}: {'done before' if stored else str(numbers['seconds']) + ' s'}")
             found[name, method] = numbers["promises"]
             rows += list(_rows(name, method, numbers["promises"], number))
+    names = choose(only, SETS, "data set")
+    fits = whole_fits.check_fits(cache, names, size.fits, number, say)
+    rows += whole_fits.rows_of(fits, number)
+    tables = [_markdown(found, number, size), whole_fits.markdown(fits, number, size.fits)]
     command = f"python -m paper guarantees --profile {profile}"
-    return write_tables(
-        out / "guarantees.json", "guarantees", command, rows, _markdown(found, number, size)
-    )
+    return write_tables(out / "guarantees.json", "guarantees", command, rows, "\n\n".join(tables))
 
 
 # --- one set ----------------------------------------------------------------------------------

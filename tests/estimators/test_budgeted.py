@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.sparse import csr_array
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import make_multilabel_classification
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
@@ -26,10 +27,11 @@ from sdlgm.estimators import (
     FalsePositivesAtMost,
     RecallAtLeast,
     SDLGMClassifier,
+    UnreachableError,
 )
 from sdlgm.estimators.guarantees import choose_guaranteed
 from sdlgm.estimators.recalibration import Recalibration, fit_recalibration, log_odds
-from sdlgm.estimators.thresholds import apply_threshold
+from sdlgm.estimators.thresholds import apply_threshold, presence_probabilities
 
 TREES = ExtraTreesClassifier(15, random_state=0)
 LOGISTIC = LogisticRegression()
@@ -154,6 +156,45 @@ def test_a_promise_from_a_split_is_about_the_fitted_classifiers(data) -> None:
     np.testing.assert_array_equal(model.predict(x[held]), expected)
     with pytest.raises(ConfigError, match="needs for itself"):
         BudgetedClassifier([TREES, LOGISTIC], combine="stack", threshold=guarantee).fit(x, y)
+
+
+class Given(ClassifierMixin, BaseEstimator):
+    """A classifier whose probabilities are its inputs."""
+
+    def fit(self, X, y):  # noqa: N803
+        self.classes_ = np.array([0, 1])
+        return self
+
+    def predict_proba(self, X):  # noqa: N803
+        return np.asarray(X)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
+def test_a_promise_counts_labels_that_correction_makes_equal_as_equal() -> None:
+    certain = 1 - 10.0 ** -np.array([9, 10, 11])  # equal once they are clipped
+    x = np.tile(certain, (200, 1))
+    y = np.tile([0, 0, 1], (200, 1))
+    model = BudgetedClassifier(Given(), threshold=RecallAtLeast(0.5), max_labels=1, random_state=0)
+    with pytest.raises(UnreachableError):
+        model.fit(x, y)
+    model.set_params(max_labels=3, min_labels=0).fit(x, y)
+    assert model.predict(x)[:, 2].all()
+
+
+def test_a_score_that_equals_a_corrected_threshold_is_not_above_it() -> None:
+    source = np.random.default_rng(0)
+    model = BudgetedClassifier(Given(), threshold=FalsePositivesAtMost(1.0))
+    for score in (0.5, 1.0):
+        for _ in range(300):
+            model.recalibration_ = Recalibration(source.normal(), (source.uniform(0.3, 2),))
+            model.threshold_ = score
+            model._recalibrate_threshold()
+            corrected = torch.from_numpy(model.recalibration_(np.array([[score]])))
+            assert presence_probabilities(corrected.neg().log1p()[None]) <= model.threshold_
 
 
 def test_a_promise_from_folds_uses_all_rows(data) -> None:

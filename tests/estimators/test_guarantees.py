@@ -128,6 +128,18 @@ def test_an_error_names_the_best_level_that_can_be_promised() -> None:
             choose_guaranteed(scores, truth, asked.at(worse), **bounds)
 
 
+def test_an_error_proposes_only_bounds_that_can_change() -> None:
+    scores, truth = population(100)
+    for asked, wide, narrow in (
+        (RecallAtLeast(0.999), {}, {"max_labels": 3}),
+        (FalsePositivesAtMost(0.01), {}, {"min_labels": 1}),
+    ):
+        with pytest.raises(UnreachableError, match=r"Ask for \w+\([\d.]+\), or hold out more"):
+            choose_guaranteed(scores, truth, asked, **wide)
+        with pytest.raises(UnreachableError, match="(raise max|lower min)_labels, or hold out"):
+            choose_guaranteed(scores, truth, asked, **narrow)
+
+
 def test_too_few_rows_for_any_level_is_an_error_that_says_so() -> None:
     with pytest.raises(UnreachableError, match="nor can any other level") as found:
         choose_guaranteed([[0.5, 0.5]], [[1, 0]], PrecisionAtLeast(0.9), max_labels=2)
@@ -185,6 +197,38 @@ def test_the_threshold_is_that_of_the_rows_left_out(data) -> None:
     predicted = model.predict(x)
     assert predicted.sum(1).max() <= model.max_labels_
     assert ((predicted == 1) & (y == 0)).sum(1).mean() < 0.8
+
+
+def balanced(**settings: object) -> SDLGMClassifier:
+    return small(epochs=2, class_weight="balanced", **settings)
+
+
+def budgeted(**settings: object) -> BudgetedClassifier:
+    return BudgetedClassifier(LogisticRegression(), folds=4, random_state=0, **settings)
+
+
+@pytest.mark.parametrize("make", [balanced, budgeted])
+def test_rows_of_a_promise_do_not_shape_what_it_is_about(data, make) -> None:
+    x, y = data[0][:200], data[1][:200].copy()
+    guarantee = FalsePositivesAtMost(4.9)
+    y[y.sum(1) == 5, 4] = 0
+    before = make(threshold=guarantee).fit(x, y)
+    if isinstance(before, SDLGMClassifier):
+        held = np.flatnonzero(before._make_members(len(x)).held[0].numpy())
+    else:
+        held = np.flatnonzero(before._held_out(len(x))[0])
+    y[held[:20]], y[held[20:]] = 1, 0
+    after = make(threshold=guarantee).fit(x, y)
+    assert (after.min_labels_, after.max_labels_) == (before.min_labels_, before.max_labels_)
+    for model in (before, after):
+        if isinstance(model, BudgetedClassifier):
+            model.recalibration_ = None  # corrects scores after the choice
+    np.testing.assert_array_equal(after.predict_proba(x), before.predict_proba(x))
+
+
+def test_patience_does_not_follow_the_rows_of_a_promise(data) -> None:
+    with pytest.raises(ConfigError, match="needs for itself"):
+        small(threshold=RecallAtLeast(0.5), patience=3).fit(*data)
 
 
 def test_a_fitted_classifier_takes_a_promise_from_other_rows(data) -> None:

@@ -197,6 +197,7 @@ def test_one_class_for_each_sample_is_a_set_of_one() -> None:
         ([{"red"}, {1}] * 45, "labels that are text and labels that are numbers"),
         ([["0", "1"], ["1", "1"]] * 45, "the texts '0' and '1' only"),
         ([set(), set()] * 45, "nothing to learn"),
+        ([[3, 5]] * 90, r"other values, the first \(3\).*come in sets"),
         ([["red"]] * 4, "X has 90 samples and Y has 4 rows"),
         (np.array([["red", "blue"]] * 90), "values of type.*a list or set of names"),
         (
@@ -253,6 +254,7 @@ def test_joined_texts_are_warned_about() -> None:
     [
         (["a", None, "b"] * 30, r"y\[1\] is missing \(None\)"),
         (np.array(["a", np.nan, "b"] * 30, object), r"y\[1\] is missing \(nan\)"),
+        (pd.Series(["a", pd.NA, "b"] * 30, dtype="string"), r"y\[1\] is missing \(<NA>\)"),
         ([b"a", b"b", b"b"] * 30, "y holds bytes. Turn them into text"),
         (np.array(["a", b"x", "b"] * 30, object), r"y\[1\] is b'x'"),
         (pd.date_range("2026", periods=90), r"y holds times .*y.astype\(str\)"),

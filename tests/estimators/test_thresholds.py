@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from sdlgm.errors import ConfigError, DataError
+from sdlgm.estimators.label_decisions import threshold_sets
 from sdlgm.estimators.metrics import macro_f1_harmonic, micro_f1
 from sdlgm.estimators.thresholds import apply_counts, apply_threshold, choose_threshold, leading
 
@@ -135,3 +137,13 @@ def test_the_best_labels_are_found_without_sorting_all_and_ties_go_to_the_lower_
         marked = np.zeros(scores.shape)  # hits show which columns were chosen
         np.put_along_axis(marked, order, 1.0, 1)
         assert leading(scores, marked, cap)[1][:, :cap].all()
+
+
+@pytest.mark.parametrize(("labels", "cap"), [(6, 2), (60, 5)])
+def test_predicted_sets_break_ties_like_the_sets_that_thresholds_are_chosen_by(
+    labels: int, cap: int
+) -> None:
+    scores = np.random.default_rng(0).integers(0, 4, (50, labels)) / 4
+    for threshold in (0.1, 0.5, 0.9):
+        found = threshold_sets(torch.from_numpy(scores), threshold, 1, cap).toarray()
+        np.testing.assert_array_equal(found, apply_threshold(scores, threshold, 1, cap))

@@ -63,6 +63,9 @@ def test_labels_are_read_with_what_is_unknown() -> None:
         np.testing.assert_array_equal(read.values(), table)
     names = read_labels(pd.DataFrame(table, columns=list("abc")), 2, np.array(["c", "a", "b"]))
     assert names.unknown.toarray().tolist() == [[0, 0, 1], [1, 0, 0]]
+    for kind in ("Int8", "Float64", "boolean", object):
+        missing = pd.DataFrame(table).astype("Float64").astype(kind)
+        np.testing.assert_array_equal(read_labels(missing, 2).values(), table)
     with pytest.raises(DataError, match="All labels in Y are unknown"):
         read_labels(np.full((2, 2), np.nan), 2)
 

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from sdlgm.errors import SDLGMError
+from sdlgm.cli import main
+from sdlgm.errors import ModelFileError, SDLGMError
 from sdlgm.estimators import BudgetedClassifier, SDLGMClassifier
-from sdlgm.report import write_label_report
+from sdlgm.report import write_label_report, write_saved_label_report
 
 SOURCE = np.random.default_rng(0)
 ROWS = SOURCE.normal(size=(80, 4))
@@ -61,6 +62,38 @@ def test_classes_of_one_label_each_have_a_page_too(tmp_path: Path) -> None:
     page = write_label_report(model, ROWS, words, tmp_path / "labels.html").read_text()
     assert "2 labels on 80 rows" in page
     assert ">up<" in page
+
+
+def test_the_command_line_writes_the_page_of_a_saved_classifier(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    frame = pd.DataFrame(ROWS, columns=list("abcd")).assign(colour=["red", "blue"] * 40)
+    model = SDLGMClassifier(members=2, epochs=2, hidden=(4,), mixed=True, random_state=0)
+    model.fit(frame, TABLE).save(tmp_path / "tags")
+    table = pd.concat([TABLE.astype("Int8"), frame], axis=1).assign(id="x")
+    table.loc[3, "$x$"] = pd.NA
+    table.to_csv(tmp_path / "rows.csv", index=False)
+    page = tmp_path / "page.html"
+    command = ["report", str(tmp_path / "tags"), "--out", str(page), "--data"]
+    assert main([*command, str(tmp_path / "rows.csv")]) == 0
+    expected = write_label_report(
+        model, frame, table[NAMES].astype(float), tmp_path / "expected.html"
+    )
+    assert page.read_text() == expected.read_text()
+    assert main([*command, str(page)]) == 1
+    table.drop(columns=["b", "never"]).to_csv(tmp_path / "rows.csv", index=False)
+    assert main([*command, str(tmp_path / "rows.csv")]) == 1
+    assert "lacks the columns 'b', 'never'" in capfd.readouterr().err
+    assert main(command[:2]) == 1
+    assert "name a table of rows with labels by --data" in capfd.readouterr().err
+
+
+def test_a_saved_classifier_without_names_has_a_page_in_python_only(
+    model: SDLGMClassifier, tmp_path: Path
+) -> None:
+    model.save(tmp_path / "tags")
+    with pytest.raises(ModelFileError, match="without names of inputs"):
+        write_saved_label_report(tmp_path / "tags", tmp_path / "rows.csv")
 
 
 @pytest.mark.usefixtures("without_jinja2")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
 from sdlgm.cli.output import say, show, show_metrics
 from sdlgm.cli.parser import Command, Parser, add_accelerator, add_split, add_table_options
+from sdlgm.errors import ConfigError
 
 if TYPE_CHECKING:
     from sdlgm.data import FolderRows, Samples
@@ -96,15 +98,22 @@ def _rows_to_measure(run: Run, options: Namespace) -> Samples | FolderRows:
 def _report_parser() -> Parser:
     parser = Parser(
         "report RUN [options]",
-        description="Write report.html, one self-contained page of pictures and numbers.",
-        epilog="example:\n  sdlgm report runs/digits",
+        description="Write report.html, one self-contained page of pictures and numbers: about a "
+        "run, or about what a saved SDLGMClassifier gets right of each label.",
+        epilog="""examples:
+  sdlgm report runs/digits
+  sdlgm report tags --data held-out.csv   # of SDLGMClassifier.save("tags")""",
     )
-    parser.add_argument("run", help="Folder of the run.")
+    parser.add_argument("run", help="Folder of the run, or of a saved classifier.")
     parser.add_argument(
         "--out", type=str, default=None, help="File to write. Default: RUN/report.html."
     )
     parser.add_argument(
-        "--data", default=None, help="Data to draw. Default: the test rows of the run's own data."
+        "--data",
+        default=None,
+        help="Data to draw. Default: the test rows of the run's own data. For a classifier: a "
+        ".csv or .parquet file of other rows than those of fit, with a column for each input and "
+        "one of 0 and 1 for each label, by their names in fit.",
     )
     add_accelerator(parser)
     return parser
@@ -114,14 +123,28 @@ def _report(options: Namespace) -> None:
     from sdlgm.report import write_report
     from sdlgm.training import Run
 
-    page = write_report(
-        Run.open(options.run),
-        options.out,
-        options.data,
-        accelerator=options.accelerator,
-        progress=True,
-    )
+    folder = Path(options.run)
+    if (folder / "estimator.json").is_file() and not (folder / "config.json").is_file():
+        page = _report_of_labels(folder, options)
+    else:
+        page = write_report(
+            Run.open(options.run),
+            options.out,
+            options.data,
+            accelerator=options.accelerator,
+            progress=True,
+        )
     say(f"{page} is ready; open it in a browser.")
+
+
+def _report_of_labels(folder: Path, options: Namespace) -> Path:
+    from sdlgm.report import write_saved_label_report
+
+    if options.data is None:
+        raise ConfigError(f"{folder} holds no rows: name a table of rows with labels by --data.")
+    return write_saved_label_report(
+        folder, options.data, options.out, accelerator=options.accelerator
+    )
 
 
 def _info_parser() -> Parser:

@@ -28,7 +28,11 @@ from sdlgm.estimators.label_decisions import (
     refuse_guarantee_of_classes,
 )
 from sdlgm.estimators.parameters import check_choice, check_integer
-from sdlgm.estimators.recalibration import Recalibration, fit_recalibration
+from sdlgm.estimators.recalibration import (
+    Recalibration,
+    clipped_probabilities,
+    fit_recalibration,
+)
 from sdlgm.estimators.set_prediction import BudgetedPrediction
 from sdlgm.estimators.targets import Targets, check_targets, with_unknown
 from sdlgm.estimators.validation import as_array, validate_seed, validate_weights
@@ -184,6 +188,7 @@ class BudgetedClassifier(BudgetedPrediction):
         fit = partial(self._fit_all, rows=rows, targets=targets, weight=weight)
         if split:  # what predicts is what the rows left out are scored by
             held = held[:1]
+            self._set_targets(targets, y, kept & ~held[0])
             self.estimators_ = fit(models, index=np.flatnonzero(~held[0]))
             scores = [self._scores(self.estimators_, rows, held[0])]
         else:
@@ -226,6 +231,10 @@ class BudgetedClassifier(BudgetedPrediction):
     def _choose_sets(self, blocks: list[LeftOut], multilabel: bool, split: bool) -> None:
         """Learn weights and calibration, and choose the threshold, on rows left out of fits."""
         self.recalibration_ = None if split else self._recalibration(blocks)
+        if split and self.calibrated:  # what correction makes equal is equal before
+            blocks = [
+                ([clipped_probabilities(self._combined(proba))], truth) for proba, truth in blocks
+            ]
         held_out = ((self._combined(proba), truth) for proba, truth in blocks)
         rows = sum(len(truth) for _, truth in blocks)
         self._decide_by(self.threshold if multilabel else 0.0, held_out, rows)
@@ -239,8 +248,12 @@ class BudgetedClassifier(BudgetedPrediction):
         """Move the threshold of a guarantee to the scale of corrected probabilities."""
         if self.recalibration_ is None:
             return
-        every = self.threshold_ <= 0 and self.threshold.safest == "largest"  # type: ignore[union-attr]
-        self.threshold_ = -1.0 if every else float(self.recalibration_(np.array(self.threshold_)))
+        if self.threshold_ <= 0:  # all labels are above
+            self.threshold_ = -1.0
+            return
+        moved = float(self.recalibration_(np.array(self.threshold_)))
+        # A score that equals the threshold stays below it, whatever is rounded.
+        self.threshold_ = moved + 8 * float(np.spacing(moved))
 
     def _check_parameters(self) -> None:
         check_choice("combine", self.combine, ("mean", "stack"))

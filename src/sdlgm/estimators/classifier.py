@@ -438,9 +438,9 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         targets = targets_of(y, rows.shape[0], self.classes_, names, self.multilabel_)
         weight, entries, targets = split_weights(sample_weight, targets)
         kept = weight > 0
-        self._widen_sets(targets, kept)
         effort = self._fitted_effort(rows)
         members = self._make_members(int(kept.sum()), self.n_iter_)
+        self._widen_sets(targets, kept, members.fitted_of(kept))
         limits = getattr(self, "_limits", None)  # files of 0.1 have none
         settings = self._settings(effort, members, one_pass=True)
         training, unknown = self._training(rows, targets, weight, entries, members, settings)
@@ -474,7 +474,10 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         self._set_targets(targets, y, kept)
         effort = self._effort(rows, one_pass=one_pass)
         members = self._make_members(int(kept.sum()))
-        rows = self._encode(rows, kept, members)
+        fitted = members.fitted_of(kept)
+        if is_split(self.threshold):  # rows of a promise do not shape what it is about
+            self._set_targets(targets, y, fitted)
+        rows = self._encode(rows, fitted)
         settings = self._settings(effort, members, one_pass=one_pass)
         return self._training(rows, targets, weight, entries, members, settings)
 
@@ -526,7 +529,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
             weight_of_labels = entry_weights(
                 labels,
                 unknown,
-                label_weights(self.class_weight, labels, self.classes_),
+                label_weights(self.class_weight, labels[members.fitted], self.classes_),
                 positive_weights(self.positive_weight, self.classes_),
                 entries,
             )
@@ -607,13 +610,11 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
             same=is_split(self.threshold), first_epoch=first_epoch,
         )  # fmt: skip
 
-    def _encode(self, rows: Any, kept: NDArray[np.bool_], members: MemberRows) -> Table:
+    def _encode(self, rows: Any, fitted: NDArray[np.bool_]) -> Table:
         """Return numbers for a table of mixed columns, which are learned; others unchanged."""
         self.columns_ = None
         if not isinstance(rows, MixedTable):
             return rows
-        fitted = kept.copy()
-        fitted[kept] = members.fitted
         self.columns_ = MixedColumns.learn(rows, fitted)
         if self.mixed == "auto":
             warn(

@@ -19,6 +19,7 @@ __all__ = [
     "columns_of",
     "in_order",
     "is_frame",
+    "is_missing",
     "shown",
 ]
 
@@ -154,6 +155,11 @@ def _column(table: Any, place: int) -> NDArray[Any]:
     if hasattr(column.type, "index_type"):  # numpy does not see what is missing from a dictionary
         column = column.cast(column.type.value_type)
     return np.asarray(column)
+
+
+def is_missing(item: Any) -> bool:
+    """Return whether a value is None, NaN, or pandas' NA or NaT."""
+    return item is None or type(item).__name__ in ("NAType", "NaTType") or bool(item != item)
 
 
 def _is_time(value: Any) -> bool:

@@ -414,10 +414,14 @@ def _unreachable(guarantee: Guarantee, rows: RankedLabels) -> UnreachableError:
     what += f"from {len(rows)} held-out rows"
     if best is None:
         return UnreachableError(f"{what}, nor can any other level. Hold out more rows.", None)
-    end = "raise max_labels" if guarantee.safest == "largest" else "lower min_labels"
+    cures = [f"Ask for {name}({best:g})"]
+    if guarantee.safest == "largest" and rows.high < rows.labels:
+        cures.append("raise max_labels")
+    if guarantee.safest == "smallest" and rows.low > 0:
+        cures.append("lower min_labels")
     return UnreachableError(
-        f"{what}: the {guarantee.better} level that can be is {best:g}. Ask for {name}({best:g}), "
-        f"{end}, or hold out more rows.",
+        f"{what}: the {guarantee.better} level that can be is {best:g}. {', '.join(cures)}, or "
+        "hold out more rows.",
         best,
     )
 

@@ -23,6 +23,7 @@ from sdlgm.estimators.parameters import is_real
 from sdlgm.estimators.thresholds import (
     ThresholdRule,
     apply_threshold,
+    best_columns,
     choose_threshold,
     leading,
     presence_probabilities,
@@ -171,9 +172,11 @@ def threshold_sets(
     if np.ndim(threshold):
         return sp.csr_array(apply_threshold(proba.numpy(), threshold, min_labels, max_labels))
     # With one threshold, only the max_labels highest scores of a row can be selected.
-    best = proba.topk(min(max_labels, proba.shape[1]), sorted=True)
-    chosen = apply_threshold(best.values.numpy(), threshold, min_labels, max_labels)
+    scores = proba.numpy()
+    best = best_columns(scores, min(max_labels, proba.shape[1]))
+    leading_scores = np.take_along_axis(scores, best, 1)
+    chosen = apply_threshold(leading_scores, threshold, min_labels, max_labels)
     row, place = np.nonzero(chosen)
-    columns = best.indices.numpy()[row, place]
+    columns = best[row, place]
     ones = np.ones(len(row), np.int64)
     return sp.csr_array((ones, (row, columns)), shape=tuple(proba.shape))

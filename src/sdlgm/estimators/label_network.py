@@ -92,6 +92,18 @@ class MemberRows:
         """Which rows a member is fitted on: all but those of a fold that all members hold out."""
         return ~self.held.all(0).numpy()
 
+    def fitted_of(self, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which of more rows a member is fitted on, given which of them the rows here are.
+
+        Parameters
+        ----------
+        kept
+            Shape ``(n,)``, with as many ``True`` as there are rows here.
+        """
+        fitted = kept.copy()
+        fitted[kept] = self.fitted
+        return fitted
+
     def batch(self, step: int) -> Tensor:
         """Return the rows of each member at step ``0, 1, ...``: shape ``(members, batch_size)``."""
         epoch, place = divmod(step, self.batches_per_epoch)

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from sdlgm.config import Activation, NetworkAccelerator
 from sdlgm.errors import ConfigError
-from sdlgm.estimators.label_decisions import Threshold, check_threshold, holds_out
+from sdlgm.estimators.label_decisions import Threshold, check_threshold, holds_out, is_split
 from sdlgm.estimators.parameters import check_choice, check_integer, check_number, check_widths
 from sdlgm.estimators.scaling import InputScaling
 from sdlgm.objectives.labels import LabelLikelihood
@@ -87,6 +87,11 @@ def chosen_effort(values: dict[str, Any], mostly_zero: bool, one_pass: bool) -> 
 def _check_folds(folds: int, threshold: Threshold, patience: int | None) -> None:
     if folds == 1:
         raise ConfigError("folds must be 0 (no rows are held out) or at least 2, got 1.")
+    if patience is not None and is_split(threshold):
+        raise ConfigError(
+            "patience follows the loss on the rows that a guarantee with held_out='split' needs "
+            "for itself. Set epochs without patience, or held_out='folds'."
+        )
     if folds:
         return
     if holds_out(threshold):

@@ -23,6 +23,7 @@ from sdlgm.estimators.frames import (
     column_names,
     columns_of,
     is_frame,
+    is_missing,
     shown,
 )
 from sdlgm.estimators.validation import as_array
@@ -268,7 +269,7 @@ def _has_mixed(frame: Any) -> bool:
         if values.dtype.kind == "f" and np.isnan(values).any():
             return True
         items = [] if values.dtype.kind in "biufcmM" else values.tolist()
-        if any(_is_missing(item) or not _is_number(item) for item in items):
+        if any(is_missing(item) or not _is_number(item) for item in items):
             return True
     return False
 
@@ -322,7 +323,7 @@ def _column(values: NDArray[Any], kind: Any, where: str, category: bool | None) 
                     f"X has {item!r:.40} in {where}, row {row}. The classifier was fitted on "
                     "numbers there."
                 )
-        values = np.array([math.nan if _is_missing(item) else float(item) for item in items])
+        values = np.array([math.nan if is_missing(item) else float(item) for item in items])
     values = values.astype(np.float64)
     infinite = np.flatnonzero(np.isinf(values))
     if len(infinite):
@@ -354,19 +355,14 @@ def _refuse_identifiers(levels: NDArray[Any], rows: int, where: str) -> None:
 
 def _level(item: Any) -> str:
     """Return the text of a level; whole numbers are the same as integers and floats."""
-    if _is_missing(item):
+    if is_missing(item):
         return MISSING
     return str(int(item)) if isinstance(item, float) and item.is_integer() else str(item)
 
 
-def _is_missing(item: Any) -> bool:
-    """Return whether a value is None, NaN, or pandas' NA or NaT."""
-    return item is None or type(item).__name__ in ("NAType", "NaTType") or bool(item != item)
-
-
 def _is_number(item: Any) -> bool:
     """Return whether a value is a number, the text of one, or missing."""
-    if _is_missing(item):
+    if is_missing(item):
         return True
     try:
         float(item)

@@ -44,7 +44,8 @@ class RankedLabels:
             raise DataError(f"scores have shape {values.shape}, but Y has {truth.shape}.")
         if not np.isin(truth[~np.isnan(truth)], (0, 1)).all():
             raise DataError("Y must hold 0 and 1, and NaN where a label is unknown.")
-        self.low, self.high = min_labels, min(max_labels, values.shape[1])
+        self.labels = values.shape[1]
+        self.low, self.high = min_labels, min(max_labels, self.labels)
         if not 0 <= self.low <= self.high:
             raise ConfigError(
                 f"min_labels = {min_labels} must lie from 0 to the most labels of a set, "
@@ -61,7 +62,7 @@ class RankedLabels:
     def joined(cls, parts: list[RankedLabels]) -> RankedLabels:
         """Return the rows of all parts, which must have the same bounds."""
         whole = cls.__new__(cls)
-        whole.low, whole.high = parts[0].low, parts[0].high
+        whole.low, whole.high, whole.labels = parts[0].low, parts[0].high, parts[0].labels
         for name in ("scores", "hits", "known", "true"):
             setattr(whole, name, np.concatenate([getattr(part, name) for part in parts]))
         return whole
@@ -72,7 +73,7 @@ class RankedLabels:
     def take(self, index: NDArray[Any]) -> RankedLabels:
         """Return the rows at these indices, or of this mask."""
         part = self.__class__.__new__(self.__class__)
-        part.low, part.high = self.low, self.high
+        part.low, part.high, part.labels = self.low, self.high, self.labels
         for name in ("scores", "hits", "known", "true"):
             setattr(part, name, getattr(self, name)[index])
         return part

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-__all__ = ["Recalibration", "fit_recalibration", "log_odds"]
+__all__ = ["Recalibration", "clipped_probabilities", "fit_recalibration", "log_odds"]
 
 Floats = NDArray[np.float64]
 
@@ -28,9 +28,14 @@ SMALLEST = 1e-7
 """Probabilities are clipped to this distance from 0 and 1."""
 
 
+def clipped_probabilities(proba: NDArray[Any]) -> Floats:
+    """Return probabilities that have finite log-odds."""
+    return np.clip(np.asarray(proba, np.float64), SMALLEST, 1 - SMALLEST)
+
+
 def log_odds(proba: NDArray[Any]) -> Floats:
     """Return the log-odds of probabilities, which are clipped to be finite."""
-    clipped = np.clip(np.asarray(proba, np.float64), SMALLEST, 1 - SMALLEST)
+    clipped = clipped_probabilities(proba)
     return np.asarray(np.log(clipped) - np.log1p(-clipped))
 
 

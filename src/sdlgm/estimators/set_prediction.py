@@ -31,6 +31,7 @@ from sdlgm.estimators.metrics import micro_f1
 from sdlgm.estimators.parameters import is_integer
 from sdlgm.estimators.targets import Labels, Targets, is_sets, read_labels
 from sdlgm.estimators.thresholds import (
+    best_columns,
     class_probabilities,
     count_probabilities,
     presence_probabilities,
@@ -270,8 +271,10 @@ class BudgetedPrediction(BaseLabelClassifier):
                 f"max_labels = {self.max_labels_} of {self.n_labels_} labels."
             )
 
-    def _widen_sets(self, targets: Targets, kept: NDArray[np.bool_]) -> None:
-        """Let bounds that no parameter sets also hold for the numbers of labels of other rows.
+    def _widen_sets(
+        self, targets: Targets, kept: NDArray[np.bool_], fitted: NDArray[np.bool_]
+    ) -> None:
+        """Let bounds that no parameter sets also hold for the numbers of labels of fitted rows.
 
         Raises
         ------
@@ -280,10 +283,11 @@ class BudgetedPrediction(BaseLabelClassifier):
         """
         if not self.multilabel_ or not targets.table.nnz:
             return
-        most = targets.most_labels(self.max_labels, kept)
+        targets.most_labels(self.max_labels, kept)
+        most = targets.most_labels(self.max_labels, fitted)
         self.max_labels_ = min(max(self.max_labels_, most), self.n_labels_)
         if self.min_labels is None:
-            self.min_labels_ = min(self.min_labels_, int(targets.numbers(kept).min()))
+            self.min_labels_ = min(self.min_labels_, int(targets.numbers(fitted).min()))
 
     def _decide_by(self, threshold: Threshold, held_out: Iterable[Block], rows: int) -> None:
         """Set how sets are chosen, from held-out probabilities and labels if it needs them."""
@@ -356,11 +360,12 @@ class BudgetedPrediction(BaseLabelClassifier):
         self._check_fitted()
         if not is_integer(k) or not 1 <= k <= self.n_labels_:
             raise ConfigError(f"k must be an integer from 1 to {self.n_labels_}, got {k!r}.")
-        found = [proba.topk(int(k)) for proba in self._proba_blocks(X)]
-        return (
-            torch.cat([top.indices for top in found]).numpy(),
-            torch.cat([top.values for top in found]).numpy(),
-        )
+        labels, found = [], []
+        for block in self._proba_blocks(X):
+            proba = block.numpy()
+            labels.append(best_columns(proba, int(k)))
+            found.append(np.take_along_axis(proba, labels[-1], 1))
+        return np.concatenate(labels), np.concatenate(found)
 
     def _proba_blocks(self, X: Any) -> Iterator[Tensor]:  # noqa: N803
         """Yield label probabilities ``(b, K)``, block by block."""

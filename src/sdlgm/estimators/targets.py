@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,14 @@ from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
 from sdlgm.errors import DataError, warn
-from sdlgm.estimators.frames import column_name, column_names, in_order, is_frame, shown
+from sdlgm.estimators.frames import (
+    column_name,
+    column_names,
+    in_order,
+    is_frame,
+    is_missing,
+    shown,
+)
 from sdlgm.estimators.validation import as_array
 
 __all__ = [
@@ -173,8 +181,8 @@ def read_labels(
         row = int(np.searchsorted(table.indptr, place, side="right")) - 1
         raise DataError(
             f"Y must hold 0 and 1 only, but has {int(wrong.sum())} other values, the first "
-            f"({table.data[place]}) at [{row}, {table.indices[place]}]. For counts, use "
-            "SDLGMCounter."
+            f"({table.data[place]}) at [{row}, {table.indices[place]}]. Labels that are numbers "
+            "come in sets, such as {1, 2}. For counts, use SDLGMCounter."
         )
     table = table.astype(np.int8)
     if given is None or names is None:
@@ -434,7 +442,7 @@ def _check_classes(values: NDArray[Any]) -> None:
     if values.dtype.kind == "S":
         raise DataError("y holds bytes. Turn them into text first: y.astype(str).")
     for row, value in enumerate(values.tolist() if values.dtype == object else ()):
-        if value is None or value != value:
+        if is_missing(value):
             raise DataError(f"y[{row}] is missing ({value}). Drop such rows, or name a class.")
         if isinstance(value, bytes):
             raise DataError(f"y[{row}] is {value!r:.40}. Turn bytes into text first.")
@@ -475,14 +483,19 @@ def _native(values: Any, what: str, names: NDArray[Any] | None) -> Any:
 
 
 def _objects_as_floats(values: NDArray[Any], what: str, names: NDArray[Any] | None) -> NDArray[Any]:
-    """Convert objects that hold numbers, as pandas returns for mixed columns, to float64."""
-    try:
+    """Convert objects that hold numbers, as pandas returns for mixed columns, to float64.
+
+    What is missing becomes NaN.
+    """
+    with contextlib.suppress(TypeError, ValueError):
         return values.astype(np.float64)
-    except (TypeError, ValueError):
-        if values.ndim != 2:
-            return values  # its type is refused by the caller
+    if values.ndim != 2:
+        return values  # its type is refused by the caller
+    gaps = np.frompyfunc(is_missing, 1, 1)(values).astype(bool)
+    with contextlib.suppress(TypeError, ValueError):
+        return np.where(gaps, np.nan, values).astype(np.float64)
     for (row, place), value in np.ndenumerate(values):
-        if not _is_number(value):
+        if not gaps[row, place] and not _is_number(value):
             raise DataError(
                 f"{what} must hold numbers, but {column_name(names, place)} has {value!r:.40} in "
                 f"row {row}."

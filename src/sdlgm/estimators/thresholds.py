@@ -23,6 +23,7 @@ __all__ = [
     "ThresholdRule",
     "apply_counts",
     "apply_threshold",
+    "best_columns",
     "choose_threshold",
     "class_probabilities",
     "count_probabilities",
@@ -342,7 +343,7 @@ def leading(
     With one threshold and this cap, predictions and missed labels are those of the whole table.
     """
     cap = min(cap, proba.shape[1])
-    order = _best(proba, cap)
+    order = best_columns(proba, cap)
     hits = np.take_along_axis(target, order, 1)
     missed = (np.nansum(target, 1) - np.nansum(hits, 1)).astype(np.int64)
     rest = (np.arange(missed.max(initial=0)) < missed[:, None]).astype(target.dtype)
@@ -350,12 +351,15 @@ def leading(
     return np.hstack([best, np.zeros(rest.shape)]), np.hstack([hits, rest])
 
 
-def _best(proba: NDArray[np.float64], cap: int) -> NDArray[np.int64]:
-    """Return the columns of the ``cap`` best scores of each row, the best first, ``(n, cap)``."""
+def best_columns(proba: NDArray[np.float64], cap: int) -> NDArray[np.int64]:
+    """Return the columns of the ``cap`` best scores of each row, the best first, ``(n, cap)``.
+
+    Of equal scores, the lower columns come first.
+    """
     width = proba.shape[1]
     if 4 * cap >= width:
         return _by_score(proba)[:, :cap]
-    lowest = np.partition(proba, width - cap, axis=1)[:, width - cap, None]
+    lowest = torch.from_numpy(proba).topk(cap).values[:, -1:].numpy()
     chosen = proba >= lowest
     for row in np.flatnonzero(chosen.sum(1) > cap):  # ties: the lower columns
         ties = np.flatnonzero(proba[row] == lowest[row])

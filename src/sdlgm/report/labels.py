@@ -9,13 +9,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sdlgm.config import NetworkAccelerator
+from sdlgm.data.tables import read_table
 from sdlgm.environment import neutral
+from sdlgm.errors import DataError, ModelFileError
 from sdlgm.estimators import BudgetedClassifier, SDLGMClassifier
+from sdlgm.estimators.frames import shown
 from sdlgm.estimators.metrics import micro_f1
 from sdlgm.outputs import check_output
 from sdlgm.report.rendering import render_page, require_report
 
-__all__ = ["write_label_report"]
+__all__ = ["write_label_report", "write_saved_label_report"]
 
 SHOWN = 1000
 """Most labels that are listed: those with the most rows."""
@@ -78,6 +82,62 @@ def write_label_report(
         lines=[_line(name, row) for name, row in table.head(SHOWN).iterrows()],
         missing=[str(name) for name in table.index[table.support == 0]][:SHOWN],
     )
+
+
+def write_saved_label_report(
+    folder: Path | str,
+    data: Path | str,
+    out: Path | str | None = None,
+    *,
+    accelerator: NetworkAccelerator = "auto",
+) -> Path:
+    """Write the page about a saved classifier, by a table of rows with labels; return its path.
+
+    Parameters
+    ----------
+    folder
+        Folder of an :class:`~sdlgm.estimators.SDLGMClassifier` that was fitted on frames, or on a
+        frame of inputs and sets of names.
+    data
+        A ``.csv`` or ``.parquet`` file of rows that it was not fitted on. It has a column for each
+        input, and one of 0 and 1 (or nothing, where it is unknown) for each label, with the names
+        that they had in ``fit``. Other columns do not count.
+    out
+        File to write, atomically. Default: ``report.html`` in the folder.
+    accelerator
+        Device to predict on.
+
+    Raises
+    ------
+    SDLGMError
+        If the extra ``report`` or pandas is not installed.
+    OutputError
+        If ``out`` cannot be written, or is the data.
+    ModelFileError
+        If the folder holds no classifier, or one without the names of its columns.
+    DataError
+        If the table cannot be read, or lacks a column.
+    """
+    require_report("The report")
+    folder = Path(folder)
+    out = check_output(folder / "report.html" if out is None else out, [Path(data)])
+    classifier = SDLGMClassifier.load(folder).set_params(accelerator=accelerator)
+    inputs = getattr(classifier, "feature_names_in_", None)
+    labels = getattr(classifier, "target_names_in_", None)
+    if inputs is None or labels is None:
+        raise ModelFileError(
+            f"{folder} holds a classifier that was fitted without names of inputs or of labels, by "
+            "which their columns could be found. Use write_label_report(model, X, y, out) of "
+            "sdlgm.report in Python."
+        )
+    table = read_table(data)
+    wanted = [str(name) for name in (*inputs, *labels)]
+    missing = [name for name in wanted if name not in (table.names or ())]
+    if missing:
+        raise DataError(f"{table.name} lacks the columns {shown(missing)} of {folder}.")
+    frame = table.data.to_pandas()  # type: ignore[union-attr]  # it has names
+    X, y = frame[wanted[: len(inputs)]], frame[wanted[len(inputs) :]]  # noqa: N806
+    return write_label_report(classifier, X, y, out)
 
 
 def _rows(X: Any) -> int:  # noqa: N803
