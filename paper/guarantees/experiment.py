@@ -196,8 +196,9 @@ def _population(name: str, epochs: int) -> tuple[NDArray[np.float64], NDArray[np
     order = np.random.default_rng(0).permutation(len(x))
     fitted, rest = np.array_split(order, 2)
     model = SDLGMClassifier(
-        threshold=0.5, inputs="standard", input_dropout=0.3, epochs=epochs, random_state=0
-    ).fit(x[fitted], y[fitted])
+        threshold=0.5, inputs="standard", input_dropout=0.3, members=20, epochs=epochs,
+        random_state=0,
+    ).fit(x[fitted], y[fitted])  # fmt: skip
     return model.predict_proba(x[rest]), y[rest]
 
 

@@ -212,7 +212,8 @@ def _simulate(name: str, way: str, method: str, size: FitSize, repetitions: int)
 
 def _models(size: FitSize) -> dict[str, Callable[..., Any]]:
     """Return what makes a classifier from a guarantee and a seed."""
-    ours = functools.partial(SDLGMClassifier, members=5, hidden=(32,), epochs=size.epochs)
+    scaled = functools.partial(SDLGMClassifier, inputs="standard", input_dropout=0.3)
+    ours = functools.partial(scaled, members=5, hidden=(32,), epochs=size.epochs)
     linear = functools.partial(BudgetedClassifier, LogisticRegression(C=0.03, max_iter=200))
     trees = functools.partial(BudgetedClassifier, ExtraTreesClassifier(20, min_samples_leaf=3))
     return dict(zip(METHODS, (ours, linear, trees), strict=True))
