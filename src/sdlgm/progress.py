@@ -81,7 +81,7 @@ def announced_duration(
     """Return a function of the number of steps done that says once if a task will take minutes.
 
     The line is written to standard error after the first second or so, if the whole task will take
-    more than a minute: ``fitting: about 4 minutes for 20 members``.
+    more than a minute: ``fitting: about 4 minutes for 10 members``.
 
     Parameters
     ----------

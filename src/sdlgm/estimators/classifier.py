@@ -66,8 +66,8 @@ __all__ = ["SMALL_TABLES", "SDLGMClassifier"]
 SMALL_TABLES: dict[str, Any] = {"inputs": "bins", "threshold": "smoothed", "input_dropout": 0.7}
 """Settings for a few hundred dense rows: ``SDLGMClassifier(**SMALL_TABLES)``.
 
-With ``calibrated=False`` they give the results of docs/results/table2.md, with ``epochs`` of 40 or
-80 chosen by cross-validation.
+With ``calibrated=False`` and ``members=20`` they give the results of docs/results/table2.md, with
+``epochs`` of 40 or 80 chosen by cross-validation.
 """
 
 
