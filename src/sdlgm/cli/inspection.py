@@ -141,7 +141,9 @@ def _report_of_labels(folder: Path, options: Namespace) -> Path:
     from sdlgm.report import write_saved_label_report
 
     if options.data is None:
-        raise ConfigError(f"{folder} holds no rows: name a table of rows with labels by --data.")
+        raise ConfigError(
+            f"{folder} holds a saved estimator and no rows: name a table of rows with labels by --data."
+        )
     return write_saved_label_report(
         folder, options.data, options.out, accelerator=options.accelerator
     )

@@ -161,7 +161,7 @@ class Table:
         columns: Sequence[str] | None = None,
         keep: Sequence[str] = (),
         *,
-        others: bool = False,
+        skip_others: bool = False,
     ) -> Table:
         """Choose the columns of a model: by name where both have names, else by position.
 
@@ -173,7 +173,7 @@ class Table:
             Columns to read instead, in the model's order.
         keep
             Columns to pass through.
-        others
+        skip_others
             Whether to skip columns that the model does not know, as the training did.
 
         Raises
@@ -190,7 +190,7 @@ class Table:
         rest = [name for name in names if name not in keep and name not in self.index]
         if self._are_lists(rest) != known.lists and len(rest) in (1, known.width):
             return self.select(None, keep)  # one column of lists for columns, or the reverse
-        match_names(wanted, names, names if others else {*keep, *self.index}, self.name)
+        match_names(wanted, names, names if skip_others else {*keep, *self.index}, self.name)
         return self.select(wanted, keep)
 
     def _are_lists(self, names: Sequence[str]) -> bool:

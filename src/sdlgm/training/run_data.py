@@ -200,7 +200,7 @@ def _matched(run: Run, table: Table, asked: _Asked) -> Table:
         keep = [each for each in config.keep if each in (table.names or ())]
     if columns is None and run.columns.names is None:
         columns = config.columns if table.names else None
-    return table.match(run.columns, columns, keep, others=config.columns is not None)
+    return table.match(run.columns, columns, keep, skip_others=config.columns is not None)
 
 
 def _checked(
