@@ -142,7 +142,8 @@ def _report_of_labels(folder: Path, options: Namespace) -> Path:
 
     if options.data is None:
         raise ConfigError(
-            f"{folder} holds a saved estimator and no rows: name a table of rows with labels by --data."
+            f"{folder} holds a saved estimator and no rows: name a table of rows with labels by "
+            "--data."
         )
     return write_saved_label_report(
         folder, options.data, options.out, accelerator=options.accelerator
