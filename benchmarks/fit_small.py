@@ -44,10 +44,7 @@ LARGER_BATCHES: dict[str, dict[str, Any]] = {
     "classifier": {},
     "classifier, batch 64": {"batch_size": 64, "learning_rate": 6e-3},
     "classifier, batch 128": {"batch_size": 128, "learning_rate": 6e-3},
-    "classifier, batch 128, 10 members": {
-        "batch_size": 128, "learning_rate": 6e-3, "members": 10
-    },
-}  # fmt: skip
+}
 """The default settings, and those of docs/fit-small.md."""
 
 
