@@ -76,9 +76,10 @@ class UnitAdam:
         gradient = self.parameter.grad
         if gradient is None:
             raise RuntimeError("The weights have no gradient.")
-        size = self._count(gradient.square().mean(1, keepdim=True), rate)
-        self.mean.mul_(FIRST).add_(gradient, alpha=1 - FIRST)
-        self.parameter.mul_(1 - rate * self.weight_decay).sub_(self.mean * size)
+        squares = torch.linalg.vector_norm(gradient, dim=1, keepdim=True).square_()
+        size = self._count(squares / gradient.shape[1], rate)
+        self.mean.lerp_(gradient, 1 - FIRST)
+        self.parameter.mul_(1 - rate * self.weight_decay).addcmul_(self.mean, size, value=-1)
         self.parameter.grad = None
 
     def _count(self, square: Tensor, rate: float) -> Tensor:
@@ -119,12 +120,17 @@ class LazyUnitAdam(UnitAdam):
         self._moves = torch.zeros(SWEEP + 1, members, units)
         self._fading = (FIRST ** torch.arange(SWEEP + 1, dtype=torch.float64)).float()
         self._since = 0
-        self._lines, self._taken = torch.empty(0, dtype=torch.int64), torch.empty(0)
+        self._forget()
 
     def take(self, lines: Tensor) -> Tensor:
-        """Return some lines, brought up to date, for a step; their gradient is for :meth:`step`."""
-        self._lines, self._taken = lines, self._current(lines).requires_grad_()
-        return self._taken
+        """Return lines, in ascending order, up to date for a step, which takes their gradient."""
+        self._lines = lines
+        self._taken, self._taken_means = self._current(lines)
+        return self._taken.requires_grad_()
+
+    def _forget(self) -> None:
+        self._lines = torch.empty(0, dtype=torch.int64)
+        self._taken = self._taken_means = torch.empty(0)
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
@@ -132,51 +138,58 @@ class LazyUnitAdam(UnitAdam):
         lines, taken, gradient = self._lines, self._taken, self._taken.grad
         if gradient is None:
             raise RuntimeError("The lines that were taken have no gradient.")
-        members = lines // self._inputs
-        square = torch.zeros_like(self.square)
-        for where, slope in zip(members.split(BLOCK), gradient.split(BLOCK), strict=True):
-            square[:, 0].index_add_(0, where, slope.square())
-        size = self._count(square.div_(self._inputs), rate)
-        self._advance(size, 1 - rate * self.weight_decay)
-        parts = (each.split(BLOCK) for each in (lines, members, taken.detach(), gradient))
-        for line, member, weights, slope in zip(*parts, strict=True):
-            mean = self._means.index_select(0, line) * self._faded(line)
-            mean.add_(slope, alpha=1 - FIRST)
-            self._means.index_copy_(0, line, mean)
-            weights.mul_(1 - rate * self.weight_decay).sub_(mean.mul_(size[member, 0]))
-            self.table.index_copy_(0, line, weights)
+        parts = self._members_of(lines)
+        squares = torch.zeros_like(self.square)
+        for member, part in parts:
+            squares[member, 0] = torch.linalg.vector_norm(gradient[part], dim=0).square_()
+        size = self._count(squares.div_(self._inputs), rate)
+        decay = 1 - rate * self.weight_decay
+        self._advance(size, decay)
+        weights = taken.detach()
+        for member, part in parts:
+            for start in range(part.start, part.stop, BLOCK):
+                few = slice(start, min(start + BLOCK, part.stop))
+                mean = self._taken_means[few].lerp_(gradient[few], 1 - FIRST)
+                changed = weights[few].mul_(decay).addcmul_(mean, size[member], value=-1)
+                self._means.index_copy_(0, lines[few], mean)
+                self.table.index_copy_(0, lines[few], changed)
         self._last[lines] = self._since
-        self._lines, self._taken = lines[:0], taken[:0]
+        self._forget()
         if self._since == SWEEP:
             self.catch_up()
+
+    def _members_of(self, lines: Tensor) -> list[tuple[int, slice]]:
+        """Return the part of each member of lines in ascending order."""
+        members = len(self.square)
+        ends = torch.searchsorted(lines, torch.arange(1, members + 1) * self._inputs).tolist()
+        return [(m, slice(a, b)) for m, (a, b) in enumerate(zip([0, *ends], ends, strict=False))]
 
     @torch.no_grad()
     def catch_up(self) -> None:
         """Bring all lines up to date."""
-        for line in torch.nonzero(self._last < self._since).squeeze(1).split(BLOCK):
-            self.table.index_copy_(0, line, self._current(line))
-            self._means[line] *= self._faded(line)
+        for lines in torch.nonzero(self._last < self._since).squeeze(1).split(64 * BLOCK):
+            weights, means = self._current(lines)
+            self.table.index_copy_(0, lines, weights)
+            self._means.index_copy_(0, lines, means)
         self._last.zero_()
         self._kept.fill_(1)
         self._moves.zero_()
         self._since = 0
 
-    def _faded(self, lines: Tensor) -> Tensor:
-        """Return what mean gradients are multiplied by since lines were touched, ``(n, 1)``."""
-        return self._fading[self._since - self._last[lines]].unsqueeze(1)
-
-    def _current(self, lines: Tensor) -> Tensor:
-        """Return lines as they are after the steps until now."""
-        found = self.table.new_empty(len(lines), self.table.shape[1])
-        members = self._moves.shape[1]
-        for line, weights in zip(lines.split(BLOCK), found.split(BLOCK), strict=True):
+    def _current(self, lines: Tensor) -> tuple[Tensor, Tensor]:
+        """Return lines and their mean gradients as they are after the steps until now."""
+        shape = (len(lines), self.table.shape[1])
+        found, means = self.table.new_empty(shape), self.table.new_empty(shape)
+        members, moves = self._moves.shape[1], self._moves.flatten(0, 1)
+        parts = (each.split(BLOCK) for each in (lines, found, means))
+        for line, weights, mean in zip(*parts, strict=True):
             last = self._last[line]
-            place = last * members + line // self._inputs
-            move = self._moves.flatten(0, 1).index_select(0, place)
+            move = moves.index_select(0, last * members + line // self._inputs)
             torch.index_select(self.table, 0, line, out=weights)
-            weights.mul_(self._kept[last].unsqueeze(1))
-            weights.sub_(move.mul_(self._means.index_select(0, line)))
-        return found
+            torch.index_select(self._means, 0, line, out=mean)
+            weights.mul_(self._kept[last].unsqueeze(1)).addcmul_(move, mean, value=-1)
+            mean.mul_(self._fading[self._since - last].unsqueeze(1))
+        return found, means
 
     def _advance(self, size: Tensor, decay: float) -> None:
         """Note what a step does to lines that it does not touch."""
