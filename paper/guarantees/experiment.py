@@ -17,7 +17,6 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import statistics
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,23 +27,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paper.guarantees import whole_fits
+from paper.guarantees.promises import Levels, all_rows, summary
 from paper.results import Numbers, ResultCache, row, write_tables
 from paper.running import Say, check_seeds, choose, profile_named, say_on_stderr
-from sdlgm.data import load_multilabel
 from sdlgm.estimators import SDLGMClassifier
 from sdlgm.estimators.guarantees import (
     FalsePositivesAtMost,
     Guarantee,
-    PrecisionAtLeast,
     RankedLabels,
     RecallAtLeast,
     UnreachableError,
     choose_guaranteed,
 )
 
-__all__ = ["SETS", "reproduce"]
+__all__ = ["SETS", "promised", "reproduce"]
 
-CONFIDENCE = 0.95
+MEANS = ("reached", "size", "over_the_cap", "empty")
 METHODS = ("ours", "mapie")
 
 
@@ -59,39 +57,14 @@ class Profile:
     fits: whole_fits.FitSize
 
 
-@dataclass(frozen=True)
-class Setting:
-    """The promises that are checked on one set, and the largest size of its sets of labels."""
-
-    max_labels: int
-    recall: float
-    precision: float
-    false_positives: float
-
-    def guarantees(self) -> dict[str, Guarantee]:
-        """Return the promises by name, in the order of the table."""
-        levels = (
-            (RecallAtLeast, self.recall),
-            (PrecisionAtLeast, self.precision),
-            (FalsePositivesAtMost, self.false_positives),
-        )
-        found: dict[str, Guarantee] = {
-            f"{kind.__name__}({level:g})": kind(level, CONFIDENCE) for kind, level in levels
-        }
-        for kind, level in levels:
-            if kind.monotone:
-                found[f"{kind.__name__}({level:g}, None)"] = kind(level, None)
-        return found
-
-
 PROFILES = {
     "full": Profile(100, 500, 60, whole_fits.FitSize(400, 500, 40, 3)),
     "smoke": Profile(2, 150, 3, whole_fits.FitSize(60, 100, 2, 1)),
 }
 SETS = {
-    "emotions": Setting(3, 0.8, 0.65, 0.75),
-    "yeast": Setting(8, 0.8, 0.65, 1.5),
-    "scene": Setting(2, 0.85, 0.75, 0.4),
+    "emotions": Levels(3, 0.8, 0.65, 0.75),
+    "yeast": Levels(8, 0.8, 0.65, 1.5),
+    "scene": Levels(2, 0.85, 0.75, 0.4),
 }
 """Levels within reach. They were set by a guess and looked at in a run of five draws; they were not
 changed after it."""
@@ -157,12 +130,17 @@ def reproduce(
 # --- one set ----------------------------------------------------------------------------------
 
 
+def promised(levels: Levels) -> dict[str, Guarantee]:
+    """Return the promises with a confidence, then those without one."""
+    return levels.guarantees() | levels.guarantees(None)
+
+
 def _simulate(name: str, method: str, repetitions: int, size: Profile) -> Numbers:
     """Return what a method reached in each repetition, by the name of the promise."""
     setting = SETS[name]
     proba, labels = _population(name, size.epochs)
     promises = {}
-    for promise, guarantee in setting.guarantees().items():
+    for promise, guarantee in promised(setting).items():
         if method == "mapie" and isinstance(guarantee, FalsePositivesAtMost):
             continue
         found = []
@@ -191,8 +169,7 @@ def _simulate(name: str, method: str, repetitions: int, size: Profile) -> Number
 
 def _population(name: str, epochs: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return probabilities and labels of the half of the rows that the model was not fitted on."""
-    data = load_multilabel(name)
-    x, y = np.vstack([data.X_train, data.X_test]), np.vstack([data.Y_train, data.Y_test])
+    x, y = all_rows(name)
     order = np.random.default_rng(0).permutation(len(x))
     fitted, rest = np.array_split(order, 2)
     model = SDLGMClassifier(
@@ -238,24 +215,9 @@ def _mapie(guarantee: Guarantee, proba: NDArray[np.float64], labels: NDArray[np.
 # --- tables -----------------------------------------------------------------------------------
 
 
-def _summary(promise: Numbers) -> Numbers:
-    """Return means over the repetitions, and how many keep the level."""
-    given = [one for one in promise["repetitions"] if not one["refused"]]
-    level, sign = promise["level"], 1 if promise["highest"] else -1
-    refused = len(promise["repetitions"]) - len(given)
-    return {
-        "kept": sum(sign * (one["reached"] - level) >= 0 for one in given),
-        "refused": refused,
-        **{
-            key: statistics.fmean(one[key] for one in given) if given else None
-            for key in ("reached", "size", "over_the_cap", "empty")
-        },
-    }
-
-
 def _rows(name: str, method: str, promises: Numbers, repetitions: int) -> Iterator[dict[str, Any]]:
     for promise, numbers in promises.items():
-        for metric, value in _summary(numbers).items():
+        for metric, value in summary(numbers, MEANS).items():
             if value is not None:
                 yield row(
                     method, [float(value)], [0], dataset=name, family=promise,
@@ -278,11 +240,11 @@ def _markdown(found: dict[tuple[str, str], Numbers], repetitions: int, size: Pro
     )  # fmt: skip
     lines = [about, "", f"| {' | '.join(columns)} |", f"|---|---:|---|---|{'---:|' * 7}"]
     for name in dict.fromkeys(name for name, _ in found):
-        for promise in SETS[name].guarantees():
+        for promise in promised(SETS[name]):
             for method in METHODS:
                 if promise not in found.get((name, method), {}):
                     continue
-                means = _summary(found[name, method][promise])
+                means = summary(found[name, method][promise], MEANS)
                 broken = repetitions - means["kept"] - means["refused"]
                 cells = [name, SETS[name].max_labels, f"`{promise}`", method]
                 cells += [means["kept"], broken, means["refused"], *_shown(means)]

@@ -9,7 +9,6 @@ labels of fresh draws, which are many. Fits are short: a promise holds for any m
 from __future__ import annotations
 
 import functools
-import statistics
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,15 +21,14 @@ from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from paper.guarantees.promises import CONFIDENCE, Levels, all_rows, summary
 from paper.results import Numbers, ResultCache, row
 from paper.running import Say
-from sdlgm.data import load_multilabel
 from sdlgm.estimators import BudgetedClassifier, SDLGMClassifier
 from sdlgm.estimators.guarantees import (
     FalsePositivesAtMost,
     Guarantee,
     HeldOut,
-    PrecisionAtLeast,
     RecallAtLeast,
     UnreachableError,
 )
@@ -55,35 +53,10 @@ class FitSize:
     epochs: int
 
 
-@dataclass(frozen=True)
-class Levels:
-    """The levels that are promised on one set."""
-
-    recall: float
-    precision: float
-    false_positives: float
-    most: int
-    """Most labels of a row; each row has at least one."""
-
-    def guarantees(self, confidence: float | None, held_out: HeldOut) -> dict[str, Guarantee]:
-        """Return the promises that there are with this confidence, by name."""
-        levels = (
-            (RecallAtLeast, self.recall),
-            (PrecisionAtLeast, self.precision),
-            (FalsePositivesAtMost, self.false_positives),
-        )
-        end = "" if confidence is not None else ", None"
-        return {
-            f"{kind.__name__}({level:g}{end})": kind(level, confidence, held_out)
-            for kind, level in levels
-            if confidence is not None or kind.monotone
-        }
-
-
-LEVELS = {
-    "emotions": Levels(0.6, 0.45, 1.2, 3),
-    "yeast": Levels(0.7, 0.55, 2.0, 8),
-    "scene": Levels(0.7, 0.55, 0.5, 2),
+LEVELS = {  # each row has at least one label
+    "emotions": Levels(3, 0.6, 0.45, 1.2),
+    "yeast": Levels(8, 0.7, 0.55, 2.0),
+    "scene": Levels(2, 0.7, 0.55, 0.5),
 }
 METHODS = ("ours", "logistic regression", "extra trees")
 WAYS = {"split": "", "folds": "yeast", "unknown": "yeast", "weights": "yeast"}
@@ -164,15 +137,14 @@ class Process:
 
 @functools.cache
 def _process(name: str, size: int) -> Process:
-    data = load_multilabel(name)
-    x, y = np.vstack([data.X_train, data.X_test]), np.vstack([data.Y_train, data.Y_test])
+    x, y = all_rows(name)
     x = StandardScaler().fit_transform(x)
     chosen = np.random.default_rng(0).permutation(len(x))[:size]
     columns = []
     for label in y.T:
         model = LogisticRegression(C=0.01, max_iter=1000).fit(x, label)
         columns.append(model.decision_function(x[chosen]))
-    return Process(x[chosen], np.stack(columns, 1), LEVELS[name].most)
+    return Process(x[chosen], np.stack(columns, 1), LEVELS[name].max_labels)
 
 
 def _hide(labels: Floats, source: np.random.Generator) -> Floats:
@@ -193,7 +165,7 @@ def _simulate(name: str, way: str, method: str, size: FitSize, repetitions: int)
     if way == "unknown":
         fresh = _hide(fresh, source)
     held_out: HeldOut = "folds" if way == "folds" else "split"
-    promises = LEVELS[name].guarantees(0.95, held_out)
+    promises = LEVELS[name].guarantees(CONFIDENCE, held_out)
     if way == "split" and name in AVERAGES:
         promises |= LEVELS[name].guarantees(None, held_out)
     found: Numbers = {}
@@ -270,18 +242,11 @@ def _reached(guarantee: Guarantee, sets: NDArray[Any], fresh: Floats) -> float:
 
 
 def _summary(promise: Numbers) -> Numbers:
-    """Return how many fits keep the level, and means over them."""
-    given = [one for one in promise["repetitions"] if not one["refused"]]
-    sign = 1 if promise["highest"] else -1
-    kept = sum(sign * (one["reached"] - promise["level"]) >= 0 for one in given)
-    means = {
-        key: statistics.fmean(one[key] for one in given) if given else None
-        for key in ("reached", "size")
-    }
-    largest = max((one["largest"] for one in given), default=None)
-    refused = len(promise["repetitions"]) - len(given)
-    return {"kept": kept, "broken": len(given) - kept, "refused": refused, **means,
-            "largest": largest}  # fmt: skip
+    """Return how many fits keep or break the level, means, and the most labels of any set."""
+    found = summary(promise, ("reached", "size"))
+    sizes = [one["largest"] for one in promise["repetitions"] if not one["refused"]]
+    broken = len(sizes) - found["kept"]
+    return {"kept": found["kept"], "broken": broken, **found, "largest": max(sizes, default=None)}
 
 
 def rows_of(found: Found, repetitions: int) -> Iterator[dict[str, Any]]:
@@ -322,6 +287,6 @@ def markdown(found: Found, repetitions: int, size: FitSize) -> str:
                 cells += ["-"] * 3
             else:
                 cells += [f"{means['reached']:.3f}", f"{means['size']:.2f}"]
-                cells += [f"{means['largest']} of {LEVELS[name].most}"]
+                cells += [f"{means['largest']} of {LEVELS[name].max_labels}"]
             lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)

@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sdlgm.data import load_multilabel
+from paper.guarantees.promises import all_rows
 from sdlgm.estimators import BudgetedClassifier
 from sdlgm.estimators.guarantees import (
     FalsePositivesAtMost,
@@ -67,9 +67,7 @@ def main() -> None:
     parser.add_argument("--max-labels", type=int, default=11)
     parser.add_argument("--repetitions", type=int, default=100)
     options = parser.parse_args()
-    data = load_multilabel(options.set)
-    x = np.vstack([data.X_train, data.X_test])
-    y = np.vstack([data.Y_train, data.Y_test])
+    x, y = all_rows(options.set)
     results: dict[str, Any] = {}
     ways: tuple[HeldOut, ...] = ("folds", "split")
     for kind, level in PROMISES:
