@@ -126,7 +126,16 @@ def test_stacking_prefers_the_classifier_that_knows_something(data) -> None:
     assert blind < knowing
 
 
-class _Constant(BaseEstimator):
+class _MultiOutput(BaseEstimator):
+    """A classifier that takes tables of labels."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
+class _Constant(_MultiOutput):
     """The frequency of each label, whatever the row."""
 
     def fit(self, X, y):  # noqa: N803
@@ -135,11 +144,6 @@ class _Constant(BaseEstimator):
 
     def predict_proba(self, X):  # noqa: N803
         return np.tile(self.share_, (len(X), 1))
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags
 
 
 def test_a_promise_from_a_split_is_about_the_fitted_classifiers(data) -> None:
@@ -158,7 +162,7 @@ def test_a_promise_from_a_split_is_about_the_fitted_classifiers(data) -> None:
         BudgetedClassifier([TREES, LOGISTIC], combine="stack", threshold=guarantee).fit(x, y)
 
 
-class Given(ClassifierMixin, BaseEstimator):
+class Given(ClassifierMixin, _MultiOutput):
     """A classifier whose probabilities are its inputs."""
 
     def fit(self, X, y):  # noqa: N803
@@ -167,11 +171,6 @@ class Given(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X):  # noqa: N803
         return np.asarray(X)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags
 
 
 def test_a_promise_counts_labels_that_correction_makes_equal_as_equal() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from sdlgm.estimators.scaling import Inputs, take_rows
 from sdlgm.estimators.unit_adam import LazyUnitAdam
@@ -24,6 +24,7 @@ __all__ = [
     "Read",
     "block_inputs",
     "dense_inputs",
+    "first_weights",
     "lazy_inputs",
 ]
 
@@ -96,6 +97,11 @@ def _moved(read: Tensor, target: Tensor, device: torch.device) -> tuple[Tensor, 
     return moved, moved if target is read else target.to(device)
 
 
+def first_weights(model: SupervisedSDLGM) -> nn.Parameter:
+    """Return the weights of the encoder's first hidden layer, ``(members, inputs, units)``."""
+    return model.encoder.get_parameter("layers.0.weight")
+
+
 class LazyInputs:
     """Sparse inputs, with the lines of the first layer's weights that a batch touches.
 
@@ -107,7 +113,7 @@ class LazyInputs:
         self.entries, self.values = Entries(rows), scaling.non_zeros(rows)
         self.inputs = rows.shape[1]
         members = model.config.members
-        self.weights = LazyUnitAdam(model.encoder.get_parameter("layers.0.weight"))
+        self.weights = LazyUnitAdam(first_weights(model))
         self._place = torch.empty(members * self.inputs, dtype=torch.int64)
         self._occurs = torch.zeros(members * self.inputs, dtype=torch.bool)
 

@@ -21,6 +21,7 @@ from sdlgm.estimators.label_inputs import (
     Read,
     block_inputs,
     dense_inputs,
+    first_weights,
     lazy_inputs,
 )
 from sdlgm.estimators.member_recalibration import (
@@ -267,7 +268,7 @@ class LabelNetwork:
             lazy = lazy_inputs(training.rows, self.scaling, self.model, device, size)
             if lazy is not None:
                 return lazy, lazy.weights
-            first = UnitAdam(self.model.encoder.get_parameter("layers.0.weight"))
+            first = UnitAdam(first_weights(self.model))
         return dense_inputs(training.rows, self.scaling, config, device), first
 
     @property

@@ -283,7 +283,7 @@ class BudgetedPrediction(BaseLabelClassifier):
         """
         if not self.multilabel_ or not targets.table.nnz:
             return
-        targets.most_labels(self.max_labels, kept)
+        targets.most_labels(self.max_labels, kept)  # refuses rows with more, fitted or not
         most = targets.most_labels(self.max_labels, fitted)
         self.max_labels_ = min(max(self.max_labels_, most), self.n_labels_)
         if self.min_labels is None:

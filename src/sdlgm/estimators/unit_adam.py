@@ -29,6 +29,7 @@ are needed, and a step takes time by the inputs that occur. The result is the sa
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -162,12 +163,12 @@ class LazyUnitAdam(UnitAdam):
         """Return the part of each member of lines in ascending order."""
         members = len(self.square)
         ends = torch.searchsorted(lines, torch.arange(1, members + 1) * self._inputs).tolist()
-        return [(m, slice(a, b)) for m, (a, b) in enumerate(zip([0, *ends], ends, strict=False))]
+        return [(m, slice(*part)) for m, part in enumerate(itertools.pairwise([0, *ends]))]
 
     @torch.no_grad()
     def catch_up(self) -> None:
         """Bring all lines up to date."""
-        for lines in torch.nonzero(self._last < self._since).squeeze(1).split(64 * BLOCK):
+        for lines in torch.nonzero(self._last < self._since).squeeze(1).split(BLOCK):
             weights, means = self._current(lines)
             self.table.index_copy_(0, lines, weights)
             self._means.index_copy_(0, lines, means)
