@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import dataclasses
 import signal
@@ -83,6 +84,18 @@ def untrained_run(folder: Path, data: DataConfig | Path | str, **settings: objec
     table.columns().with_ranges(rows).write(folder)
     save_model(folder, model)
     return Run.open(folder)
+
+
+def refuse_import(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    """Let every import of a package fail, as where it is not installed."""
+    real = builtins.__import__
+
+    def refuse(name: str, *rest: object, **more: object) -> object:
+        if name.split(".")[0] == package:
+            raise ImportError(name=name)
+        return real(name, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import fnmatch
 import inspect
 import shutil
@@ -17,7 +16,7 @@ import torch
 import yaml
 
 import sdlgm
-from helpers import tiny_model
+from helpers import refuse_import, tiny_model
 from sdlgm.data import Columns
 from sdlgm.errors import ConfigError, HubError, ModelFileError
 from sdlgm.estimators import SDLGMClassifier
@@ -229,14 +228,7 @@ def test_metrics_must_be_numbers(value: Any, hub: FolderHub, classifier: SDLGMCl
 def test_a_folder_needs_neither_network_nor_extra(
     classifier: SDLGMClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *rest: Any) -> Any:
-        if name.split(".")[0] == "huggingface_hub":
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    refuse_import(monkeypatch, "huggingface_hub")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     classifier.save(tmp_path / "m")
     loaded = sdlgm.load(tmp_path / "m")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import builtins
-
 import numpy as np
 import pytest
 import torch
 from paper.figures import data
 from scipy.stats import binom
 
-from helpers import tiny_model
+from helpers import refuse_import, tiny_model
 from sdlgm.distributions import grouped_gated_multinomial
 from sdlgm.errors import SDLGMError
 
@@ -113,13 +111,6 @@ def test_the_map_is_deterministic() -> None:
 
 
 def test_missing_opentsne_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def refuse(name: str, *rest: object, **more: object) -> object:
-        if name == "openTSNE":
-            raise ImportError(name=name)
-        return real(name, *rest, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    refuse_import(monkeypatch, "openTSNE")
     with pytest.raises(SDLGMError, match=r"needs openTSNE: pip install 'sdlgm\[report\]'"):
         data.map_in_the_plane(torch.zeros(20, 2))
