@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from sdlgm.interrupts import handling
+from sdlgm.interrupts import handling, interruptible, postponed
 
 
 def test_signals_go_to_the_handler_and_the_previous_ones_are_restored() -> None:
@@ -36,3 +36,13 @@ def test_other_threads_leave_handlers_unchanged() -> None:
     thread.start()
     thread.join()
     assert found == [before]
+
+
+def test_a_signal_waits_for_the_end_of_a_block_that_must_not_be_interrupted() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), interruptible() as received:
+        with postponed():
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append("block")
+        done.append("after")
+    assert (done, received) == (["block"], [signal.SIGINT])

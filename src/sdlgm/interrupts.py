@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["handling", "interruptible"]
+__all__ = ["handling", "interruptible", "postponed"]
 
 
 @contextmanager
@@ -28,6 +28,21 @@ def handling(handler: Callable[[int, Any], object], *signals: signal.Signals) ->
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)
+
+
+@contextmanager
+def postponed() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until the end of the block, which must be short.
+
+    For code that crashes if an exception is raised inside it, such as the start of some libraries.
+    """
+    received: list[int] = []
+    try:
+        with handling(lambda number, _: received.append(number), signal.SIGINT, signal.SIGTERM):
+            yield
+    finally:
+        for number in dict.fromkeys(received):
+            signal.raise_signal(number)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdlgm.errors import SDLGMError
+from sdlgm.interrupts import postponed
 from sdlgm.outputs import atomic_path
 from sdlgm.version import __version__
 
@@ -163,11 +165,19 @@ def read_model(path: Path | str) -> onnx.ModelProto:
 
 
 def require_onnx(what: str, package: str = "onnx") -> None:
-    """Raise :class:`SDLGMError` if a package of the extra ``onnx`` is not installed."""
+    """Import a package of the extra ``onnx``.
+
+    Raises
+    ------
+    SDLGMError
+        If it is not installed.
+    """
     if importlib.util.find_spec(package) is None:
         raise SDLGMError(
             f'{what} needs {package}, which is not installed: pip install "sdlgm[onnx]"'
         )
+    with postponed():  # its extension ends the process if it is interrupted while it starts
+        importlib.import_module(package)
 
 
 def _declare(name: str, dtype: type[np.generic], shape: Sequence[int | str]) -> Any:
