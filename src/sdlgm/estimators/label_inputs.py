@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sdlgm.estimators.scaling import Inputs, take_rows
-from sdlgm.estimators.unit_adam import LazyUnitAdam
+from sdlgm.estimators.unit_adam import LazyUnitAdam, UnitAdam
 from sdlgm.estimators.validation import BLOCK, Table, pad_rows
 from sdlgm.models import LabelModelConfig, SupervisedSDLGM
-from sdlgm.nn.sparse_rows import SparseRows
+from sdlgm.nn.sparse_rows import OwnProduct, SparseRows
 
 __all__ = [
     "ActiveLabels",
@@ -33,6 +33,8 @@ Read: TypeAlias = Callable[[Tensor], tuple[Any, Any]]
 
 MOST_COLUMNS = 0.5
 """Share of the columns that occur in a batch, up to which the first layer is trained by lines."""
+MOST_VALUES = 32_000_000
+"""Most values of sparse rows that are made dense before the training, rather than by the batch."""
 MOST_NON_ZERO = 0.2
 """Share of values that are not 0, up to which products with non-zeros alone are faster."""
 
@@ -64,23 +66,49 @@ class ActiveLabels(Entries):
 
 
 def dense_inputs(
-    rows: Table, scaling: Inputs, config: LabelModelConfig, device: torch.device
+    rows: Table,
+    scaling: Inputs,
+    config: LabelModelConfig,
+    device: torch.device,
+    first: UnitAdam | None = None,
 ) -> Read:
     """Return a function that gives dense inputs ``(members, b, inputs)`` and targets.
 
-    Sparse rows are made dense one batch at a time. Targets are scaled rows, or unscaled bits.
+    Sparse rows are made dense, one batch at a time if there are many. Targets are scaled rows, or
+    unscaled bits. ``first`` multiplies the inputs by the weights that it trains.
     """
     raw = config.likelihood == "bernoulli"
-    if sp.issparse(rows) or raw:
+    if raw or (sp.issparse(rows) and np.prod(rows.shape, dtype=float) > MOST_VALUES):
+        read_batch = _batch_reader(rows, scaling, raw, device)
+    else:
+        read_batch = _look_up(rows, scaling, device)
 
-        def read_batch(index: Tensor) -> tuple[Tensor, Tensor]:
-            taken = take_rows(rows, index.flatten().numpy())
-            read, scaled = scaling(taken)
-            read, target = _moved(read, torch.from_numpy(taken) if raw else scaled, device)
-            return read.view(*index.shape, -1), target.view(*index.shape, -1)
+    def read(index: Tensor) -> tuple[Any, Tensor]:
+        inputs, target = read_batch(index)
+        return inputs if first is None else OwnProduct(inputs, first.multiply), target
 
-        return read_batch
-    read, scaled = _moved(*scaling(rows), device)
+    return read
+
+
+def _batch_reader(
+    rows: Table, scaling: Inputs, raw: bool, device: torch.device
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Return a function that scales one batch at a time."""
+
+    def read_batch(index: Tensor) -> tuple[Tensor, Tensor]:
+        taken = take_rows(rows, index.flatten().numpy())
+        read, scaled = scaling(taken)
+        read, target = _moved(read, torch.from_numpy(taken) if raw else scaled, device)
+        return read.view(*index.shape, -1), target.view(*index.shape, -1)
+
+    return read_batch
+
+
+def _look_up(
+    rows: Table, scaling: Inputs, device: torch.device
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Return a function that looks batches up in a table of all scaled rows."""
+    read, scaled = _moved(*_scaled(rows, scaling), device)
 
     def look_up(index: Tensor) -> tuple[Tensor, Tensor]:
         shape, flat = (*index.shape, -1), index.flatten().to(device)
@@ -89,6 +117,14 @@ def dense_inputs(
         return taken, taken if same else scaled.index_select(0, flat).view(shape)
 
     return look_up
+
+
+def _scaled(rows: Table, scaling: Inputs) -> tuple[Tensor, Tensor]:
+    if not sp.issparse(rows):
+        return scaling(rows)
+    parts = [scaling(rows[start : start + 500].toarray())[0] for start in range(0, rows.shape[0], 500)]
+    read = torch.cat(parts)
+    return read, read
 
 
 def _moved(read: Tensor, target: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:

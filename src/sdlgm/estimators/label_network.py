@@ -269,7 +269,7 @@ class LabelNetwork:
             if lazy is not None:
                 return lazy, lazy.weights
             first = UnitAdam(first_weights(self.model))
-        return dense_inputs(training.rows, self.scaling, config, device), first
+        return dense_inputs(training.rows, self.scaling, config, device, first), first
 
     @property
     def labels(self) -> int:

@@ -50,11 +50,13 @@ SWEEP = 128
 class UnitAdam:
     """Adam for weights ``(members, inputs, units)``, with one mean square a unit of each member.
 
-    :meth:`start` must come first, and :meth:`finish` last.
+    :meth:`start` must come first, and :meth:`finish` last. A step is :meth:`multiply`, and
+    :meth:`step` once the product has a gradient.
     """
 
     def __init__(self, parameter: nn.Parameter) -> None:
         self.parameter = parameter
+        self._forget()
 
     def start(self, optimiser: torch.optim.Optimizer, weight_decay: float) -> None:
         """Take over from an Adam of all parameters; the state of an earlier training is there."""
@@ -71,17 +73,31 @@ class UnitAdam:
         self.weight_decay = weight_decay
         self.number = int(state["step"])
 
+    def multiply(self, rows: Tensor) -> Tensor:
+        """Return the product of rows ``(members, b, inputs)`` and the weights, for a step.
+
+        A step takes the gradient of the product, and the weights get none.
+        """
+        self._rows = rows
+        self._product = torch.bmm(rows, self.parameter.detach()).requires_grad_()
+        return self._product
+
     @torch.no_grad()
     def step(self, rate: float) -> None:
-        """Change the weights by their gradients, which are used up."""
-        gradient = self.parameter.grad
+        """Change the weights by the gradient of the product."""
+        rows, gradient = self._rows, self._product.grad
         if gradient is None:
-            raise RuntimeError("The weights have no gradient.")
-        squares = torch.linalg.vector_norm(gradient, dim=1, keepdim=True).square_()
-        size = self._count(squares / gradient.shape[1], rate)
-        self.mean.lerp_(gradient, 1 - FIRST)
+            raise RuntimeError("The product has no gradient.")
+        # That of the weights is G = rows' gradient. Of G'G only the diagonal is needed.
+        squares = torch.bmm(torch.bmm(rows, rows.mT), gradient).mul_(gradient)
+        squares = squares.sum(1, keepdim=True).clamp_min_(0)
+        size = self._count(squares / rows.shape[2], rate)
+        self.mean.baddbmm_(rows.mT, gradient, beta=FIRST, alpha=1 - FIRST)
         self.parameter.mul_(1 - rate * self.weight_decay).addcmul_(self.mean, size, value=-1)
-        self.parameter.grad = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._rows = self._product = torch.empty(0)
 
     def _count(self, square: Tensor, rate: float) -> Tensor:
         """Count a step with a mean squared gradient; return what mean gradients are multiplied by.
@@ -105,8 +121,7 @@ class UnitAdam:
 class LazyUnitAdam(UnitAdam):
     """The same, of which a step touches some lines of a table ``(members * inputs, units)``.
 
-    A step is :meth:`take`, and :meth:`step` once these lines have a gradient. The parameter itself
-    gets none.
+    A step is :meth:`take`, and :meth:`step` once these lines have a gradient.
     """
 
     def start(self, optimiser: torch.optim.Optimizer, weight_decay: float) -> None:
@@ -121,7 +136,6 @@ class LazyUnitAdam(UnitAdam):
         self._moves = torch.zeros(SWEEP + 1, members, units)
         self._fading = (FIRST ** torch.arange(SWEEP + 1, dtype=torch.float64)).float()
         self._since = 0
-        self._forget()
 
     def take(self, lines: Tensor) -> Tensor:
         """Return lines, in ascending order, up to date for a step, which takes their gradient."""
@@ -142,7 +156,8 @@ class LazyUnitAdam(UnitAdam):
         parts = self._members_of(lines)
         squares = torch.zeros_like(self.square)
         for member, part in parts:
-            squares[member, 0] = torch.linalg.vector_norm(gradient[part], dim=0).square_()
+            for few in gradient[part].split(BLOCK):
+                squares[member, 0] += few.square().sum(0)
         size = self._count(squares.div_(self._inputs), rate)
         decay = 1 - rate * self.weight_decay
         self._advance(size, decay)

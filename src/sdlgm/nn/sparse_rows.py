@@ -1,14 +1,37 @@
-"""Sparse rows as inputs of an ensemble: products take time by the number of non-zeros."""
+"""Rows that the first layer of an ensemble multiplies by its weights in a way of their own."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["SparseRows"]
+__all__ = ["OwnProduct", "SparseRows"]
+
+
+@dataclass(frozen=True)
+class OwnProduct:
+    """Dense rows ``(members, b, inputs)`` with a function that multiplies them by the weights.
+
+    What trains these weights may then keep the product and its gradient, which are smaller than the
+    gradient of the weights.
+    """
+
+    values: Tensor
+    """The rows."""
+    multiply: Callable[[Tensor], Tensor]
+    """Maps rows to the product ``(members, b, outputs)``."""
+
+    def with_values(self, values: Tensor) -> Self:
+        """Return other rows with the same function."""
+        return replace(self, values=values)
+
+    def times(self, _: Tensor) -> Tensor:
+        """Return the product ``(members, b, outputs)``."""
+        return self.multiply(self.values)
 
 
 @dataclass(frozen=True)
