@@ -31,7 +31,7 @@ __all__ = [
 Read: TypeAlias = Callable[[Tensor], tuple[Any, Any]]
 """Maps rows ``(members, b)`` to the encoder's inputs and the decoder's targets."""
 
-MOST_COLUMNS = 0.5
+MOST_COLUMNS = 0.25
 """Share of the columns that occur in a batch, up to which the first layer is trained by lines."""
 MOST_VALUES = 32_000_000
 """Most values of sparse rows that are made dense before the training, rather than by the batch."""
