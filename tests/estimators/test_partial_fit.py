@@ -92,6 +92,19 @@ def test_labels_may_be_named_before_they_come() -> None:
         new().partial_fit(X, Y, classes=range(4))
 
 
+@pytest.mark.parametrize("weights", [False, True])
+def test_rows_without_labels_lower_the_smallest_size_of_a_set(weights: bool) -> None:
+    none = np.zeros_like(Y[60:])
+    given = np.ones(60)
+    if weights:  # a weight of 0 equals leaving the row out
+        none[0, 0], given[0] = 1, 0
+    model = new().partial_fit(X[:60], Y[:60] | [1, 0, 0])
+    assert model.min_labels_ == 1
+    largest = model.max_labels_
+    model.partial_fit(X[60:], none, sample_weight=given)
+    assert (model.min_labels_, model.max_labels_) == (0, largest)
+
+
 def test_frames_are_encoded_as_by_the_first_part() -> None:
     frame = pd.DataFrame({"a": X[:, 0], "kind": ["p", "q"] * 60})
     model = new(mixed=True).partial_fit(frame[:60], Y[:60])

@@ -11,6 +11,7 @@ from jsonargparse import Namespace
 from sdlgm.cli.output import say, show, show_metrics
 from sdlgm.cli.parser import Command, Parser, add_accelerator, add_split, add_table_options
 from sdlgm.errors import ConfigError
+from sdlgm.folders import holds_estimator, holds_model
 
 if TYPE_CHECKING:
     from sdlgm.data import FolderRows, Samples
@@ -124,7 +125,7 @@ def _report(options: Namespace) -> None:
     from sdlgm.training import Run
 
     folder = Path(options.run)
-    if (folder / "estimator.json").is_file() and not (folder / "config.json").is_file():
+    if holds_estimator(folder) and not holds_model(folder):
         page = _report_of_labels(folder, options)
     else:
         page = write_report(

@@ -181,14 +181,14 @@ class BudgetedClassifier(BudgetedPrediction):
         targets = check_targets(y, number)
         refuse_guarantee_of_classes(self.threshold, targets.multilabel)
         kept = np.ones(number, bool) if weight is None else weight > 0
-        self._set_targets(targets, y, kept)
+        self._set_targets(targets, y)
         held = [mask & kept for mask in self._held_out(number) if (mask & kept).any()]
         split = is_split(self.threshold)
+        self._bound_sets(targets, kept, kept & ~held[0] if split else kept)
         models = self._prepared(targets, bool(held) and not split)
         fit = partial(self._fit_all, rows=rows, targets=targets, weight=weight)
         if split:  # what predicts is what the rows left out are scored by
             held = held[:1]
-            self._set_targets(targets, y, kept & ~held[0])
             self.estimators_ = fit(models, index=np.flatnonzero(~held[0]))
             scores = [self._scores(self.estimators_, rows, held[0])]
         else:

@@ -471,12 +471,11 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         weight, entries, targets = split_weights(sample_weight, targets)
         refuse_guarantee_of_classes(self.threshold, targets.multilabel)
         kept = weight > 0
-        self._set_targets(targets, y, kept)
+        self._set_targets(targets, y)
         effort = self._effort(rows, one_pass=one_pass)
         members = self._make_members(int(kept.sum()))
-        fitted = members.fitted_of(kept)
-        if is_split(self.threshold):  # rows of a promise do not shape what it is about
-            self._set_targets(targets, y, fitted)
+        fitted = members.fitted_of(kept)  # rows of a promise do not shape what it is about
+        self._bound_sets(targets, kept, fitted)
         rows = self._encode(rows, fitted)
         settings = self._settings(effort, members, one_pass=one_pass)
         return self._training(rows, targets, weight, entries, members, settings)

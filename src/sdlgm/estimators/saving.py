@@ -21,6 +21,7 @@ from sdlgm.estimators.drift import check_range
 from sdlgm.estimators.guarantees import Guarantee, guarantee_named
 from sdlgm.estimators.mixed_columns import MixedColumns
 from sdlgm.estimators.validation import EstimatorNotFittedError
+from sdlgm.folders import ESTIMATOR, holds_estimator, holds_model, holds_run
 from sdlgm.limits import check, is_integer, reading
 from sdlgm.migration import migrate_estimator
 from sdlgm.models import SDLGM, load_model, load_weights
@@ -56,7 +57,7 @@ NAMES = ("SDLGMClassifier", "SDLGMCounter", "SDLGMTransformer")
 _NUMBERS = "biuf"
 """Kinds of numpy types that are stored: bool, signed, unsigned, float."""
 _SPECIAL = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-_FILES = ("estimator.safetensors", "estimator.json", *FILES)
+_FILES = ("estimator.safetensors", ESTIMATOR, *FILES)
 _NETWORK = "network."
 _FITTED = re.compile(r"_?[A-Za-z][A-Za-z0-9_]*")
 
@@ -286,7 +287,7 @@ class SavedModelFolder(Saved):
             If a file is missing, damaged, of a newer format or another class, or incomplete.
         """
         folder = Path(folder)
-        if not (folder / "estimator.json").is_file() and (folder / "config.json").is_file():
+        if holds_model(folder) and not holds_estimator(folder):
             return cls._of_run(folder)
         estimator = super().load(folder)
         model = load_model(folder)
@@ -294,7 +295,7 @@ class SavedModelFolder(Saved):
         there, _, _ = read_tensors(folder / "model.safetensors")  # as written, before migration
         if expected != {"dict": {"model_digest": digest(there)}}:
             raise ModelFileError(
-                f"{folder / 'model.safetensors'} does not belong to {folder / 'estimator.json'}: "
+                f"{folder / 'model.safetensors'} does not belong to {folder / ESTIMATOR}: "
                 "one of them was changed. Restore both from a copy."
             )
         estimator.model_ = model
@@ -310,7 +311,7 @@ class SavedModelFolder(Saved):
     def _of_model(cls, folder: Path, model: SDLGM) -> Self:
         settings = dataclasses.asdict(model.config)
         seed, steps = 0, 0
-        if (folder / "config.yaml").is_file():  # a run, not a model alone or from the Hub
+        if holds_run(folder):  # not a model alone or from the Hub
             training = Run.open(folder).config.training
             settings |= dataclasses.asdict(training)
             seed, steps = training.seed, training.iterations
@@ -363,16 +364,16 @@ def describe_folder(folder: Path) -> dict[str, Any]:
     ModelFileError
         If the folder holds no estimator.
     """
-    if not (folder / "estimator.json").is_file():
+    if not holds_estimator(folder):
         hint = "Write one with estimator.save(folder)."
-        if (folder / "config.json").is_file():
+        if holds_model(folder):
             hint = "It holds a model: use SDLGMTransformer.load or sdlgm.load."
         raise ModelFileError(f"{folder} holds no saved estimator (no estimator.json). {hint}")
-    return read_description(folder / "estimator.json", "sdlgm-estimator", FORMAT_VERSION)
+    return read_description(folder / ESTIMATOR, "sdlgm-estimator", FORMAT_VERSION)
 
 
 def _check_target(folder: Path, overwrite: bool) -> None:
-    if (folder / "config.yaml").exists():
+    if holds_run(folder):
         raise ConfigError(f"{folder} holds a run. Save to another folder.")
     there = [name for name in _FILES if (folder / name).exists()]
     if there and not overwrite:

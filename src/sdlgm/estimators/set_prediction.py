@@ -247,24 +247,33 @@ class BudgetedPrediction(BaseLabelClassifier):
             return (predicted.reshape(-1, 1) == self.classes_).astype(np.int64)
         return np.asarray(predicted.toarray() if sp.issparse(predicted) else predicted)
 
-    def _set_targets(self, targets: Targets, given: Any, kept: NDArray[np.bool_]) -> None:
-        """Set the fitted attributes of labels, and the bounds of their number in the kept rows.
+    def _set_targets(self, targets: Targets, given: Any) -> None:
+        """Set the fitted attributes of labels, but for the bounds of their number."""
+        self.multilabel_ = targets.multilabel
+        self._set_labels(targets.table, given, targets.names)
+        self.classes_ = targets.classes
+
+    def _bound_sets(
+        self, targets: Targets, kept: NDArray[np.bool_], fitted: NDArray[np.bool_]
+    ) -> None:
+        """Set the bounds of the number of labels: those of the fitted rows, or the parameters.
 
         Raises
         ------
         DataError
-            If no kept row has a label, or one has more than ``max_labels``.
+            If no fitted row has a label, or a kept one, fitted or not, more than ``max_labels``.
         ConfigError
             If ``min_labels`` exceeds the largest size of a set.
         """
-        self.multilabel_ = targets.multilabel
+        if not self.multilabel_:
+            self.max_labels_ = self.min_labels_ = 1
+            return
+        most = targets.most_labels(self.max_labels, kept, fitted)
+        if not most:
+            raise DataError("No sample in Y has any label: there is nothing to learn.")
         # No more than there are: tables of numbers of labels have this many columns.
-        most = targets.most_labels(self.max_labels, kept)
-        self.max_labels_ = min(most, targets.table.shape[1])
-        self._set_labels(targets.table, given, targets.names)
-        self.classes_ = targets.classes
-        fewest = self.min_labels if self.multilabel_ else 1
-        self._set_min_labels(fewest, targets.numbers(kept))
+        self.max_labels_ = min(int(self.max_labels or most), self.n_labels_)
+        self._set_min_labels(self.min_labels, targets.numbers(fitted))
         if self.min_labels_ > self.max_labels_:
             raise ConfigError(
                 f"min_labels = {self.min_labels} exceeds the most labels a sample may have: "
@@ -281,11 +290,10 @@ class BudgetedPrediction(BaseLabelClassifier):
         DataError
             If a kept row has more than ``max_labels``.
         """
-        if not self.multilabel_ or not targets.table.nnz:
+        if not self.multilabel_:
             return
-        targets.most_labels(self.max_labels, kept)  # refuses rows with more, fitted or not
-        most = targets.most_labels(self.max_labels, fitted)
-        self.max_labels_ = min(max(self.max_labels_, most), self.n_labels_)
+        most = targets.most_labels(self.max_labels, kept, fitted)
+        self.max_labels_ = min(max(self.max_labels_, self.max_labels or most), self.n_labels_)
         if self.min_labels is None:
             self.min_labels_ = min(self.min_labels_, int(targets.numbers(fitted).min()))
 

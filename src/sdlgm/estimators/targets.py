@@ -322,26 +322,24 @@ class Targets:
         numbers = np.diff(self.table.indptr)[kept].astype(np.int64)
         return numbers if len(numbers) else np.zeros(1, np.int64)
 
-    def most_labels(self, max_labels: int | None, kept: NDArray[np.bool_]) -> int:
-        """Return ``max_labels``, by default the most labels of a kept sample.
+    def most_labels(
+        self, max_labels: int | None, kept: NDArray[np.bool_], fitted: NDArray[np.bool_]
+    ) -> int:
+        """Return the most labels of a fitted sample, 0 if none has any.
 
         Raises
         ------
         DataError
-            If no kept sample has a label, or one has more than ``max_labels``.
+            If a kept sample, fitted or not, has more than ``max_labels``.
         """
-        if not self.multilabel:
-            return 1
         numbers = np.diff(self.table.indptr) * kept
         largest = int(numbers.max(initial=0))
-        if largest == 0:
-            raise DataError("No sample in Y has any label: there is nothing to learn.")
         if max_labels is not None and largest > max_labels:
             raise DataError(
                 f"Y[{int(numbers.argmax())}] has {largest} labels, more than max_labels = "
                 f"{max_labels}. Raise max_labels to {largest} or more, or leave it out."
             )
-        return int(max_labels or largest)
+        return int(numbers[fitted].max(initial=0))
 
 
 def check_targets(y: Any, samples: int) -> Targets:

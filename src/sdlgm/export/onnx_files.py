@@ -20,6 +20,7 @@ from sdlgm.export.classifier import classifier_graph
 from sdlgm.export.graph import require_onnx, write_model
 from sdlgm.export.model_graphs import Code, Part, decoder_graph, encoder_graph
 from sdlgm.export.quantize import quantize as quantize_model
+from sdlgm.folders import holds_estimator, holds_model, holds_run
 from sdlgm.inference import default_code
 from sdlgm.migration import migrate_onnx
 from sdlgm.models import SDLGM, load_model, model_sha256
@@ -123,9 +124,9 @@ def _model(run: Run | Path | str) -> tuple[SDLGM, DataConfig | None]:
     """Return a model and its run's data, or ``None`` for a model without a run."""
     if not isinstance(run, Run):
         folder = Path(run)
-        if (folder / "config.json").is_file() and not (folder / "config.yaml").is_file():
+        if holds_model(folder) and not holds_run(folder):
             return load_model(folder), None
-        if (folder / "estimator.json").is_file():
+        if holds_estimator(folder):
             raise ModelFileError(
                 f"{folder} holds an estimator without encoder and decoder. Export a whole "
                 "classifier with --part classifier."

@@ -13,6 +13,7 @@ from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.estimators import SDLGMClassifier, SDLGMCounter, SDLGMTransformer
 from sdlgm.estimators import load as load_estimator
+from sdlgm.folders import holds_estimator, holds_run
 from sdlgm.hub.card import Card
 from sdlgm.hub.transfer import download, upload
 from sdlgm.models import SDLGM, load_model, model_sha256, save_model
@@ -79,7 +80,7 @@ def load(
     ``sdlgm.load("runs/digits").encode(x)`` and ``sdlgm.load("me/labels").predict(X)``.
     """
     folder = download(source, revision=revision, token=token)
-    if (folder / "estimator.json").is_file():
+    if holds_estimator(folder):
         return load_estimator(folder)
     return load_model(folder)
 
@@ -133,7 +134,7 @@ def push_to_hub(
         "token": token,
     }
     if isinstance(source, Path | str):
-        source = Run.open(source) if (Path(source) / "config.yaml").is_file() else load(source)
+        source = Run.open(source) if holds_run(Path(source)) else load(source)
     if isinstance(source, Run):
         if metrics or units or measured_on:
             raise ConfigError(

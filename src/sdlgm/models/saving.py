@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sdlgm.config import ModelConfig, from_dict, to_dict
 from sdlgm.environment import neutral, shapes_only
 from sdlgm.errors import ConfigError, ModelFileError
+from sdlgm.folders import MODEL, holds_estimator, holds_model
 from sdlgm.limits import check, is_integer, reading
 from sdlgm.migration import migrate_model, migrate_statistics
 from sdlgm.models.sdlgm import SDLGM
@@ -43,7 +44,7 @@ __all__ = [
 
 FORMAT_VERSION = 2
 """Version of the format on disk. Older versions are migrated, newer ones refused."""
-FILES = ("model.safetensors", "config.json")
+FILES = ("model.safetensors", MODEL)
 """Names of the files of a model."""
 
 
@@ -152,26 +153,26 @@ def load_model(folder: Path | str) -> SDLGM:
         If a setting has a wrong type or is out of range.
     """
     folder = Path(folder)
-    if not (folder / "config.json").is_file():
+    if not holds_model(folder):
         hint = f"Train one: sdlgm fit DATA --out {folder}"
         if (folder / "checkpoint.safetensors").is_file():
             hint = f"Its training is not finished: sdlgm resume {folder}"
-        if (folder / "estimator.json").is_file():
+        if holds_estimator(folder):
             hint = "It holds an estimator: load it with sdlgm.load."
         raise ModelFileError(f"{folder} holds no finished model. {hint}")
-    about = read_description(folder / "config.json", "sdlgm-model", FORMAT_VERSION)
+    about = read_description(folder / MODEL, "sdlgm-model", FORMAT_VERSION)
     if about.get("class") != SDLGM.__name__:
         raise ModelFileError(f"{folder} holds a {about.get('class')!r}, not an SDLGM.")
-    tensors, sha = read_described(folder / "model.safetensors", folder / "config.json", about)
-    with reading(folder / "config.json"):
+    tensors, sha = read_described(folder / "model.safetensors", folder / MODEL, about)
+    with reading(folder / MODEL):
         about = migrate_model(about)
         config = from_dict(ModelConfig, about["config"])
         inputs, levels = about["n_inputs"], about["levels"]
         if not (is_integer(inputs, 1) and is_integer(levels, 2, 2**16)):
             raise ModelFileError(
-                f"{folder / 'config.json'} is damaged: n_inputs = {inputs!r}, levels = {levels!r}."
+                f"{folder / MODEL} is damaged: n_inputs = {inputs!r}, levels = {levels!r}."
             )
-        check("inputs", inputs, f"n_inputs in {folder / 'config.json'}")
+        check("inputs", inputs, f"n_inputs in {folder / MODEL}")
 
     def new() -> SDLGM:
         return SDLGM(config, DataStatistics(torch.full((inputs,), 0.5), torch.ones(inputs), levels))

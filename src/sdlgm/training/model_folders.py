@@ -9,6 +9,7 @@ from typing import Any
 from sdlgm.config import DataConfig, TrainingConfig, from_dict
 from sdlgm.data import BUILT_IN, Columns, Dataset
 from sdlgm.errors import ConfigError, DataError, ModelFileError
+from sdlgm.folders import ESTIMATOR, holds_estimator, holds_model
 from sdlgm.models import SDLGM, load_model
 from sdlgm.storage import read_json
 from sdlgm.training.run_config import RunConfig
@@ -38,7 +39,7 @@ class ModelFolder(Run):
             If the folder holds no model, or its files do not belong together.
         """
         folder = Path(folder)
-        if not (folder / "config.json").is_file():
+        if not holds_model(folder):
             raise ModelFileError(_holds_none(folder))
         model = load_model(folder)
         found = _metrics(folder) or {}
@@ -101,8 +102,8 @@ class ModelFolder(Run):
 
 
 def _holds_none(folder: Path) -> str:
-    if (folder / "estimator.json").is_file():
-        found = read_json(folder / "estimator.json")
+    if holds_estimator(folder):
+        found = read_json(folder / ESTIMATOR)
         name = found.get("class") if isinstance(found, dict) else None
         return (
             f"{folder} holds no run and no model but an estimator ({str(name)[:80]}): load it in "
@@ -128,8 +129,7 @@ def _metrics(folder: Path) -> dict[str, Any] | None:
 
 def _estimator_names(folder: Path) -> tuple[str, ...] | None:
     """Return the names of the columns that a transformer in the folder was fitted on."""
-    path = folder / "estimator.json"
-    match read_json(path) if path.is_file() else None:
+    match read_json(folder / ESTIMATOR) if holds_estimator(folder) else None:
         case {"fitted": {"feature_names_in_": {"strings": [_, _, [*names]]}}}:
             return tuple(str(name) for name in names)
     return None

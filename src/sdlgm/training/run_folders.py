@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sdlgm.errors import ConfigError, ModelFileError
+from sdlgm.folders import MODEL, SETTINGS, holds_run
 from sdlgm.outputs import OURS, locked, named, strangers_in, swap_folders, sweep, writing
 from sdlgm.storage import read_json, write_json
 from sdlgm.training.checkpoint import FILE as CHECKPOINT
@@ -60,13 +61,13 @@ def _entries(folder: Path) -> list[str]:
 def _refuse_strangers(folder: Path, read_settings: Callable[[Path], object]) -> None:
     """Raise :class:`ConfigError` unless a folder that is not empty holds a run and nothing else."""
     strangers = strangers_in(folder)
-    if not strangers and (folder / "config.yaml").is_file():
+    if not strangers and holds_run(folder):
         try:
-            read_settings(folder / "config.yaml")
-            if (folder / "config.json").exists() and not _is_model(folder / "config.json"):
-                strangers = ["config.json"]
+            read_settings(folder / SETTINGS)
+            if (folder / MODEL).exists() and not _is_model(folder / MODEL):
+                strangers = [MODEL]
         except (ConfigError, UnicodeDecodeError):
-            strangers = ["config.yaml"]
+            strangers = [SETTINGS]
     elif not strangers:
         strangers = _entries(folder)
     if strangers:

@@ -37,6 +37,7 @@ from sdlgm.data import (
 from sdlgm.data.folder_tables import folder_sha256
 from sdlgm.environment import describe_device, device_of, neutral, resolve_accelerator
 from sdlgm.errors import ConfigError, DataError, ModelFileError, SDLGMWarning, warn
+from sdlgm.folders import SETTINGS, holds_run
 from sdlgm.gradients import get_estimator
 from sdlgm.inference.codes import encode_batches
 from sdlgm.inference.evaluation import Evaluation, evaluate
@@ -93,12 +94,11 @@ class Run:
             If its ``config.yaml`` has an unknown key or a wrong value.
         """
         folder = Path(folder)
-        path = folder / "config.yaml"
-        if not path.is_file():
+        if not holds_run(folder):
             from sdlgm.training.model_folders import ModelFolder  # which imports this module
 
             return ModelFolder.open(folder)
-        run = cls(folder, RunConfig.from_yaml(path))
+        run = cls(folder, RunConfig.from_yaml(folder / SETTINGS))
         run._check_parts()
         return run
 
@@ -108,7 +108,7 @@ class Run:
         expected = found.get("settings_sha256") if isinstance(found, dict) else None
         if expected is not None and expected != self.config.sha256():
             raise ModelFileError(
-                f"{self.folder / 'config.yaml'} does not belong to this run: its settings are not "
+                f"{self.folder / SETTINGS} does not belong to this run: its settings are not "
                 "those that the model was trained with. Restore it from a copy, or train again."
             )
 
@@ -320,7 +320,7 @@ def fit(
     with starting(target, run.folder):
         columns = run.dataset.columns or Columns()
         columns.with_ranges(run.dataset.train).write(run.folder)
-        run.config.to_yaml(run.folder / "config.yaml")
+        run.config.to_yaml(run.folder / SETTINGS)
         return _complete(run, prepared, False, importance_samples, progress)
 
 
@@ -364,7 +364,7 @@ def resume(
                 return Run(final, run.config)
         resumed = (run.folder / CHECKPOINT).exists()
         if run.config != before:
-            run.config.to_yaml(run.folder / "config.yaml")
+            run.config.to_yaml(run.folder / SETTINGS)
         return _complete(run, prepared, resumed, importance_samples, progress)
 
 
