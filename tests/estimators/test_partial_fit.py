@@ -59,7 +59,7 @@ def test_a_fit_can_be_continued_and_keeps_its_scaling() -> None:
 
 def test_rows_that_come_again_are_left_out_by_the_same_members_in_another_order() -> None:
     model = in_parts(new())
-    first, later = model._make_members(60), model._make_members(60, 4)
+    first, later = model._make_members(60, 32), model._make_members(60, 32, 4)
     assert (first.held == later.held).all()
     assert (first.batch(0) != later.batch(0)).any()
 

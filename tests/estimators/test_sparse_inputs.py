@@ -8,6 +8,7 @@ import scipy.sparse as sp
 import torch
 
 from sdlgm.estimators import SDLGMClassifier, label_inputs
+from sdlgm.estimators.label_parameters import chosen_effort
 from sdlgm.estimators.unit_adam import SWEEP, LazyUnitAdam, UnitAdam
 from sdlgm.nn import EnsembleLinear
 from sdlgm.nn.sparse_rows import SparseRows
@@ -178,3 +179,15 @@ def test_a_penalty_makes_weights_small():
         return model.fit(WORDS.toarray() + 1, LABELS).network_.model.feature_head.weight.norm()
 
     assert norm(l2=1.0) < 0.5 * norm() == 0.5 * norm(l2=0.0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels", "size"),
+    [(60, 4, 32), (650, 4, 64), (2_559, 4, 128), (100_000, 4, 256), (100_000, 100_000, 32)],
+)
+def test_batches_of_rows_that_are_mostly_zero_grow_with_their_number(rows, labels, size):
+    def chosen(mostly_zero, **given):
+        values = {"members": 10, "batch_size": None, **given}
+        return chosen_effort(values, (rows, labels), mostly_zero, one_pass=False).batch_size
+
+    assert (chosen(True), chosen(False), chosen(True, batch_size=7)) == (size, 32, 7)

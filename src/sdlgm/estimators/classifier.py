@@ -172,10 +172,11 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         Number of networks; member ``m`` holds out fold ``m % folds`` of the rows. ``folds=0`` holds
         out nothing, and needs a ``threshold`` that is not chosen on held-out rows.
     epochs, batch_size, learning_rate, weight_decay
-        Settings of AdamW; by default 60 epochs at a rate of 3e-3, and 30 at 1e-2 for rows with at
-        most a tenth of non-zeros, where the weights of the first layer share one mean square a unit
-        (:mod:`~sdlgm.estimators.unit_adam`). The rate rises over the first 5 % of the steps, then
-        falls to 0 along a half cosine.
+        Settings of AdamW; by default 60 epochs in batches of 32 at a rate of 3e-3. Rows with at
+        most a tenth of non-zeros take 30 epochs at 1e-2, in batches of 32 to 256 rows, a power of
+        2 that is at most a tenth of the rows; there the weights of the first layer share one mean
+        square a unit (:mod:`~sdlgm.estimators.unit_adam`). The rate rises over the first 5 % of the
+        steps, then falls to 0 along a half cosine.
     l2
         L2 penalty of each network: l2 / 2 times the sum of its squared parameters, which Adam then
         minimises with the loss, instead of the weight decay. By default 0, and 2e-3 for rows with
@@ -265,7 +266,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         members: int = 10,
         folds: int = 5,
         epochs: int | None = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         learning_rate: float | None = None,
         weight_decay: float = 1e-2,
         l2: float | None = None,
@@ -439,7 +440,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         weight, entries, targets = split_weights(sample_weight, targets)
         kept = weight > 0
         effort = self._fitted_effort(rows)
-        members = self._make_members(int(kept.sum()), self.n_iter_)
+        members = self._make_members(int(kept.sum()), effort.batch_size, self.n_iter_)
         self._widen_sets(targets, kept, members.fitted_of(kept))
         limits = getattr(self, "_limits", None)  # files of 0.1 have none
         settings = self._settings(effort, members, one_pass=True)
@@ -473,7 +474,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         kept = weight > 0
         self._set_targets(targets, y)
         effort = self._effort(rows, one_pass=one_pass)
-        members = self._make_members(int(kept.sum()))
+        members = self._make_members(int(kept.sum()), effort.batch_size)
         fitted = members.fitted_of(kept)  # rows of a promise do not shape what it is about
         self._bound_sets(targets, kept, fitted)
         rows = self._encode(rows, fitted)
@@ -483,7 +484,8 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
     def _effort(self, rows: Any, *, one_pass: bool) -> Effort:
         """Return how many networks to train, and for how long."""
         zero = not isinstance(rows, MixedTable) and mostly_zero(rows)
-        return chosen_effort(self.get_params(deep=False), zero, one_pass)
+        size = rows.shape[0], self.n_labels_
+        return chosen_effort(self.get_params(deep=False), size, zero, one_pass)
 
     def _fitted_effort(self, rows: Table) -> Effort:
         """Return the effort of a pass over more rows: the optimiser stays."""
@@ -590,14 +592,14 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         rows = self._read_rows(X)
         found = np.full((rows.shape[0], self.n_labels_), np.nan)
         fitted = self.network_.model.config.members
-        members = self._make_members(rows.shape[0], members=fitted)
+        members = self._make_members(rows.shape[0], rows.shape[0], members=fitted)
         network = self.network_.on(device_of(self.accelerator))
         for index, proba in network.held_out(rows, members):
             found[index] = proba
         return found
 
     def _make_members(
-        self, rows: int, first_epoch: int = 0, members: int | None = None
+        self, rows: int, batch_size: int, first_epoch: int = 0, members: int | None = None
     ) -> MemberRows:
         """Return the folds and the order of rows."""
         chosen = (self.multilabel_ and holds_out(self.threshold)) or self.patience is not None
@@ -605,7 +607,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         if folds > rows:
             raise ConfigError(f"folds = {folds} for {rows} rows: use fewer folds, or more rows.")
         return MemberRows(
-            rows, int(members or self.members), int(folds), int(self.batch_size), self.seed_,
+            rows, int(members or self.members), int(folds), batch_size, self.seed_,
             same=is_split(self.threshold), first_epoch=first_epoch,
         )  # fmt: skip
 

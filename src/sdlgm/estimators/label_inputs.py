@@ -122,7 +122,9 @@ def _look_up(
 def _scaled(rows: Table, scaling: Inputs) -> tuple[Tensor, Tensor]:
     if not sp.issparse(rows):
         return scaling(rows)
-    parts = [scaling(rows[start : start + 500].toarray())[0] for start in range(0, rows.shape[0], 500)]
+    parts = [
+        scaling(rows[start : start + 500].toarray())[0] for start in range(0, rows.shape[0], 500)
+    ]
     read = torch.cat(parts)
     return read, read
 
