@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from sdlgm.estimators import SDLGMClassifier, label_inputs
+from sdlgm.estimators import SDLGMClassifier, label_inputs, label_network
 from sdlgm.estimators.label_parameters import chosen_effort
 from sdlgm.estimators.unit_adam import SWEEP, LazyUnitAdam, UnitAdam
 from sdlgm.nn import EnsembleLinear
@@ -46,7 +46,8 @@ def found(unit, lines):
     members, inputs, units = unit.parameter.shape
     rows = torch.zeros(members * inputs, inputs)
     rows[lines, lines % inputs] = 1
-    return unit.multiply(rows.view(members, inputs, inputs)).view(-1, units)[lines]
+    rows = rows.view(members, inputs, inputs)
+    return unit.multiply(rows, unit.parameter).view(-1, units)[lines]
 
 
 def step_along(unit, gradient, rate):
@@ -126,13 +127,24 @@ def test_a_layer_multiplies_the_non_zeros_of_each_member():
     ],
     ids=["fit", "standard", "patience", "partial_fit"],
 )
-def test_training_by_lines_equals_training_of_the_whole_layer(monkeypatch, settings):
-    whole = fitted(monkeypatch, -1.0, **settings)
-    lines = fitted(monkeypatch, 2.0, **settings)
-    losses = [[epoch["loss"] for epoch in model.history_] for model in (lines, whole)]
-    np.testing.assert_allclose(*losses, rtol=1e-4)
+def test_training_by_lines_or_products_equals_training_of_the_whole_layer(monkeypatch, settings):
+    models = [fitted(monkeypatch, share, **settings) for share in (2.0, -1.0)]
+    monkeypatch.setattr(label_network, "sparse_inputs", lambda *_: None)
+    models.append(fitted(monkeypatch, -1.0, **settings))
+    losses = [[epoch["loss"] for epoch in model.history_] for model in models]
+    found = [model.predict_proba(WORDS) for model in models]
+    for other in (0, 1):
+        np.testing.assert_allclose(losses[other], losses[2], rtol=1e-4)
+        np.testing.assert_allclose(found[other], found[2], rtol=1e-3, atol=1e-4)
+
+
+def test_rows_stored_as_dense_train_as_sparse_rows_do():
+    sparse, dense = (
+        SDLGMClassifier(members=2, folds=2, epochs=4, random_state=0).fit(rows, LABELS)
+        for rows in (WORDS, WORDS.toarray())
+    )
     np.testing.assert_allclose(
-        lines.predict_proba(WORDS), whole.predict_proba(WORDS), rtol=1e-3, atol=1e-4
+        dense.predict_proba(WORDS.toarray()), sparse.predict_proba(WORDS), rtol=1e-5, atol=1e-6
     )
 
 
@@ -142,11 +154,12 @@ def test_training_by_lines_is_chosen_where_few_columns_occur_in_a_batch():
     cpu = torch.device("cpu")
 
     def chosen(rows, batch):
-        return label_inputs.lazy_inputs(rows, network.scaling, network.model, cpu, batch)
+        inputs = label_inputs.sparse_inputs(rows, network.scaling, network.model, cpu, batch)
+        return type(inputs.weights)
 
-    assert chosen(WORDS, 8) is not None
-    assert chosen(WORDS, 120) is None  # nearly all columns occur
-    assert chosen(WORDS.toarray(), 8) is None
+    assert chosen(WORDS, 8) is LazyUnitAdam
+    assert chosen(WORDS.toarray(), 8) is LazyUnitAdam
+    assert chosen(WORDS, 120) is UnitAdam  # nearly all columns occur
 
 
 def test_inputs_that_are_dropped_or_noisy_can_be_trained_on_sparse_rows():

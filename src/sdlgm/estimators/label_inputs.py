@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,12 +21,12 @@ from sdlgm.nn.sparse_rows import OwnProduct, SparseRows
 __all__ = [
     "ActiveLabels",
     "Entries",
-    "LazyInputs",
     "Read",
+    "SparseInputs",
     "block_inputs",
     "dense_inputs",
     "first_weights",
-    "lazy_inputs",
+    "sparse_inputs",
 ]
 
 Read: TypeAlias = Callable[[Tensor], tuple[Any, Any]]
@@ -33,8 +34,6 @@ Read: TypeAlias = Callable[[Tensor], tuple[Any, Any]]
 
 MOST_COLUMNS = 0.25
 """Share of the columns that occur in a batch, up to which the first layer is trained by lines."""
-MOST_VALUES = 32_000_000
-"""Most values of sparse rows that are made dense before the training, rather than by the batch."""
 MOST_NON_ZERO = 0.2
 """Share of values that are not 0, up to which products with non-zeros alone are faster."""
 
@@ -74,11 +73,11 @@ def dense_inputs(
 ) -> Read:
     """Return a function that gives dense inputs ``(members, b, inputs)`` and targets.
 
-    Sparse rows are made dense, one batch at a time if there are many. Targets are scaled rows, or
-    unscaled bits. ``first`` multiplies the inputs by the weights that it trains.
+    Sparse rows are made dense one batch at a time. Targets are scaled rows, or unscaled bits.
+    ``first`` multiplies the inputs by the weights that it trains.
     """
     raw = config.likelihood == "bernoulli"
-    if raw or (sp.issparse(rows) and np.prod(rows.shape, dtype=float) > MOST_VALUES):
+    if raw or sp.issparse(rows):
         read_batch = _batch_reader(rows, scaling, raw, device)
     else:
         read_batch = _look_up(rows, scaling, device)
@@ -108,7 +107,7 @@ def _look_up(
     rows: Table, scaling: Inputs, device: torch.device
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """Return a function that looks batches up in a table of all scaled rows."""
-    read, scaled = _moved(*_scaled(rows, scaling), device)
+    read, scaled = _moved(*scaling(rows), device)
 
     def look_up(index: Tensor) -> tuple[Tensor, Tensor]:
         shape, flat = (*index.shape, -1), index.flatten().to(device)
@@ -117,16 +116,6 @@ def _look_up(
         return taken, taken if same else scaled.index_select(0, flat).view(shape)
 
     return look_up
-
-
-def _scaled(rows: Table, scaling: Inputs) -> tuple[Tensor, Tensor]:
-    if not sp.issparse(rows):
-        return scaling(rows)
-    parts = [
-        scaling(rows[start : start + 500].toarray())[0] for start in range(0, rows.shape[0], 500)
-    ]
-    read = torch.cat(parts)
-    return read, read
 
 
 def _moved(read: Tensor, target: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -140,20 +129,12 @@ def first_weights(model: SupervisedSDLGM) -> nn.Parameter:
     return model.encoder.get_parameter("layers.0.weight")
 
 
-class LazyInputs:
-    """Sparse inputs, with the lines of the first layer's weights that a batch touches.
+class SparseInputs:
+    """Non-zeros of sparse rows, and what trains the first layer's weights by their products."""
 
-    The weights are trained by :class:`~sdlgm.estimators.unit_adam.LazyUnitAdam`, so that a step
-    takes time by the number of columns that occur in its batch.
-    """
-
-    def __init__(self, rows: sp.csr_array, scaling: Inputs, model: SupervisedSDLGM) -> None:
+    def __init__(self, rows: sp.csr_array, scaling: Inputs, weights: UnitAdam) -> None:
         self.entries, self.values = Entries(rows), scaling.non_zeros(rows)
-        self.inputs = rows.shape[1]
-        members = model.config.members
-        self.weights = LazyUnitAdam(first_weights(model))
-        self._place = torch.empty(members * self.inputs, dtype=torch.int64)
-        self._occurs = torch.zeros(members * self.inputs, dtype=torch.bool)
+        self.inputs, self.weights = rows.shape[1], weights
 
     def __call__(self, index: Tensor) -> tuple[SparseRows, Any]:
         """Return the inputs of rows ``(members, b)``."""
@@ -161,33 +142,60 @@ class LazyInputs:
         lines = self.entries.columns[places]
         each = numbers.view(index.shape).sum(1)
         lines += torch.repeat_interleave(torch.arange(len(each)) * self.inputs, each)
-        self._occurs[lines] = True
+        starts = numbers.cumsum(0) - numbers
+        shape = (index.shape[0], index.shape[1])
+        return self._multiplied(SparseRows(shape, lines, self.values[places], starts)), None
+
+    def _multiplied(self, rows: SparseRows) -> SparseRows:
+        return replace(rows, multiply=self.weights.multiply)
+
+
+class LazyInputs(SparseInputs):
+    """The same, with the lines of the first layer's weights that a batch touches.
+
+    The weights are trained by :class:`~sdlgm.estimators.unit_adam.LazyUnitAdam`, so that a step
+    takes time by the number of columns that occur in its batch.
+    """
+
+    weights: LazyUnitAdam
+
+    def __init__(self, rows: sp.csr_array, scaling: Inputs, weights: LazyUnitAdam) -> None:
+        super().__init__(rows, scaling, weights)
+        lines = weights.parameter.shape[0] * self.inputs
+        self._place = torch.empty(lines, dtype=torch.int64)
+        self._occurs = torch.zeros(lines, dtype=torch.bool)
+
+    def _multiplied(self, rows: SparseRows) -> SparseRows:
+        self._occurs[rows.lines] = True
         touched = torch.nonzero(self._occurs).squeeze(1)
         self._occurs[touched] = False
         self._place[touched] = torch.arange(len(touched))
-        starts = numbers.cumsum(0) - numbers
-        table = self.weights.take(touched)
-        shape = (index.shape[0], index.shape[1])
-        return SparseRows(shape, self._place[lines], self.values[places], starts, table), None
+        return replace(rows, lines=self._place[rows.lines], table=self.weights.take(touched))
 
 
-def lazy_inputs(
+def sparse_inputs(
     rows: Table,
     scaling: Inputs,
     model: SupervisedSDLGM,
     device: torch.device,
     batch_size: int,
-) -> LazyInputs | None:
+) -> SparseInputs | None:
     """Return sparse inputs if they make steps faster, else ``None``."""
     config = model.config
     possible = (
-        sp.issparse(rows) and device.type == "cpu" and not config.decoder and not config.input_noise
+        device.type == "cpu"
+        and not config.decoder
+        and not config.input_noise
+        and (sp.issparse(rows) or scaling.keeps_zeros)
     )
     if not possible:
         return None
+    rows, weights = sp.csr_array(rows), first_weights(model)
     frequency = np.bincount(rows.indices, minlength=rows.shape[1]) / rows.shape[0]
     occurs = 1 - (1 - frequency.clip(max=1)) ** batch_size
-    return LazyInputs(rows, scaling, model) if occurs.mean() <= MOST_COLUMNS else None
+    if occurs.mean() <= MOST_COLUMNS:
+        return LazyInputs(rows, scaling, LazyUnitAdam(weights))
+    return SparseInputs(rows, scaling, UnitAdam(weights))
 
 
 def block_inputs(

@@ -22,7 +22,7 @@ from sdlgm.estimators.label_inputs import (
     block_inputs,
     dense_inputs,
     first_weights,
-    lazy_inputs,
+    sparse_inputs,
 )
 from sdlgm.estimators.member_recalibration import (
     MemberRecalibration,
@@ -265,9 +265,9 @@ class LabelNetwork:
         config, first = self.model.config, None
         if training.settings.by_unit and config.hidden:
             size = training.members.batch_size
-            lazy = lazy_inputs(training.rows, self.scaling, self.model, device, size)
-            if lazy is not None:
-                return lazy, lazy.weights
+            sparse = sparse_inputs(training.rows, self.scaling, self.model, device, size)
+            if sparse is not None:
+                return sparse, sparse.weights
             first = UnitAdam(first_weights(self.model))
         return dense_inputs(training.rows, self.scaling, config, device, first), first
 

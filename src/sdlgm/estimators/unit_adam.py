@@ -35,6 +35,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sdlgm.nn.sparse_rows import SparseRows
+
 __all__ = ["LazyUnitAdam", "UnitAdam"]
 
 FIRST, SECOND = 0.9, 0.999
@@ -54,6 +56,8 @@ class UnitAdam:
     :meth:`step` once the product has a gradient.
     """
 
+    _rows: Tensor | SparseRows
+
     def __init__(self, parameter: nn.Parameter) -> None:
         self.parameter = parameter
         self._forget()
@@ -61,6 +65,7 @@ class UnitAdam:
     def start(self, optimiser: torch.optim.Optimizer, weight_decay: float) -> None:
         """Take over from an Adam of all parameters; the state of an earlier training is there."""
         weights = self.parameter.detach()
+        self._inputs = weights.shape[1]
         state = optimiser.state.setdefault(self.parameter, {})
         if not state:
             state.update(
@@ -73,14 +78,16 @@ class UnitAdam:
         self.weight_decay = weight_decay
         self.number = int(state["step"])
 
-    def multiply(self, rows: Tensor) -> Tensor:
-        """Return the product of rows ``(members, b, inputs)`` and the weights, for a step.
+    def multiply(self, rows: Tensor | SparseRows, weight: Tensor) -> Tensor:
+        """Return the product of rows and the weights, for a step.
 
         A step takes the gradient of the product, and the weights get none.
         """
+        known = weight.detach()
+        product = torch.bmm(rows, known) if isinstance(rows, Tensor) else rows.times_table(known)
         self._rows = rows
-        self._product = torch.bmm(rows, self.parameter.detach()).requires_grad_()
-        return self._product
+        self._product = product.requires_grad_()
+        return product
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
@@ -88,26 +95,36 @@ class UnitAdam:
         rows, gradient = self._rows, self._product.grad
         if gradient is None:
             raise RuntimeError("The product has no gradient.")
-        # That of the weights is G = rows' gradient. Of G'G only the diagonal is needed.
-        squares = torch.bmm(torch.bmm(rows, rows.mT), gradient).mul_(gradient)
-        squares = squares.sum(1, keepdim=True).clamp_min_(0)
-        size = self._count(squares / rows.shape[2], rate)
-        self.mean.baddbmm_(rows.mT, gradient, beta=FIRST, alpha=1 - FIRST)
-        self.parameter.mul_(1 - rate * self.weight_decay).addcmul_(self.mean, size, value=-1)
+        self.number += 1
+        if isinstance(rows, Tensor):
+            # The gradient of the weights is G = rows' gradient. Of G'G only the diagonal is needed.
+            squares = torch.bmm(torch.bmm(rows, rows.mT), gradient).mul_(gradient)
+            size = self._size(self.square, squares.sum(1, keepdim=True).clamp_min_(0), rate)
+            self.mean.baddbmm_(rows.mT, gradient, beta=FIRST, alpha=1 - FIRST)
+            self._move(self.parameter, self.mean, size, rate)
+        else:
+            for member, each in enumerate(rows.transposed_times(gradient, self._inputs)):
+                square, mean = self.square[member], self.mean[member]
+                size = self._size(square, each.square().sum(0, keepdim=True), rate)
+                mean.lerp_(each, 1 - FIRST)
+                self._move(self.parameter[member], mean, size, rate)
         self._forget()
 
-    def _forget(self) -> None:
-        self._rows = self._product = torch.empty(0)
+    def _size(self, square: Tensor, latest: Tensor, rate: float) -> Tensor:
+        """Return what mean gradients are multiplied by in a step, ``(..., 1, units)``.
 
-    def _count(self, square: Tensor, rate: float) -> Tensor:
-        """Count a step with a mean squared gradient; return what mean gradients are multiplied by.
-
-        Both are ``(members, 1, units)``.
+        ``latest`` are sums of squared gradients, which the mean squares are brought up to date by.
         """
-        self.number += 1
-        self.square.mul_(SECOND).add_(square, alpha=1 - SECOND)
-        root = (self.square / (1 - SECOND**self.number)).sqrt_().add_(TINY)
+        square.mul_(SECOND).add_(latest, alpha=(1 - SECOND) / self._inputs)
+        root = (square / (1 - SECOND**self.number)).sqrt_().add_(TINY)
         return root.reciprocal_().mul_(rate / (1 - FIRST**self.number))
+
+    def _move(self, weights: Tensor, mean: Tensor, size: Tensor, rate: float) -> None:
+        weights.mul_(1 - rate * self.weight_decay).addcmul_(mean, size, value=-1)
+
+    def _forget(self) -> None:
+        self._rows = torch.empty(0)
+        self._product = torch.empty(0)
 
     def catch_up(self) -> None:
         """Bring all weights up to date."""
@@ -127,7 +144,7 @@ class LazyUnitAdam(UnitAdam):
     def start(self, optimiser: torch.optim.Optimizer, weight_decay: float) -> None:
         """Take over from an Adam of all parameters; the state of an earlier training is there."""
         super().start(optimiser, weight_decay)
-        members, self._inputs, units = self.parameter.shape
+        members, _, units = self.parameter.shape
         self.table, self._means = self.parameter.detach().flatten(0, 1), self.mean.flatten(0, 1)
         self._last = torch.zeros(len(self.table), dtype=torch.int64)
         # For each step s since all lines were brought up to date: what the weights of a line that
@@ -158,7 +175,8 @@ class LazyUnitAdam(UnitAdam):
         for member, part in parts:
             for few in gradient[part].split(BLOCK):
                 squares[member, 0] += few.square().sum(0)
-        size = self._count(squares.div_(self._inputs), rate)
+        self.number += 1
+        size = self._size(self.square, squares, rate)
         decay = 1 - rate * self.weight_decay
         self._advance(size, decay)
         weights = taken.detach()
