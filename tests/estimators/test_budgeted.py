@@ -30,6 +30,7 @@ from sdlgm.estimators import (
     UnreachableError,
 )
 from sdlgm.estimators.guarantees import choose_guaranteed
+from sdlgm.estimators.label_fitting import member_rows
 from sdlgm.estimators.recalibration import Recalibration, fit_recalibration, log_odds
 from sdlgm.estimators.thresholds import apply_threshold, presence_probabilities
 
@@ -89,7 +90,7 @@ def test_our_classifier_is_fitted_once(data, monkeypatch) -> None:
     model = BudgetedClassifier([ours, TREES], folds=3, random_state=0).fit(x, y)
     assert fits == [len(x)]
     left_out = model.estimators_[0].predict_left_out(x)
-    members = model.estimators_[0]._make_members(len(x))
+    members = member_rows(model.estimators_[0], len(x))
     absent = next(iter(model.estimators_[0].network_.absences(x.astype(np.float32))))[1]
     kept = members.held[:, 0].nonzero().ravel()
     np.testing.assert_allclose(left_out[0], 1 - absent[kept, 0].exp().mean(0), atol=1e-6)
