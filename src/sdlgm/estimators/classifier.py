@@ -31,15 +31,15 @@ from sdlgm.estimators.label_fitting import (
     training_settings,
 )
 from sdlgm.estimators.label_network import LabelNetwork, LabelTraining
-from sdlgm.estimators.label_parameters import Effort, Variant, check_parameters, chosen_effort
+from sdlgm.estimators.label_parameters import Variant, check_parameters, chosen_effort
 from sdlgm.estimators.label_saving import check_label_attributes
-from sdlgm.estimators.mixed_columns import Mixed, MixedTable
+from sdlgm.estimators.mixed_columns import Mixed
 from sdlgm.estimators.mixed_inputs import MixedInputs
 from sdlgm.estimators.saving import Saved
-from sdlgm.estimators.scaling import InputScaling, mostly_zero
+from sdlgm.estimators.scaling import InputScaling
 from sdlgm.estimators.set_prediction import BudgetedPrediction
 from sdlgm.estimators.targets import check_targets, targets_of
-from sdlgm.estimators.validation import Table, validate_seed
+from sdlgm.estimators.validation import validate_seed
 from sdlgm.objectives.labels import LabelLikelihood
 
 __all__ = ["SMALL_TABLES", "SDLGMClassifier"]
@@ -415,9 +415,10 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         members = member_rows(self, int(weighted.kept.sum()))
         fitted = members.fitted_of(weighted.kept)  # rows of a promise do not shape what it is about
         self._bound_sets(weighted.targets, weighted.kept, fitted)
-        effort = self._effort(rows, one_pass=one_pass)
         rows = self._encode(rows, fitted)
-        self._choose_inputs(rows if fitted.all() else rows[fitted])
+        zero = self._mostly_zero(rows, fitted)
+        self._choose_inputs(rows, fitted, zero)
+        effort = chosen_effort(self.get_params(deep=False), zero, one_pass)
         settings = training_settings(self, effort, members, one_pass=one_pass)
         training = label_training(self, rows, weighted, members, settings)
         self._limits = training_range(training.rows)
@@ -437,8 +438,10 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         targets = targets_of(y, rows.shape[0], self.classes_, names, self.multilabel_)
         weighted = split_weights(sample_weight, targets)
         members = member_rows(self, int(weighted.kept.sum()), first_epoch=self.n_iter_)
-        self._widen_sets(weighted.targets, weighted.kept, members.fitted_of(weighted.kept))
-        effort = self._effort(rows, one_pass=True)
+        fitted = members.fitted_of(weighted.kept)
+        self._widen_sets(weighted.targets, weighted.kept, fitted)
+        zero = self._mostly_zero(rows, fitted)
+        effort = chosen_effort(self.get_params(deep=False), zero, one_pass=True)
         if self.network_.optimiser_state:  # the optimiser stays
             effort = effort._replace(by_unit=self.network_.by_unit)
         settings = training_settings(self, effort, members, one_pass=True)
@@ -455,11 +458,6 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         self.history_ += fit_network(self, training)
         self.n_iter_ += 1
         self._choose_sets(training)
-
-    def _effort(self, rows: Table | MixedTable, *, one_pass: bool) -> Effort:
-        """Return how many networks to train, and for how long."""
-        zero = not isinstance(rows, MixedTable) and mostly_zero(rows)
-        return chosen_effort(self.get_params(deep=False), zero, one_pass)
 
     def _choose_sets(self, training: LabelTraining) -> None:
         """Recalibrate, and choose the threshold, on the rows that members leave out."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sdlgm.errors import ModelFileError, warn
 from sdlgm.estimators.mixed_columns import Mixed, MixedColumns, MixedTable, read_mixed
-from sdlgm.estimators.scaling import InputScaling, chosen_dropout, chosen_inputs
+from sdlgm.estimators.scaling import InputScaling, chosen_dropout, chosen_inputs, mostly_zero
 from sdlgm.estimators.validation import Table, validate_rows
 
 __all__ = ["MixedInputs"]
@@ -63,23 +63,33 @@ class MixedInputs:
             return getattr(self, "feature_names_in_", None)
         return self.columns_.encoded_names()
 
-    def _choose_inputs(self, rows: Table) -> None:
-        """Set the scaling and the dropout of inputs: the parameters, or what suits the rows."""
+    def _mostly_zero(self, rows: Table, fitted: NDArray[np.bool_]) -> bool:
+        """Return whether the fitted rows are mostly 0; mixed columns never are."""
+        return self.columns_ is None and mostly_zero(_part(rows, fitted))
+
+    def _choose_inputs(self, rows: Table, fitted: NDArray[np.bool_], zero: bool) -> None:
+        """Set the scaling and the dropout of inputs: the parameters, or what suits the rows.
+
+        ``zero`` is whether the fitted rows are mostly 0.
+        """
         automatic = self.inputs == "auto"
-        self.inputs_ = self._suited_scaling(rows) if automatic else self.inputs
+        self.inputs_ = self.inputs
+        if automatic:
+            self.inputs_ = self._suited_scaling(_part(rows, fitted), zero)
         if self.input_dropout is None:
             self.input_dropout_ = chosen_dropout(self.inputs_ if automatic else "standard")
         else:
             self.input_dropout_ = float(self.input_dropout)
 
-    def _suited_scaling(self, rows: Table) -> InputScaling:
+    def _suited_scaling(self, rows: Table, zero: bool) -> InputScaling:
         """Return the scaling that suits rows; of mixed columns, the one that suits the numbers."""
         if self.columns_ is None:
-            return chosen_inputs(rows)
+            return chosen_inputs(rows, zero)
         numbers = rows[:, self.columns_.numbers]
         # Numbers of mixed columns have units of their own, however many of them are 0.
-        chosen = chosen_inputs(numbers) if numbers.shape[1] else "standard"
-        return "standard" if chosen == "common" else chosen
+        if not numbers.shape[1] or mostly_zero(numbers):
+            return "standard"
+        return chosen_inputs(numbers, False)
 
     @property
     def _width(self) -> int:
@@ -104,3 +114,8 @@ class MixedInputs:
             raise ModelFileError(
                 f"{where} is damaged: its mixed columns are not {self.n_features_in_}."
             )
+
+
+def _part(rows: Table, chosen: NDArray[np.bool_]) -> Table:
+    """Return the chosen rows; no copy if they are all."""
+    return rows if chosen.all() else rows[chosen]
