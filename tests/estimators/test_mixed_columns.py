@@ -22,7 +22,7 @@ from sdlgm.errors import ConfigError, DataError, ModelFileError, SDLGMWarning
 from sdlgm.estimators import BudgetedClassifier, RecallAtLeast, SDLGMClassifier
 from sdlgm.estimators.label_fitting import member_rows
 from sdlgm.estimators.mixed_columns import MixedColumns, MixedTable, read_mixed
-from sdlgm.estimators.saving import pack, unpack
+from sdlgm.estimators.packing import pack, unpack
 from sdlgm.export import export_classifier
 
 SETTINGS: dict[str, Any] = {
