@@ -7,7 +7,8 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from sdlgm.estimators import SDLGMClassifier, label_inputs
+from sdlgm.estimators import SDLGMClassifier, label_inputs, label_network
+from sdlgm.estimators.label_parameters import chosen_effort
 from sdlgm.estimators.unit_adam import SWEEP, LazyUnitAdam, UnitAdam
 from sdlgm.nn import EnsembleLinear
 from sdlgm.nn.sparse_rows import SparseRows
@@ -40,6 +41,21 @@ def random_weights(source):
     return dense, torch.nn.Parameter(dense.detach().clone())
 
 
+def found(unit, lines):
+    """Return lines of weights ``(members, inputs, units)`` as products with rows of one 1."""
+    members, inputs, units = unit.parameter.shape
+    rows = torch.zeros(members * inputs, inputs)
+    rows[lines, lines % inputs] = 1
+    rows = rows.view(members, inputs, inputs)
+    return unit.multiply(rows, unit.parameter).view(-1, units)[lines]
+
+
+def step_along(unit, gradient, rate):
+    """Take a step with a gradient of the weights."""
+    (found(unit, torch.arange(gradient[..., 0].numel())) * gradient.flatten(0, 1)).sum().backward()
+    unit.step(rate)
+
+
 def test_lines_that_are_brought_up_to_date_have_the_weights_of_the_whole_layer():
     source = torch.Generator().manual_seed(0)
     dense, lazy = random_weights(source)
@@ -52,7 +68,7 @@ def test_lines_that_are_brought_up_to_date_have_the_weights_of_the_whole_layer()
             rate = 1e-2 * (1 + math.cos(step / 50)) / 2
             chosen = torch.randperm(40, generator=source)[: 1 + step % 4].sort().values
             goal = torch.randn(len(chosen), 3, generator=source)
-            (dense.flatten(0, 1)[chosen] - goal).square().sum().backward()
+            (found(whole, chosen) - goal).square().sum().backward()
             whole.step(rate)
             (lines.take(chosen) - goal).square().sum().backward()
             lines.step(rate)
@@ -74,9 +90,8 @@ def test_a_mean_square_of_a_unit_is_the_mean_over_its_inputs():
     # Gradients of one size for all inputs of a unit: then Adam is the same.
     for step in range(3):
         signs = torch.randn(5, 8, 3, generator=source).sign()
-        weights.grad = signs * (1 + step) * torch.tensor([0.1, 1.0, 5.0])
-        same.grad = weights.grad.clone()
-        unit.step(1e-2)
+        same.grad = signs * (1 + step) * torch.tensor([0.1, 1.0, 5.0])
+        step_along(unit, same.grad, 1e-2)
         optimisers[1].step()
     torch.testing.assert_close(weights, same)
 
@@ -86,8 +101,7 @@ def test_weights_of_a_unit_move_in_proportion_to_their_gradients():
     unit = UnitAdam(weights)
     unit.start(*adams(weights), 0.0)
     for _ in range(20):
-        weights.grad = torch.tensor([[[1.0], [0.01]]])
-        unit.step(1e-3)
+        step_along(unit, torch.tensor([[[1.0], [0.01]]]), 1e-3)
     often, rarely = weights.detach().flatten().abs().tolist()
     assert rarely == pytest.approx(0.01 * often)
     assert often == pytest.approx(20 * 1e-3 * math.sqrt(2), rel=1e-3)  # v is the mean of 1 and 1e-4
@@ -113,13 +127,24 @@ def test_a_layer_multiplies_the_non_zeros_of_each_member():
     ],
     ids=["fit", "standard", "patience", "partial_fit"],
 )
-def test_training_by_lines_equals_training_of_the_whole_layer(monkeypatch, settings):
-    whole = fitted(monkeypatch, -1.0, **settings)
-    lines = fitted(monkeypatch, 2.0, **settings)
-    losses = [[epoch["loss"] for epoch in model.history_] for model in (lines, whole)]
-    np.testing.assert_allclose(*losses, rtol=1e-4)
+def test_training_by_lines_or_products_equals_training_of_the_whole_layer(monkeypatch, settings):
+    models = [fitted(monkeypatch, share, **settings) for share in (2.0, -1.0)]
+    monkeypatch.setattr(label_network, "sparse_inputs", lambda *_: None)
+    models.append(fitted(monkeypatch, -1.0, **settings))
+    losses = [[epoch["loss"] for epoch in model.history_] for model in models]
+    found = [model.predict_proba(WORDS) for model in models]
+    for other in (0, 1):
+        np.testing.assert_allclose(losses[other], losses[2], rtol=1e-4)
+        np.testing.assert_allclose(found[other], found[2], rtol=1e-3, atol=1e-4)
+
+
+def test_rows_stored_as_dense_train_as_sparse_rows_do():
+    sparse, dense = (
+        SDLGMClassifier(members=2, folds=2, epochs=4, random_state=0).fit(rows, LABELS)
+        for rows in (WORDS, WORDS.toarray())
+    )
     np.testing.assert_allclose(
-        lines.predict_proba(WORDS), whole.predict_proba(WORDS), rtol=1e-3, atol=1e-4
+        dense.predict_proba(WORDS.toarray()), sparse.predict_proba(WORDS), rtol=1e-5, atol=1e-6
     )
 
 
@@ -129,11 +154,12 @@ def test_training_by_lines_is_chosen_where_few_columns_occur_in_a_batch():
     cpu = torch.device("cpu")
 
     def chosen(rows, batch):
-        return label_inputs.lazy_inputs(rows, network.scaling, network.model, cpu, batch)
+        inputs = label_inputs.sparse_inputs(rows, network.scaling, network.model, cpu, batch)
+        return type(inputs.weights)
 
-    assert chosen(WORDS, 8) is not None
-    assert chosen(WORDS, 120) is None  # nearly all columns occur
-    assert chosen(WORDS.toarray(), 8) is None
+    assert chosen(WORDS, 8) is LazyUnitAdam
+    assert chosen(WORDS.toarray(), 8) is LazyUnitAdam
+    assert chosen(WORDS, 120) is UnitAdam  # nearly all columns occur
 
 
 def test_inputs_that_are_dropped_or_noisy_can_be_trained_on_sparse_rows():
@@ -166,3 +192,15 @@ def test_a_penalty_makes_weights_small():
         return model.fit(WORDS.toarray() + 1, LABELS).network_.model.feature_head.weight.norm()
 
     assert norm(l2=1.0) < 0.5 * norm() == 0.5 * norm(l2=0.0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels", "size"),
+    [(60, 4, 32), (650, 4, 64), (2_559, 4, 128), (100_000, 4, 256), (100_000, 100_000, 32)],
+)
+def test_batches_of_rows_that_are_mostly_zero_grow_with_their_number(rows, labels, size):
+    def chosen(mostly_zero, **given):
+        values = {"members": 10, "batch_size": None, **given}
+        return chosen_effort(values, (rows, labels), mostly_zero, one_pass=False).batch_size
+
+    assert (chosen(True), chosen(False), chosen(True, batch_size=7)) == (size, 32, 7)

@@ -28,7 +28,6 @@ from sdlgm.estimators.label_fitting import (
     label_training,
     member_rows,
     new_network,
-    training_settings,
 )
 from sdlgm.estimators.label_network import LabelNetwork, LabelTraining
 from sdlgm.estimators.label_parameters import Variant, check_parameters, chosen_effort
@@ -153,10 +152,11 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         Number of networks; member ``m`` holds out fold ``m % folds`` of the rows. ``folds=0`` holds
         out nothing, and needs a ``threshold`` that is not chosen on held-out rows.
     epochs, batch_size, learning_rate, weight_decay
-        Settings of AdamW; by default 60 epochs at a rate of 3e-3, and 30 at 1e-2 for rows with at
-        most a tenth of non-zeros, where the weights of the first layer share one mean square a unit
-        (:mod:`~sdlgm.estimators.unit_adam`). The rate rises over the first 5 % of the steps, then
-        falls to 0 along a half cosine.
+        Settings of AdamW; by default 60 epochs in batches of 32 at a rate of 3e-3. Rows with at
+        most a tenth of non-zeros take 30 epochs at 1e-2, in batches of 32 to 256 rows, a power of
+        2 that is at most a tenth of the rows; there the weights of the first layer share one mean
+        square a unit (:mod:`~sdlgm.estimators.unit_adam`). The rate rises over the first 5 % of the
+        steps, then falls to 0 along a half cosine.
     l2
         L2 penalty of each network: l2 / 2 times the sum of its squared parameters, which Adam then
         minimises with the loss, instead of the weight decay. By default 0, and 2e-3 for rows with
@@ -246,7 +246,7 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         members: int = 10,
         folds: int = 5,
         epochs: int | None = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         learning_rate: float | None = None,
         weight_decay: float = 1e-2,
         l2: float | None = None,
@@ -412,15 +412,14 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         weighted = split_weights(sample_weight, targets)
         refuse_guarantee_of_classes(self.threshold, targets.multilabel)
         self._set_targets(weighted.targets, y)
-        members = member_rows(self, int(weighted.kept.sum()))
+        members = member_rows(self, weighted.size[0])
         fitted = members.fitted_of(weighted.kept)  # rows of a promise do not shape what it is about
         self._bound_sets(weighted.targets, weighted.kept, fitted)
         rows = self._encode(rows, fitted)
         zero = self._mostly_zero(rows, fitted)
         self._choose_inputs(rows, fitted, zero)
-        effort = chosen_effort(self.get_params(deep=False), zero, one_pass)
-        settings = training_settings(self, effort, members, one_pass=one_pass)
-        training = label_training(self, rows, weighted, members, settings)
+        effort = chosen_effort(self.get_params(deep=False), weighted.size, zero, one_pass)
+        training = label_training(self, rows, weighted, members, effort, one_pass=one_pass)
         self._limits = training_range(training.rows)
         self.network_ = new_network(self, training, self._names())
         return training
@@ -437,15 +436,14 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         names = getattr(self, "target_names_in_", None)
         targets = targets_of(y, rows.shape[0], self.classes_, names, self.multilabel_)
         weighted = split_weights(sample_weight, targets)
-        members = member_rows(self, int(weighted.kept.sum()), first_epoch=self.n_iter_)
+        members = member_rows(self, weighted.size[0], first_epoch=self.n_iter_)
         fitted = members.fitted_of(weighted.kept)
         self._widen_sets(weighted.targets, weighted.kept, fitted)
         zero = self._mostly_zero(rows, fitted)
-        effort = chosen_effort(self.get_params(deep=False), zero, one_pass=True)
+        effort = chosen_effort(self.get_params(deep=False), weighted.size, zero, one_pass=True)
         if self.network_.optimiser_state:  # the optimiser stays
             effort = effort._replace(by_unit=self.network_.by_unit)
-        settings = training_settings(self, effort, members, one_pass=True)
-        training = label_training(self, rows, weighted, members, settings)
+        training = label_training(self, rows, weighted, members, effort, one_pass=True)
         # Files of 0.1 have no range.
         self._limits = widened_range(getattr(self, "_limits", None), training.rows)
         self.network_ = copy.deepcopy(self.network_)

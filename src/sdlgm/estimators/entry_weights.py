@@ -35,6 +35,11 @@ class WeightedTargets(NamedTuple):
         """Which rows have a weight, ``(n,)``; the others count as left out."""
         return self.weight > 0
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Numbers of kept rows, and of labels."""
+        return int(self.kept.sum()), self.targets.table.shape[1]
+
     def take(self, rows: NDArray[np.bool_]) -> Self:
         """Return the targets of some rows, with their weights."""
         table, unknown = self.targets.table[rows], self.targets.unknown

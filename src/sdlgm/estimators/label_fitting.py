@@ -35,13 +35,15 @@ from sdlgm.random import generator
 if TYPE_CHECKING:
     from sdlgm.estimators.classifier import SDLGMClassifier
 
-__all__ = ["fit_network", "label_training", "member_rows", "new_network", "training_settings"]
+__all__ = ["fit_network", "label_training", "member_rows", "new_network"]
 
 
 def member_rows(
     classifier: SDLGMClassifier, rows: int, *, first_epoch: int = 0, members: int | None = None
 ) -> MemberRows:
     """Return the folds that members leave out of some rows, and the order of the others.
+
+    The others are one batch.
 
     Raises
     ------
@@ -56,27 +58,10 @@ def member_rows(
         rows,
         int(members or classifier.members),
         int(folds),
-        int(classifier.batch_size),
+        rows,
         classifier.seed_,
         same=is_split(classifier.threshold),
         first_epoch=first_epoch,
-    )
-
-
-def training_settings(
-    classifier: SDLGMClassifier, effort: Effort, members: MemberRows, *, one_pass: bool
-) -> TrainingSettings:
-    """Return the settings of a fit, or of one pass over rows at a constant rate."""
-    return TrainingSettings(
-        1 if one_pass else effort.epochs,
-        members.batch_size,
-        effort.learning_rate,
-        classifier.weight_decay,
-        None if one_pass else classifier.patience,
-        classifier.seed_,
-        "constant" if one_pass else "cosine",
-        effort.l2 / len(members.held),  # the loss is the mean over the members
-        effort.by_unit,
     )
 
 
@@ -85,7 +70,9 @@ def label_training(
     rows: Table,
     weighted: WeightedTargets,
     members: MemberRows,
-    settings: TrainingSettings,
+    effort: Effort,
+    *,
+    one_pass: bool,
 ) -> LabelTraining:
     """Return what networks are fitted to: rows, labels and weights, without those of weight 0.
 
@@ -96,10 +83,11 @@ def label_training(
     rows, weighted
         All rows ``(n, D)``, and their targets.
     members
-        Which of the rows that have a weight each member is fitted on.
-    settings
-        Length and rate of the training.
+        Which of the rows that have a weight each member is fitted on. They are cut into batches.
+    effort, one_pass
+        Length and rate of the training, or of one pass over the rows at a constant rate.
     """
+    members.cut(effort.batch_size)
     if not weighted.kept.all():
         rows, weighted = rows[weighted.kept], weighted.take(weighted.kept)
     targets, weight, entries = weighted
@@ -126,9 +114,26 @@ def label_training(
         torch.from_numpy(weight / weight.mean()).float(),
         label_weight,
         members,
-        settings,
+        _settings(classifier, effort, members, one_pass=one_pass),
         classifier.elbo_weight,
         targets.unknown,
+    )
+
+
+def _settings(
+    classifier: SDLGMClassifier, effort: Effort, members: MemberRows, *, one_pass: bool
+) -> TrainingSettings:
+    """Return the settings of a fit, or of one pass over rows at a constant rate."""
+    return TrainingSettings(
+        1 if one_pass else effort.epochs,
+        members.batch_size,
+        effort.learning_rate,
+        classifier.weight_decay,
+        None if one_pass else classifier.patience,
+        classifier.seed_,
+        "constant" if one_pass else "cosine",
+        effort.l2 / len(members.held),  # the loss is the mean over the members
+        effort.by_unit,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,26 +13,26 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sdlgm.estimators.scaling import Inputs, take_rows
-from sdlgm.estimators.unit_adam import LazyUnitAdam
+from sdlgm.estimators.unit_adam import LazyUnitAdam, UnitAdam
 from sdlgm.estimators.validation import BLOCK, Table, pad_rows
 from sdlgm.models import LabelModelConfig, SupervisedSDLGM
-from sdlgm.nn.sparse_rows import SparseRows
+from sdlgm.nn.sparse_rows import OwnProduct, SparseRows
 
 __all__ = [
     "ActiveLabels",
     "Entries",
-    "LazyInputs",
     "Read",
+    "SparseInputs",
     "block_inputs",
     "dense_inputs",
     "first_weights",
-    "lazy_inputs",
+    "sparse_inputs",
 ]
 
 Read: TypeAlias = Callable[[Tensor], tuple[Any, Any]]
 """Maps rows ``(members, b)`` to the encoder's inputs and the decoder's targets."""
 
-MOST_COLUMNS = 0.5
+MOST_COLUMNS = 0.25
 """Share of the columns that occur in a batch, up to which the first layer is trained by lines."""
 MOST_NON_ZERO = 0.2
 """Share of values that are not 0, up to which products with non-zeros alone are faster."""
@@ -64,22 +65,48 @@ class ActiveLabels(Entries):
 
 
 def dense_inputs(
-    rows: Table, scaling: Inputs, config: LabelModelConfig, device: torch.device
+    rows: Table,
+    scaling: Inputs,
+    config: LabelModelConfig,
+    device: torch.device,
+    first: UnitAdam | None = None,
 ) -> Read:
     """Return a function that gives dense inputs ``(members, b, inputs)`` and targets.
 
     Sparse rows are made dense one batch at a time. Targets are scaled rows, or unscaled bits.
+    ``first`` multiplies the inputs by the weights that it trains.
     """
     raw = config.likelihood == "bernoulli"
-    if sp.issparse(rows) or raw:
+    if raw or sp.issparse(rows):
+        read_batch = _batch_reader(rows, scaling, raw, device)
+    else:
+        read_batch = _look_up(rows, scaling, device)
 
-        def read_batch(index: Tensor) -> tuple[Tensor, Tensor]:
-            taken = take_rows(rows, index.flatten().numpy())
-            read, scaled = scaling(taken)
-            read, target = _moved(read, torch.from_numpy(taken) if raw else scaled, device)
-            return read.view(*index.shape, -1), target.view(*index.shape, -1)
+    def read(index: Tensor) -> tuple[Any, Tensor]:
+        inputs, target = read_batch(index)
+        return inputs if first is None else OwnProduct(inputs, first.multiply), target
 
-        return read_batch
+    return read
+
+
+def _batch_reader(
+    rows: Table, scaling: Inputs, raw: bool, device: torch.device
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Return a function that scales one batch at a time."""
+
+    def read_batch(index: Tensor) -> tuple[Tensor, Tensor]:
+        taken = take_rows(rows, index.flatten().numpy())
+        read, scaled = scaling(taken)
+        read, target = _moved(read, torch.from_numpy(taken) if raw else scaled, device)
+        return read.view(*index.shape, -1), target.view(*index.shape, -1)
+
+    return read_batch
+
+
+def _look_up(
+    rows: Table, scaling: Inputs, device: torch.device
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Return a function that looks batches up in a table of all scaled rows."""
     read, scaled = _moved(*scaling(rows), device)
 
     def look_up(index: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,20 +129,12 @@ def first_weights(model: SupervisedSDLGM) -> nn.Parameter:
     return model.encoder.get_parameter("layers.0.weight")
 
 
-class LazyInputs:
-    """Sparse inputs, with the lines of the first layer's weights that a batch touches.
+class SparseInputs:
+    """Non-zeros of sparse rows, and what trains the first layer's weights by their products."""
 
-    The weights are trained by :class:`~sdlgm.estimators.unit_adam.LazyUnitAdam`, so that a step
-    takes time by the number of columns that occur in its batch.
-    """
-
-    def __init__(self, rows: sp.csr_array, scaling: Inputs, model: SupervisedSDLGM) -> None:
+    def __init__(self, rows: sp.csr_array, scaling: Inputs, weights: UnitAdam) -> None:
         self.entries, self.values = Entries(rows), scaling.non_zeros(rows)
-        self.inputs = rows.shape[1]
-        members = model.config.members
-        self.weights = LazyUnitAdam(first_weights(model))
-        self._place = torch.empty(members * self.inputs, dtype=torch.int64)
-        self._occurs = torch.zeros(members * self.inputs, dtype=torch.bool)
+        self.inputs, self.weights = rows.shape[1], weights
 
     def __call__(self, index: Tensor) -> tuple[SparseRows, Any]:
         """Return the inputs of rows ``(members, b)``."""
@@ -123,33 +142,60 @@ class LazyInputs:
         lines = self.entries.columns[places]
         each = numbers.view(index.shape).sum(1)
         lines += torch.repeat_interleave(torch.arange(len(each)) * self.inputs, each)
-        self._occurs[lines] = True
+        starts = numbers.cumsum(0) - numbers
+        shape = (index.shape[0], index.shape[1])
+        return self._multiplied(SparseRows(shape, lines, self.values[places], starts)), None
+
+    def _multiplied(self, rows: SparseRows) -> SparseRows:
+        return replace(rows, multiply=self.weights.multiply)
+
+
+class LazyInputs(SparseInputs):
+    """The same, with the lines of the first layer's weights that a batch touches.
+
+    The weights are trained by :class:`~sdlgm.estimators.unit_adam.LazyUnitAdam`, so that a step
+    takes time by the number of columns that occur in its batch.
+    """
+
+    weights: LazyUnitAdam
+
+    def __init__(self, rows: sp.csr_array, scaling: Inputs, weights: LazyUnitAdam) -> None:
+        super().__init__(rows, scaling, weights)
+        lines = weights.parameter.shape[0] * self.inputs
+        self._place = torch.empty(lines, dtype=torch.int64)
+        self._occurs = torch.zeros(lines, dtype=torch.bool)
+
+    def _multiplied(self, rows: SparseRows) -> SparseRows:
+        self._occurs[rows.lines] = True
         touched = torch.nonzero(self._occurs).squeeze(1)
         self._occurs[touched] = False
         self._place[touched] = torch.arange(len(touched))
-        starts = numbers.cumsum(0) - numbers
-        table = self.weights.take(touched)
-        shape = (index.shape[0], index.shape[1])
-        return SparseRows(shape, self._place[lines], self.values[places], starts, table), None
+        return replace(rows, lines=self._place[rows.lines], table=self.weights.take(touched))
 
 
-def lazy_inputs(
+def sparse_inputs(
     rows: Table,
     scaling: Inputs,
     model: SupervisedSDLGM,
     device: torch.device,
     batch_size: int,
-) -> LazyInputs | None:
+) -> SparseInputs | None:
     """Return sparse inputs if they make steps faster, else ``None``."""
     config = model.config
     possible = (
-        sp.issparse(rows) and device.type == "cpu" and not config.decoder and not config.input_noise
+        device.type == "cpu"
+        and not config.decoder
+        and not config.input_noise
+        and (sp.issparse(rows) or scaling.keeps_zeros)
     )
     if not possible:
         return None
+    rows, weights = sp.csr_array(rows), first_weights(model)
     frequency = np.bincount(rows.indices, minlength=rows.shape[1]) / rows.shape[0]
     occurs = 1 - (1 - frequency.clip(max=1)) ** batch_size
-    return LazyInputs(rows, scaling, model) if occurs.mean() <= MOST_COLUMNS else None
+    if occurs.mean() <= MOST_COLUMNS:
+        return LazyInputs(rows, scaling, LazyUnitAdam(weights))
+    return SparseInputs(rows, scaling, UnitAdam(weights))
 
 
 def block_inputs(

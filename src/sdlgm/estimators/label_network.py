@@ -22,7 +22,7 @@ from sdlgm.estimators.label_inputs import (
     block_inputs,
     dense_inputs,
     first_weights,
-    lazy_inputs,
+    sparse_inputs,
 )
 from sdlgm.estimators.member_recalibration import (
     MemberRecalibration,
@@ -84,9 +84,13 @@ class MemberRows:
         self.kept = [torch.nonzero(~held).squeeze(1) for held in self.held]
         # Folds may differ by one row, which is skipped in this epoch.
         self.number = min(map(len, self.kept))
+        self.cut(batch_size)
+        self._epoch, self._order = -1, torch.empty(0)
+
+    def cut(self, batch_size: int) -> None:
+        """Set the number of rows of a batch: at most those that a member is fitted on."""
         self.batch_size = min(batch_size, self.number)
         self.batches_per_epoch = self.number // self.batch_size
-        self._epoch, self._order = -1, torch.empty(0)
 
     @property
     def fitted(self) -> NDArray[np.bool_]:
@@ -271,11 +275,11 @@ class LabelNetwork:
         config, first = self.model.config, None
         if training.settings.by_unit and config.hidden:
             size = training.members.batch_size
-            lazy = lazy_inputs(training.rows, self.scaling, self.model, device, size)
-            if lazy is not None:
-                return lazy, lazy.weights
+            sparse = sparse_inputs(training.rows, self.scaling, self.model, device, size)
+            if sparse is not None:
+                return sparse, sparse.weights
             first = UnitAdam(first_weights(self.model))
-        return dense_inputs(training.rows, self.scaling, config, device), first
+        return dense_inputs(training.rows, self.scaling, config, device, first), first
 
     @property
     def labels(self) -> int:

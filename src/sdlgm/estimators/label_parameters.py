@@ -20,15 +20,21 @@ class Effort(NamedTuple):
     """How long networks are trained, and how."""
 
     epochs: int
+    batch_size: int
     learning_rate: float
     l2: float
     by_unit: bool
     """See :class:`~sdlgm.estimators.network_training.TrainingSettings`."""
 
 
-DENSE_ROWS = Effort(epochs=60, learning_rate=3e-3, l2=0.0, by_unit=False)
-SPARSE_ROWS = Effort(epochs=30, learning_rate=1e-2, l2=2e-3, by_unit=True)
-"""What suits rows that are mostly 0, such as words of texts."""
+DENSE_ROWS = Effort(epochs=60, batch_size=32, learning_rate=3e-3, l2=0.0, by_unit=False)
+SPARSE_ROWS = Effort(epochs=30, batch_size=256, learning_rate=1e-2, l2=2e-3, by_unit=True)
+"""What suits many rows that are mostly 0, such as words of texts; batches of fewer are smaller."""
+LEAST_BATCH = 32
+BATCHES = 10
+"""Least number of batches of rows that are mostly 0, unless batches are the smallest."""
+MOST_PROBABILITIES = 8_000_000
+"""Most probabilities (networks x rows x labels) of a batch, unless batches are the smallest."""
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "variant": get_args(Variant),
@@ -54,9 +60,9 @@ def check_parameters(values: dict[str, Any]) -> None:
         check_choice(name, values[name], choices)
     if not isinstance(values["mixed"], bool) and values["mixed"] != "auto":
         raise ConfigError(f"mixed must be 'auto', True or False, got {values['mixed']!r}.")
-    for name in ("bins", "batch_size", "members"):
+    for name in ("bins", "members"):
         check_integer(name, values[name])
-    for name in ("budget", "max_labels", "patience", "epochs"):
+    for name in ("budget", "max_labels", "patience", "epochs", "batch_size"):
         check_integer(name, values[name], optional=True)
     check_integer("min_labels", values["min_labels"], low=0, optional=True)
     for name in ("latent_features", "latent_budget", "folds"):
@@ -74,14 +80,27 @@ def check_parameters(values: dict[str, Any]) -> None:
     _check_folds(values["folds"], values["threshold"], values["patience"])
 
 
-def chosen_effort(values: dict[str, Any], mostly_zero: bool, one_pass: bool) -> Effort:
-    """Return the parameters that are given, and for those that are ``None`` what suits the rows."""
-    suited = SPARSE_ROWS if mostly_zero else DENSE_ROWS
+def chosen_effort(
+    values: dict[str, Any], size: tuple[int, int], mostly_zero: bool, one_pass: bool
+) -> Effort:
+    """Return the parameters that are given, and for those that are ``None`` what suits the rows.
+
+    ``size`` is the number of rows, and of labels.
+    """
+    suited = DENSE_ROWS
+    if mostly_zero:
+        suited = SPARSE_ROWS._replace(batch_size=_batch_size(*size, values["members"]))
     if one_pass:  # a rate that does not fall must be lower
         suited = suited._replace(learning_rate=DENSE_ROWS.learning_rate)
     given = {n: values[n] for n in suited._fields if values.get(n) is not None}
     effort = suited._replace(**given)
-    return effort._replace(epochs=int(effort.epochs))
+    return effort._replace(epochs=int(effort.epochs), batch_size=int(effort.batch_size))
+
+
+def _batch_size(rows: int, labels: int, members: int) -> int:
+    """Return a power of 2 that suits rows that are mostly 0."""
+    most = min(SPARSE_ROWS.batch_size, rows // BATCHES, MOST_PROBABILITIES // (members * labels))
+    return 1 << (max(most, LEAST_BATCH).bit_length() - 1)
 
 
 def _check_folds(folds: int, threshold: Threshold, patience: int | None) -> None:

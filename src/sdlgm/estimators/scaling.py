@@ -183,6 +183,11 @@ class Inputs:
             values /= torch.from_numpy(self.scale)[torch.from_numpy(rows.indices)]
         return values.to(torch.float32)
 
+    @property
+    def keeps_zeros(self) -> bool:
+        """Whether zeros of dense rows stay zeros, as those of sparse rows always do."""
+        return self.sorted is None and not np.any(self.shift)
+
     def _block(self, rows: NDArray[Any]) -> tuple[Tensor, Tensor]:
         ranks = self._ranks(rows) if self.sorted is not None else None
         placed = rows if ranks is None else self._normal(ranks)

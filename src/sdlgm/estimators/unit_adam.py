@@ -35,6 +35,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sdlgm.nn.sparse_rows import SparseRows
+
 __all__ = ["LazyUnitAdam", "UnitAdam"]
 
 FIRST, SECOND = 0.9, 0.999
@@ -50,15 +52,20 @@ SWEEP = 128
 class UnitAdam:
     """Adam for weights ``(members, inputs, units)``, with one mean square a unit of each member.
 
-    :meth:`start` must come first, and :meth:`finish` last.
+    :meth:`start` must come first, and :meth:`finish` last. A step is :meth:`multiply`, and
+    :meth:`step` once the product has a gradient.
     """
+
+    _rows: Tensor | SparseRows
 
     def __init__(self, parameter: nn.Parameter) -> None:
         self.parameter = parameter
+        self._forget()
 
     def start(self, optimiser: torch.optim.Optimizer, weight_decay: float) -> None:
         """Take over from an Adam of all parameters; the state of an earlier training is there."""
         weights = self.parameter.detach()
+        self._inputs = weights.shape[1]
         state = optimiser.state.setdefault(self.parameter, {})
         if not state:
             state.update(
@@ -71,27 +78,53 @@ class UnitAdam:
         self.weight_decay = weight_decay
         self.number = int(state["step"])
 
+    def multiply(self, rows: Tensor | SparseRows, weight: Tensor) -> Tensor:
+        """Return the product of rows and the weights, for a step.
+
+        A step takes the gradient of the product, and the weights get none.
+        """
+        known = weight.detach()
+        product = torch.bmm(rows, known) if isinstance(rows, Tensor) else rows.times_table(known)
+        self._rows = rows
+        self._product = product.requires_grad_()
+        return product
+
     @torch.no_grad()
     def step(self, rate: float) -> None:
-        """Change the weights by their gradients, which are used up."""
-        gradient = self.parameter.grad
+        """Change the weights by the gradient of the product."""
+        rows, gradient = self._rows, self._product.grad
         if gradient is None:
-            raise RuntimeError("The weights have no gradient.")
-        squares = torch.linalg.vector_norm(gradient, dim=1, keepdim=True).square_()
-        size = self._count(squares / gradient.shape[1], rate)
-        self.mean.lerp_(gradient, 1 - FIRST)
-        self.parameter.mul_(1 - rate * self.weight_decay).addcmul_(self.mean, size, value=-1)
-        self.parameter.grad = None
-
-    def _count(self, square: Tensor, rate: float) -> Tensor:
-        """Count a step with a mean squared gradient; return what mean gradients are multiplied by.
-
-        Both are ``(members, 1, units)``.
-        """
+            raise RuntimeError("The product has no gradient.")
         self.number += 1
-        self.square.mul_(SECOND).add_(square, alpha=1 - SECOND)
-        root = (self.square / (1 - SECOND**self.number)).sqrt_().add_(TINY)
+        if isinstance(rows, Tensor):
+            # The gradient of the weights is G = rows' gradient. Of G'G only the diagonal is needed.
+            squares = torch.bmm(torch.bmm(rows, rows.mT), gradient).mul_(gradient)
+            size = self._size(self.square, squares.sum(1, keepdim=True).clamp_min_(0), rate)
+            self.mean.baddbmm_(rows.mT, gradient, beta=FIRST, alpha=1 - FIRST)
+            self._move(self.parameter, self.mean, size, rate)
+        else:
+            for member, each in enumerate(rows.transposed_times(gradient, self._inputs)):
+                square, mean = self.square[member], self.mean[member]
+                size = self._size(square, each.square().sum(0, keepdim=True), rate)
+                mean.lerp_(each, 1 - FIRST)
+                self._move(self.parameter[member], mean, size, rate)
+        self._forget()
+
+    def _size(self, square: Tensor, latest: Tensor, rate: float) -> Tensor:
+        """Return what mean gradients are multiplied by in a step, ``(..., 1, units)``.
+
+        ``latest`` are sums of squared gradients, which the mean squares are brought up to date by.
+        """
+        square.mul_(SECOND).add_(latest, alpha=(1 - SECOND) / self._inputs)
+        root = (square / (1 - SECOND**self.number)).sqrt_().add_(TINY)
         return root.reciprocal_().mul_(rate / (1 - FIRST**self.number))
+
+    def _move(self, weights: Tensor, mean: Tensor, size: Tensor, rate: float) -> None:
+        weights.mul_(1 - rate * self.weight_decay).addcmul_(mean, size, value=-1)
+
+    def _forget(self) -> None:
+        self._rows = torch.empty(0)
+        self._product = torch.empty(0)
 
     def catch_up(self) -> None:
         """Bring all weights up to date."""
@@ -105,14 +138,13 @@ class UnitAdam:
 class LazyUnitAdam(UnitAdam):
     """The same, of which a step touches some lines of a table ``(members * inputs, units)``.
 
-    A step is :meth:`take`, and :meth:`step` once these lines have a gradient. The parameter itself
-    gets none.
+    A step is :meth:`take`, and :meth:`step` once these lines have a gradient.
     """
 
     def start(self, optimiser: torch.optim.Optimizer, weight_decay: float) -> None:
         """Take over from an Adam of all parameters; the state of an earlier training is there."""
         super().start(optimiser, weight_decay)
-        members, self._inputs, units = self.parameter.shape
+        members, _, units = self.parameter.shape
         self.table, self._means = self.parameter.detach().flatten(0, 1), self.mean.flatten(0, 1)
         self._last = torch.zeros(len(self.table), dtype=torch.int64)
         # For each step s since all lines were brought up to date: what the weights of a line that
@@ -121,7 +153,6 @@ class LazyUnitAdam(UnitAdam):
         self._moves = torch.zeros(SWEEP + 1, members, units)
         self._fading = (FIRST ** torch.arange(SWEEP + 1, dtype=torch.float64)).float()
         self._since = 0
-        self._forget()
 
     def take(self, lines: Tensor) -> Tensor:
         """Return lines, in ascending order, up to date for a step, which takes their gradient."""
@@ -142,8 +173,10 @@ class LazyUnitAdam(UnitAdam):
         parts = self._members_of(lines)
         squares = torch.zeros_like(self.square)
         for member, part in parts:
-            squares[member, 0] = torch.linalg.vector_norm(gradient[part], dim=0).square_()
-        size = self._count(squares.div_(self._inputs), rate)
+            for few in gradient[part].split(BLOCK):
+                squares[member, 0] += few.square().sum(0)
+        self.number += 1
+        size = self._size(self.square, squares, rate)
         decay = 1 - rate * self.weight_decay
         self._advance(size, decay)
         weights = taken.detach()

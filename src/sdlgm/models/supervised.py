@@ -12,7 +12,7 @@ from torch import distributions as td
 from sdlgm.config import Activation, LikelihoodName
 from sdlgm.distributions import GatedMultinomial
 from sdlgm.nn import DataStatistics, EnsembleLinear, EnsembleMLP, drop, likelihood
-from sdlgm.nn.sparse_rows import SparseRows
+from sdlgm.nn.sparse_rows import OwnProduct, SparseRows
 
 __all__ = ["LabelModelConfig", "SupervisedSDLGM"]
 
@@ -137,26 +137,30 @@ class SupervisedSDLGM(nn.Module):
         self.gate_head.bias.copy_(torch.logit(taken.sum().clamp(max=0.95)))
 
     def forward(
-        self, x: Tensor | SparseRows, noise: torch.Generator | None = None
+        self, x: Tensor | SparseRows | OwnProduct, noise: torch.Generator | None = None
     ) -> GatedMultinomial:
         """Return ``q(y, z | x)`` for x of shape ``(members, b, inputs)``.
 
         ``noise`` is the source of dropout and input noise; ``None`` disables both. Sparse rows get
         no input noise, which would fill them.
         """
-        if isinstance(x, SparseRows):
+        if isinstance(x, Tensor):
+            x = self._disturbed(x, noise)
+        elif isinstance(x, OwnProduct):
+            x = x.with_values(self._disturbed(x.values, noise))
+        else:
             x = x.with_values(drop(x.values, self.config.input_dropout, noise))
-            return self._encode(x, noise)
-        x = drop(x, self.config.input_dropout, noise)
-        if self.config.input_noise and noise is not None:
-            x = x + self.config.input_noise * torch.randn(
-                x.shape, dtype=x.dtype, device=x.device, generator=noise
-            )
-        return self._encode(x, noise)
-
-    def _encode(self, x: Tensor | SparseRows, noise: torch.Generator | None) -> GatedMultinomial:
         hidden = self.encoder(x, noise)
         return self._code(self.gate_head(hidden).squeeze(-1), self.feature_head(hidden))
+
+    def _disturbed(self, x: Tensor, noise: torch.Generator | None) -> Tensor:
+        """Return inputs with dropout and noise."""
+        x = drop(x, self.config.input_dropout, noise)
+        if not self.config.input_noise or noise is None:
+            return x
+        return x + self.config.input_noise * torch.randn(
+            x.shape, dtype=x.dtype, device=x.device, generator=noise
+        )
 
     def prior(self) -> GatedMultinomial:
         """Return the prior ``p(y, z)`` of each member, with batch shape ``(members, 1)``."""

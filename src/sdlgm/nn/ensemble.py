@@ -16,7 +16,7 @@ from sdlgm.config import Activation
 from sdlgm.errors import ConfigError
 from sdlgm.limits import check
 from sdlgm.nn.mlp import ACTIVATIONS
-from sdlgm.nn.sparse_rows import SparseRows
+from sdlgm.nn.sparse_rows import OwnProduct, SparseRows
 
 __all__ = ["EnsembleLinear", "EnsembleMLP", "drop"]
 
@@ -44,9 +44,9 @@ class EnsembleLinear(nn.Module):
         self.weight = nn.Parameter(nn.init.uniform_(weight, -bound, bound, generator=generator))
         self.bias = nn.Parameter(nn.init.uniform_(bias, -bound, bound, generator=generator))
 
-    def forward(self, x: Tensor | SparseRows) -> Tensor:
+    def forward(self, x: Tensor | SparseRows | OwnProduct) -> Tensor:
         """Apply each member to its own inputs."""
-        if isinstance(x, SparseRows):
+        if isinstance(x, SparseRows | OwnProduct):
             return x.times(self.weight) + self.bias
         if self.weight.shape[-1] >= NARROW:
             return torch.baddbmm(self.bias, x, self.weight)

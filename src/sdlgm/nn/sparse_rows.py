@@ -1,14 +1,40 @@
-"""Sparse rows as inputs of an ensemble: products take time by the number of non-zeros."""
+"""Rows that the first layer of an ensemble multiplies by its weights in a way of their own."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
+import numpy as np
+import scipy.sparse as sp
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["SparseRows"]
+__all__ = ["OwnProduct", "SparseRows"]
+
+
+@dataclass(frozen=True)
+class OwnProduct:
+    """Dense rows ``(members, b, inputs)`` with a function that multiplies them by the weights.
+
+    What trains these weights may then keep the product and its gradient, which are smaller than the
+    gradient of the weights.
+    """
+
+    values: Tensor
+    """The rows."""
+    multiply: Callable[[Tensor, Tensor], Tensor]
+    """Maps rows and the weights to the product ``(members, b, outputs)``."""
+
+    def with_values(self, values: Tensor) -> Self:
+        """Return other rows with the same function."""
+        return replace(self, values=values)
+
+    def times(self, weight: Tensor) -> Tensor:
+        """Return the product ``(members, b, outputs)``."""
+        return self.multiply(self.values, weight)
 
 
 @dataclass(frozen=True)
@@ -29,6 +55,8 @@ class SparseRows:
     """Place of the first non-zero of each of the ``members * b`` rows."""
     table: Tensor | None = None
     """What ``lines`` count instead of the layer's weights, such as the lines that occur."""
+    multiply: Callable[[SparseRows, Tensor], Tensor] | None = None
+    """What multiplies such rows by the weights as a table, see :class:`OwnProduct`."""
 
     def with_values(self, values: Tensor) -> Self:
         """Return rows with other values in the same places."""
@@ -37,7 +65,30 @@ class SparseRows:
     def times(self, weight: Tensor) -> Tensor:
         """Return the product ``(members, b, outputs)`` with weights of each member."""
         table = weight.flatten(0, 1) if self.table is None else self.table
+        if self.multiply is not None:
+            return self.multiply(self, table)
+        return self.times_table(table)
+
+    def times_table(self, table: Tensor) -> Tensor:
+        """Return the product ``(members, b, outputs)`` with a table of lines."""
         found = F.embedding_bag(
             self.lines, table, self.starts, mode="sum", per_sample_weights=self.values
         )
         return found.view(*self.shape, -1)
+
+    def transposed_times(self, other: Tensor, inputs: int) -> Iterator[Tensor]:
+        """Yield the product ``(inputs, outputs)`` of the transposed rows of each member.
+
+        ``other`` is ``(members, b, outputs)``. On the CPU, and without a table of its own lines.
+        """
+        members, number = self.shape
+        ends = np.append(self.starts.numpy(), len(self.lines))
+        rows = sp.csr_array(
+            (self.values.numpy(), self.lines.numpy(), ends), (members * number, members * inputs)
+        )
+        columns, flat = rows.tocsc(), other.flatten(0, 1).numpy()
+        for start in range(0, members * inputs, inputs):
+            place = columns.indptr[start : start + inputs + 1]
+            part = slice(place[0], place[-1])
+            found = (columns.data[part], columns.indices[part], place - place[0])
+            yield torch.from_numpy(sp.csr_array(found, (inputs, len(flat))) @ flat)
