@@ -18,7 +18,7 @@ from torch import Tensor
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
 from sdlgm.estimators.classifier import SDLGMClassifier
-from sdlgm.estimators.frames import is_frame
+from sdlgm.estimators.frames import check_in_memory, is_frame, warn_of_other_order
 from sdlgm.estimators.interruption import unfitted_unless_done
 from sdlgm.estimators.label_decisions import (
     Threshold,
@@ -174,6 +174,7 @@ class BudgetedClassifier(BudgetedPrediction):
             probabilities.
         """
         self._check_parameters()
+        warn_of_other_order(X, y=y, sample_weight=sample_weight)
         self.seed_ = validate_seed(self.random_state)
         rows = _as_rows(self, X, reset=True)
         number = _num_samples(rows)
@@ -374,8 +375,10 @@ def _as_rows(estimator: BudgetedClassifier, X: Any, *, reset: bool) -> Any:  # n
 
     What they hold is up to the classifiers; pipelines for texts take a list of them.
     """
+    check_in_memory(X, "X")
     rows = X if sp.issparse(X) or is_frame(X) else as_array(X)
-    if len(rows.shape) == 1 and len(rows) and isinstance(rows[0], str):
+    if len(rows.shape) == 1 and any(isinstance(row, str) for row in rows):
+        _check_texts(rows)
         return X
     if len(rows.shape) != 2:
         raise DataError(
@@ -387,6 +390,13 @@ def _as_rows(estimator: BudgetedClassifier, X: Any, *, reset: bool) -> Any:  # n
     except ValueError as error:
         raise DataError(str(error)) from error
     return sp.csr_array(rows) if sp.issparse(rows) else rows
+
+
+def _check_texts(rows: Any) -> None:
+    """Raise :class:`DataError` for the first row that is no text, among others that are."""
+    for row, text in enumerate(rows):
+        if not isinstance(text, str):
+            raise DataError(f"X[{row}] is {text!r:.40}, not a text. Use '' for an empty one.")
 
 
 def _with_sets(model: Any, unknown: bool, folds: bool) -> Any:

@@ -18,6 +18,7 @@ from sdlgm.environment import device_of, neutral
 from sdlgm.errors import ConfigError, ModelFileError, warn
 from sdlgm.estimators.drift import check_range, training_range, warn_of_drift
 from sdlgm.estimators.entry_weights import entry_weights, split_weights
+from sdlgm.estimators.frames import warn_of_other_order
 from sdlgm.estimators.interruption import unfitted_unless_done
 from sdlgm.estimators.label_decisions import (
     Decision,
@@ -353,6 +354,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
             After Ctrl-C, once the current step is complete; the estimator is then not fitted.
         """
         check_parameters(self.get_params(deep=False))
+        warn_of_other_order(X, y=y, sample_weight=sample_weight)
         self.seed_ = validate_seed(self.random_state)
         rows = self._first_rows(X)
         targets = check_targets(y, rows.shape[0])
@@ -397,6 +399,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
             See :meth:`fit`; the estimator is then unchanged.
         """
         check_parameters(self.get_params(deep=False))
+        warn_of_other_order(X, y=y, sample_weight=sample_weight)
         if isinstance(self.class_weight, str):
             raise ConfigError(
                 "class_weight='balanced' needs all rows, which partial_fit does not have: give the "
