@@ -24,6 +24,7 @@ from sdlgm.estimators.interruption import unfitted_unless_done
 from sdlgm.estimators.network_training import TrainingSettings, apply, train_counter
 from sdlgm.estimators.parameters import (
     check_choice,
+    check_flag,
     check_integer,
     check_number,
     check_widths,
@@ -387,6 +388,8 @@ class SDLGMCounter(Saved, BaseCounter):
         check_choice("accelerator", self.accelerator, get_args(NetworkAccelerator))
         if not (self.tied is None or isinstance(self.tied, bool | np.bool_)):
             raise ConfigError(f"tied must be True, False or None, got {self.tied!r}.")
+        for name in ("shuffle_columns", "progress"):
+            check_flag(name, getattr(self, name))
         check_widths("hidden", self.hidden)
         check_widths("channels", self.channels)
         check_integer("budget", self.budget, optional=True)
