@@ -46,6 +46,45 @@ def data() -> tuple[np.ndarray, np.ndarray]:
     )
 
 
+@pytest.mark.parametrize("outer", [OneVsRestClassifier, MultiOutputClassifier])
+def test_a_classifier_within_another_is_fitted_once_for_each_label(
+    data: tuple[np.ndarray, np.ndarray], outer: type
+) -> None:
+    x, y = data
+    y = np.column_stack([y, np.ones(300, int)])
+    gaps = np.where(np.random.default_rng(0).random(y.shape) < 0.2, np.nan, y)
+    weight = np.random.default_rng(0).random(300) + 0.1
+    for labels, weights in ((y, weight), (gaps, None), (gaps, weight)):
+        inner = BudgetedClassifier(LOGISTIC, random_state=0).fit(x, labels, weights)
+        model = BudgetedClassifier(outer(LOGISTIC), random_state=0).fit(x, labels, weights)
+        np.testing.assert_array_equal(model.predict_proba(x), inner.predict_proba(x))
+
+
+def test_a_chain_says_what_it_cannot_do(data: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = data
+    model = BudgetedClassifier(ClassifierChain(LOGISTIC), random_state=0)
+    message = "ClassifierChain takes only tables of known labels.*LogisticRegression"
+    with pytest.raises(ConfigError, match=message):
+        model.fit(x, np.where(y == y[:, :1], np.nan, y))
+    with pytest.raises(ConfigError, match=message):
+        model.fit(x, y[:, 0])
+    with pytest.raises(ConfigError, match="ClassifierChain takes no sample_weight"):
+        model.fit(x, y, np.ones(300))
+    with pytest.raises(DataError, match=r"ClassifierChain.*some labels never vary \(5\)"):
+        model.fit(x, np.column_stack([y, np.ones(300, int)]))
+
+
+def test_what_takes_no_weights_is_named_as_it_was_passed(
+    data: tuple[np.ndarray, np.ndarray],
+) -> None:
+    x, y = data
+    model = BudgetedClassifier(make_pipeline(StandardScaler(), LOGISTIC), random_state=0)
+    with pytest.raises(ConfigError, match="Pipeline takes no sample_weight. Leave"):
+        model.fit(x, y, np.ones(300))
+    with pytest.raises(ConfigError, match="calibrated must be True or False, got 'no'"):
+        BudgetedClassifier(LOGISTIC, calibrated="no").fit(x, y)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "estimator",
     [

@@ -16,6 +16,7 @@ from sdlgm.environment import device_of, neutral
 from sdlgm.errors import ConfigError
 from sdlgm.estimators.drift import check_range, training_range, warn_of_drift, widened_range
 from sdlgm.estimators.entry_weights import split_weights
+from sdlgm.estimators.frames import warn_of_other_order
 from sdlgm.estimators.interruption import unfitted_unless_done
 from sdlgm.estimators.label_decisions import (
     Threshold,
@@ -334,6 +335,7 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
             After Ctrl-C, once the current step is complete; the estimator is then not fitted.
         """
         check_parameters(self.get_params(deep=False))
+        warn_of_other_order(X, y=y, sample_weight=sample_weight)
         training = self._start(X, y, sample_weight)
         with unfitted_unless_done(self):
             self.history_ = fit_network(self, training)
@@ -373,6 +375,7 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
             See :meth:`fit`; the estimator is then unchanged.
         """
         check_parameters(self.get_params(deep=False))
+        warn_of_other_order(X, y=y, sample_weight=sample_weight)
         if isinstance(self.class_weight, str):
             raise ConfigError(
                 "class_weight='balanced' needs all rows, which partial_fit does not have: give the "

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdlgm.errors import ConfigError, DataError
+from sdlgm.estimators.frames import column_names, in_order
 from sdlgm.estimators.targets import Targets
-from sdlgm.estimators.validation import as_array, validate_weights
+from sdlgm.estimators.validation import as_weights, validate_weights
 
 __all__ = ["MAX_WEIGHTS", "WeightedTargets", "entry_weights", "split_weights"]
 
@@ -58,13 +59,18 @@ def split_weights(sample_weight: Any, targets: Targets) -> WeightedTargets:
     Raises
     ------
     DataError
-        If weights are neither ``(n,)`` nor ``(n, K)``, or not finite numbers of 0 or more.
+        If weights are neither ``(n,)`` nor ``(n, K)``, or not finite numbers of 0 or more; if a
+        frame of them lacks a label of the frame y.
     """
     size = targets.table.shape
-    given = None if sample_weight is None else as_array(sample_weight, "sample_weight")
-    if given is None or given.ndim != 2:
-        return WeightedTargets(targets, validate_weights(given, size[0]), None)
-    weights = np.asarray(given, np.float64)
+    if sample_weight is None:
+        return WeightedTargets(targets, validate_weights(None, size[0]), None)
+    weights = as_weights(sample_weight)
+    if weights.ndim != 2:
+        return WeightedTargets(targets, validate_weights(weights, size[0]), None)
+    names = column_names(sample_weight, "sample_weight")
+    if names is not None and targets.names is not None:
+        weights = weights[:, in_order(names, targets.names, "sample_weight")]
     if not targets.multilabel or weights.shape != size:
         raise DataError(
             f"sample_weight has shape {weights.shape}; it must hold one number for each of the "

@@ -30,7 +30,7 @@ from sdlgm.environment import neutral
 from sdlgm.errors import warn
 from sdlgm.estimators.coding import BaseCoding
 from sdlgm.estimators.drift import warn_of_drift
-from sdlgm.estimators.parameters import check_integer, plain
+from sdlgm.estimators.parameters import check_flag, check_integer, plain
 from sdlgm.estimators.saving import SavedModelFolder
 from sdlgm.estimators.validation import (
     validate_rows,
@@ -411,6 +411,8 @@ class SDLGMTransformer(SavedModelFolder, BaseCoding):
 
     def _configs(self, rows: int, seed: int = 0) -> tuple[ModelConfig, TrainingConfig]:
         """Return the settings of a fit to a number of rows: the preset ``quick`` with changes."""
+        for name in ("sparse_output", "progress"):
+            check_flag(name, getattr(self, name))
         check_integer("n_components", self.n_components)
         check_integer("batch_size", self.batch_size)
         check_integer("epochs", self.epochs, optional=True)
