@@ -30,6 +30,7 @@ from sdlgm.estimators import (
     UnreachableError,
 )
 from sdlgm.estimators.guarantees import choose_guaranteed
+from sdlgm.estimators.label_fitting import member_rows
 from sdlgm.estimators.recalibration import Recalibration, fit_recalibration, log_odds
 from sdlgm.estimators.thresholds import apply_threshold, presence_probabilities
 
@@ -43,6 +44,45 @@ def data() -> tuple[np.ndarray, np.ndarray]:
     return make_multilabel_classification(
         300, n_features=8, n_classes=5, allow_unlabeled=False, random_state=0
     )
+
+
+@pytest.mark.parametrize("outer", [OneVsRestClassifier, MultiOutputClassifier])
+def test_a_classifier_within_another_is_fitted_once_for_each_label(
+    data: tuple[np.ndarray, np.ndarray], outer: type
+) -> None:
+    x, y = data
+    y = np.column_stack([y, np.ones(300, int)])
+    gaps = np.where(np.random.default_rng(0).random(y.shape) < 0.2, np.nan, y)
+    weight = np.random.default_rng(0).random(300) + 0.1
+    for labels, weights in ((y, weight), (gaps, None), (gaps, weight)):
+        inner = BudgetedClassifier(LOGISTIC, random_state=0).fit(x, labels, weights)
+        model = BudgetedClassifier(outer(LOGISTIC), random_state=0).fit(x, labels, weights)
+        np.testing.assert_array_equal(model.predict_proba(x), inner.predict_proba(x))
+
+
+def test_a_chain_says_what_it_cannot_do(data: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = data
+    model = BudgetedClassifier(ClassifierChain(LOGISTIC), random_state=0)
+    message = "ClassifierChain takes only tables of known labels.*LogisticRegression"
+    with pytest.raises(ConfigError, match=message):
+        model.fit(x, np.where(y == y[:, :1], np.nan, y))
+    with pytest.raises(ConfigError, match=message):
+        model.fit(x, y[:, 0])
+    with pytest.raises(ConfigError, match="ClassifierChain takes no sample_weight"):
+        model.fit(x, y, np.ones(300))
+    with pytest.raises(DataError, match=r"ClassifierChain.*some labels never vary \(5\)"):
+        model.fit(x, np.column_stack([y, np.ones(300, int)]))
+
+
+def test_what_takes_no_weights_is_named_as_it_was_passed(
+    data: tuple[np.ndarray, np.ndarray],
+) -> None:
+    x, y = data
+    model = BudgetedClassifier(make_pipeline(StandardScaler(), LOGISTIC), random_state=0)
+    with pytest.raises(ConfigError, match="Pipeline takes no sample_weight. Leave"):
+        model.fit(x, y, np.ones(300))
+    with pytest.raises(ConfigError, match="calibrated must be True or False, got 'no'"):
+        BudgetedClassifier(LOGISTIC, calibrated="no").fit(x, y)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +129,7 @@ def test_our_classifier_is_fitted_once(data, monkeypatch) -> None:
     model = BudgetedClassifier([ours, TREES], folds=3, random_state=0).fit(x, y)
     assert fits == [len(x)]
     left_out = model.estimators_[0].predict_left_out(x)
-    members = model.estimators_[0]._make_members(len(x))
+    members = member_rows(model.estimators_[0], len(x))
     absent = next(iter(model.estimators_[0].network_.absences(x.astype(np.float32))))[1]
     kept = members.held[:, 0].nonzero().ravel()
     np.testing.assert_allclose(left_out[0], 1 - absent[kept, 0].exp().mean(0), atol=1e-6)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.sparse import csr_array
 from sklearn.datasets import make_multilabel_classification
 
 from sdlgm.estimators import SDLGMClassifier
-from sdlgm.estimators.scaling import Inputs, chosen_inputs
+from sdlgm.estimators.scaling import Inputs, chosen_inputs, mostly_zero
 
 random = np.random.default_rng(0)
 FEW, MANY = random.normal(size=(20, 4)), random.normal(size=(700, 4))
@@ -31,7 +32,7 @@ WORDS = (random.random((50, 40)) < 0.08).astype(float)
     ],
 )
 def test_the_scaling_is_that_of_the_kind_of_rows(rows, kind: str) -> None:
-    assert chosen_inputs(rows) == kind
+    assert chosen_inputs(rows, mostly_zero(rows)) == kind
 
 
 def test_one_scale_keeps_zeros_and_does_not_depend_on_the_unit() -> None:
@@ -67,3 +68,24 @@ def test_dense_and_sparse_words_give_the_same_probabilities() -> None:
     y = (WORDS[:, :3] + WORDS[:, 3:6] > 0).astype(int)
     dense, sparse = fit(WORDS, y), fit(csr_array(WORDS), y)
     np.testing.assert_array_equal(dense.predict_proba(WORDS), sparse.predict_proba(WORDS))
+
+
+def test_rows_that_are_left_out_choose_neither_scaling_nor_training() -> None:
+    x = np.concatenate([WORDS, random.normal(size=(50, 40))])
+    y = (np.abs(x[:, :3]) + np.abs(x[:, 3:6]) > 0).astype(int)
+    weight = np.repeat([1.0, 0.0], 50)
+    options = {"members": 2, "folds": 0, "threshold": 0.5, "hidden": (4,), "random_state": 0}
+    model = SDLGMClassifier(**options).fit(x, y, weight)
+    alone = SDLGMClassifier(**options).fit(WORDS, y[:50])
+    assert (model.inputs_, model.n_iter_, model.network_.by_unit) == ("common", 30, True)
+    np.testing.assert_array_equal(model.predict_proba(WORDS), alone.predict_proba(WORDS))
+
+
+def test_later_mixed_rows_are_trained_as_the_first_ones(tmp_path: Path) -> None:
+    y = np.eye(2, dtype=int)[np.arange(60) % 2]
+    frame = pd.DataFrame({"kind": [f"level {k % 12}" for k in range(60)]})
+    model = SDLGMClassifier(members=2, folds=2, hidden=(4,), mixed=True, random_state=0)
+    model.partial_fit(frame, y).save(tmp_path / "model")
+    loaded = SDLGMClassifier.load(tmp_path / "model").partial_fit(frame, y)
+    assert not model.network_.by_unit
+    assert not loaded.network_.by_unit

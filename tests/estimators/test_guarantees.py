@@ -22,6 +22,7 @@ from sdlgm.estimators import (
     UnreachableError,
 )
 from sdlgm.estimators.guarantees import RankedLabels, choose_guaranteed, log_wealth
+from sdlgm.estimators.label_fitting import member_rows
 from sdlgm.estimators.thresholds import apply_threshold
 
 PROMISES = [
@@ -176,19 +177,19 @@ def data() -> tuple[np.ndarray, np.ndarray]:
 def test_all_members_leave_out_the_fold_of_a_guarantee(data) -> None:
     x, y = data
     model = small(threshold=FalsePositivesAtMost(0.8)).fit(x, y)
-    split = model._make_members(len(x)).held
+    split = member_rows(model, len(x)).held
     assert (split == split[0]).all()
     assert 0 < split[0].float().mean() < 0.3
     folds = small(threshold=FalsePositivesAtMost(0.8, held_out="folds"))
     folds.multilabel_, folds.seed_ = True, 0
-    assert folds._make_members(len(x)).held.any(0).all()
+    assert member_rows(folds, len(x)).held.any(0).all()
 
 
 def test_the_threshold_is_that_of_the_rows_left_out(data) -> None:
     x, y = data
     guarantee = FalsePositivesAtMost(0.8)
     model = small(threshold=guarantee).fit(x, y)
-    held = model._make_members(len(x)).held[0].numpy()
+    held = member_rows(model, len(x)).held[0].numpy()
     chosen = choose_guaranteed(
         model.predict_proba(x[held]), y[held], guarantee,
         min_labels=model.min_labels_, max_labels=model.max_labels_, seed=model.seed_,
@@ -214,7 +215,7 @@ def test_rows_of_a_promise_do_not_shape_what_it_is_about(data, make) -> None:
     y[y.sum(1) == 5, 4] = 0
     before = make(threshold=guarantee).fit(x, y)
     if isinstance(before, SDLGMClassifier):
-        held = np.flatnonzero(before._make_members(len(x)).held[0].numpy())
+        held = np.flatnonzero(member_rows(before, len(x)).held[0].numpy())
     else:
         held = np.flatnonzero(before._held_out(len(x))[0])
     y[held[:20]], y[held[20:]] = 1, 0

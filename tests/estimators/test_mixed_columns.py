@@ -20,8 +20,9 @@ from sklearn.preprocessing import OneHotEncoder
 from helpers import no_warning
 from sdlgm.errors import ConfigError, DataError, ModelFileError, SDLGMWarning
 from sdlgm.estimators import BudgetedClassifier, RecallAtLeast, SDLGMClassifier
+from sdlgm.estimators.label_fitting import member_rows
 from sdlgm.estimators.mixed_columns import MixedColumns, MixedTable, read_mixed
-from sdlgm.estimators.saving import pack, unpack
+from sdlgm.estimators.packing import pack, unpack
 from sdlgm.export import export_classifier
 
 SETTINGS: dict[str, Any] = {
@@ -195,7 +196,7 @@ def test_rows_without_weight_and_rows_of_a_promise_teach_no_levels() -> None:
     own = FRAME.assign(income=np.arange(60.0))
     promise = RecallAtLeast(0.1, confidence=None)
     model = fit(own, threshold=promise, folds=2, inputs="standard")
-    members = model._make_members(60)
+    members = member_rows(model, 60)
     fitted = members.fitted
     assert fitted.sum() == 30
     assert model.columns_.medians[1] == np.median(own.income[fitted])

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as npst
 from torch import Tensor
 
 from sdlgm.errors import ModelFileError
-from sdlgm.estimators.saving import pack, unpack
+from sdlgm.estimators.packing import pack, unpack
 
 ARRAYS = npst.arrays(
     st.sampled_from(["bool", "uint8", "int32", "int64", "float32", "float64", ">f8"]),

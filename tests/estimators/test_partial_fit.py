@@ -11,6 +11,7 @@ import pytest
 
 from sdlgm.errors import ConfigError, DataError, SDLGMWarning
 from sdlgm.estimators import SDLGMClassifier
+from sdlgm.estimators.label_fitting import member_rows
 
 SETTINGS: dict[str, Any] = {
     "members": 2, "folds": 2, "hidden": (16,), "dropout": 0.0, "input_dropout": 0.0,
@@ -59,7 +60,7 @@ def test_a_fit_can_be_continued_and_keeps_its_scaling() -> None:
 
 def test_rows_that_come_again_are_left_out_by_the_same_members_in_another_order() -> None:
     model = in_parts(new())
-    first, later = model._make_members(60, 32), model._make_members(60, 32, 4)
+    first, later = member_rows(model, 60), member_rows(model, 60, first_epoch=4)
     assert (first.held == later.held).all()
     assert (first.batch(0) != later.batch(0)).any()
 

@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from sdlgm import inference
 from sdlgm.data import Rows
 from sdlgm.errors import ConfigError, DataError, SDLGMWarning, TrainingError
-from sdlgm.estimators import SDLGMTransformer, transformer
+from sdlgm.estimators import SDLGMTransformer, coding
 from sdlgm.inference.evaluation import evaluate
 
 QUICK: dict[str, Any] = {
@@ -391,8 +391,8 @@ def test_a_very_large_dense_array_of_codes_names_sparse_output(
     fitted: SDLGMTransformer, table: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = fitted.transform(table)
-    monkeypatch.setattr(transformer, "MUCH", 100)
-    monkeypatch.setattr(transformer, "BLOCK", 7)
+    monkeypatch.setattr(coding, "MUCH", 100)
+    monkeypatch.setattr(coding, "BLOCK", 7)
     with pytest.warns(SDLGMWarning, match=r"dense array\. With sparse_output=True"):
         assert np.array_equal(fitted.transform(table), expected)
 

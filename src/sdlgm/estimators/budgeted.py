@@ -10,15 +10,17 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import MultiOutputClassifier
 from sklearn.utils import Tags, _safe_indexing, get_tags
-from sklearn.utils.validation import _num_samples, has_fit_parameter, validate_data
+from sklearn.utils.validation import _num_samples, validate_data
 from torch import Tensor
 
 from sdlgm.environment import neutral
-from sdlgm.errors import ConfigError, DataError
+from sdlgm.errors import ConfigError, DataError, SDLGMError
 from sdlgm.estimators.classifier import SDLGMClassifier
-from sdlgm.estimators.frames import is_frame
+from sdlgm.estimators.frames import check_in_memory, is_frame, warn_of_other_order
 from sdlgm.estimators.interruption import unfitted_unless_done
 from sdlgm.estimators.label_decisions import (
     Threshold,
@@ -27,7 +29,14 @@ from sdlgm.estimators.label_decisions import (
     is_split,
     refuse_guarantee_of_classes,
 )
-from sdlgm.estimators.parameters import check_choice, check_integer
+from sdlgm.estimators.one_per_label import (
+    OnePerLabel,
+    explain_constant,
+    of_presence,
+    refuse_tables_only,
+    refuse_without_weights,
+)
+from sdlgm.estimators.parameters import check_choice, check_flag, check_integer
 from sdlgm.estimators.recalibration import (
     Recalibration,
     clipped_probabilities,
@@ -174,6 +183,7 @@ class BudgetedClassifier(BudgetedPrediction):
             probabilities.
         """
         self._check_parameters()
+        warn_of_other_order(X, y=y, sample_weight=sample_weight)
         self.seed_ = validate_seed(self.random_state)
         rows = _as_rows(self, X, reset=True)
         number = _num_samples(rows)
@@ -185,7 +195,7 @@ class BudgetedClassifier(BudgetedPrediction):
         held = [mask & kept for mask in self._held_out(number) if (mask & kept).any()]
         split = is_split(self.threshold)
         self._bound_sets(targets, kept, kept & ~held[0] if split else kept)
-        models = self._prepared(targets, bool(held) and not split)
+        models = self._prepared(targets, bool(held) and not split, weight is not None)
         fit = partial(self._fit_all, rows=rows, targets=targets, weight=weight)
         if split:  # what predicts is what the rows left out are scored by
             held = held[:1]
@@ -257,6 +267,7 @@ class BudgetedClassifier(BudgetedPrediction):
 
     def _check_parameters(self) -> None:
         check_choice("combine", self.combine, ("mean", "stack"))
+        check_flag("calibrated", self.calibrated)
         check_threshold(self.threshold)
         check_integer("max_labels", self.max_labels, optional=True)
         check_integer("min_labels", self.min_labels, low=0, optional=True)
@@ -296,7 +307,7 @@ class BudgetedClassifier(BudgetedPrediction):
         order = torch.randperm(rows, generator=generator(self.seed_, "folds")).numpy()
         return [order % self.folds == fold for fold in range(self.folds)]
 
-    def _prepared(self, targets: Targets, folds: bool) -> list[Any]:
+    def _prepared(self, targets: Targets, folds: bool, weighted: bool) -> list[Any]:
         """Return unfitted classifiers that take y as it is, with seeds.
 
         With ``folds``, what is left out of their fits is needed.
@@ -304,7 +315,11 @@ class BudgetedClassifier(BudgetedPrediction):
         models = [clone(each) for each in self._given()]
         if targets.multilabel:
             unknown = targets.unknown is not None
-            models = [_with_sets(model, unknown, folds) for model in models]
+            models = [_with_sets(model, unknown, folds, weighted) for model in models]
+        else:
+            refuse_tables_only(models, "y holds one class for each sample")
+        if weighted:
+            refuse_without_weights(models)
         source = np.random.RandomState(self.seed_ % 2**32)
         for model in models if self.random_state is not None else ():
             own = model.get_params(deep=True)
@@ -334,13 +349,13 @@ class BudgetedClassifier(BudgetedPrediction):
             y = targets.classes[table.indices]
         fitted = []
         for model in models:
-            if weight is None:
-                own: dict[str, Any] = {}
-            elif has_fit_parameter(getattr(model, "estimator", model), "sample_weight"):
-                own = {"sample_weight": weight[index]}
-            else:
-                raise ConfigError(f"{type(model).__name__} takes no sample_weight.")
-            fitted.append(clone(model).fit(part, y, **own))
+            own = {} if weight is None else {"sample_weight": weight[index]}
+            try:
+                fitted.append(clone(model).fit(part, y, **own))
+            except ValueError as error:
+                if targets.multilabel and not isinstance(error, SDLGMError):
+                    explain_constant(model, y, targets.classes, error)
+                raise
         return fitted
 
     def _recalibration(self, blocks: list[LeftOut]) -> Recalibration | None:
@@ -374,8 +389,10 @@ def _as_rows(estimator: BudgetedClassifier, X: Any, *, reset: bool) -> Any:  # n
 
     What they hold is up to the classifiers; pipelines for texts take a list of them.
     """
+    check_in_memory(X, "X")
     rows = X if sp.issparse(X) or is_frame(X) else as_array(X)
-    if len(rows.shape) == 1 and len(rows) and isinstance(rows[0], str):
+    if len(rows.shape) == 1 and any(isinstance(row, str) for row in rows):
+        _check_texts(rows)
         return X
     if len(rows.shape) != 2:
         raise DataError(
@@ -389,8 +406,21 @@ def _as_rows(estimator: BudgetedClassifier, X: Any, *, reset: bool) -> Any:  # n
     return sp.csr_array(rows) if sp.issparse(rows) else rows
 
 
-def _with_sets(model: Any, unknown: bool, folds: bool) -> Any:
+def _check_texts(rows: Any) -> None:
+    """Raise :class:`DataError` for the first row that is no text, among others that are."""
+    for row, text in enumerate(rows):
+        if not isinstance(text, str):
+            raise DataError(f"X[{row}] is {text!r:.40}, not a text. Use '' for an empty one.")
+
+
+def _with_sets(model: Any, unknown: bool, folds: bool, weighted: bool) -> Any:
     """Return a classifier that takes tables of labels, also where some are unknown."""
+    if isinstance(model, MultiOutputClassifier) or (
+        isinstance(model, OneVsRestClassifier) and (unknown or weighted)
+    ):
+        # Both fit a clone to each label, but not to gaps; the one not to labels that never vary,
+        # the other not with weights.
+        return OnePerLabel(model.estimator, model.n_jobs)
     if isinstance(model, SDLGMClassifier):
         # Its own threshold is not used. Its members may see all rows, or leave out folds, so that
         # it need not be fitted again for each fold.
@@ -400,7 +430,10 @@ def _with_sets(model: Any, unknown: bool, folds: bool) -> Any:
     takes = tags.target_tags.multi_output or (
         tags.classifier_tags is not None and tags.classifier_tags.multi_label
     )
-    return model if takes and not unknown else OnePerLabel(model)
+    if takes and not unknown:
+        return model
+    refuse_tables_only([model], "some labels are unknown")
+    return OnePerLabel(model)
 
 
 def _left_out(
@@ -417,7 +450,7 @@ def _probabilities(model: Any, rows: Any, labels: int) -> NDArray[np.float64]:
     """Return the probabilities ``(n, K)`` of a classifier, in whichever form it gives them."""
     proba = model.predict_proba(rows)
     if isinstance(proba, list):  # one table (n, classes) for each label
-        columns = [_of_presence(*pair) for pair in zip(proba, model.classes_, strict=True)]
+        columns = [of_presence(*pair) for pair in zip(proba, model.classes_, strict=True)]
         return np.stack(columns, 1)
     proba = np.asarray(proba, np.float64)
     if labels == 1 and proba.shape[1] == 2:
@@ -427,44 +460,3 @@ def _probabilities(model: Any, rows: Any, labels: int) -> NDArray[np.float64]:
             f"{type(model).__name__} gives probabilities of {proba.shape[1]} labels, not {labels}."
         )
     return proba
-
-
-def _of_presence(proba: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the probability of class 1, which may be the only class, or none of them."""
-    place = np.flatnonzero(np.asarray(classes) == 1)
-    return proba[:, place[0]] if len(place) else np.zeros(len(proba))
-
-
-class OnePerLabel(BaseEstimator):  # type: ignore[misc]  # untyped
-    """One clone of a classifier for each label, fitted to the rows where the label is known.
-
-    A label that never varies keeps its value; one that is never known is absent.
-    """
-
-    def __init__(self, estimator: Any) -> None:
-        self.estimator = estimator
-
-    def fit(self, X: Any, y: NDArray[Any], sample_weight: Any = None) -> Self:  # noqa: N803
-        """Fit a clone to each column of y that has zeros and ones."""
-        self.estimators_ = [self._fit_label(X, column, sample_weight) for column in y.T]
-        return self
-
-    def _fit_label(self, X: Any, column: NDArray[Any], weight: Any) -> Any:  # noqa: N803
-        """Return a fitted clone, or the only value of the label."""
-        known = np.flatnonzero(column == column)  # not NaN
-        if (column[known] == column[known[:1]]).all():
-            return float(column[known[0]]) if len(known) else 0.0
-        own = {} if weight is None else {"sample_weight": weight[known]}
-        return clone(self.estimator).fit(
-            _safe_indexing(X, known), column[known].astype(np.int64), **own
-        )
-
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
-        """Return the probability of each label, ``(n, K)``."""
-        columns = [
-            np.full(_num_samples(X), each)
-            if isinstance(each, float)
-            else _of_presence(each.predict_proba(X), each.classes_)
-            for each in self.estimators_
-        ]
-        return np.stack(columns, 1)

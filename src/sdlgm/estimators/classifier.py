@@ -4,62 +4,43 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import numpy as np
-import scipy.sparse as sp
-import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Tags
 from torch import Tensor, nn
 
 from sdlgm.config import Activation, NetworkAccelerator
 from sdlgm.environment import device_of, neutral
-from sdlgm.errors import ConfigError, ModelFileError, warn
-from sdlgm.estimators.drift import check_range, training_range, warn_of_drift
-from sdlgm.estimators.entry_weights import entry_weights, split_weights
+from sdlgm.errors import ConfigError
+from sdlgm.estimators.drift import check_range, training_range, warn_of_drift, widened_range
+from sdlgm.estimators.entry_weights import split_weights
+from sdlgm.estimators.frames import warn_of_other_order
 from sdlgm.estimators.interruption import unfitted_unless_done
 from sdlgm.estimators.label_decisions import (
-    Decision,
     Threshold,
     holds_out,
     is_split,
     refuse_guarantee_of_classes,
 )
-from sdlgm.estimators.label_network import (
-    LabelNetwork,
-    LabelTraining,
-    MemberRows,
-    input_statistics,
+from sdlgm.estimators.label_fitting import (
+    fit_network,
+    label_training,
+    member_rows,
+    new_network,
 )
-from sdlgm.estimators.label_parameters import Effort, Variant, check_parameters, chosen_effort
-from sdlgm.estimators.mixed_columns import Mixed, MixedColumns, MixedTable, read_mixed
-from sdlgm.estimators.network_training import TrainingSettings
-from sdlgm.estimators.parameters import (
-    class_sample_weight,
-    label_weights,
-    plain,
-    positive_weights,
-)
-from sdlgm.estimators.saving import Saved, require_integer
-from sdlgm.estimators.scaling import (
-    Inputs,
-    InputScaling,
-    chosen_dropout,
-    chosen_inputs,
-    mostly_zero,
-)
+from sdlgm.estimators.label_network import LabelNetwork, LabelTraining
+from sdlgm.estimators.label_parameters import Variant, check_parameters, chosen_effort
+from sdlgm.estimators.label_saving import check_label_attributes
+from sdlgm.estimators.mixed_columns import Mixed
+from sdlgm.estimators.mixed_inputs import MixedInputs
+from sdlgm.estimators.saving import Saved
+from sdlgm.estimators.scaling import InputScaling
 from sdlgm.estimators.set_prediction import BudgetedPrediction
-from sdlgm.estimators.targets import Targets, check_targets, targets_of, with_unknown
-from sdlgm.estimators.validation import (
-    Table,
-    validate_rows,
-    validate_seed,
-)
-from sdlgm.models import LabelModelConfig, SupervisedSDLGM
+from sdlgm.estimators.targets import check_targets, targets_of
+from sdlgm.estimators.validation import validate_seed
 from sdlgm.objectives.labels import LabelLikelihood
-from sdlgm.progress import announced_duration, progress_bar
-from sdlgm.random import generator
 
 __all__ = ["SMALL_TABLES", "SDLGMClassifier"]
 
@@ -71,7 +52,7 @@ With ``calibrated=False`` and ``members=20`` they give the results of docs/resul
 """
 
 
-class SDLGMClassifier(Saved, BudgetedPrediction):
+class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
     r"""Predict sets of labels with between ``min_labels`` and ``max_labels`` labels.
 
     The labels are a code (Xu et al. 2021, section III.C): each of :math:`L_0` slots is closed or
@@ -354,16 +335,12 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
             After Ctrl-C, once the current step is complete; the estimator is then not fitted.
         """
         check_parameters(self.get_params(deep=False))
-        self.seed_ = validate_seed(self.random_state)
-        rows = self._first_rows(X)
-        targets = check_targets(y, rows.shape[0])
-        training, unknown = self._first_training(rows, targets, y, sample_weight)
-        self.network_ = self._make_network(training, unknown)
-        device = device_of(self.accelerator)
+        warn_of_other_order(X, y=y, sample_weight=sample_weight)
+        training = self._start(X, y, sample_weight)
         with unfitted_unless_done(self):
-            self.history_ = self._train(training, device)
+            self.history_ = fit_network(self, training)
             self.n_iter_ = len(self.history_)
-            self._choose_sets(training, unknown, device)
+            self._choose_sets(training)
         return self
 
     @neutral()
@@ -398,6 +375,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
             See :meth:`fit`; the estimator is then unchanged.
         """
         check_parameters(self.get_params(deep=False))
+        warn_of_other_order(X, y=y, sample_weight=sample_weight)
         if isinstance(self.class_weight, str):
             raise ConfigError(
                 "class_weight='balanced' needs all rows, which partial_fit does not have: give the "
@@ -405,14 +383,27 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
             )
         changed = copy.copy(self)  # what fails leaves the estimator as it was
         if hasattr(self, "network_"):
-            changed._continue(X, y, sample_weight)
+            training = changed._continue(X, y, sample_weight)
         else:
-            changed._begin(X, y, classes, sample_weight)
+            training = changed._start(X, y, sample_weight, classes, one_pass=True)
+            changed.history_, changed.n_iter_ = [], 0
+        changed._pass_over(training)
         self.__dict__.update(vars(changed))
         return self
 
-    def _begin(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> None:  # noqa: N803
-        """Make the networks by the first rows of several calls, and fit them to these rows."""
+    def _start(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        sample_weight: Any,
+        classes: Any = None,
+        *,
+        one_pass: bool = False,
+    ) -> LabelTraining:
+        """Set the fitted attributes of rows and labels, and make the networks.
+
+        Return what they are fitted to.
+        """
         self.seed_ = validate_seed(self.random_state)
         rows = self._first_rows(X)
         samples = rows.shape[0]
@@ -421,13 +412,23 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
             if classes is None
             else targets_of(y, samples, np.asarray(classes))
         )
-        training, unknown = self._first_training(rows, targets, y, sample_weight, one_pass=True)
-        self.network_ = self._make_network(training, unknown)
-        self.history_, self.n_iter_ = [], 0
-        self._pass_over(training, unknown)
+        weighted = split_weights(sample_weight, targets)
+        refuse_guarantee_of_classes(self.threshold, targets.multilabel)
+        self._set_targets(weighted.targets, y)
+        members = member_rows(self, weighted.size[0])
+        fitted = members.fitted_of(weighted.kept)  # rows of a promise do not shape what it is about
+        self._bound_sets(weighted.targets, weighted.kept, fitted)
+        rows = self._encode(rows, fitted)
+        zero = self._mostly_zero(rows, fitted)
+        self._choose_inputs(rows, fitted, zero)
+        effort = chosen_effort(self.get_params(deep=False), weighted.size, zero, one_pass)
+        training = label_training(self, rows, weighted, members, effort, one_pass=one_pass)
+        self._limits = training_range(training.rows)
+        self.network_ = new_network(self, training, self._names())
+        return training
 
-    def _continue(self, X: Any, y: Any, sample_weight: Any) -> None:  # noqa: N803
-        """Fit the networks to further rows."""
+    def _continue(self, X: Any, y: Any, sample_weight: Any) -> LabelTraining:  # noqa: N803
+        """Return what the networks, which are copied, are fitted to next."""
         if self.members != self.network_.model.config.members:
             raise ConfigError(
                 f"members = {self.members}, but the classifier was fitted with "
@@ -437,144 +438,42 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         warn_of_drift(self, rows, self._names())
         names = getattr(self, "target_names_in_", None)
         targets = targets_of(y, rows.shape[0], self.classes_, names, self.multilabel_)
-        weight, entries, targets = split_weights(sample_weight, targets)
-        kept = weight > 0
-        effort = self._fitted_effort(rows)
-        members = self._make_members(int(kept.sum()), effort.batch_size, self.n_iter_)
-        self._widen_sets(targets, kept, members.fitted_of(kept))
-        limits = getattr(self, "_limits", None)  # files of 0.1 have none
-        settings = self._settings(effort, members, one_pass=True)
-        training, unknown = self._training(rows, targets, weight, entries, members, settings)
-        if limits is not None:
-            ends = np.stack([limits, training_range(training.rows)])
-            self._limits = np.stack([ends[:, 0].min(0), ends[:, 1].max(0)])
+        weighted = split_weights(sample_weight, targets)
+        members = member_rows(self, weighted.size[0], first_epoch=self.n_iter_)
+        fitted = members.fitted_of(weighted.kept)
+        self._widen_sets(weighted.targets, weighted.kept, fitted)
+        zero = self._mostly_zero(rows, fitted)
+        effort = chosen_effort(self.get_params(deep=False), weighted.size, zero, one_pass=True)
+        if self.network_.optimiser_state:  # the optimiser stays
+            effort = effort._replace(by_unit=self.network_.by_unit)
+        training = label_training(self, rows, weighted, members, effort, one_pass=True)
+        # Files of 0.1 have no range.
+        self._limits = widened_range(getattr(self, "_limits", None), training.rows)
         self.network_ = copy.deepcopy(self.network_)
         self.history_ = list(self.history_)
-        self._pass_over(training, unknown)
+        return training
 
-    def _pass_over(self, training: LabelTraining, unknown: sp.csr_array | None) -> None:
+    def _pass_over(self, training: LabelTraining) -> None:
         """Fit the networks to rows once, and choose the threshold by those left out."""
-        device = device_of(self.accelerator)
         self.network_.recalibration = None  # relates to the weights before
-        self.history_ += self._train(training, device)
+        self.history_ += fit_network(self, training)
         self.n_iter_ += 1
-        self._choose_sets(training, unknown, device)
+        self._choose_sets(training)
 
-    def _first_rows(self, X: Any) -> Any:  # noqa: N803
-        """Read the rows that define the columns: numbers, or a table of mixed columns."""
-        rows = read_mixed(self, X, self.mixed)
-        return validate_rows(self, X, reset=True) if rows is None else rows
-
-    def _first_training(
-        self, rows: Any, targets: Targets, y: Any, sample_weight: Any, *, one_pass: bool = False
-    ) -> tuple[LabelTraining, sp.csr_array | None]:
-        """Set the fitted attributes of rows and labels; return what the networks are fitted to."""
-        weight, entries, targets = split_weights(sample_weight, targets)
-        refuse_guarantee_of_classes(self.threshold, targets.multilabel)
-        kept = weight > 0
-        self._set_targets(targets, y)
-        effort = self._effort(rows, one_pass=one_pass)
-        members = self._make_members(int(kept.sum()), effort.batch_size)
-        fitted = members.fitted_of(kept)  # rows of a promise do not shape what it is about
-        self._bound_sets(targets, kept, fitted)
-        rows = self._encode(rows, fitted)
-        settings = self._settings(effort, members, one_pass=one_pass)
-        return self._training(rows, targets, weight, entries, members, settings)
-
-    def _effort(self, rows: Any, *, one_pass: bool) -> Effort:
-        """Return how many networks to train, and for how long."""
-        zero = not isinstance(rows, MixedTable) and mostly_zero(rows)
-        size = rows.shape[0], self.n_labels_
-        return chosen_effort(self.get_params(deep=False), size, zero, one_pass)
-
-    def _fitted_effort(self, rows: Table) -> Effort:
-        """Return the effort of a pass over more rows: the optimiser stays."""
-        effort, network = self._effort(rows, one_pass=True), self.network_
-        by_unit = network.by_unit if network.optimiser_state else effort.by_unit
-        return effort._replace(by_unit=by_unit)
-
-    def _settings(self, effort: Effort, members: MemberRows, *, one_pass: bool) -> TrainingSettings:
-        return TrainingSettings(
-            1 if one_pass else effort.epochs,
-            members.batch_size,
-            effort.learning_rate,
-            self.weight_decay,
-            None if one_pass else self.patience,
-            self.seed_,
-            "constant" if one_pass else "cosine",
-            effort.l2 / len(members.held),  # the loss is the mean over the members
-            effort.by_unit,
-        )
-
-    def _training(
-        self,
-        rows: Table,
-        targets: Targets,
-        weight: NDArray[np.float64],
-        entries: Any,
-        members: MemberRows,
-        settings: TrainingSettings,
-    ) -> tuple[LabelTraining, sp.csr_array | None]:
-        """Return rows with their labels and weights, and which labels are unknown.
-
-        Rows without weight are left out. Sets the range of the rows.
-        """
-        labels, unknown, kept = targets.table, targets.unknown, weight > 0
-        if not kept.all():
-            rows, labels, weight = rows[kept], labels[kept], weight[kept]
-            unknown = None if unknown is None else unknown[kept]
-            entries = None if entries is None else entries[kept]
-        self._limits = training_range(rows)
-        weight_of_labels = None
-        if self.multilabel_:
-            weight_of_labels = entry_weights(
-                labels,
-                unknown,
-                label_weights(self.class_weight, labels[members.fitted], self.classes_),
-                positive_weights(self.positive_weight, self.classes_),
-                entries,
-            )
-        elif self.class_weight is not None:
-            weight = weight * class_sample_weight(
-                self.class_weight, self.classes_, self.classes_[labels.indices]
-            )
-        training = LabelTraining(
-            rows,
-            labels,
-            torch.from_numpy(weight / weight.mean()).float(),
-            weight_of_labels,
-            members,
-            settings,
-            self.elbo_weight,
-        )
-        return training, unknown
-
-    def _train(self, training: LabelTraining, device: torch.device) -> list[dict[str, float]]:
-        """Fit the networks, with progress on standard error; return the loss of each epoch."""
-        says = announced_duration(
-            "fitting",
-            training.settings.epochs * training.members.batches_per_epoch,
-            f" for {len(training.members.held)} members (progress=True shows how far it is)",
-            not self.progress,
-        )
-        with progress_bar("fitting", training.settings.epochs, self.progress) as update:
-            return self.network_.fit(
-                training, lambda epoch, loss: update(epoch, {"loss": loss}), device, says
-            )
-
-    def _choose_sets(
-        self, training: LabelTraining, unknown: sp.csr_array | None, device: torch.device
-    ) -> None:
+    def _choose_sets(self, training: LabelTraining) -> None:
         """Recalibrate, and choose the threshold, on the rows that members leave out."""
+        device = device_of(self.accelerator)
         chosen = self.multilabel_ and holds_out(self.threshold)
         if self.calibrated and chosen and not is_split(self.threshold):
-            self.network_.recalibrate(training, unknown, device)
+            self.network_.recalibrate(training, device)
         held = (
-            (proba, with_unknown(training.labels[index].toarray(), unknown, index))
+            (proba, training.truth(index))
             for index, proba in self.network_.on(device).held_out(training.rows, training.members)
         )
         threshold = self.threshold if self.multilabel_ else 0.0
         self._decide_by(threshold, held, int(training.members.held.any(0).sum()))
+
+    # --- predicting ---------------------------------------------------------------------------
 
     def predict_left_out(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         """Predict the training rows by the members that were not fitted on them, ``(n, K)``.
@@ -592,98 +491,11 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         rows = self._read_rows(X)
         found = np.full((rows.shape[0], self.n_labels_), np.nan)
         fitted = self.network_.model.config.members
-        members = self._make_members(rows.shape[0], rows.shape[0], members=fitted)
+        members = member_rows(self, rows.shape[0], members=fitted)
         network = self.network_.on(device_of(self.accelerator))
         for index, proba in network.held_out(rows, members):
             found[index] = proba
         return found
-
-    def _make_members(
-        self, rows: int, batch_size: int, first_epoch: int = 0, members: int | None = None
-    ) -> MemberRows:
-        """Return the folds and the order of rows."""
-        chosen = (self.multilabel_ and holds_out(self.threshold)) or self.patience is not None
-        folds = self.folds if chosen else 0
-        if folds > rows:
-            raise ConfigError(f"folds = {folds} for {rows} rows: use fewer folds, or more rows.")
-        return MemberRows(
-            rows, int(members or self.members), int(folds), batch_size, self.seed_,
-            same=is_split(self.threshold), first_epoch=first_epoch,
-        )  # fmt: skip
-
-    def _encode(self, rows: Any, fitted: NDArray[np.bool_]) -> Table:
-        """Return numbers for a table of mixed columns, which are learned; others unchanged."""
-        self.columns_ = None
-        if not isinstance(rows, MixedTable):
-            return rows
-        self.columns_ = MixedColumns.learn(rows, fitted)
-        if self.mixed == "auto":
-            warn(
-                f"X is encoded: {self.columns_.describe()} mixed=True does so without this "
-                "warning, mixed=False refuses such columns."
-            )
-        return self.columns_(rows, warns=False)  # rows without weight, and those of a promise
-
-    def _make_network(self, training: LabelTraining, unknown: sp.csr_array | None) -> LabelNetwork:
-        # Rows that serve for a promise alone must not shape what it is about.
-        fitted = training.members.fitted
-        rows, labels = training.rows, training.labels
-        if not fitted.all():
-            rows, labels = rows[fitted], labels[fitted]
-            unknown = None if unknown is None else unknown[fitted]
-        automatic = self.inputs == "auto"
-        self.inputs_ = self._chosen_inputs(rows) if automatic else self.inputs
-        if self.input_dropout is None:
-            self.input_dropout_ = chosen_dropout(self.inputs_ if automatic else "standard")
-        else:
-            self.input_dropout_ = float(self.input_dropout)
-        scaling = Inputs(self.inputs_, rows, int(self.bins), self._names())
-        conditional = self.variant == "conditional"
-        budget = self.budget or 4 * self.max_labels_
-        config = LabelModelConfig(
-            inputs=scaling.width,
-            labels=self.n_labels_,
-            budget=int(budget + (self.latent_budget if conditional else 0)),
-            latent_features=int(self.latent_features) if conditional else 0,
-            decoder=self.variant != "discriminative",
-            likelihood=self.likelihood,
-            members=len(training.members.held),
-            hidden=plain(tuple(self.hidden)),
-            activation=self.activation,
-            normalisation=self.normalisation,
-            dropout=self.dropout,
-            input_dropout=self.input_dropout_,
-            input_noise=self.input_noise,
-            learned_prior=self.label_likelihood == "presence",
-        )
-        known = np.full(self.n_labels_, labels.shape[0])
-        if unknown is not None:
-            known = known - np.bincount(unknown.indices, minlength=self.n_labels_)
-        presence = np.bincount(labels.indices, minlength=self.n_labels_) / known.clip(1)
-        model = SupervisedSDLGM(
-            config,
-            input_statistics(rows, config),
-            torch.from_numpy(presence.astype(np.float32)),
-            generator(self.seed_, "initial weights"),
-        )
-        return LabelNetwork(model, scaling, self.label_likelihood, self.temperature)
-
-    def _chosen_inputs(self, rows: Table) -> InputScaling:
-        """Return the scaling that suits rows; of mixed columns, the one that suits the numbers."""
-        if self.columns_ is None:
-            return chosen_inputs(rows)
-        numbers = rows[:, self.columns_.numbers]
-        # Numbers of mixed columns have units of their own, however many of them are 0.
-        chosen = chosen_inputs(numbers) if numbers.shape[1] else "standard"
-        return "standard" if chosen == "common" else chosen
-
-    def _names(self) -> Any:
-        """Return the names of what the networks read, or ``None``."""
-        if self.columns_ is None:
-            return getattr(self, "feature_names_in_", None)
-        return self.columns_.encoded_names()
-
-    # --- predicting ---------------------------------------------------------------------------
 
     def get_feature_names(self) -> NDArray[Any]:
         """Return the names of what the networks read, an array of text.
@@ -695,12 +507,6 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         self._check_fitted()
         names = self._names()
         return np.array([f"x{k}" for k in range(self.n_features_in_)] if names is None else names)
-
-    def _read_rows(self, X: Any) -> Table:  # noqa: N803
-        """Return rows as numbers, as the networks were fitted on."""
-        if self.columns_ is None:
-            return validate_rows(self, X, reset=False)
-        return self.columns_.read(self, X)
 
     def _absences(self, X: Any) -> Iterator[Tensor]:  # noqa: N803
         rows = self._read_rows(X)
@@ -717,48 +523,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         super()._check_fitted_values(where)
         self._check_columns(where)
         check_range(self, self._width, where)
-        require_integer(self, "n_labels_", where, low=1)
-        require_integer(self, "max_labels_", where)
-        self.max_labels_ = min(self.max_labels_, self.n_labels_)
-        if not hasattr(self, "decision_"):  # in older files
-            self.decision_ = "threshold"
-        if not hasattr(self, "min_labels_"):  # in files of 0.1, whose parameter was never None
-            self.min_labels_ = int(self.min_labels or 0) if self.multilabel_ else 1
-        require_integer(self, "min_labels_", where)
-        threshold, classes = np.asarray(self.threshold_), np.asarray(self.classes_)
-        single = not isinstance(self.multilabel_, bool) or not isinstance(self.sparse_labels_, bool)
-        if (
-            single
-            or not isinstance(self.decision_, str)
-            or self.decision_ not in get_args(Decision)
-            or threshold.dtype.kind not in "fiu"
-            or threshold.shape not in ((), (self.n_labels_,))
-            or np.isnan(threshold).any()
-            or classes.shape != (self.n_labels_,)
-            or self.min_labels_ > self.n_labels_
-        ):
-            raise ModelFileError(
-                f"{where} is damaged: threshold_, classes_ or min_labels do not fit "
-                f"{self.n_labels_} labels."
-            )
-
-    def _check_columns(self, where: str) -> None:
-        """Check the mixed columns of a file; older files have none."""
-        self.columns_ = getattr(self, "columns_", None)
-        good = self.columns_ is None or (
-            isinstance(self.columns_, MixedColumns)
-            and len(self.columns_.medians) == self.n_features_in_
-        )
-        if not good:
-            raise ModelFileError(
-                f"{where} is damaged: its mixed columns are not {self.n_features_in_}."
-            )
-
-    @property
-    def _width(self) -> int:
-        """Number of inputs before they are scaled."""
-        columns = self.columns_
-        return self.n_features_in_ if columns is None else len(columns.encoded_names())
+        check_label_attributes(self, where)
 
     def _restore_network(self, values: dict[str, Any]) -> nn.Module:
         self.network_ = LabelNetwork.restore(values, self._width)

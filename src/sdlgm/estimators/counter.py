@@ -19,10 +19,12 @@ from sdlgm.environment import device_of, neutral, placed
 from sdlgm.errors import ConfigError, DataError, ModelFileError
 from sdlgm.estimators.augmentation import Augmentation, augmented_copies
 from sdlgm.estimators.drift import check_range, training_range, warn_of_drift
+from sdlgm.estimators.frames import warn_of_other_order
 from sdlgm.estimators.interruption import unfitted_unless_done
 from sdlgm.estimators.network_training import TrainingSettings, apply, train_counter
 from sdlgm.estimators.parameters import (
     check_choice,
+    check_flag,
     check_integer,
     check_number,
     check_widths,
@@ -112,6 +114,7 @@ class BaseCounter(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
 
         If ``y`` of ``fit`` and this ``y`` are frames, columns are found by name, in any order.
         """
+        warn_of_other_order(X, y=y, sample_weight=sample_weight)
         predicted = self.predict(X)
         names = getattr(self, "target_names_in_", None)
         counts, _ = check_counts(y, len(predicted), None, names)
@@ -135,6 +138,7 @@ class BaseCounter(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         Samples of weight 0 are dropped; the returned weights have a mean of 1.
         """
         check_integer("budget", budget, optional=True)
+        warn_of_other_order(X, y=y, sample_weight=sample_weight)
         inputs = validate_samples(self, X, reset=True)
         weights = validate_weights(sample_weight, len(inputs))
         counts, names = check_counts(y, len(inputs), budget)
@@ -384,6 +388,8 @@ class SDLGMCounter(Saved, BaseCounter):
         check_choice("accelerator", self.accelerator, get_args(NetworkAccelerator))
         if not (self.tied is None or isinstance(self.tied, bool | np.bool_)):
             raise ConfigError(f"tied must be True, False or None, got {self.tied!r}.")
+        for name in ("shuffle_columns", "progress"):
+            check_flag(name, getattr(self, name))
         check_widths("hidden", self.hidden)
         check_widths("channels", self.channels)
         check_integer("budget", self.budget, optional=True)

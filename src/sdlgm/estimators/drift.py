@@ -16,7 +16,7 @@ from sdlgm.errors import ModelFileError
 from sdlgm.estimators.validation import Table
 from sdlgm.nn import rows_at_once
 
-__all__ = ["check_range", "training_range", "warn_of_drift"]
+__all__ = ["check_range", "training_range", "warn_of_drift", "widened_range"]
 
 
 def training_range(rows: Table | Tensor) -> NDArray[np.float64]:
@@ -35,6 +35,14 @@ def training_range(rows: Table | Tensor) -> NDArray[np.float64]:
         ends = [rows.min(axis=0), rows.max(axis=0)]
     dense = [end.toarray() if sp.issparse(end) else end for end in ends]
     return np.stack([np.asarray(end, np.float64).ravel() for end in dense])
+
+
+def widened_range(limits: NDArray[np.float64] | None, rows: Table) -> NDArray[np.float64]:
+    """Return the range of rows and, unless it is ``None``, another range together, ``(2, D)``."""
+    own = training_range(rows)
+    if limits is None:
+        return own
+    return np.stack([np.minimum(limits[0], own[0]), np.maximum(limits[1], own[1])])
 
 
 def warn_of_drift(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,18 +12,46 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdlgm.errors import ConfigError, DataError
+from sdlgm.estimators.frames import column_names, in_order
 from sdlgm.estimators.targets import Targets
-from sdlgm.estimators.validation import as_array, validate_weights
+from sdlgm.estimators.validation import as_weights, validate_weights
 
-__all__ = ["MAX_WEIGHTS", "entry_weights", "split_weights"]
+__all__ = ["MAX_WEIGHTS", "WeightedTargets", "entry_weights", "split_weights"]
 
 MAX_WEIGHTS = 100_000_000
 """Most weights of labels of single rows (rows x labels), which are stored as a dense table."""
 
 
-def split_weights(
-    sample_weight: Any, targets: Targets
-) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, Targets]:
+class WeightedTargets(NamedTuple):
+    """Targets with the weights of their rows, and of the labels of each row."""
+
+    targets: Targets
+    weight: NDArray[np.float64]
+    """Weight of each row, ``(n,)``."""
+    entries: NDArray[np.float64] | None
+    """Weight of each label of each row, ``(n, K)``; ``None`` if they are all equal."""
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """Which rows have a weight, ``(n,)``; the others count as left out."""
+        return self.weight > 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Numbers of kept rows, and of labels."""
+        return int(self.kept.sum()), self.targets.table.shape[1]
+
+    def take(self, rows: NDArray[np.bool_]) -> Self:
+        """Return the targets of some rows, with their weights."""
+        table, unknown = self.targets.table[rows], self.targets.unknown
+        targets = replace(
+            self.targets, table=table, unknown=None if unknown is None else unknown[rows]
+        )
+        entries = None if self.entries is None else self.entries[rows]
+        return type(self)(targets, self.weight[rows], entries)
+
+
+def split_weights(sample_weight: Any, targets: Targets) -> WeightedTargets:
     """Split weights into those of rows and, if there is one a label, those of labels of rows.
 
     A label with a weight of 0 is unknown in the returned targets.
@@ -31,13 +59,18 @@ def split_weights(
     Raises
     ------
     DataError
-        If weights are neither ``(n,)`` nor ``(n, K)``, or not finite numbers of 0 or more.
+        If weights are neither ``(n,)`` nor ``(n, K)``, or not finite numbers of 0 or more; if a
+        frame of them lacks a label of the frame y.
     """
     size = targets.table.shape
-    given = None if sample_weight is None else as_array(sample_weight, "sample_weight")
-    if given is None or given.ndim != 2:
-        return validate_weights(given, size[0]), None, targets
-    weights = np.asarray(given, np.float64)
+    if sample_weight is None:
+        return WeightedTargets(targets, validate_weights(None, size[0]), None)
+    weights = as_weights(sample_weight)
+    if weights.ndim != 2:
+        return WeightedTargets(targets, validate_weights(weights, size[0]), None)
+    names = column_names(sample_weight, "sample_weight")
+    if names is not None and targets.names is not None:
+        weights = weights[:, in_order(names, targets.names, "sample_weight")]
     if not targets.multilabel or weights.shape != size:
         raise DataError(
             f"sample_weight has shape {weights.shape}; it must hold one number for each of the "
@@ -52,7 +85,7 @@ def split_weights(
         table = sp.csr_array(targets.table - targets.table.multiply(unknown))
         table.eliminate_zeros()
         targets = replace(targets, table=table, unknown=unknown)
-    return np.ones(size[0]), weights, targets
+    return WeightedTargets(targets, np.ones(size[0]), weights)
 
 
 def entry_weights(

@@ -9,18 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdlgm.errors import DataError
+from sdlgm.errors import DataError, warn
 
 __all__ = [
     "check_column",
     "check_columns",
+    "check_in_memory",
     "column_name",
     "column_names",
     "columns_of",
     "in_order",
     "is_frame",
     "is_missing",
+    "is_time",
     "shown",
+    "warn_of_other_order",
 ]
 
 SHOWN = 10
@@ -45,10 +48,11 @@ def column_names(table: Any, what: str) -> NDArray[Any] | None:
     Raises
     ------
     DataError
-        If two columns have the same name.
+        If two columns have the same name, or the rows are not in memory.
     """
     if not is_frame(table):
         return None
+    check_in_memory(table, what)
     # The columns of a pyarrow table are arrays.
     names = list(getattr(table, "column_names", table.columns))
     if not all(isinstance(name, int | np.integer) and not isinstance(name, bool) for name in names):
@@ -57,6 +61,15 @@ def column_names(table: Any, what: str) -> NDArray[Any] | None:
     if repeated:
         raise DataError(f"{what} has several columns named {repeated[0]!r}. Rename all but one.")
     return np.array(names)
+
+
+def check_in_memory(table: Any, what: str) -> None:
+    """Raise :class:`DataError` for a frame whose rows are not computed yet, as of polars."""
+    if hasattr(table, "collect") and not hasattr(table, "shape"):
+        raise DataError(
+            f"{what} is a {type(table).__name__}, which has no rows before it is computed: pass "
+            f"{what}.collect()."
+        )
 
 
 def column_name(names: NDArray[Any] | None, place: int) -> str:
@@ -92,6 +105,25 @@ def in_order(given: NDArray[Any], fitted: NDArray[Any], what: str) -> NDArray[np
     return np.array([places[name] for name in fitted.tolist()], np.int64)
 
 
+def warn_of_other_order(X: Any, **others: Any) -> None:  # noqa: N803
+    """Warn of tables of pandas that have the index of X in another order.
+
+    Rows are matched by their position, as in scikit-learn, so that such tables are most likely
+    paired wrongly.
+    """
+    if not hasattr(X, "iloc"):
+        return
+    for what, other in others.items():
+        index = other.index if hasattr(other, "iloc") else X.index
+        if X.index.equals(index) or Counter(X.index.tolist()) != Counter(index.tolist()):
+            continue
+        warn(
+            f"X and {what} have the same index in another order, but their rows are matched by "
+            f"position. If rows belong together by index, pass {what}.loc[X.index]; if by "
+            f"position, {what}.set_axis(X.index)."
+        )
+
+
 def check_columns(table: Any, what: str) -> None:
     """Raise :class:`DataError` for the first column of a frame that does not hold numbers.
 
@@ -104,13 +136,21 @@ def check_columns(table: Any, what: str) -> None:
     for place, kind in enumerate(_kinds(table)):
         if getattr(kind, "kind", "O") in "biufc":  # a type of numpy, or one of pandas like it
             continue
-        check_column(_column(table, place), what, column_name(names, place), str(kind))
+        where = column_name(names, place)
+        check_column(_values(table, place, what, where, kind), what, where, str(kind))
 
 
-def columns_of(table: Any) -> Iterator[tuple[NDArray[Any], Any]]:
-    """Yield the values of each column of a frame, and the type that the frame gives it."""
+def columns_of(table: Any, what: str = "X") -> Iterator[tuple[NDArray[Any], Any]]:
+    """Yield the values of each column of a frame, and the type that the frame gives it.
+
+    Raises
+    ------
+    DataError
+        If the values of a column are of a type that numpy does not have.
+    """
+    names = column_names(table, what)
     for place, kind in enumerate(_kinds(table)):
-        yield _column(table, place), kind
+        yield _values(table, place, what, column_name(names, place), kind), kind
 
 
 def _kinds(table: Any) -> list[Any]:
@@ -130,7 +170,7 @@ def check_column(values: NDArray[Any], what: str, where: str, kind: str) -> None
             f"{what} has lists in {where} ({kind}). Give their numbers as columns of their own: "
             "numpy.stack(...) of the lists is an array with a row for each."
         )
-    if values.dtype.kind in "mM" or any(map(_is_time, items)):
+    if values.dtype.kind in "mM" or any(map(is_time, items)):
         raise DataError(
             f"{what} has dates or times ({kind}) in {where}. Convert them to numbers with a unit "
             "and an origin of your choice, such as (t - t.min()).dt.total_seconds(), or drop them."
@@ -144,6 +184,24 @@ def check_column(values: NDArray[Any], what: str, where: str, kind: str) -> None
             "example with OneHotEncoder or OrdinalEncoder (TfidfVectorizer for sentences), or drop "
             "it."
         )
+
+
+def _values(table: Any, place: int, what: str, where: str, kind: Any) -> NDArray[Any]:
+    """Return the values of a column, or say which one numpy cannot hold."""
+    try:
+        values = _column(table, place)
+    except Exception as error:  # those of polars and pyarrow have no common base
+        raise DataError(
+            f"{what} has values of type {kind} in {where}, which numpy cannot hold ({error}). Cast "
+            "the column to floating-point numbers, to text or to categories."
+        ) from error
+    was_whole = str(kind).lower().startswith(("int", "uint"))
+    if was_whole and values.dtype.kind == "f" and (np.abs(values) >= 2**53).any():
+        raise DataError(
+            f"{what} has missing values and integers beyond 2^53 in {where}, which double "
+            "precision would change. Subtract an offset; if they are names, turn them into text."
+        )
+    return values
 
 
 def _column(table: Any, place: int) -> NDArray[Any]:
@@ -162,8 +220,10 @@ def is_missing(item: Any) -> bool:
     return item is None or type(item).__name__ in ("NAType", "NaTType") or bool(item != item)
 
 
-def _is_time(value: Any) -> bool:
-    return hasattr(value, "isoformat") or hasattr(value, "total_seconds")
+def is_time(value: Any) -> bool:
+    """Return whether a value is a date, a time, a duration or a period."""
+    methods = ("isoformat", "total_seconds", "strftime")  # a period of pandas has the last
+    return any(hasattr(value, method) for method in methods)
 
 
 def _is_number(text: str | bytes) -> bool:

@@ -85,7 +85,8 @@ def refuse_guarantee_of_classes(threshold: Threshold, multilabel: bool) -> None:
     if isinstance(threshold, Guarantee) and not multilabel:
         raise ConfigError(
             f"{type(threshold).__name__} is a promise about sets of labels, but y holds one class "
-            "for each sample. Pass a list or set of names for each sample, or a table."
+            "for each sample. Pass a list or set of names for each sample, or a table of two or "
+            "more labels; a table of one label as scipy.sparse.csr_array(y)."
         )
 
 

@@ -84,9 +84,13 @@ class MemberRows:
         self.kept = [torch.nonzero(~held).squeeze(1) for held in self.held]
         # Folds may differ by one row, which is skipped in this epoch.
         self.number = min(map(len, self.kept))
+        self.cut(batch_size)
+        self._epoch, self._order = -1, torch.empty(0)
+
+    def cut(self, batch_size: int) -> None:
+        """Set the number of rows of a batch: at most those that a member is fitted on."""
         self.batch_size = min(batch_size, self.number)
         self.batches_per_epoch = self.number // self.batch_size
-        self._epoch, self._order = -1, torch.empty(0)
 
     @property
     def fitted(self) -> NDArray[np.bool_]:
@@ -133,6 +137,12 @@ class LabelTraining:
     """Length and rate of the training."""
     elbo_weight: float
     """Weight of the negative ELBO relative to the label loss, for a model with a decoder."""
+    unknown: sp.csr_array | None = None
+    """Ones where a label is unknown, ``(n, K)``; ``None`` if all are known."""
+
+    def truth(self, index: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the labels of some rows as a dense table; NaN where unknown."""
+        return with_unknown(self.labels[index].toarray(), self.unknown, index)
 
     def known(self, index: Tensor) -> Tensor | None:
         """Return 1 for the known labels of some rows, 0 for others; ``None`` if all are."""
@@ -302,9 +312,7 @@ class LabelNetwork:
                 absent = self.recalibration(absent)
             yield torch.from_numpy(index), absent
 
-    def recalibrate(
-        self, training: LabelTraining, unknown: sp.csr_array | None, device: torch.device
-    ) -> None:
+    def recalibrate(self, training: LabelTraining, device: torch.device) -> None:
         """Learn to correct probabilities on rows, by the members that were not fitted on them.
 
         Of many rows and labels, a random part is used.
@@ -319,8 +327,7 @@ class LabelNetwork:
         parts = [
             absence_log_odds(part) for _, part in self.on(device).absences(training.rows[index])
         ]
-        table = with_unknown(training.labels[index].toarray(), unknown, index)
-        labels = torch.from_numpy(table.astype(np.float64))
+        labels = torch.from_numpy(training.truth(index).astype(np.float64))
         self.recalibration = fit_member_recalibration(torch.cat(parts, 1), held[:, rows], labels)
 
     def held_out(

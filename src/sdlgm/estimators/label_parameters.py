@@ -7,7 +7,13 @@ from typing import Any, Literal, NamedTuple, get_args
 from sdlgm.config import Activation, NetworkAccelerator
 from sdlgm.errors import ConfigError
 from sdlgm.estimators.label_decisions import Threshold, check_threshold, holds_out, is_split
-from sdlgm.estimators.parameters import check_choice, check_integer, check_number, check_widths
+from sdlgm.estimators.parameters import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_number,
+    check_widths,
+)
 from sdlgm.estimators.scaling import InputScaling
 from sdlgm.objectives.labels import LabelLikelihood
 
@@ -68,6 +74,8 @@ def check_parameters(values: dict[str, Any]) -> None:
     for name in ("latent_features", "latent_budget", "folds"):
         check_integer(name, values[name], low=0)
     check_widths("hidden", values["hidden"])
+    for name in ("calibrated", "progress"):
+        check_flag(name, values[name])
     for name, wanted in _NUMBERS.items():
         check_number(name, values[name], wanted)
     optional = {"input_dropout": "a share", "learning_rate": "positive", "l2": "0 or more"}

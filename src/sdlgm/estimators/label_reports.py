@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from sdlgm.errors import ConfigError, SDLGMError
+from sdlgm.estimators.frames import column_names, columns_of, is_frame, warn_of_other_order
 from sdlgm.estimators.metrics import micro_f1
 from sdlgm.estimators.parameters import check_integer
 
@@ -34,6 +35,7 @@ def label_table(classifier: BudgetedPrediction, X: Any, y: Any) -> Any:  # noqa:
         If pandas is not installed.
     """
     frames = _pandas()
+    warn_of_other_order(X, y=y)
     proba = classifier.predict_proba(X)
     truth = classifier.read_table(y, len(proba))
     said = classifier.predict_table(X)
@@ -95,10 +97,11 @@ def feature_importance(
     check_integer("repeats", repeats)
     if sp.issparse(X):
         raise ConfigError("Features of sparse rows cannot be shuffled one by one: pass dense rows.")
+    warn_of_other_order(X, y=y)
     truth = classifier.read_table(y, len(X))
     found = permutation_importance(
         classifier,
-        X,
+        _as_columns(X, frames),
         truth,
         scoring=lambda model, rows, labels: metric(labels, model.predict_table(rows)),
         n_repeats=repeats,
@@ -108,6 +111,28 @@ def feature_importance(
     table = {"importance": found.importances_mean, "deviation": found.importances_std}
     frame = frames.DataFrame(table, index=frames.Index(names, name="feature"))
     return frame.sort_values("importance", ascending=False, kind="stable")
+
+
+def _as_columns(X: Any, frames: Any) -> Any:  # noqa: N803
+    """Return rows as an array or a pandas frame, whose columns can be shuffled.
+
+    Raises
+    ------
+    ConfigError
+        If they are texts, which have no columns.
+    """
+    if is_frame(X):
+        if hasattr(X, "iloc"):
+            return X
+        names: Any = column_names(X, "X")
+        columns = (values for values, _ in columns_of(X))
+        return frames.DataFrame(dict(zip(names, columns, strict=True)))
+    if np.ndim(X) != 2:
+        raise ConfigError(
+            f"X has shape {np.shape(X)}, but features are columns: pass rows (n, features). Of a "
+            "pipeline for texts, pass its last step with the rows that it reads, made dense."
+        )
+    return np.asarray(X)
 
 
 def _share(part: Any, whole: Any) -> Any:

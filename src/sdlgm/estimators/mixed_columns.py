@@ -24,6 +24,7 @@ from sdlgm.estimators.frames import (
     columns_of,
     is_frame,
     is_missing,
+    is_time,
     shown,
 )
 from sdlgm.estimators.validation import as_array
@@ -313,7 +314,7 @@ def _column(values: NDArray[Any], kind: Any, where: str, category: bool | None) 
     if category is None:
         category = _is_category(kind) or not (known or all(map(_is_number, items)))
     if category:
-        if any(hasattr(item, "isoformat") for item in items):
+        if any(map(is_time, items)):
             check_column(values, "X", where, str(kind or values.dtype))
         return np.array([_level(item) for item in items], object)
     if not known:
@@ -325,10 +326,27 @@ def _column(values: NDArray[Any], kind: Any, where: str, category: bool | None) 
                 )
         values = np.array([math.nan if is_missing(item) else float(item) for item in items])
     values = values.astype(np.float64)
-    infinite = np.flatnonzero(np.isinf(values))
-    if len(infinite):
-        raise DataError(f"X has an infinite value in {where}, row {infinite[0]}.")
+    _refuse_large(values, items, where)
     return values
+
+
+def _refuse_large(values: NDArray[np.float64], items: list[Any], where: str) -> None:
+    """Raise :class:`DataError` for integers that changed, and numbers beyond single precision."""
+    for row in np.flatnonzero(np.abs(values) > 2**53):  # few columns have any
+        if isinstance(items[row], int) and int(values[row]) != items[row]:
+            raise DataError(
+                f"X has the integer {items[row]} in {where}, row {row}, which double precision "
+                "would change. Subtract an offset, so that all lie within 2^53; if it is a name, "
+                "turn the column into text."
+            )
+    large = np.flatnonzero(np.abs(values) > np.finfo(np.float32).max)
+    if len(large):
+        found = values[large[0]]
+        raise DataError(
+            f"X has {'an infinite value' if np.isinf(found) else f'{found:g}'} in {where}, row "
+            f"{large[0]}. Numbers may be up to 3.4e38: give the column another unit, or mark the "
+            "value as missing."
+        )
 
 
 def _one_hot(

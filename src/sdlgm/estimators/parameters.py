@@ -18,6 +18,7 @@ from sdlgm.estimators.frames import shown
 
 __all__ = [
     "check_choice",
+    "check_flag",
     "check_integer",
     "check_number",
     "check_widths",
@@ -60,6 +61,12 @@ def check_number(name: str, value: Any, wanted: str = "0 or more") -> None:
     if not fits or (wanted == "positive" and value == 0):
         rule = "lie in [0, 1)" if wanted == "a share" else f"be {wanted} and finite"
         raise ConfigError(f"{name} must {rule}, got {value!r}.")
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raise :class:`ConfigError` unless a value is true or false, of Python or numpy."""
+    if not isinstance(value, bool | np.bool_):
+        raise ConfigError(f"{name} must be True or False, got {value!r}.")
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:

@@ -43,14 +43,16 @@ _DROPOUT = {"common": 0.0, "bins": 0.5}
 """Input dropout that suits a scaling that was chosen by the data."""
 
 
-def chosen_inputs(rows: Table) -> InputScaling:
+def chosen_inputs(rows: Table, zero: bool) -> InputScaling:
     """Return the scaling that suits rows: ``"common"``, ``"bins"`` or ``"standard"``.
+
+    ``zero`` is whether they are mostly 0 (:func:`mostly_zero`).
 
     Sparse rows, such as words of texts, share one scale, since those of single columns blow up the
     rarest words. Bins suit columns of more than two values, by few rows, too; columns of two have
     no shape that bins could show.
     """
-    if sp.issparse(rows) or mostly_zero(rows):
+    if sp.issparse(rows) or zero:
         return "common"
     low, high = rows.min(0), rows.max(0)
     several = ((rows > low) & (rows < high)).any(0)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError
+from sdlgm.estimators.frames import warn_of_other_order
 from sdlgm.estimators.label_decisions import (
     Block,
     Decision,
@@ -29,14 +30,14 @@ from sdlgm.estimators.label_decisions import (
 from sdlgm.estimators.label_reports import feature_importance, label_table
 from sdlgm.estimators.metrics import micro_f1
 from sdlgm.estimators.parameters import is_integer
-from sdlgm.estimators.targets import Labels, Targets, is_sets, read_labels
+from sdlgm.estimators.targets import Labels, Targets, is_sets, read_labels, targets_of
 from sdlgm.estimators.thresholds import (
     best_columns,
     class_probabilities,
     count_probabilities,
     presence_probabilities,
 )
-from sdlgm.estimators.validation import EstimatorNotFittedError, validate_weights
+from sdlgm.estimators.validation import EstimatorNotFittedError, as_array, validate_weights
 
 __all__ = ["BaseLabelClassifier", "BudgetedPrediction"]
 
@@ -87,14 +88,10 @@ class BaseLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Labels of y that are unknown (NaN) do not count. If ``y`` of ``fit`` had names and this
         ``y`` is a frame, its columns are found by name, in any order.
         """
+        warn_of_other_order(X, y=y, sample_weight=sample_weight)
         predicted = sp.csr_array(self.predict(X))
         read = self._read_labels(y, predicted.shape[0])
         labels = read.table
-        if predicted.shape != labels.shape:
-            raise DataError(
-                f"Y has {labels.shape[1]} labels, but the classifier was fitted on "
-                f"{self.n_labels_}."
-            )
         wrong = predicted != labels
         if read.unknown is not None:
             wrong = wrong > wrong.multiply(read.unknown)
@@ -104,7 +101,13 @@ class BaseLabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _read_labels(self, y: Any, samples: int) -> Labels:
         """Return labels like those of ``fit`` as a table, columns in the same order."""
         names = getattr(self, "target_names_in_", None)
-        return read_labels(y, samples, self.classes_ if is_sets(y) else names)
+        labels = read_labels(y, samples, self.classes_ if is_sets(y) else names)
+        if labels.table.shape[1] != self.n_labels_:
+            raise DataError(
+                f"Y has {labels.table.shape[1]} labels, but the classifier was fitted on "
+                f"{self.n_labels_}."
+            )
+        return labels
 
     def _set_labels(self, labels: Any, given: Any, names: NDArray[Any] | None) -> None:
         """Set the fitted attributes of checked labels, and of y as it was given."""
@@ -189,6 +192,7 @@ class BudgetedPrediction(BaseLabelClassifier):
         """
         self._check_fitted()
         check_threshold(threshold)
+        warn_of_other_order(X, y=y)
         if not self.multilabel_:
             raise ConfigError("One class for each sample has no threshold.")
         proba = self.predict_proba(X)
@@ -238,7 +242,8 @@ class BudgetedPrediction(BaseLabelClassifier):
         """Return labels as ``fit`` read them: 0, 1 and NaN, ``(samples, K)``."""
         if self.multilabel_:
             return self._read_labels(y, samples).values().astype(np.float64)
-        return (np.asarray(y).reshape(-1, 1) == self.classes_).astype(np.float64)
+        classes = np.ravel(as_array(y, "y"))
+        return targets_of(classes, samples, self.classes_).table.toarray().astype(np.float64)
 
     def predict_table(self, X: Any) -> NDArray[np.int64]:  # noqa: N803
         """Return :meth:`predict` as a dense table, ``(n, K)``, also of one class a sample."""

@@ -38,6 +38,8 @@ __all__ = [
     "with_unknown",
 ]
 
+LARGEST = 2**63 - 1
+"""Largest label that is a number."""
 SEPARATORS = ("|", ";", ",")
 """Characters that join labels in files."""
 
@@ -161,7 +163,7 @@ def read_labels(
         return _binarised(sets, names)
     given = column_names(Y, "Y")
     values = _native(Y if sp.issparse(Y) else as_array(Y, "y"), "Y", given)
-    if values.ndim != 2 or values.shape[1] < 1:
+    if len(values.shape) != 2 or values.shape[1] < 1:
         raise DataError(
             f"Y must be 0 and 1 of shape (n, K), one column for each label, got {values.shape}."
         )
@@ -236,7 +238,7 @@ def _as_sets(labels: Any) -> list[list[Any]] | None:
     if not sets:
         filled = (row for row in rows if _is_collection(row) and len(row))
         first = next(filled, None)
-        if first is None or not isinstance(next(iter(first)), str):
+        if first is not None and not isinstance(next(iter(first)), str):
             return None
     for place, row in enumerate(rows):
         if not _is_collection(row):
@@ -277,6 +279,9 @@ def _binarised(sets: list[list[Any]], names: NDArray[Any] | None) -> Labels:
     kinds = {isinstance(name, str) for name in found}
     if len(kinds) > 1:
         raise DataError("y has labels that are text and labels that are numbers. Use one kind.")
+    large = [name for name in found if not isinstance(name, str) and abs(int(name)) > LARGEST]
+    if large:
+        raise DataError(f"y has the label {large[0]}, beyond 64 bits. Turn such labels into text.")
     if found and found <= {"0", "1"}:
         raise DataError("y holds the texts '0' and '1' only. Convert them to numbers.")
     if names is None:
@@ -357,7 +362,7 @@ def check_targets(y: Any, samples: int) -> Targets:
     if sets is None and not sp.issparse(values) and values.ndim == 2 and values.shape[1] == 1:
         warnings.warn(
             "A column-vector y was passed when a 1d array was expected: it is read as one class "
-            "for each sample.",
+            "for each sample. For a table of one label, pass scipy.sparse.csr_array(y).",
             DataConversionWarning,
             stacklevel=3,
         )
@@ -366,8 +371,13 @@ def check_targets(y: Any, samples: int) -> Targets:
         labels = read_labels(y, samples)
         classes = np.arange(labels.table.shape[1]) if labels.names is None else labels.names
         return Targets(labels.table, classes, labels.names, True, labels.unknown)
-    if len(values) != samples:
-        raise DataError(f"X has {samples} samples and y has {len(values)} classes.")
+    if values.shape[0] != samples:
+        raise DataError(f"X has {samples} samples and y has {values.shape[0]} classes.")
+    if sp.issparse(values):
+        raise DataError(
+            f"y is sparse, of shape {values.shape}. For one class a sample pass y.toarray(), for a "
+            "table of one label y.reshape(-1, 1)."
+        )
     _check_classes(values)
     try:
         check_classification_targets(values)
@@ -439,9 +449,13 @@ def _check_classes(values: NDArray[Any]) -> None:
         )
     if values.dtype.kind == "S":
         raise DataError("y holds bytes. Turn them into text first: y.astype(str).")
-    for row, value in enumerate(values.tolist() if values.dtype == object else ()):
+    for row, value in enumerate(values.tolist() if values.dtype.kind in "Of" else ()):
         if is_missing(value):
-            raise DataError(f"y[{row}] is missing ({value}). Drop such rows, or name a class.")
+            raise DataError(
+                f"y[{row}] is missing ({value}). Drop such rows, or name a class; a table of one "
+                "label that is unknown in some rows is sparse, such as scipy.sparse.csr_array(y), "
+                "y of shape (n, 1)."
+            )
         if isinstance(value, bytes):
             raise DataError(f"y[{row}] is {value!r:.40}. Turn bytes into text first.")
 

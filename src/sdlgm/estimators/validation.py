@@ -24,6 +24,7 @@ __all__ = [
     "EstimatorNotFittedError",
     "Table",
     "as_array",
+    "as_weights",
     "check_same_shape",
     "pad_rows",
     "validate_codes",
@@ -161,13 +162,28 @@ def validate_weights(sample_weight: Any, samples: int) -> NDArray[np.float64]:
     """
     if sample_weight is None:
         return np.ones(samples)
-    weights = np.asarray(as_array(sample_weight, "sample_weight"), np.float64)
+    weights = as_weights(sample_weight)
     if weights.shape != (samples,) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
         raise DataError(
             f"sample_weight must be {samples} finite numbers of 0 or more, not all zero, got shape "
             f"{weights.shape}."
         )
     return weights
+
+
+def as_weights(sample_weight: Any) -> NDArray[np.float64]:
+    """Return weights as an array of double precision.
+
+    Raises
+    ------
+    DataError
+        If they are not numbers.
+    """
+    dense = sample_weight.toarray() if sp.issparse(sample_weight) else sample_weight
+    try:
+        return np.asarray(as_array(dense, "sample_weight"), np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"sample_weight must hold numbers: {error}.") from error
 
 
 def validate_seed(random_state: Any) -> int:
@@ -250,9 +266,10 @@ def _canonical(rows: Any) -> sp.csr_array:
         table.check_format(full_check=True)
     except ValueError as error:
         raise DataError(f"X is not a valid sparse table: {error}.") from error
-    if not table.has_canonical_format:
+    if not table.has_canonical_format or not table.data.all():
         table = table.copy()
         table.sum_duplicates()
+        table.eliminate_zeros()  # which are stored may depend on how a table was made
     return table
 
 
