@@ -20,8 +20,8 @@ from sdlgm.estimators.frames import warn_of_other_order
 from sdlgm.estimators.interruption import unfitted_unless_done
 from sdlgm.estimators.label_decisions import (
     Threshold,
-    holds_out,
     is_split,
+    leaves_out,
     refuse_guarantee_of_classes,
 )
 from sdlgm.estimators.label_fitting import (
@@ -463,9 +463,12 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
     def _choose_sets(self, training: LabelTraining) -> None:
         """Recalibrate, and choose the threshold, on the rows that members leave out."""
         device = device_of(self.accelerator)
-        chosen = self.multilabel_ and holds_out(self.threshold)
-        if self.calibrated and chosen and not is_split(self.threshold):
+        corrects = self.calibrated and self.multilabel_ and not is_split(self.threshold)
+        self.size_correction_ = None
+        if corrects and leaves_out(self.threshold, True) and training.members.held.any():
             self.network_.recalibrate(training, device)
+            bounds = self.min_labels_, self.max_labels_
+            self.size_correction_ = self.network_.size_correction(training, *bounds, device)
         held = (
             (proba, training.truth(index))
             for index, proba in self.network_.on(device).held_out(training.rows, training.members)
