@@ -27,7 +27,7 @@ SMALLEST = 1e-12
 """Probabilities are raised to this before the correction."""
 POWERS = (0.05, 20.0)
 """Range of the power."""
-LEAST_ROWS = 10
+LEAST_ROWS = 20
 """Fewest rows that a correction is learned from."""
 
 
