@@ -351,17 +351,19 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         TrainingError
             If the loss is not finite.
         KeyboardInterrupt
-            After Ctrl-C, once the current step is complete; the estimator is then not fitted.
+            After Ctrl-C, once the current step is complete.
+
+        After any of them but for wrong parameters, the estimator is not fitted.
         """
         check_parameters(self.get_params(deep=False))
         warn_of_other_order(X, y=y, sample_weight=sample_weight)
-        self.seed_ = validate_seed(self.random_state)
-        rows = self._first_rows(X)
-        targets = check_targets(y, rows.shape[0])
-        training, unknown = self._first_training(rows, targets, y, sample_weight)
-        self.network_ = self._make_network(training, unknown)
-        device = device_of(self.accelerator)
         with unfitted_unless_done(self):
+            self.seed_ = validate_seed(self.random_state)
+            rows = self._first_rows(X)
+            targets = check_targets(y, rows.shape[0])
+            training, unknown = self._first_training(rows, targets, y, sample_weight)
+            self.network_ = self._make_network(training, unknown)
+            device = device_of(self.accelerator)
             self.history_ = self._train(training, device)
             self.n_iter_ = len(self.history_)
             self._choose_sets(training, unknown, device)
