@@ -333,9 +333,17 @@ class SDLGMCounter(Saved, BaseCounter):
         TrainingError
             If the loss is not finite.
         KeyboardInterrupt
-            After Ctrl-C, once the current step is complete; the estimator is then not fitted.
+            After Ctrl-C, once the current step is complete.
+
+        After any of them but for wrong parameters, the estimator is not fitted.
         """
         self._check_parameters()
+        with unfitted_unless_done(self):
+            self._fit(X, y, sample_weight)
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:  # noqa: N803
+        """Set all fitted attributes."""
         self.seed_ = validate_seed(self.random_state)
         budget = self.image_columns if self.encoder == "columns" else self.budget
         inputs, counts, weights = self._fit_checked(X, y, sample_weight, budget)
@@ -362,7 +370,7 @@ class SDLGMCounter(Saved, BaseCounter):
             self.patience,
             self.seed_,
         )
-        with unfitted_unless_done(self), progress_bar("fitting", epochs, self.progress) as update:
+        with progress_bar("fitting", epochs, self.progress) as update:
             self.history_ = train_counter(
                 network,
                 distribution,
@@ -376,7 +384,6 @@ class SDLGMCounter(Saved, BaseCounter):
             )
         self.distribution_, self.network_ = distribution, network.cpu()
         self.n_iter_ = len(self.history_)
-        return self
 
     def _setting(self, name: str) -> Any:
         """Return a parameter's value, or the encoder's default if it is ``None``."""
