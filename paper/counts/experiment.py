@@ -29,7 +29,7 @@ from paper.running import (
 )
 from sdlgm.data import digit_columns
 from sdlgm.data.digit_columns import EMPTY
-from sdlgm.estimators.counter import BaseCounter
+from sdlgm.estimators.counting import BaseCounter
 
 __all__ = ["reproduce"]
 

@@ -10,7 +10,7 @@ from typing import Any
 from sdlgm.baselines import ConstantCounter, ForestCounter, PoissonCounter, SoftmaxCounter
 from sdlgm.data.digit_columns import EMPTY
 from sdlgm.estimators import SDLGMCounter
-from sdlgm.estimators.counter import BaseCounter
+from sdlgm.estimators.counting import BaseCounter
 
 __all__ = ["COLUMNS", "METHODS", "PROFILES", "Method", "Profile"]
 

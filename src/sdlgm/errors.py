@@ -78,12 +78,12 @@ class SDLGMWarning(UserWarning):
     """Something works, but probably not as intended; the message names the cure."""
 
 
-def warn(message: str) -> None:
-    """Give an :class:`SDLGMWarning` at the line of the caller's program that led here."""
+def warn(message: str, category: type[Warning] = SDLGMWarning) -> None:
+    """Give a warning at the line of the caller's program that led here."""
     level, frame = 1, sys._getframe()
     while frame and _package(frame) in ("sdlgm", "contextlib", "sklearn", "torch"):
         level, frame = level + 1, frame.f_back  # type: ignore[assignment]
-    warnings.warn(message, SDLGMWarning, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)
 
 
 def _package(frame: Any) -> str:

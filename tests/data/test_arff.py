@@ -81,6 +81,43 @@ def test_a_test_file_has_the_columns_of_the_training_file(tmp_path: Path) -> Non
     assert test.X.toarray().tolist() == [[0, 1, 0], [0, 0, 1]]
 
 
+def test_levels_and_labels_of_a_test_file_may_have_another_order(tmp_path: Path) -> None:
+    train = read_arff(write(tmp_path, DENSE), 2)
+    other = DENSE.replace("{no, yes}", "{yes, no}").replace("{red, green,", "{green, red,")
+    swapped = other.replace("warm {0,1}", "LOUD").replace("loud {FALSE,TRUE}", "warm {0,1}")
+    swapped = swapped.replace("LOUD", "loud {FALSE,TRUE}").replace("1, FALSE", "FALSE, 1")
+    swapped = swapped.replace("0, TRUE", "TRUE, 0").replace("?, TRUE", "TRUE, ?")
+    for text in (other, swapped):
+        test = read_arff(write(tmp_path, text), 2, train)
+        np.testing.assert_array_equal(test.X, train.X)
+        np.testing.assert_array_equal(test.Y, train.Y)
+        assert test.label_names == train.label_names
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("size", "weight", "no column for 'size' of the training file"),
+        ("colour", "tint", "no column for 'colour=red' of the training file"),
+        ("loud", "noisy", "has the labels 'warm', 'noisy', but the training file has 'warm', 'l"),
+    ],
+)
+def test_a_test_file_needs_the_columns_of_the_training_file(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    train = read_arff(write(tmp_path, DENSE), 2)
+    with pytest.raises(DataError, match=message):
+        read_arff(write(tmp_path, DENSE.replace(old, new)), 2, train)
+
+
+def test_a_file_may_start_with_a_mark_and_must_be_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "own.arff").write_text(DENSE, encoding="utf-8-sig")
+    assert read_arff(tmp_path / "own.arff", 2).X.shape == (3, 6)
+    (tmp_path / "own.arff").write_text("@relation caf\xe9", encoding="latin-1")
+    with pytest.raises(DataError, match="Save it as UTF-8"):
+        read_arff(tmp_path / "own.arff", 2)
+
+
 @pytest.mark.parametrize(
     ("text", "labels", "message"),
     [

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -357,3 +357,11 @@ def test_the_size_of_blocks_does_not_change_predictions(fitted, monkeypatch):
     monkeypatch.setattr("sdlgm.estimators.label_network.BLOCK_PROBABILITIES", 100)
     np.testing.assert_allclose(fitted.predict_proba(x), whole, atol=1e-6)
     assert isinstance(fitted.network_, LabelNetwork)
+
+
+def test_a_warning_of_a_column_of_classes_names_the_line_of_the_caller():
+    model = SDLGMClassifier(members=1, folds=0, threshold=0.5, epochs=1, hidden=(), random_state=0)
+    for call in (model.fit, clone(model).partial_fit):
+        with pytest.warns(DataConversionWarning, match="column-vector") as found:
+            call(np.eye(4), np.array([[0], [1], [0], [1]]))
+        assert [warning.filename for warning in found] == [__file__]

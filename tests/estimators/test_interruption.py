@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted
 
-from sdlgm.errors import TrainingError
-from sdlgm.estimators import SDLGMClassifier, SDLGMCounter, SDLGMTransformer
+from sdlgm.errors import DataError, TrainingError
+from sdlgm.estimators import BudgetedClassifier, SDLGMClassifier, SDLGMCounter, SDLGMTransformer
 from sdlgm.estimators.network_training import NetworkTask
 from sdlgm.inference.linear import AdditiveSearch
 
@@ -98,3 +99,30 @@ def test_ctrl_c_during_the_turns_of_search_leaves_the_transformer_unfitted(
         with pytest.raises(KeyboardInterrupt):
             model.transform(X)
     assert np.array_equal(model.transform(X), codes)
+
+
+def wrong_later(kind: str) -> tuple[Any, Any, Any]:
+    """Return an estimator, rows of another width, and what is wrong with them."""
+    if kind == "budgeted":
+        return BudgetedClassifier(LogisticRegression(), folds=2), X[:, :2], 2 * Y
+    return ESTIMATORS[kind](), X[:, :2], 0.5 * Y
+
+
+@pytest.mark.parametrize("kind", [*ESTIMATORS, "budgeted"])
+def test_a_fit_that_fails_leaves_no_mixture_of_two_fits(kind: str) -> None:
+    model, rows, wrong = wrong_later(kind)
+    model.fit(X, Y)
+    with pytest.raises(DataError):
+        model.fit(rows, wrong)
+    with pytest.raises(NotFittedError):
+        model.predict(rows)
+
+
+def test_an_interrupted_classifier_of_others_is_not_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = BudgetedClassifier(ESTIMATORS["classifier"](), folds=2, random_state=0).fit(X, Y)
+    with monkeypatch.context() as patch:
+        stop_at(2, signal.SIGINT, patch)
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(X, Y[:, ::-1])
+    with pytest.raises(NotFittedError):
+        model.predict(X)

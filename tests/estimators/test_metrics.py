@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -135,3 +136,55 @@ def test_propensity_scored_precision_prefers_rare_labels() -> None:
     )
     with pytest.raises(DataError, match="propensity"):
         psp_at_k(truth, [[0.9, 0.2, 0.1]], 1, [0.5])
+
+
+F1_SCORES = (micro_f1, macro_f1_mean, macro_f1_harmonic)
+
+
+@pytest.mark.parametrize("metric", F1_SCORES)
+def test_f1_scores_take_0_and_1_only(metric) -> None:
+    for guess in (GUESS * 0.9, GUESS * 2, -GUESS, np.where(GUESS, np.nan, 0)):
+        with pytest.raises(DataError, match="The predictions must hold 0 and 1 only, but"):
+            metric(TRUTH, guess)
+    for truth in (TRUTH * 0.9, TRUTH * 2, csr_array(TRUTH * 2)):
+        with pytest.raises(DataError, match="Y must hold 0 and 1 only"):
+            metric(truth, GUESS)
+    with pytest.raises(DataError, match="Y must be a table"):
+        metric(TRUTH[:, 0], GUESS[:, 0])
+    assert metric(TRUTH.astype(object), GUESS > 0) == metric(TRUTH, GUESS)
+
+
+@pytest.mark.parametrize("metric", [precision_at_k, recall_at_k, ndcg_at_k])
+def test_rankings_need_a_table_of_labels_and_rows(metric) -> None:
+    with pytest.raises(DataError, match="Y must hold 0 and 1 only"):
+        metric(2 * TRUTH, GUESS, 1)
+    with pytest.raises(DataError, match="Y must be a table"):
+        metric(TRUTH[:, 0], GUESS[:, 0], 1)
+    with pytest.raises(DataError, match="There are no scores"):
+        metric(TRUTH[:0], GUESS[:0], 1)
+
+
+def test_columns_of_frames_are_matched_by_name() -> None:
+    truth = pd.DataFrame(TRUTH, columns=["a", "b", "c"])
+    guess = pd.DataFrame(GUESS, columns=["a", "b", "c"])
+    for metric in F1_SCORES:
+        assert metric(truth, guess[["c", "a", "b"]]) == metric(TRUTH, GUESS)
+    scores = guess * 0.8
+    other = scores[["b", "c", "a"]]
+    assert ndcg_at_k(truth, other, 2) == ndcg_at_k(TRUTH, scores, 2)
+    assert expected_calibration_error(truth, other) == expected_calibration_error(TRUTH, scores)
+    with pytest.raises(DataError, match="predicted lacks 'c'"):
+        micro_f1(truth, guess[["a", "b"]])
+
+
+def test_metrics_without_known_labels_are_not_a_number() -> None:
+    unknown = np.full((3, 3), np.nan)
+    assert np.isnan(expected_calibration_error(unknown, GUESS))
+    assert np.isnan(label_count_error(unknown, GUESS.sum(1)))
+    assert np.isnan(recall_at_k(unknown, GUESS, 1))
+
+
+def test_numbers_of_labels_are_counted_in_lists_and_frames() -> None:
+    assert count_violations(GUESS.tolist(), 1, 1) == (0, 1)
+    assert count_violations(pd.DataFrame(GUESS), 2, 2) == (2, 0)
+    np.testing.assert_array_equal(propensities(TRUTH.tolist()), propensities(csr_array(TRUTH)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import scipy.sparse as sp
 from sklearn.linear_model import LogisticRegression
 
 from helpers import no_warning
-from sdlgm.errors import ConfigError, DataError, SDLGMWarning
+from sdlgm.errors import ConfigError, DataError, ModelFileError, SDLGMWarning
 from sdlgm.estimators import BudgetedClassifier, RecallAtLeast, SDLGMClassifier, SDLGMCounter
 
 SETTINGS: dict[str, Any] = {
@@ -198,3 +199,15 @@ def test_rows_of_texts_that_are_no_texts_are_named() -> None:
     model = classifier().fit(X, Y)
     with pytest.raises(ConfigError, match="features are columns"):
         model.feature_importance(["a word"] * 40, Y)
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+def test_a_drawn_seed_is_saved_as_the_integer_that_it_was(tmp_path: Path) -> None:
+    model = classifier(random_state=np.random.RandomState(0)).fit(X, Y)
+    with pytest.raises(ModelFileError, match=r"set_params\(random_state=estimator\.seed_\)"):
+        model.save(tmp_path / "model")
+    model.set_params(random_state=model.seed_).save(tmp_path / "model")
+    again = SDLGMClassifier.load(tmp_path / "model").fit(X, Y)
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sdlgm.errors import ConfigError
-from sdlgm.estimators.counter import BaseCounter, SDLGMCounter
+from sdlgm.estimators.counter import SDLGMCounter
+from sdlgm.estimators.counting import BaseCounter
 from sdlgm.objectives.counts import CountDistribution, log_mean
 
 __all__ = [

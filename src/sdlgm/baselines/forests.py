@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sdlgm.baselines.labels import LabelBaseline
 from sdlgm.errors import ConfigError
-from sdlgm.estimators.counter import BaseCounter
+from sdlgm.estimators.counting import BaseCounter
 from sdlgm.estimators.parameters import check_integer
 from sdlgm.estimators.validation import validate_seed
 

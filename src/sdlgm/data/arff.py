@@ -54,19 +54,22 @@ def read_arff(
         Which columns are labels: the XML file that names them (Mulan), their names, or the number
         of columns at the end (negative: at the start, as in MEKA).
     like
-        The table of the training file: the columns of X are then its columns, and words and levels
-        that it lacks are left out.
+        The table of the training file: the columns of X and Y are then its columns, in their order,
+        and words and levels that it lacks are left out.
 
     Raises
     ------
     DataError
         If the file cannot be read, a label is missing or neither true nor false, an input is
         missing, or a limit of :mod:`sdlgm.limits` is exceeded; the message names row and column.
+        If the file lacks a column or label of ``like``.
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} cannot be read: {error}. Save it as UTF-8.") from None
+    except OSError as error:
         raise DataError(f"{path} cannot be read: {error}") from None
     with reading(path.name, DataError):
         return _parse(text, labels, like, path.name)
@@ -93,14 +96,18 @@ def _parse(text: str, labels: Any, like: ArffTable | None, file: str) -> ArffTab
             columns[place][row] = value
     names = [name for name, _ in attributes]
     targets = _targets(labels, names, file)
+    if like is not None:
+        targets = _targets_like(targets, names, like, file)
     size = len(found["data"])
     y = [_label(columns[place], names[place], size, file) for place in targets]
     inputs: list[tuple[str, Column]] = []
     for place, (name, kind) in enumerate(attributes):
         if place not in set(targets):
-            inputs += _input(name, kind, columns[place], size, sparse, file)
+            inputs += _input(name, kind, columns[place], size, sparse, file, like is not None)
     feature_names = tuple(name for name, _ in inputs) if like is None else like.feature_names
     by_name = dict(inputs)
+    if like is not None:
+        _refuse_missing(like.feature_names, by_name, attributes, file)
     x = _table([by_name.get(name, {}) for name in feature_names], size)
     dense = not sparse and "STRING" not in {kind for _, kind in attributes if isinstance(kind, str)}
     y_table = _table(y, size)
@@ -124,6 +131,36 @@ def _targets(labels: Any, names: list[str], file: str) -> list[int]:
     return [place[label] for label in labels]
 
 
+def _targets_like(targets: list[int], names: list[str], like: ArffTable, file: str) -> list[int]:
+    """Return the places of the labels in the order of the training file."""
+    place = {names[index]: index for index in targets}
+    if place.keys() != set(like.label_names):
+        raise DataError(
+            f"{file} has the labels {', '.join(map(repr, place))}, but the training file has "
+            f"{', '.join(map(repr, like.label_names))}."
+        )
+    return [place[name] for name in like.label_names]
+
+
+def _refuse_missing(
+    wanted: tuple[str, ...], found: dict[str, Column], attributes: list[tuple[str, Any]], file: str
+) -> None:
+    """Raise :class:`DataError` for a column of the training file that the file does not have.
+
+    Levels and words may be missing, but not the column that they belong to.
+    """
+    starts = tuple(
+        f"{name}{':' if kind == 'STRING' else '='}"
+        for name, kind in attributes
+        if kind == "STRING" or (isinstance(kind, list) and f"{name}" not in found)
+    )
+    for name in wanted:
+        if name not in found and not name.startswith(starts):
+            raise DataError(
+                f"{file} has no column for {name!r} of the training file, or one of another type."
+            )
+
+
 def _label(column: Column, name: str, size: int, file: str) -> Column:
     """Return the rows that have a label as 1, and those where it is unknown as NaN."""
     found: Column = {}
@@ -139,7 +176,7 @@ def _label(column: Column, name: str, size: int, file: str) -> Column:
 
 
 def _input(
-    name: str, kind: Any, column: Column, size: int, sparse: bool, file: str
+    name: str, kind: Any, column: Column, size: int, sparse: bool, file: str, every: bool
 ) -> Iterable[tuple[str, Column]]:
     """Return the columns of numbers that a column becomes."""
     gaps = [row for row, value in column.items() if value is None]
@@ -149,21 +186,22 @@ def _input(
             "drop the row."
         )
     if isinstance(kind, list):
-        return _nominal(name, kind, column, size, sparse)
+        return _nominal(name, kind, column, size, sparse, every)
     if kind == "STRING":
         return _words(name, column)
     return [(name, {row: float(value) for row, value in column.items()})]
 
 
 def _nominal(
-    name: str, levels: list[str], column: Column, size: int, sparse: bool
+    name: str, levels: list[str], column: Column, size: int, sparse: bool, every: bool
 ) -> list[tuple[str, Column]]:
     if sparse:  # what a sparse row omits is the first level
         column = {row: column.get(row, levels[0]) for row in range(size)}
     try:
         values = {level: float(level) for level in levels}
     except ValueError:
-        shown = levels[1:] if len(levels) == 2 else levels
+        # Which of two levels is the second may differ from file to file.
+        shown = levels[1:] if len(levels) == 2 and not every else levels
         return [
             (f"{name}={level}", {row: 1.0 for row, value in column.items() if value == level})
             for level in shown

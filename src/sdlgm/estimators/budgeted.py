@@ -186,9 +186,17 @@ class BudgetedClassifier(BudgetedPrediction):
         ConfigError
             If a parameter is out of range or does not fit the data, or a classifier has no
             probabilities.
+
+        If a fit fails or is interrupted, the estimator is not fitted.
         """
         self._check_parameters()
         warn_of_other_order(X, y=y, sample_weight=sample_weight)
+        with unfitted_unless_done(self):
+            self._fit(X, y, sample_weight)
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> None:  # noqa: N803
+        """Set all fitted attributes."""
         self.seed_ = validate_seed(self.random_state)
         rows = _as_rows(self, X, reset=True)
         number = _num_samples(rows)
@@ -213,9 +221,7 @@ class BudgetedClassifier(BudgetedPrediction):
             (proba, with_unknown(targets.table[mask].toarray(), targets.unknown, mask))
             for proba, mask in zip(scores, held, strict=True)
         ]
-        with unfitted_unless_done(self):
-            self._choose_sets(blocks, targets.multilabel, split)
-        return self
+        self._choose_sets(blocks, targets.multilabel, split)
 
     def _scores(
         self, models: Sequence[Any], rows: Any, mask: NDArray[np.bool_]

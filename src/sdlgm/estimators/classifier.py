@@ -334,12 +334,14 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         TrainingError
             If the loss is not finite.
         KeyboardInterrupt
-            After Ctrl-C, once the current step is complete; the estimator is then not fitted.
+            After Ctrl-C, once the current step is complete.
+
+        After any of them but for wrong parameters, the estimator is not fitted.
         """
         check_parameters(self.get_params(deep=False))
         warn_of_other_order(X, y=y, sample_weight=sample_weight)
-        training = self._start(X, y, sample_weight)
         with unfitted_unless_done(self):
+            training = self._start(X, y, sample_weight)
             self.history_ = fit_network(self, training)
             self.n_iter_ = len(self.history_)
             self._choose_sets(training)

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
-from sklearn.utils import Tags, TargetTags
 from torch import Tensor, nn
 
 from sdlgm.config import NetworkAccelerator
 from sdlgm.distributions.poisson_multinomial import MAX_SLOTS
 from sdlgm.environment import device_of, neutral, placed
-from sdlgm.errors import ConfigError, DataError, ModelFileError
+from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.estimators.augmentation import Augmentation, augmented_copies
+from sdlgm.estimators.counting import BaseCounter
 from sdlgm.estimators.drift import check_range, training_range, warn_of_drift
-from sdlgm.estimators.frames import warn_of_other_order
 from sdlgm.estimators.interruption import unfitted_unless_done
 from sdlgm.estimators.network_training import TrainingSettings, apply, train_counter
 from sdlgm.estimators.parameters import (
@@ -32,14 +29,9 @@ from sdlgm.estimators.parameters import (
 )
 from sdlgm.estimators.saving import Saved, require_integer
 from sdlgm.estimators.scaling import Standardised
-from sdlgm.estimators.targets import check_counts
 from sdlgm.estimators.validation import (
-    EstimatorNotFittedError,
-    check_same_shape,
     pad_rows,
-    validate_samples,
     validate_seed,
-    validate_weights,
 )
 from sdlgm.limits import MAX_BUDGET, is_integer
 from sdlgm.nn import data_statistics, linear, mlp, warn_of_constant_columns
@@ -48,7 +40,7 @@ from sdlgm.objectives.counts import CountDistribution, TiedSlots, UntiedSlots
 from sdlgm.progress import progress_bar
 from sdlgm.random import generator
 
-__all__ = ["BaseCounter", "SDLGMCounter"]
+__all__ = ["SDLGMCounter"]
 
 Encoder = Literal["mlp", "conv", "columns"]
 
@@ -78,95 +70,6 @@ ENCODER_DEFAULTS: dict[str, dict[str, Any]] = {
 
 Those of ``columns`` give its result in docs/results/counts.md.
 """
-
-
-class BaseCounter(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """The methods of all counters: fit counts, predict them, and score the predictions."""
-
-    def __sklearn_tags__(self) -> Tags:
-        """Declare that y is a table of counts, and that X may be rows, sparse or not, or images.
-
-        A counter has no ``estimator_type``: a classifier of scikit-learn would predict one class
-        for each column, and a regressor real numbers.
-        """
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.input_tags.three_d_array = True
-        tags.target_tags = TargetTags(
-            required=True, two_d_labels=True, multi_output=True, single_output=False
-        )
-        return tags
-
-    @abstractmethod
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803 (scikit-learn's)
-        """Learn from samples, their counts and weights."""
-
-    @abstractmethod
-    def predict_mean(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
-        """Predict expected counts, shape ``(n, K)``, which minimise the expected squared error."""
-
-    def predict(self, X: Any) -> NDArray[np.int64]:  # noqa: N803
-        """Predict whole counts, shape ``(n, K)``: the expected counts, rounded."""
-        return np.rint(self.predict_mean(X)).astype(np.int64)
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
-        """Return the share of samples for which :meth:`predict` gets all K counts right.
-
-        If ``y`` of ``fit`` and this ``y`` are frames, columns are found by name, in any order.
-        """
-        warn_of_other_order(X, y=y, sample_weight=sample_weight)
-        predicted = self.predict(X)
-        names = getattr(self, "target_names_in_", None)
-        counts, _ = check_counts(y, len(predicted), None, names)
-        if counts.shape != predicted.shape:
-            raise DataError(
-                f"y has {counts.shape[1]} columns, but the counter was fitted on counts of "
-                f"{predicted.shape[1]} classes."
-            )
-        weights = validate_weights(sample_weight, len(predicted))
-        return float(np.average((predicted == counts.numpy()).all(1), weights=weights))
-
-    def _fit_checked(
-        self,
-        X: Any,  # noqa: N803
-        y: Any,
-        sample_weight: Any,
-        budget: int | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Check the training data, and set the fitted attributes that predictions need.
-
-        Samples of weight 0 are dropped; the returned weights have a mean of 1.
-        """
-        check_integer("budget", budget, optional=True)
-        warn_of_other_order(X, y=y, sample_weight=sample_weight)
-        inputs = validate_samples(self, X, reset=True)
-        weights = validate_weights(sample_weight, len(inputs))
-        counts, names = check_counts(y, len(inputs), budget)
-        self.__dict__.pop("target_names_in_", None)
-        if names is not None:
-            self.target_names_in_ = names
-        kept = torch.from_numpy(weights > 0)
-        inputs, counts = inputs[kept], counts[kept]
-        weights = weights[weights > 0]
-        self.budget_ = int(budget or max(1, int(counts.sum(1).max())))
-        if self.budget_ > MAX_BUDGET:
-            raise (DataError if budget is None else ConfigError)(
-                f"The budget may be up to {MAX_BUDGET:,}, but "
-                f"{'the largest sum of a row of y' if budget is None else 'budget'} is "
-                f"{self.budget_:,}. Count in larger units."
-            )
-        self.sample_shape_ = tuple(inputs.shape[1:])
-        self.n_classes_ = counts.shape[1]
-        return inputs, counts, torch.from_numpy(weights / weights.mean()).float()
-
-    def _inputs(self, X: Any, column_width: int | None = None) -> Tensor:  # noqa: N803
-        """Check samples to predict for."""
-        if not hasattr(self, "sample_shape_"):
-            name = type(self).__name__
-            raise EstimatorNotFittedError(f"This {name} is not fitted yet: call fit(X, y) first.")
-        inputs = validate_samples(self, X, reset=False)
-        check_same_shape(inputs, self.sample_shape_, column_width)
-        return inputs
 
 
 class SDLGMCounter(Saved, BaseCounter):
@@ -333,9 +236,17 @@ class SDLGMCounter(Saved, BaseCounter):
         TrainingError
             If the loss is not finite.
         KeyboardInterrupt
-            After Ctrl-C, once the current step is complete; the estimator is then not fitted.
+            After Ctrl-C, once the current step is complete.
+
+        After any of them but for wrong parameters, the estimator is not fitted.
         """
         self._check_parameters()
+        with unfitted_unless_done(self):
+            self._fit(X, y, sample_weight)
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:  # noqa: N803
+        """Set all fitted attributes."""
         self.seed_ = validate_seed(self.random_state)
         budget = self.image_columns if self.encoder == "columns" else self.budget
         inputs, counts, weights = self._fit_checked(X, y, sample_weight, budget)
@@ -362,7 +273,7 @@ class SDLGMCounter(Saved, BaseCounter):
             self.patience,
             self.seed_,
         )
-        with unfitted_unless_done(self), progress_bar("fitting", epochs, self.progress) as update:
+        with progress_bar("fitting", epochs, self.progress) as update:
             self.history_ = train_counter(
                 network,
                 distribution,
@@ -376,7 +287,6 @@ class SDLGMCounter(Saved, BaseCounter):
             )
         self.distribution_, self.network_ = distribution, network.cpu()
         self.n_iter_ = len(self.history_)
-        return self
 
     def _setting(self, name: str) -> Any:
         """Return a parameter's value, or the encoder's default if it is ``None``."""

@@ -5,6 +5,9 @@ higher is better, except for the last three, which are errors.
 
 Labels may be NaN (dense) where they are unknown: these pairs of a row and a label do not count. In
 rankings they are left out, and numbers of labels are compared in rows that are known altogether.
+
+Of two frames, columns are matched by name. Other values than 0, 1 and NaN are errors
+(:class:`~sdlgm.errors.DataError`), and so are tables of different shapes.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, issparse
 
 from sdlgm.errors import DataError
+from sdlgm.estimators.frames import column_names, in_order, is_frame
 
 __all__ = [
     "count_violations",
@@ -109,8 +113,10 @@ def propensities(Y: Any, a: float = 0.55, b: float = 1.5) -> NDArray[np.float64]
     a, b
         Constants of the data set.
     """
-    numbers = np.asarray(Y.sum(0)).ravel() if issparse(Y) else np.nansum(_dense(Y), axis=0)
-    scale = (np.log(np.shape(Y)[0]) - 1) * (b + 1) ** a
+    table = _binary(Y, "Y")
+    known = table if issparse(table) else np.nan_to_num(table)
+    numbers = np.asarray(known.sum(0)).ravel()
+    scale = (np.log(table.shape[0]) - 1) * (b + 1) ** a
     return np.asarray(1 / (1 + scale * (numbers + b) ** -a), np.float64)
 
 
@@ -144,7 +150,8 @@ def expected_calibration_error(Y: Any, probabilities: ArrayLike, bins: int = 15)
 
     Pairs are assigned to ``bins`` bins of equal width over [0, 1] by their probability:
     :math:`\sum_b (n_b/n) |\bar y_b - \bar p_b|`. As most labels are absent from most rows, most
-    pairs lie in the first bin; the error compares methods on the same data only.
+    pairs lie in the first bin; the error compares methods on the same data only. It is NaN if no
+    label is known.
 
     Raises
     ------
@@ -153,6 +160,8 @@ def expected_calibration_error(Y: Any, probabilities: ArrayLike, bins: int = 15)
     """
     truth, values = _dense(Y).ravel(), _scores(Y, probabilities).ravel()
     truth, values = truth[truth == truth], values[truth == truth]
+    if not len(values):
+        return float("nan")
     if values.min() < 0 or values.max() > 1:
         raise DataError(
             f"Probabilities must lie in [0, 1], got {values.min():g} to {values.max():g}. The "
@@ -180,7 +189,7 @@ def count_violations(
     predicted: Any, min_labels: int = 1, max_labels: int | None = None
 ) -> tuple[int, int]:
     """Return the numbers of rows with too few and with too many labels."""
-    numbers = np.asarray(predicted.sum(1)).ravel()
+    numbers = np.asarray(_binary(predicted, "The predictions").sum(1)).ravel()
     over = 0 if max_labels is None else int((numbers > max_labels).sum())
     return int((numbers < min_labels).sum()), over
 
@@ -191,29 +200,76 @@ def _tally(truth: Any, guess: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[
     The search for a threshold spends its time here; scikit-learn's scores, which give the same
     values, take 50 to 100 times as long.
     """
-    shapes = [np.shape(values) for values in (truth, guess)]
-    if shapes[0] != shapes[1] or len(shapes[0]) != 2:
+    guess = _by_name(truth, guess)
+    truth, guess = _binary(truth, "Y"), _binary(guess, "The predictions", gaps=False)
+    if truth.shape != guess.shape:
         raise DataError(
-            f"Y and the predictions must have one shape (n, K), got {shapes[0]} and {shapes[1]}."
+            f"Y and the predictions must have one shape (n, K), got {truth.shape} and "
+            f"{guess.shape}."
         )
     if issparse(truth) or issparse(guess):
         true, said = (csr_array(values) for values in (truth, guess))
         both = true.multiply(said)
     else:
-        known = np.asarray(truth) == np.asarray(truth)
+        known = truth == truth
         true = np.where(known, truth, 0).astype(np.int64)
-        said = np.asarray(guess, np.int64) * known
+        said = guess.astype(np.int64) * known
         both = true * said
     sums = [np.asarray(counts.sum(0)).ravel() for counts in (both, true, said)]
     return sums[0], sums[1], sums[2]
 
 
+def _by_name(truth: Any, guess: Any) -> Any:
+    """Return a table with the columns of another, if both are frames."""
+    if not (is_frame(truth) and is_frame(guess)):
+        return guess
+    names: Any = column_names(truth, "Y")
+    order = in_order(column_names(guess, "predicted"), names, "predicted")  # type: ignore[arg-type]
+    return np.asarray(guess)[:, order]
+
+
+def _binary(labels: Any, what: str, *, gaps: bool = True) -> Any:
+    """Return a table of 0 and 1, and with ``gaps`` of NaN, as an array or sparse.
+
+    Raises
+    ------
+    DataError
+        If it is no such table.
+    """
+    table = labels if issparse(labels) else np.asarray(labels)
+    if len(table.shape) != 2:
+        raise DataError(f"{what} must be a table (n, K) of 0 and 1, got shape {table.shape}.")
+    values: Any = table.data if issparse(table) else table
+    if values.dtype.kind not in "biufO":
+        raise DataError(f"{what} must hold 0 and 1, got values of type {values.dtype}.")
+    if values.dtype == object:
+        table = table.astype(np.float64)
+        values = table.data if issparse(table) else table
+    if values.dtype.kind == "f":
+        wrong: Any = (values != 0) & (values != 1)
+        if gaps:
+            wrong &= values == values
+    elif values.size and (values.min() < 0 or values.max() > 1):
+        wrong = (values < 0) | (values > 1)
+    else:
+        return table
+    if wrong.any():
+        raise DataError(
+            f"{what} must hold 0 and 1 only, but {int(wrong.sum())} values are others, the first "
+            f"{values[wrong][0]}. Probabilities become 0 and 1 by a threshold."
+        )
+    return table
+
+
 def _dense(labels: Any) -> NDArray[Any]:
-    return np.asarray(labels.toarray() if issparse(labels) else labels)
+    table = _binary(labels, "Y")
+    return np.asarray(table.toarray() if issparse(table) else table)
 
 
 def _scores(labels: Any, scores: ArrayLike) -> NDArray[np.float64]:
-    values = np.asarray(scores, np.float64)
+    values = np.asarray(_by_name(labels, scores), np.float64)
+    if not values.size:
+        raise DataError(f"There are no scores: their shape is {values.shape}.")
     if values.shape != np.shape(labels):
         raise DataError(f"Y has shape {np.shape(labels)}, but the scores {values.shape}.")
     if not np.isfinite(values).all():

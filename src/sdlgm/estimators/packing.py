@@ -92,6 +92,11 @@ def _unknown(value: Any, name: str) -> ModelFileError:
     return ModelFileError(
         f"{name} cannot be saved: it is a {kind or type(value).__name__}. Only numbers, strings, "
         "None, arrays of numbers or strings, and lists, tuples and dictionaries of these can be."
+        + (
+            " set_params(random_state=estimator.seed_) gives it the integer that seeded the fit."
+            if name == "params.random_state"
+            else ""
+        )
     )
 
 

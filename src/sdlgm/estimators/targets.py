@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -360,11 +359,10 @@ def check_targets(y: Any, samples: int) -> Targets:
     sets = _as_sets(y)
     values = y if sets is not None or sp.issparse(y) else as_array(y, "y")
     if sets is None and not sp.issparse(values) and values.ndim == 2 and values.shape[1] == 1:
-        warnings.warn(
+        warn(
             "A column-vector y was passed when a 1d array was expected: it is read as one class "
             "for each sample. For a table of one label, pass scipy.sparse.csr_array(y).",
             DataConversionWarning,
-            stacklevel=3,
         )
         values = values.ravel()
     if sets is not None or values.ndim != 1:
