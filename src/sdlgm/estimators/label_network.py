@@ -24,6 +24,7 @@ from sdlgm.estimators.label_inputs import (
     first_weights,
     lazy_inputs,
 )
+from sdlgm.estimators.label_losses import loss_by_autograd, loss_with_gradients
 from sdlgm.estimators.member_recalibration import (
     MemberRecalibration,
     absence_log_odds,
@@ -39,9 +40,7 @@ from sdlgm.models import LabelModelConfig, SupervisedSDLGM
 from sdlgm.nn import DataStatistics
 from sdlgm.objectives.labels import (
     LabelLikelihood,
-    absence,
     label_nll,
-    negative_labelled_elbo,
 )
 from sdlgm.random import generator
 
@@ -205,34 +204,18 @@ class LabelNetwork:
         With patience, the weights of the epoch with the best held-out label loss are kept.
         """
         members, seed = training.members, training.settings.seed
-        active = ActiveLabels(training.labels)
-        dropout, source = (
+        dropout, draws = (
             generator(seed, what, members.first_epoch, device) for what in ("dropout", "draws")
         )
-        weight, label_weight = training.sample_weight, training.label_weight
-        label_weight = None if label_weight is None else label_weight.to(device)
         self.model.to(device)
         self.by_unit = training.settings.by_unit
         inputs, first = self._inputs(training, device)
-
-        def weights(index: Tensor) -> Tensor | None:
-            """Return the weights of the labels: of all rows, or of each."""
-            if label_weight is None or label_weight.dim() == 1:
-                return label_weight
-            return label_weight[index.to(device)]
-
-        def loss(step: int) -> Tensor:
-            index = members.batch(step)
-            x, target = inputs(index)
-            posterior = self.model(x, dropout)
-            absent = absence(posterior, self.labels, self.likelihood, self.temperature, source)
-            rows, columns = active(index)
-            each = label_nll(absent, rows.to(device), columns.to(device), weights(index))
-            if self.model.config.decoder:
-                each = each + training.elbo_weight * negative_labelled_elbo(
-                    self.model, posterior, target, self.likelihood, self.temperature, source
-                )
-            return (each * weight[index].to(device)).mean()
+        loss = loss_with_gradients(
+            self.model, training, inputs, self.likelihood, dropout, device
+        ) or loss_by_autograd(
+            self.model, training, inputs, self.likelihood, self.temperature, dropout, draws, device
+        )
+        active = ActiveLabels(training.labels)
 
         def validate() -> float:
             total, number = 0.0, 0.0

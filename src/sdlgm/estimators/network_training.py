@@ -23,7 +23,7 @@ from sdlgm.training.callbacks import (
     describe_not_finite,
 )
 from sdlgm.training.loop import Callback, run_loop
-from sdlgm.training.optimiser import Schedule, make_adam
+from sdlgm.training.optimiser import Schedule, adam_step, make_adam
 from sdlgm.training.order import Order
 from sdlgm.training.state import LoopState
 
@@ -61,7 +61,8 @@ class NetworkTask:
     network
         The network to fit.
     loss
-        Maps the step ``0, 1, ...`` to the loss of its batch, a scalar.
+        Maps the step ``0, 1, ...`` to the loss of its batch, a scalar. If it has no graph, the
+        gradients are set already.
     steps, settings
         Number of steps, and how to take them.
     state
@@ -88,6 +89,7 @@ class NetworkTask:
         )
         if state:
             self.optimizer.load_state_dict(state)
+        self._adam_step = adam_step(self.optimizer)
         self.first = first
         if first is not None:
             first.start(self.optimizer, settings.weight_decay)
@@ -95,11 +97,12 @@ class NetworkTask:
     def step(self, step: int) -> Tensor:
         """Take gradient step ``0, 1, ...``; return the loss, ``(1,)``."""
         loss = self.loss(step)
-        self.optimizer.zero_grad()
-        loss.backward()
+        if loss.requires_grad:
+            self.optimizer.zero_grad()
+            loss.backward()
         if self.first is not None:
             self.first.step(self.schedule(step))
-        self.optimizer.step()
+        self._adam_step()
         return loss.view(1)
 
     def check(self, start: int, terms: list[Tensor]) -> None:
@@ -195,7 +198,8 @@ def optimise(
     network
         The network to fit, in evaluation mode afterwards.
     loss
-        Maps the step ``0, 1, ...`` to the loss of its batch, a scalar.
+        Maps the step ``0, 1, ...`` to the loss of its batch, a scalar. If it has no graph, the
+        gradients are set already.
     batches_per_epoch, settings
         How long and how fast to train.
     validate

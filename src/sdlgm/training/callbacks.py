@@ -200,7 +200,10 @@ def describe_not_finite(names: tuple[str, ...], start: int, terms: list[Tensor])
     start, terms
         Number of steps taken before, and the terms of each step since then.
     """
-    bad = ~torch.isfinite(torch.stack(terms))
+    values = torch.stack(terms)
+    if math.isfinite(values.sum().item()):
+        return None
+    bad = ~torch.isfinite(values)
     if not bool(bad.any()):
         return None
     row, column = (int(i) for i in bad.nonzero()[0])

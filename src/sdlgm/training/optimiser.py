@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
-__all__ = ["Schedule", "make_adam", "set_learning_rate"]
+__all__ = ["Schedule", "adam_step", "make_adam", "set_learning_rate"]
 
 
 @dataclass(frozen=True)
@@ -93,3 +94,45 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
             group["lr"].fill_(rate)
         else:
             group["lr"] = rate
+
+
+def adam_step(optimizer: Optimizer) -> Callable[[], None]:
+    """Return what takes a step of :func:`make_adam`: on the CPU without hooks and profiling.
+
+    What torch does around a fused step takes half as long as the step of a small network.
+    """
+    on_cpu = all(
+        p.device.type == "cpu" for group in optimizer.param_groups for p in group["params"]
+    )
+    name = "_fused_adamw_" if isinstance(optimizer, AdamW) else "_fused_adam_"
+    if not on_cpu or not hasattr(torch, name):
+        return optimizer.step
+
+    @torch.no_grad()
+    def step() -> None:
+        for group in optimizer.param_groups:
+            moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+            states = [optimizer.state[parameter] for parameter in moved]
+            if not all(states):
+                optimizer.step()  # makes the states
+                return
+            counts = [state["step"] for state in states]
+            for count in counts:
+                count += 1
+            getattr(torch, name)(
+                moved,
+                [parameter.grad for parameter in moved],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [],
+                counts,
+                lr=group["lr"],
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                amsgrad=False,
+                maximize=False,
+            )
+
+    return step
