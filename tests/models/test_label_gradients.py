@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sdlgm.models import LabelModelConfig, SupervisedSDLGM
-from sdlgm.models.label_gradients import label_gradients, written_out
+from sdlgm.models.label_gradients import LabelGradients, written_out
 from sdlgm.nn import DataStatistics
 from sdlgm.objectives.labels import absence, label_nll
 
@@ -31,7 +31,7 @@ def model(
 
 def batch(generator: torch.Generator, labels: int) -> tuple[torch.Tensor, torch.Tensor]:
     x = torch.randn(3, 7, 5, generator=generator, dtype=torch.float64)
-    return x, (torch.rand(3, 7, labels, generator=generator) < 0.4).to(torch.uint8)
+    return x, (torch.rand(3, 7, labels, generator=generator) < 0.4).double()
 
 
 def by_autograd(
@@ -59,7 +59,7 @@ def test_loss_and_gradients_are_those_of_autograd(generator, hidden, labels, sha
     x, y = batch(generator, labels)
     loss, wanted = by_autograd(net, x, y, None, torch.Generator().manual_seed(2))
     for _ in range(2):  # the second time, gradients are there already
-        found = label_gradients(net, x.clone(), y, None, torch.Generator().manual_seed(2))
+        found = LabelGradients(net)(x.clone(), y, None, torch.Generator().manual_seed(2))
         torch.testing.assert_close(found, loss)
         for name, parameter in net.named_parameters():
             torch.testing.assert_close(parameter.grad, wanted[name], msg=name)
@@ -71,7 +71,7 @@ def test_weights_of_labels_and_rows_count(generator, shape):
     x, y = batch(generator, 4)
     weights = torch.rand(shape, generator=generator, dtype=torch.float64)
     loss, wanted = by_autograd(net, x, y, weights, None)
-    torch.testing.assert_close(label_gradients(net, x.clone(), y, weights, None), loss)
+    torch.testing.assert_close(LabelGradients(net)(x.clone(), y, weights, None), loss)
     for name, parameter in net.named_parameters():
         torch.testing.assert_close(parameter.grad, wanted[name], msg=name)
 
@@ -80,7 +80,7 @@ def test_weights_of_labels_and_rows_count(generator, shape):
 def test_extreme_logits_have_finite_gradients(generator, spread):
     net = model((20,), 4).float()
     x, y = batch(generator, 4)
-    assert label_gradients(net, x.float() * spread, y, None, None).isfinite()
+    assert LabelGradients(net)(x.float() * spread, y.float(), None, None).isfinite()
     assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sdlgm.estimators.label_inputs import ActiveLabels, LazyInputs, Read
 from sdlgm.models import SupervisedSDLGM
-from sdlgm.models.label_gradients import label_gradients, written_out
+from sdlgm.models.label_gradients import LabelGradients, written_out
 from sdlgm.objectives.labels import (
     LabelLikelihood,
     absence,
@@ -28,8 +28,8 @@ Loss = Callable[[int], Tensor]
 
 MOST_LABELS = 256
 """Number of labels up to which a step reads them from a table, not from lists of present ones."""
-MOST_ENTRIES = 50_000_000
-"""Most entries of such a table, of one byte each."""
+MOST_ENTRIES = 10_000_000
+"""Most entries of such a table."""
 
 
 def loss_with_gradients(
@@ -50,7 +50,8 @@ def loss_with_gradients(
         or training.labels.shape[0] * number > MOST_ENTRIES
     ):
         return None
-    table = torch.from_numpy(training.labels.toarray() > 0).to(device, torch.uint8)
+    gradients = LabelGradients(model)
+    table = torch.from_numpy(training.labels.toarray() > 0).to(device, torch.float32)
     weight = None if training.label_weight is None else training.label_weight.to(device)
     rows = training.sample_weight
     of_rows = None if bool((rows == 1).all()) else rows.to(device).unsqueeze(-1)
@@ -66,7 +67,7 @@ def loss_with_gradients(
         weights = of_batch(weight) if weight is not None and weight.dim() == 2 else weight
         if of_rows is not None:
             weights = of_batch(of_rows) * (1 if weights is None else weights)
-        return label_gradients(model, x, of_batch(table), weights, dropout)
+        return gradients(x, of_batch(table), weights, dropout)
 
     return loss
 

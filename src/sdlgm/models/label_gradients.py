@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from sdlgm.models.supervised import LabelModelConfig, SupervisedSDLGM
-from sdlgm.nn.ensemble import drop_, kept_scale, product, weight_gradient
+from sdlgm.nn.ensemble import drop_, kept_scale
 from sdlgm.objectives.labels import presence_gradients
 
-__all__ = ["label_gradients", "written_out"]
+__all__ = ["LabelGradients", "written_out"]
 
 
 def written_out(config: LabelModelConfig) -> bool:
-    """Return whether :func:`label_gradients` is for models of this shape."""
+    """Return whether :class:`LabelGradients` is for models of this shape."""
     return (
         not config.decoder
         and not config.latent_features
@@ -28,58 +28,74 @@ def written_out(config: LabelModelConfig) -> bool:
     )
 
 
-@torch.no_grad()
-def label_gradients(
-    model: SupervisedSDLGM,
-    x: Tensor,
-    labels: Tensor,
-    weights: Tensor | None,
-    noise: torch.Generator | None,
-) -> Tensor:
-    """Set the gradients of all parameters; return the mean loss of the labels (nats).
+class LabelGradients:
+    """Computes the loss of batches and the gradients of all parameters of a model.
 
     Parameters
     ----------
     model
-        A model that is :func:`written_out`.
-    x
-        Inputs, shape ``(members, b, inputs)``; they are overwritten.
-    labels, weights
-        See :func:`~sdlgm.objectives.labels.presence_gradients`; the batch is ``(members, b)``.
-    noise
-        Source of dropout; ``None`` disables it.
+        A model that is :func:`written_out`, on its final device.
     """
-    config, layers = model.config, model.encoder.linear_layers()
-    read = [drop_(x, config.input_dropout, noise)]
-    for layer in layers:
-        hidden = product(read[-1], layer.weight, layer.bias).relu_()
-        read.append(drop_(hidden, config.dropout, noise))
-    heads = (model.feature_head, model.gate_head)
-    weight = torch.cat([head.weight for head in heads], -1)
-    bias = torch.cat([head.bias for head in heads], -1)
-    logits = product(read[-1], weight, bias)
-    loss, into_gates, into_features = presence_gradients(
-        config.budget, logits[..., -1], logits[..., :-1], labels, weights
-    )
-    grad = torch.cat([into_features, into_gates.unsqueeze(-1)], -1)
-    widths = [head.weight.shape[-1] for head in heads]
-    of_weights = weight_gradient(read[-1], grad).split(widths, -1)
-    of_biases = grad.sum(1, keepdim=True).split(widths, -1)
-    for head, of_weight, of_bias in zip(heads, of_weights, of_biases, strict=True):
-        _gradient(head.weight).copy_(of_weight)
-        _gradient(head.bias).copy_(of_bias)
-    scale = 1.0 if noise is None else kept_scale(config.dropout)
-    for place in reversed(range(len(layers))):
-        # A hidden unit that is not 0 has passed the activation and the dropout.
-        grad = torch.bmm(grad, weight.mT).mul_(read[place + 1].sign_().mul_(scale))
-        weight, bias = layers[place].weight, layers[place].bias
-        torch.bmm(read[place].mT, grad, out=_gradient(weight))
-        torch.sum(grad, 1, keepdim=True, out=_gradient(bias))
-    return loss
+
+    def __init__(self, model: SupervisedSDLGM) -> None:
+        self.config = model.config
+        self._layers = [(each.weight, each.bias) for each in model.encoder.linear_layers()]
+        self._features = model.feature_head.weight, model.feature_head.bias
+        self._gates = model.gate_head.weight, model.gate_head.bias
+
+    @torch.no_grad()
+    def __call__(
+        self, x: Tensor, labels: Tensor, weights: Tensor | None, noise: torch.Generator | None
+    ) -> Tensor:
+        """Set the gradients; return the mean loss of the labels (nats).
+
+        Parameters
+        ----------
+        x
+            Inputs, shape ``(members, b, inputs)``; they are overwritten.
+        labels
+            0 or 1, shape ``(members, b, K)``, in the type of the model.
+        weights
+            Weight of each label, of a shape that broadcasts with that of ``labels``, or ``None``.
+        noise
+            Source of dropout; ``None`` disables it.
+        """
+        share = self.config.dropout
+        read = [drop_(x, self.config.input_dropout, noise)]
+        for weight, bias in self._layers:
+            read.append(drop_(torch.baddbmm(bias, read[-1], weight).relu_(), share, noise))
+        last = read.pop()
+        # The heads are computed transposed: they may have few outputs, see EnsembleLinear.
+        gates, features = (
+            torch.baddbmm(bias.mT, weight.mT, last.mT)
+            for weight, bias in (self._gates, self._features)
+        )
+        loss, of_gates, of_features = presence_gradients(
+            self.config.budget,
+            gates,
+            features,
+            labels.mT,
+            None if weights is None else torch.atleast_2d(weights).mT,
+        )
+        for (weight, bias), grad in ((self._features, of_features), (self._gates, of_gates)):
+            torch.bmm(last.mT, grad.mT, out=_gradient(weight))
+            torch.sum(grad, 2, keepdim=True, out=_gradient(bias).mT)
+        grad = torch.bmm(of_features.mT, self._features[0].mT)
+        grad.baddbmm_(of_gates.mT, self._gates[0].mT)
+        scale = 1.0 if noise is None else kept_scale(share)
+        for weight, bias in reversed(self._layers):
+            # A hidden unit that is not 0 has passed the activation and the dropout.
+            grad.mul_(last.sign_().mul_(scale))
+            last = read.pop()
+            torch.bmm(last.mT, grad, out=_gradient(weight))
+            torch.sum(grad, 1, keepdim=True, out=_gradient(bias))
+            if read:
+                grad = torch.bmm(grad, weight.mT)
+        return loss
 
 
 def _gradient(parameter: Tensor) -> Tensor:
-    """Return where the gradient of a parameter is stored, which stays in the cache."""
+    """Return where the gradient of a parameter is stored: one place, which stays in the cache."""
     if parameter.grad is None:
         parameter.grad = torch.empty_like(parameter)
     return parameter.grad

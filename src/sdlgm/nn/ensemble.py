@@ -19,15 +19,7 @@ from sdlgm.limits import check
 from sdlgm.nn.mlp import ACTIVATIONS
 from sdlgm.nn.sparse_rows import SparseRows
 
-__all__ = [
-    "EnsembleLinear",
-    "EnsembleMLP",
-    "drop",
-    "drop_",
-    "kept_scale",
-    "product",
-    "weight_gradient",
-]
+__all__ = ["EnsembleLinear", "EnsembleMLP", "drop", "drop_", "kept_scale"]
 
 NARROW = 16
 """Layers with fewer outputs are computed transposed."""
@@ -62,18 +54,6 @@ class EnsembleLinear(nn.Module):
         return _Narrow.apply(x, self.weight, self.bias)
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return ``x @ weight + bias`` of each member; narrow ones have a transposed memory layout."""
-    if weight.shape[-1] >= NARROW:
-        return torch.baddbmm(bias, x, weight)
-    return torch.baddbmm(bias.mT, weight.mT, x.mT).mT
-
-
-def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
-    """Return the gradient of the weights of :func:`product`, in the same layout as ``grad``."""
-    return torch.bmm(x.mT, grad) if grad.shape[-1] >= NARROW else torch.bmm(grad.mT, x).mT
-
-
 class _Narrow(torch.autograd.Function):
     """``x @ weight + bias`` with few columns, computed transposed.
 
@@ -84,14 +64,14 @@ class _Narrow(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return product(x, weight, bias)
+        return torch.baddbmm(bias.mT, weight.mT, x.mT).mT
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         x, weight = ctx.saved_tensors
         into_x = torch.bmm(grad, weight.mT) if ctx.needs_input_grad[0] else None
-        return into_x, weight_gradient(x, grad), grad.sum(1, keepdim=True)
+        return into_x, torch.bmm(grad.mT, x).mT, grad.sum(1, keepdim=True)
 
 
 class EnsembleMLP(nn.Module):
@@ -155,7 +135,9 @@ class EnsembleMLP(nn.Module):
 def drop(x: Tensor, share: float, noise: torch.Generator | None) -> Tensor:
     """Set a random share of x to zero and scale up the rest: dropout with its own generator.
 
-    The share is rounded to a multiple of 1 / 65,536, and the rest is scaled by the rounded share.
+    Numbers in the same place of several members, x of shape ``(members, b, width)``, are dropped
+    together: each member has its own rows and weights, and fewer numbers are drawn. The share is
+    rounded to a multiple of 1 / 65,536, and the rest is scaled by the rounded share.
     """
     kept = _kept(x, share, noise)
     return x if kept is None else x * kept
@@ -177,7 +159,8 @@ def _kept(x: Tensor, share: float, noise: torch.Generator | None) -> Tensor | No
     level = _level(share)
     if not level or noise is None:
         return None
-    return _half(x, noise) if level == 2**15 else _above(x, level, noise)
+    one = x[0] if x.dim() > 2 else x
+    return _half(one, noise) if level == 2**15 else _above(one, level, noise)
 
 
 def _level(share: float) -> int:
@@ -186,9 +169,10 @@ def _level(share: float) -> int:
 
 def _half(x: Tensor, noise: torch.Generator) -> Tensor:
     """Return 0 or 2 for each number of x, with equal probability: one random bit each."""
-    drawn = _words(-(-x.numel() // 64), noise).view(torch.uint8).to(torch.int32)
+    number = x.numel()
+    drawn = _words(-(-number // 64), noise).view(torch.uint8).to(torch.int32)
     kept = _bits_of_bytes(x.dtype, x.device).index_select(0, drawn)
-    return kept.flatten()[: x.numel()].view(x.shape)
+    return kept.view(x.shape) if number % 64 == 0 else kept.flatten()[:number].view(x.shape)
 
 
 def _above(x: Tensor, level: int, noise: torch.Generator) -> Tensor:

@@ -137,42 +137,40 @@ def presence_gradients(
     :math:`p_k = 1 - (1 - t_k)^{L_0}` that a code does, the gradient with respect to
     :math:`\log t_k` is, for n samples,
 
-    .. math:: u_k = \frac{L_0}{n} w_k \frac{t_k}{1 - t_k} (1 - y_k / p_k),
+    .. math:: u_k = \frac{L_0}{n} w_k \frac{t_k - t_k y_k / p_k}{1 - t_k},
 
     and with respect to the logits of gate and features :math:`(1 - \lambda) \sum_k u_k` and
     :math:`u_k - \pi_k \sum_j u_j`. As in
-    :attr:`~sdlgm.distributions.GatedMultinomial.absence_log_probs`, :math:`t_k` is clamped.
+    :attr:`~sdlgm.distributions.GatedMultinomial.absence_log_probs`, :math:`t_k` is clamped; the
+    gradients are those at the clamped value, and not 0 as there.
 
     Parameters
     ----------
     total_count, gates, features
-        The budget and the logits ``(*batch,)`` and ``(*batch, K)`` of a
+        The budget and the logits ``(m, 1, b)`` and ``(m, K, b)`` of a
         :class:`~sdlgm.distributions.GatedMultinomial` whose K features are the labels.
     labels
-        0 or 1, shape ``(*batch, K)``.
+        0 or 1, in the type of the logits, shape ``(m, K, b)``.
     weights
-        Weight of each label, of a shape that broadcasts with ``(*batch, K)``; 1 by default.
+        Weight of each label, of a shape that broadcasts with that of ``labels``; 1 by default.
 
     Returns
     -------
     The mean, and the gradients with respect to ``gates`` and ``features``.
     """
     number, limits = gates.numel(), torch.finfo(features.dtype)
-    labels, highest = labels.to(features.dtype), 1 - limits.eps
-    probs = (features - features.amax(-1, keepdim=True)).exp_()
-    probs /= probs.sum(-1, keepdim=True)
-    opened = gates.sigmoid()
-    taken = (probs * opened.unsqueeze(-1)).clamp_(max=highest)
+    probs, opened = features.softmax(1), gates.sigmoid()
+    taken = (probs * opened).clamp_(max=1 - limits.eps)
     absent = taken.neg().log1p_().mul_(total_count)
     present = absent.expm1().neg_().clamp_(min=limits.tiny)
-    slope = (taken / (1 - taken)).mul_(1 - labels / present).mul_(total_count / number)
-    slope.masked_fill_(taken == highest, 0.0)
+    slope = taken.addcdiv(taken * labels, present, value=-1)
+    slope /= torch.rsub(taken, number / total_count, alpha=number / total_count)
     each = absent.lerp_(present.log_(), labels)
     if weights is not None:
         each, slope = each * weights, slope * weights
-    total = slope.sum(-1)
-    into_features = slope.addcmul_(probs, total.unsqueeze(-1), value=-1)
-    return each.sum() / -number, total.mul_(1 - opened), into_features
+    total = slope.sum(1, keepdim=True)
+    into_features = slope.addcmul_(probs, total, value=-1)
+    return each.sum() / -number, total.addcmul_(total, opened, value=-1), into_features
 
 
 def negative_labelled_elbo(

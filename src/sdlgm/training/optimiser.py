@@ -112,6 +112,8 @@ def adam_step(optimizer: Optimizer) -> Callable[[], None]:
     def step() -> None:
         for group in optimizer.param_groups:
             moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not moved:
+                continue
             states = [optimizer.state[parameter] for parameter in moved]
             if not all(states):
                 optimizer.step()  # makes the states
