@@ -473,7 +473,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         kept = weight > 0
         self._set_targets(targets, y, kept)
         effort = self._effort(rows, one_pass=one_pass)
-        members = self._make_members(int(kept.sum()))
+        members = self._make_members(int(kept.sum()), effort=None if one_pass else effort)
         fitted = members.fitted_of(kept)
         if is_split(self.threshold):  # rows of a promise do not shape what it is about
             self._set_targets(targets, y, fitted)
@@ -552,7 +552,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         """Fit the networks, with progress on standard error; return the loss of each epoch."""
         says = announced_duration(
             "fitting",
-            training.settings.epochs * training.members.batches_per_epoch,
+            sum(training.members.steps),
             f" for {len(training.members.held)} members (progress=True shows how far it is)",
             not self.progress,
         )
@@ -598,7 +598,11 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         return found
 
     def _make_members(
-        self, rows: int, first_epoch: int = 0, members: int | None = None
+        self,
+        rows: int,
+        first_epoch: int = 0,
+        members: int | None = None,
+        effort: Effort | None = None,
     ) -> MemberRows:
         """Return the folds and the order of rows."""
         chosen = (self.multilabel_ and holds_out(self.threshold)) or self.patience is not None
@@ -608,6 +612,7 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         return MemberRows(
             rows, int(members or self.members), int(folds), int(self.batch_size), self.seed_,
             same=is_split(self.threshold), first_epoch=first_epoch,
+            epochs=effort.epochs if effort else 1, growth=effort.growth if effort else (1,),
         )  # fmt: skip
 
     def _encode(self, rows: Any, fitted: NDArray[np.bool_]) -> Table:

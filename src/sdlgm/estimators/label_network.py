@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self, get_args
 
@@ -48,6 +50,8 @@ __all__ = ["LabelNetwork", "LabelTraining", "MemberRows", "input_statistics"]
 
 BLOCK_PROBABILITIES = 4_000_000
 """Number of probabilities (members x rows x labels) that are computed at a time."""
+MOST_GROWN = 128
+"""Rows up to which batches grow."""
 MOST_LOG_ODDS = 4_000_000
 """Most log-odds (members x rows x labels) that a recalibration is learned from."""
 
@@ -59,6 +63,9 @@ class MemberRows:
     ``folds`` members. With ``folds = 0`` no rows are held out; with ``same``, all members hold out
     the same fold. Folds depend on the seed and the number of rows; the order of the rows, also on
     the number of epochs before (``first_epoch``).
+
+    Batches may grow: of ``epochs`` epochs, the last part has ``growth[-1]`` times as many rows in a
+    batch as the first, up to ``MOST_GROWN``, and so on for parts of equal length.
     """
 
     def __init__(
@@ -71,6 +78,8 @@ class MemberRows:
         *,
         same: bool = False,
         first_epoch: int = 0,
+        epochs: int = 1,
+        growth: Sequence[int] = (1,),
     ) -> None:
         self.seed, self.first_epoch = seed, first_epoch
         self.held = torch.zeros(members, rows, dtype=torch.bool)
@@ -84,7 +93,11 @@ class MemberRows:
         # Folds may differ by one row, which is skipped in this epoch.
         self.number = min(map(len, self.kept))
         self.batch_size = min(batch_size, self.number)
-        self.batches_per_epoch = self.number // self.batch_size
+        most = self.number // self.batch_size
+        parts = [max(1, min(part, MOST_GROWN // self.batch_size)) for part in growth]
+        self.steps = [-(-most // parts[each * len(parts) // epochs]) for each in range(epochs)]
+        """Number of steps of each epoch."""
+        self._ends = list(itertools.accumulate(self.steps))
         self._epoch, self._order = -1, torch.empty(0)
 
     @property
@@ -105,13 +118,16 @@ class MemberRows:
         return fitted
 
     def batch(self, step: int) -> Tensor:
-        """Return the rows of each member at step ``0, 1, ...``: shape ``(members, batch_size)``."""
-        epoch, place = divmod(step, self.batches_per_epoch)
+        """Return the rows of each member at step ``0, 1, ...``: shape ``(members, b)``."""
+        epoch = bisect.bisect(self._ends, step)
+        steps = self.steps[epoch]
         if epoch != self._epoch:
             source = generator(self.seed, "order", self.first_epoch + epoch)
             orders = [k[torch.randperm(len(k), generator=source)[: self.number]] for k in self.kept]
             self._epoch, self._order = epoch, torch.stack(orders)
-        return self._order[:, place * self.batch_size : (place + 1) * self.batch_size]
+        size = self.batch_size if steps == self.steps[0] else self.number // steps
+        start = (step + steps - self._ends[epoch]) * size
+        return self._order[:, start : start + size]
 
 
 @dataclass(frozen=True)
@@ -230,7 +246,7 @@ class LabelNetwork:
         history = optimise(
             self.model,
             loss,
-            members.batches_per_epoch,
+            members.steps,
             training.settings,
             validate=validate if patient else None,
             on_epoch=on_epoch,

@@ -24,11 +24,16 @@ class Effort(NamedTuple):
     l2: float
     by_unit: bool
     """See :class:`~sdlgm.estimators.network_training.TrainingSettings`."""
+    growth: tuple[int, ...] = (1,)
+    """See :class:`~sdlgm.estimators.label_network.MemberRows`."""
 
 
-DENSE_ROWS = Effort(epochs=60, learning_rate=3e-3, l2=0.0, by_unit=False)
+DENSE_ROWS = Effort(epochs=60, learning_rate=3.5e-3, l2=0.0, by_unit=False, growth=(1, 2, 4))
 SPARSE_ROWS = Effort(epochs=30, learning_rate=1e-2, l2=2e-3, by_unit=True)
 """What suits rows that are mostly 0, such as words of texts."""
+
+ONE_PASS_RATE = 3e-3
+"""The rate of a pass that may be followed by others, over rows of all kinds."""
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "variant": get_args(Variant),
@@ -78,7 +83,7 @@ def chosen_effort(values: dict[str, Any], mostly_zero: bool, one_pass: bool) -> 
     """Return the parameters that are given, and for those that are ``None`` what suits the rows."""
     suited = SPARSE_ROWS if mostly_zero else DENSE_ROWS
     if one_pass:  # a rate that does not fall must be lower
-        suited = suited._replace(learning_rate=DENSE_ROWS.learning_rate)
+        suited = suited._replace(learning_rate=ONE_PASS_RATE, growth=(1,))
     given = {n: values[n] for n in suited._fields if values.get(n) is not None}
     effort = suited._replace(**given)
     return effort._replace(epochs=int(effort.epochs))
