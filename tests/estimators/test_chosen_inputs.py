@@ -10,6 +10,7 @@ from scipy.sparse import csr_array
 from sklearn.datasets import make_multilabel_classification
 
 from sdlgm.estimators import SDLGMClassifier
+from sdlgm.estimators.label_parameters import chosen_effort
 from sdlgm.estimators.scaling import Inputs, chosen_inputs
 
 random = np.random.default_rng(0)
@@ -67,3 +68,22 @@ def test_dense_and_sparse_words_give_the_same_probabilities() -> None:
     y = (WORDS[:, :3] + WORDS[:, 3:6] > 0).astype(int)
     dense, sparse = fit(WORDS, y), fit(csr_array(WORDS), y)
     np.testing.assert_array_equal(dense.predict_proba(WORDS), sparse.predict_proba(WORDS))
+
+
+@pytest.mark.parametrize(
+    ("settings", "rate", "growth"),
+    [
+        ({}, 3.5e-3, (1, 2, 4)),
+        ({"inputs": "bins", "learning_rate": 1e-3}, 1e-3, (1, 2, 4)),
+        ({"inputs": "standard"}, 3e-3, (1,)),
+        ({"variant": "generative"}, 3e-3, (1,)),
+        ({"label_likelihood": "relaxed"}, 3e-3, (1,)),
+    ],
+)
+def test_batches_grow_where_they_were_found_to_cost_nothing(settings, rate, growth):
+    values = SDLGMClassifier(**settings).get_params()
+    effort = chosen_effort(values, mostly_zero=False, one_pass=False)
+    assert (effort.learning_rate, effort.growth) == (rate, growth)
+    once = chosen_effort(values, mostly_zero=False, one_pass=True)
+    assert (once.learning_rate, once.growth) == (settings.get("learning_rate", 3e-3), (1,))
+    assert chosen_effort(values, mostly_zero=True, one_pass=False).growth == (1,)

@@ -29,11 +29,10 @@ class Effort(NamedTuple):
 
 
 DENSE_ROWS = Effort(epochs=60, learning_rate=3.5e-3, l2=0.0, by_unit=False, growth=(1, 2, 4))
+STEADY_RATE = 3e-3
+"""Where batches do not grow: with a decoder, relaxed codes, another scaling, or single passes."""
 SPARSE_ROWS = Effort(epochs=30, learning_rate=1e-2, l2=2e-3, by_unit=True)
 """What suits rows that are mostly 0, such as words of texts."""
-
-ONE_PASS_RATE = 3e-3
-"""The rate of a pass that may be followed by others, over rows of all kinds."""
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "variant": get_args(Variant),
@@ -82,8 +81,13 @@ def check_parameters(values: dict[str, Any]) -> None:
 def chosen_effort(values: dict[str, Any], mostly_zero: bool, one_pass: bool) -> Effort:
     """Return the parameters that are given, and for those that are ``None`` what suits the rows."""
     suited = SPARSE_ROWS if mostly_zero else DENSE_ROWS
-    if one_pass:  # a rate that does not fall must be lower
-        suited = suited._replace(learning_rate=ONE_PASS_RATE, growth=(1,))
+    grows = (
+        values["variant"] == "discriminative"
+        and values["label_likelihood"] == "presence"
+        and values["inputs"] in ("auto", "bins")
+    )
+    if one_pass or not (grows or mostly_zero):
+        suited = suited._replace(learning_rate=STEADY_RATE, growth=(1,))
     given = {n: values[n] for n in suited._fields if values.get(n) is not None}
     effort = suited._replace(**given)
     return effort._replace(epochs=int(effort.epochs))
