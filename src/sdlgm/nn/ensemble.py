@@ -160,7 +160,9 @@ def _kept(x: Tensor, share: float, noise: torch.Generator | None) -> Tensor | No
     if not level or noise is None:
         return None
     one = x[0] if x.dim() > 2 else x
-    return _half(one, noise) if level == 2**15 else _above(one, level, noise)
+    if level == 2**15 and noise.device.type == "cpu":  # a GPU draws as fast as it looks up
+        return _half(one, noise)
+    return _above(one, level, noise)
 
 
 def _level(share: float) -> int:
@@ -171,7 +173,7 @@ def _half(x: Tensor, noise: torch.Generator) -> Tensor:
     """Return 0 or 2 for each number of x, with equal probability: one random bit each."""
     number = x.numel()
     drawn = _words(-(-number // 64), noise).view(torch.uint8).to(torch.int32)
-    kept = _bits_of_bytes(x.dtype, x.device).index_select(0, drawn)
+    kept = _bits_of_bytes(x.dtype).index_select(0, drawn)
     return kept.view(x.shape) if number % 64 == 0 else kept.flatten()[:number].view(x.shape)
 
 
@@ -190,7 +192,6 @@ def _words(number: int, noise: torch.Generator) -> Tensor:
 
 
 @functools.cache
-def _bits_of_bytes(dtype: torch.dtype, device: torch.device) -> Tensor:
+def _bits_of_bytes(dtype: torch.dtype) -> Tensor:
     """Return twice the bits of each byte, ``(256, 8)``."""
-    place = torch.arange(8, device=device)
-    return (torch.arange(256, device=device).unsqueeze(1) >> place & 1).to(dtype) * 2
+    return (torch.arange(256).unsqueeze(1) >> torch.arange(8) & 1).to(dtype) * 2
