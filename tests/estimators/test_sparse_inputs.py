@@ -50,6 +50,13 @@ def found(unit, lines):
     return unit.multiply(rows, unit.parameter).view(-1, units)[lines]
 
 
+def taken(unit, lines):
+    """Return lines as products with sparse rows of one 1."""
+    number = torch.arange(len(lines))
+    rows = SparseRows((1, len(lines)), number, torch.ones(len(lines)), number)
+    return unit.multiply(rows, unit.take(lines)).view(len(lines), -1)
+
+
 def step_along(unit, gradient, rate):
     """Take a step with a gradient of the weights."""
     (found(unit, torch.arange(gradient[..., 0].numel())) * gradient.flatten(0, 1)).sum().backward()
@@ -70,7 +77,7 @@ def test_lines_that_are_brought_up_to_date_have_the_weights_of_the_whole_layer()
             goal = torch.randn(len(chosen), 3, generator=source)
             (found(whole, chosen) - goal).square().sum().backward()
             whole.step(rate)
-            (lines.take(chosen) - goal).square().sum().backward()
+            (taken(lines, chosen) - goal).square().sum().backward()
             lines.step(rate)
         whole.finish()
         lines.finish()
@@ -187,7 +194,7 @@ def test_a_pass_over_more_rows_keeps_the_optimiser():
 def test_a_penalty_makes_weights_small():
     def norm(**settings):
         model = SDLGMClassifier(
-            hidden=(4,), epochs=9, learning_rate=0.05, random_state=0, **settings
+            hidden=(4,), epochs=18, learning_rate=0.05, random_state=0, **settings
         )
         return model.fit(WORDS.toarray() + 1, LABELS).network_.model.feature_head.weight.norm()
 
@@ -200,7 +207,15 @@ def test_a_penalty_makes_weights_small():
 )
 def test_batches_of_rows_that_are_mostly_zero_grow_with_their_number(rows, labels, size):
     def chosen(mostly_zero, **given):
-        values = {"members": 10, "batch_size": None, **given}
+        values = SDLGMClassifier(**given).get_params()
         return chosen_effort(values, (rows, labels), mostly_zero, one_pass=False).batch_size
 
     assert (chosen(True), chosen(False), chosen(True, batch_size=7)) == (size, 32, 7)
+
+
+@pytest.mark.parametrize("share", [2.0, -1.0], ids=["lines", "products"])
+def test_rows_without_any_non_zero_can_be_trained_on(monkeypatch, share):
+    monkeypatch.setattr(label_inputs, "MOST_COLUMNS", share)
+    rows = sp.csr_array((np.ones(1), ([0], [0])), (120, 300))
+    model = SDLGMClassifier(members=2, folds=2, epochs=2, batch_size=8, random_state=0)
+    assert np.isfinite(model.fit(rows, LABELS).predict_proba(rows)).all()

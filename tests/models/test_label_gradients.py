@@ -8,6 +8,7 @@ import torch
 from sdlgm.models import LabelModelConfig, SupervisedSDLGM
 from sdlgm.models.label_gradients import LabelGradients, written_out
 from sdlgm.nn import DataStatistics
+from sdlgm.nn.sparse_rows import OwnProduct
 from sdlgm.objectives.labels import absence, label_nll
 
 
@@ -97,3 +98,23 @@ def test_extreme_logits_have_finite_gradients(generator, spread):
 def test_other_models_are_left_to_autograd(setting):
     assert written_out(LabelModelConfig(inputs=2, labels=3, budget=2))
     assert not written_out(LabelModelConfig(inputs=2, labels=3, budget=2, **setting))
+
+
+@pytest.mark.parametrize("hidden", [(20,), (6, 17)])
+def test_a_product_of_its_own_gets_the_gradient_instead_of_the_first_weights(generator, hidden):
+    net = model(hidden, 4, 0.5, 0.5)
+    x, y = batch(generator, 4)
+    kept: list[torch.Tensor] = []
+
+    def multiply(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        kept.extend([rows, torch.bmm(rows, weight.detach()).requires_grad_()])
+        return kept[-1]
+
+    wanted_loss, wanted = by_autograd(net, x, y, None, torch.Generator().manual_seed(2))
+    loss = LabelGradients(net)(OwnProduct(x, multiply), y, None, torch.Generator().manual_seed(2))
+    torch.testing.assert_close(loss, wanted_loss)
+    first = torch.bmm(kept[0].mT, kept[1].grad)
+    found = {name: each.grad for name, each in net.named_parameters()}
+    assert found.pop("encoder.layers.0.weight") is None
+    torch.testing.assert_close(first, wanted.pop("encoder.layers.0.weight"))
+    torch.testing.assert_close(found, wanted)

@@ -170,7 +170,8 @@ class LazyInputs(SparseInputs):
         touched = torch.nonzero(self._occurs).squeeze(1)
         self._occurs[touched] = False
         self._place[touched] = torch.arange(len(touched))
-        return replace(rows, lines=self._place[rows.lines], table=self.weights.take(touched))
+        table = self.weights.take(touched)
+        return super()._multiplied(replace(rows, lines=self._place[rows.lines], table=table))
 
 
 def sparse_inputs(

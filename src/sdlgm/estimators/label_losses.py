@@ -45,7 +45,6 @@ def loss_with_gradients(
     if (
         not written_out(model.config)
         or likelihood != "presence"
-        or training.settings.by_unit
         or number > MOST_LABELS
         or training.labels.shape[0] * number > MOST_ENTRIES
     ):

@@ -103,7 +103,9 @@ class UnitAdam:
             self.mean.baddbmm_(rows.mT, gradient, beta=FIRST, alpha=1 - FIRST)
             self._move(self.parameter, self.mean, size, rate)
         else:
-            for member, each in enumerate(rows.transposed_times(gradient, self._inputs)):
+            lines = self.mean.shape[0] * self._inputs
+            found = rows.transposed_times(gradient, lines).view(-1, *self.mean.shape[1:])
+            for member, each in enumerate(found):
                 mean = self.mean[member].lerp_(each, 1 - FIRST)
                 squares = each.square_().sum(0, keepdim=True)  # in place: what is in the cache
                 size = self._size(self.square[member], squares, rate)
@@ -138,7 +140,8 @@ class UnitAdam:
 class LazyUnitAdam(UnitAdam):
     """The same, of which a step touches some lines of a table ``(members * inputs, units)``.
 
-    A step is :meth:`take`, and :meth:`step` once these lines have a gradient.
+    A step is :meth:`take`, :meth:`multiply` with what it returns, and :meth:`step` once the product
+    has a gradient.
     """
 
     def start(self, optimiser: torch.optim.Optimizer, weight_decay: float) -> None:
@@ -155,21 +158,23 @@ class LazyUnitAdam(UnitAdam):
         self._since = 0
 
     def take(self, lines: Tensor) -> Tensor:
-        """Return lines, in ascending order, up to date for a step, which takes their gradient."""
+        """Return lines, in ascending order, up to date for a step."""
         self._lines = lines
         self._taken, self._taken_means = self._current(lines)
-        return self._taken.requires_grad_()
+        return self._taken
 
     def _forget(self) -> None:
+        super()._forget()
         self._lines = torch.empty(0, dtype=torch.int64)
         self._taken = self._taken_means = torch.empty(0)
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
-        """Change the lines that were taken, by their gradients."""
-        lines, taken, gradient = self._lines, self._taken, self._taken.grad
-        if gradient is None:
-            raise RuntimeError("The lines that were taken have no gradient.")
+        """Change the lines that were taken, by the gradient of the product."""
+        lines, weights, rows = self._lines, self._taken, self._rows
+        if self._product.grad is None or isinstance(rows, Tensor):
+            raise RuntimeError("The product with the lines that were taken has no gradient.")
+        gradient = rows.transposed_times(self._product.grad, len(lines))
         parts = self._members_of(lines)
         squares = torch.zeros_like(self.square)
         for member, part in parts:
@@ -179,7 +184,6 @@ class LazyUnitAdam(UnitAdam):
         size = self._size(self.square, squares, rate)
         decay = 1 - rate * self.weight_decay
         self._advance(size, decay)
-        weights = taken.detach()
         for member, part in parts:
             for start in range(part.start, part.stop, BLOCK):
                 few = slice(start, min(start + BLOCK, part.stop))

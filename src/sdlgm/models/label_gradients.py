@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sdlgm.models.supervised import LabelModelConfig, SupervisedSDLGM
 from sdlgm.nn.ensemble import drop_, kept_scale
+from sdlgm.nn.sparse_rows import OwnProduct, SparseRows
 from sdlgm.objectives.labels import presence_gradients
 
 __all__ = ["LabelGradients", "written_out"]
@@ -45,14 +46,19 @@ class LabelGradients:
 
     @torch.no_grad()
     def __call__(
-        self, x: Tensor, labels: Tensor, weights: Tensor | None, noise: torch.Generator | None
+        self,
+        x: Tensor | SparseRows | OwnProduct,
+        labels: Tensor,
+        weights: Tensor | None,
+        noise: torch.Generator | None,
     ) -> Tensor:
         """Set the gradients; return the mean loss of the labels (nats).
 
         Parameters
         ----------
         x
-            Inputs, shape ``(members, b, inputs)``; they are overwritten.
+            Inputs, shape ``(members, b, inputs)``; they are overwritten. The product of sparse rows
+            and of rows with a product of their own gets a gradient, instead of the first weights.
         labels
             0 or 1, shape ``(members, b, K)``, in the type of the model.
         weights
@@ -60,9 +66,15 @@ class LabelGradients:
         noise
             Source of dropout; ``None`` disables it.
         """
-        share = self.config.dropout
-        read = [drop_(x, self.config.input_dropout, noise)]
-        for weight, bias in self._layers:
+        share, layers, product = self.config.dropout, self._layers, None
+        if isinstance(x, Tensor):
+            read = [drop_(x, self.config.input_dropout, noise)]
+        else:
+            (weight, bias), layers = layers[0], layers[1:]
+            x = x.with_values(drop_(x.values, self.config.input_dropout, noise))
+            product = x.times(weight)
+            read = [drop_((product + bias).relu_(), share, noise)]
+        for weight, bias in layers:
             read.append(drop_(torch.baddbmm(bias, read[-1], weight).relu_(), share, noise))
         last = read.pop()
         # The heads are computed transposed: they may have few outputs, see EnsembleLinear.
@@ -83,14 +95,17 @@ class LabelGradients:
         grad = torch.bmm(of_features.mT, self._features[0].mT)
         grad.baddbmm_(of_gates.mT, self._gates[0].mT)
         scale = 1.0 if noise is None else kept_scale(share)
-        for weight, bias in reversed(self._layers):
+        for weight, bias in reversed(layers):
             # A hidden unit that is not 0 has passed the activation and the dropout.
             grad.mul_(last.sign_().mul_(scale))
             last = read.pop()
             torch.bmm(last.mT, grad, out=_gradient(weight))
             torch.sum(grad, 1, keepdim=True, out=_gradient(bias))
-            if read:
+            if read or product is not None:
                 grad = torch.bmm(grad, weight.mT)
+        if product is not None:
+            product.grad = grad.mul_(last.sign_().mul_(scale))
+            torch.sum(grad, 1, keepdim=True, out=_gradient(self._layers[0][1]))
         return loss
 
 

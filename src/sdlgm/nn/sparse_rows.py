@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
@@ -76,15 +77,12 @@ class SparseRows:
         )
         return found.view(*self.shape, -1)
 
-    def transposed_times(self, other: Tensor, inputs: int) -> Tensor:
-        """Return the product ``(members, inputs, outputs)`` of the transposed rows.
+    def transposed_times(self, other: Tensor, lines: int) -> Tensor:
+        """Return the product ``(lines, outputs)`` of the transposed rows, on the CPU.
 
-        ``other`` is ``(members, b, outputs)``. On the CPU, and without a table of its own lines.
+        ``other`` is ``(members, b, outputs)``, and ``lines`` the number of lines of the table.
         """
-        members, number = self.shape
         ends = np.append(self.starts.numpy(), len(self.lines))
-        rows = sp.csr_array(
-            (self.values.numpy(), self.lines.numpy(), ends), (members * number, members * inputs)
-        )
-        found = rows.tocsc().T @ other.flatten(0, 1).numpy()
-        return torch.from_numpy(found).view(members, inputs, -1)
+        parts = (self.values.numpy(), self.lines.numpy(), ends)
+        rows = sp.csr_array(parts, (math.prod(self.shape), lines))
+        return torch.from_numpy(rows.tocsc().T @ other.flatten(0, 1).numpy())
