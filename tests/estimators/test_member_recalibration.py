@@ -71,7 +71,7 @@ def test_probabilities_of_new_rows_are_better_and_the_order_of_sets_hardly_chang
 
 def test_rows_of_a_promise_and_rows_that_all_members_know_are_not_used(data) -> None:
     x, y = data
-    for threshold in (0.5, "counts", RecallAtLeast(0.5)):
+    for threshold in (0.5, "f1", RecallAtLeast(0.5)):
         model = overconfident(threshold=threshold, epochs=2).fit(x, y)
         assert model.network_.recalibration is None
     model = overconfident(threshold=RecallAtLeast(0.5, held_out="folds"), epochs=2).fit(x, y)

@@ -29,6 +29,7 @@ from sdlgm.estimators.label_decisions import (
     is_split,
     refuse_guarantee_of_classes,
 )
+from sdlgm.estimators.likely_sets import size_probabilities
 from sdlgm.estimators.one_per_label import (
     OnePerLabel,
     explain_constant,
@@ -43,6 +44,7 @@ from sdlgm.estimators.recalibration import (
     fit_recalibration,
 )
 from sdlgm.estimators.set_prediction import BudgetedPrediction
+from sdlgm.estimators.set_sizes import SizeCorrection, fit_size_correction
 from sdlgm.estimators.targets import Targets, check_targets, with_unknown
 from sdlgm.estimators.validation import as_array, validate_seed, validate_weights
 from sdlgm.random import generator
@@ -76,8 +78,8 @@ class BudgetedClassifier(BudgetedPrediction):
         (:func:`~sdlgm.estimators.recalibration.fit_recalibration`).
     calibrated
         Whether to correct probabilities by an offset and a slope of their log-odds, which do not
-        change the order of labels. With ``"stack"`` they always are. Probabilities of one class for
-        each sample are not corrected.
+        change the order of labels, and the distribution of the number of labels. With ``"stack"``
+        probabilities always are. Those of one class for each sample are not corrected.
     threshold
         As in :class:`~sdlgm.estimators.classifier.SDLGMClassifier`: a number, a rule, a guarantee,
         ``"counts"`` or ``"f1"``. A guarantee with ``held_out="split"`` leaves one fold out of all
@@ -97,6 +99,9 @@ class BudgetedClassifier(BudgetedPrediction):
         The classifiers that predict, one for each of ``estimator``.
     recalibration_
         Offset and slopes of the log-odds; ``None`` if probabilities are not corrected.
+    size_correction_
+        The correction of the distribution of the number of labels
+        (:mod:`~sdlgm.estimators.set_sizes`); ``None`` without ``calibrated``.
     decision_, threshold_
         How probabilities become sets, and the threshold.
     max_labels_, min_labels_
@@ -259,6 +264,20 @@ class BudgetedClassifier(BudgetedPrediction):
             # does, keeps their order.
             self.recalibration_ = self._recalibration(blocks)
             self._recalibrate_threshold()
+        self.size_correction_ = self._size_correction(blocks) if multilabel else None
+
+    def _size_correction(self, blocks: list[LeftOut]) -> SizeCorrection | None:
+        """Learn to correct the distribution of the number of labels, on rows left out of fits.
+
+        Rows with unknown labels are not used.
+        """
+        if not self.calibrated or not blocks:
+            return None
+        numbers = np.concatenate([truth.sum(1) for _, truth in blocks])
+        known = numbers == numbers
+        bounds = self.min_labels_, self.max_labels_
+        sizes = [size_probabilities(self._absent(proba), *bounds, None) for proba, _ in blocks]
+        return fit_size_correction(np.concatenate(sizes)[known], numbers[known], self.min_labels_)
 
     def _recalibrate_threshold(self) -> None:
         """Move the threshold of a guarantee to the scale of corrected probabilities."""
@@ -384,7 +403,11 @@ class BudgetedClassifier(BudgetedPrediction):
     def _absences(self, X: Any) -> Iterator[Tensor]:  # noqa: N803
         rows = _as_rows(self, X, reset=False)
         proba = [_probabilities(model, rows, self.n_labels_) for model in self.estimators_]
-        yield torch.from_numpy(self._combined(proba)).neg().log1p().unsqueeze(0)
+        yield self._absent(proba)
+
+    def _absent(self, proba: Sequence[NDArray[np.float64]]) -> Tensor:
+        """Return log-probabilities of absence ``(1, b, K)`` from those of the classifiers."""
+        return torch.from_numpy(self._combined(proba)).neg().log1p().unsqueeze(0)
 
 
 # --- the classifiers underneath -----------------------------------------------------------------

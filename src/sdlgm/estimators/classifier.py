@@ -20,8 +20,8 @@ from sdlgm.estimators.frames import warn_of_other_order
 from sdlgm.estimators.interruption import unfitted_unless_done
 from sdlgm.estimators.label_decisions import (
     Threshold,
-    holds_out,
     is_split,
+    leaves_out,
     refuse_guarantee_of_classes,
 )
 from sdlgm.estimators.label_fitting import (
@@ -105,7 +105,7 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         - a guarantee, such as ``RecallAtLeast(0.9)``: the threshold that keeps a promise
           (:mod:`~sdlgm.estimators.guarantees`). By default all members then leave out the same
           fold, so that the promise holds exactly;
-        - ``"counts"``: the most probable labels, in their most probable number
+        - ``"counts"``: the most probable labels, in their median number
           (:meth:`predict_counts`); ``"f1"``: in the number with the highest expected F1
           (:func:`~sdlgm.estimators.likely_sets.expected_f1`).
     class_weight
@@ -145,10 +145,12 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         added to the scaled inputs. ``input_dropout=None``: with ``inputs="auto"`` 0 for
         ``"common"`` and 0.5 for ``"bins"``, else 0.3.
     calibrated
-        Whether to correct probabilities by an offset and a slope of the members' log-odds, learned
-        on the rows that members leave out, if they leave out any for the threshold
-        (:mod:`~sdlgm.estimators.member_recalibration`). Rows that a guarantee has for itself
-        (``held_out="split"``) are not used for it, nor are those of one class for each sample.
+        Whether to correct probabilities by an offset and a slope of the members' log-odds, and the
+        distribution of the number of labels, learned on the rows that members leave out, if they
+        leave out any for the threshold or for ``"counts"``
+        (:mod:`~sdlgm.estimators.member_recalibration`, :mod:`~sdlgm.estimators.set_sizes`). Rows
+        that a guarantee has for itself (``held_out="split"``) are not used for it, nor are those of
+        one class for each sample.
     members, folds
         Number of networks; member ``m`` holds out fold ``m % folds`` of the rows. ``folds=0`` holds
         out nothing, and needs a ``threshold`` that is not chosen on held-out rows.
@@ -465,9 +467,12 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
     def _choose_sets(self, training: LabelTraining) -> None:
         """Recalibrate, and choose the threshold, on the rows that members leave out."""
         device = device_of(self.accelerator)
-        chosen = self.multilabel_ and holds_out(self.threshold)
-        if self.calibrated and chosen and not is_split(self.threshold):
+        corrects = self.calibrated and self.multilabel_ and not is_split(self.threshold)
+        self.size_correction_ = None
+        if corrects and leaves_out(self.threshold, True) and training.members.held.any():
             self.network_.recalibrate(training, device)
+            bounds = self.min_labels_, self.max_labels_
+            self.size_correction_ = self.network_.size_correction(training, *bounds, device)
         held = (
             (proba, training.truth(index))
             for index, proba in self.network_.on(device).held_out(training.rows, training.members)

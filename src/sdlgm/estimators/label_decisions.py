@@ -20,6 +20,7 @@ from sdlgm.errors import ConfigError
 from sdlgm.estimators.guarantees import Guarantee, RankedLabels, choose_guaranteed
 from sdlgm.estimators.likely_sets import SetRule, likely_sets
 from sdlgm.estimators.parameters import is_real
+from sdlgm.estimators.set_sizes import SizeCorrection
 from sdlgm.estimators.thresholds import (
     ThresholdRule,
     apply_threshold,
@@ -39,6 +40,7 @@ __all__ = [
     "decision_of",
     "holds_out",
     "is_split",
+    "leaves_out",
     "refuse_guarantee_of_classes",
 ]
 
@@ -93,6 +95,11 @@ def refuse_guarantee_of_classes(threshold: Threshold, multilabel: bool) -> None:
 def holds_out(threshold: Threshold) -> bool:
     """Return whether the threshold is chosen on held-out rows."""
     return decision_of(threshold) == "threshold" and not is_real(threshold)
+
+
+def leaves_out(threshold: Threshold, calibrated: bool) -> bool:
+    """Return whether members leave out rows: for the threshold, or to correct sizes of sets."""
+    return holds_out(threshold) or (calibrated and decision_of(threshold) == "counts")
 
 
 def choose_held_out(
@@ -154,15 +161,20 @@ def decide(
     threshold: float | NDArray[np.float64],
     min_labels: int,
     max_labels: int,
+    correction: SizeCorrection | None = None,
 ) -> sp.csr_array:
-    """Return the sets of rows, 0 and 1, from log-absences ``(members, b, K)``, block by block."""
+    """Return the sets of rows, 0 and 1, from log-absences ``(members, b, K)``, block by block.
+
+    ``correction`` is that of the distribution of the number of labels.
+    """
     parts = []
     for absent in absences:
         if decision == "threshold":
             proba = presence_probabilities(absent)
             parts.append(threshold_sets(proba, threshold, min_labels, max_labels))
         else:
-            parts.append(sp.csr_array(likely_sets(absent, decision, min_labels, max_labels)))
+            sets = likely_sets(absent, decision, min_labels, max_labels, correction)
+            parts.append(sp.csr_array(sets))
     return sp.csr_array(sp.vstack(parts))
 
 

@@ -11,7 +11,7 @@ import torch
 from sdlgm.environment import device_of
 from sdlgm.errors import ConfigError
 from sdlgm.estimators.entry_weights import WeightedTargets, entry_weights
-from sdlgm.estimators.label_decisions import holds_out, is_split
+from sdlgm.estimators.label_decisions import is_split, leaves_out
 from sdlgm.estimators.label_network import (
     LabelNetwork,
     LabelTraining,
@@ -50,7 +50,8 @@ def member_rows(
     ConfigError
         If there are more folds than rows.
     """
-    decides = classifier.multilabel_ and holds_out(classifier.threshold)
+    threshold, calibrated = classifier.threshold, classifier.calibrated
+    decides = classifier.multilabel_ and leaves_out(threshold, calibrated)
     folds = classifier.folds if decides or classifier.patience is not None else 0
     if folds > rows:
         raise ConfigError(f"folds = {folds} for {rows} rows: use fewer folds, or more rows.")

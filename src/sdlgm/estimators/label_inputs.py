@@ -32,7 +32,7 @@ __all__ = [
 Read: TypeAlias = Callable[[Tensor], tuple[Any, Any]]
 """Maps rows ``(members, b)`` to the encoder's inputs and the decoder's targets."""
 
-MOST_COLUMNS = 0.25
+MOST_COLUMNS = 0.2
 """Share of the columns that occur in a batch, up to which the first layer is trained by lines."""
 MOST_NON_ZERO = 0.2
 """Share of values that are not 0, up to which products with non-zeros alone are faster."""

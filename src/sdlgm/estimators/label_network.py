@@ -31,7 +31,9 @@ from sdlgm.estimators.member_recalibration import (
 )
 from sdlgm.estimators.network_training import TrainingSettings, optimise
 from sdlgm.estimators.scaling import Inputs
+from sdlgm.estimators.set_sizes import LEAST_ROWS, SizeCorrection, fit_size_correction
 from sdlgm.estimators.targets import with_unknown
+from sdlgm.estimators.thresholds import count_probabilities
 from sdlgm.estimators.unit_adam import UnitAdam
 from sdlgm.estimators.validation import Table
 from sdlgm.limits import MAX_BUDGET, is_integer
@@ -317,18 +319,42 @@ class LabelNetwork:
 
         Of many rows and labels, a random part is used.
         """
-        held, seed = training.members.held, training.settings.seed
-        rows = torch.nonzero(held.any(0)).squeeze(1)
-        most = max(1, MOST_LOG_ODDS // (len(held) * self.labels))
-        if len(rows) > most:
-            order = torch.randperm(len(rows), generator=generator(seed, "recalibration"))
-            rows = rows[order[:most]].sort().values
-        index = rows.numpy()
+        rows = self._some_held_out(training)
+        held, index = training.members.held[:, rows], rows.numpy()
         parts = [
             absence_log_odds(part) for _, part in self.on(device).absences(training.rows[index])
         ]
         labels = torch.from_numpy(training.truth(index).astype(np.float64))
-        self.recalibration = fit_member_recalibration(torch.cat(parts, 1), held[:, rows], labels)
+        self.recalibration = fit_member_recalibration(torch.cat(parts, 1), held, labels)
+
+    def size_correction(
+        self, training: LabelTraining, min_labels: int, max_labels: int, device: torch.device
+    ) -> SizeCorrection | None:
+        """Learn to correct the distribution of the number of labels, on rows as above.
+
+        Rows with unknown labels are not used.
+        """
+        rows = self._some_held_out(training)
+        numbers = training.truth(rows.numpy()).sum(1)
+        rows, numbers = rows[torch.from_numpy(numbers == numbers)], numbers[numbers == numbers]
+        if len(rows) < LEAST_ROWS:
+            return None
+        parts = []
+        for place, absent in self.on(device).absences(training.rows[rows.numpy()]):
+            held = training.members.held[:, rows[place]].double()
+            each = count_probabilities(absent, min_labels, max_labels)
+            parts.append(torch.einsum("mb,mbl->bl", held / held.sum(0), each))
+        return fit_size_correction(torch.cat(parts).numpy(), numbers, min_labels)
+
+    def _some_held_out(self, training: LabelTraining) -> Tensor:
+        """Return rows that some members were not fitted on: a random part if there are many."""
+        held, seed = training.members.held, training.settings.seed
+        rows = torch.nonzero(held.any(0)).squeeze(1)
+        most = max(1, MOST_LOG_ODDS // (len(held) * self.labels))
+        if len(rows) <= most:
+            return rows
+        order = torch.randperm(len(rows), generator=generator(seed, "recalibration"))
+        return rows[order[:most]].sort().values
 
     def held_out(
         self, rows: Table, members: MemberRows

@@ -10,6 +10,7 @@ from sdlgm.errors import ModelFileError
 from sdlgm.estimators.label_decisions import Decision
 from sdlgm.estimators.saving import require_integer
 from sdlgm.estimators.set_prediction import BudgetedPrediction
+from sdlgm.estimators.set_sizes import SizeCorrection
 
 __all__ = ["check_label_attributes"]
 
@@ -31,9 +32,9 @@ def check_label_attributes(classifier: BudgetedPrediction, where: str) -> None:
         multilabel = classifier.multilabel_
         classifier.min_labels_ = int(classifier.min_labels or 0) if multilabel else 1
     require_integer(classifier, "min_labels_", where)
-    if not (_flags_fit(classifier) and _labels_fit(classifier)):
+    if not (_flags_fit(classifier) and _labels_fit(classifier) and _sizes_fit(classifier)):
         raise ModelFileError(
-            f"{where} is damaged: threshold_, classes_ or min_labels do not fit "
+            f"{where} is damaged: threshold_, classes_, min_labels or size_correction_ do not fit "
             f"{classifier.n_labels_} labels."
         )
 
@@ -46,6 +47,13 @@ def _flags_fit(classifier: BudgetedPrediction) -> bool:
         and isinstance(decision, str)
         and decision in get_args(Decision)
     )
+
+
+def _sizes_fit(classifier: BudgetedPrediction) -> bool:
+    values: object = getattr(classifier, "size_correction_", None)  # older files have none
+    bounds = classifier.min_labels_, classifier.max_labels_
+    classifier.size_correction_ = SizeCorrection.restore(values, *bounds)
+    return values is None or classifier.size_correction_ is not None
 
 
 def _labels_fit(classifier: BudgetedPrediction) -> bool:

@@ -14,15 +14,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sdlgm.estimators.set_sizes import SizeCorrection, median_sizes
 from sdlgm.estimators.thresholds import apply_counts, count_probabilities, presence_probabilities
 
-__all__ = ["SetRule", "expected_f1", "likely_sets"]
+__all__ = ["SetRule", "expected_f1", "likely_sets", "size_probabilities"]
 
 SetRule = Literal["counts", "f1"]
 
 
 def likely_sets(
-    absent: Tensor, rule: SetRule, min_labels: int, max_labels: int
+    absent: Tensor,
+    rule: SetRule,
+    min_labels: int,
+    max_labels: int,
+    correction: SizeCorrection | None = None,
 ) -> NDArray[np.int64]:
     """Return the sets of rows, 0 and 1, shape ``(b, K)``: the most probable labels of each.
 
@@ -31,19 +36,35 @@ def likely_sets(
     absent
         Log-probabilities of absence, shape ``(members, b, K)``.
     rule
-        How many labels a set has: ``"counts"``, the most probable number; ``"f1"``, that with the
-        highest expected F1 (:func:`expected_f1`).
+        How many labels a set has: ``"counts"``, the median number; ``"f1"``, that with the highest
+        expected F1 (:func:`expected_f1`).
     min_labels, max_labels
         Smallest and largest size of a set.
+    correction
+        That of the distribution of the number of labels.
+    """
+    if rule == "counts":
+        sizes = median_sizes(size_probabilities(absent, min_labels, max_labels, correction))
+    else:
+        scores = expected_f1(absent, min_labels, min(max_labels, absent.shape[-1]))
+        scores[:, :min_labels] = -1
+        sizes = scores.argmax(-1).numpy()
+    return apply_counts(presence_probabilities(absent).numpy(), sizes)
+
+
+def size_probabilities(
+    absent: Tensor, min_labels: int, max_labels: int, correction: SizeCorrection | None
+) -> NDArray[np.float64]:
+    """Return the distribution of the number of labels of each row, ``(b, max_labels + 1)``.
+
+    It is the mean over the members of the Poisson-binomial distributions of their labels, between
+    the bounds, and then corrected.
     """
     high = min(max_labels, absent.shape[-1])
-    if rule == "counts":
-        sizes = count_probabilities(absent, min_labels, high).mean(0).argmax(-1)
-    else:
-        scores = expected_f1(absent, min_labels, high)
-        scores[:, :min_labels] = -1
-        sizes = scores.argmax(-1)
-    return apply_counts(presence_probabilities(absent).numpy(), sizes.numpy())
+    sizes = count_probabilities(absent, min_labels, high).mean(0).numpy()
+    if correction is not None:
+        sizes = correction(sizes, min_labels)
+    return np.pad(sizes, ((0, 0), (0, max_labels - high)))
 
 
 def expected_f1(absent: Tensor, min_labels: int, max_labels: int) -> Tensor:

@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
@@ -28,13 +27,14 @@ from sdlgm.estimators.label_decisions import (
     holds_out,
 )
 from sdlgm.estimators.label_reports import feature_importance, label_table
+from sdlgm.estimators.likely_sets import size_probabilities
 from sdlgm.estimators.metrics import micro_f1
 from sdlgm.estimators.parameters import is_integer
+from sdlgm.estimators.set_sizes import SizeCorrection, median_sizes
 from sdlgm.estimators.targets import Labels, Targets, is_sets, read_labels, targets_of
 from sdlgm.estimators.thresholds import (
     best_columns,
     class_probabilities,
-    count_probabilities,
     presence_probabilities,
 )
 from sdlgm.estimators.validation import EstimatorNotFittedError, as_array, validate_weights
@@ -151,6 +151,8 @@ class BudgetedPrediction(BaseLabelClassifier):
     """Whether y was a table of labels rather than one class for each sample."""
     decision_: Decision
     """What :meth:`predict` does: ``"threshold"``, or the sets of a rule."""
+    size_correction_: SizeCorrection | None
+    """The correction of the distribution of the number of labels."""
     threshold_: float | NDArray[np.float64]
     """A number, or one for each label; 0 where no threshold is used."""
     seed_: int
@@ -168,7 +170,12 @@ class BudgetedPrediction(BaseLabelClassifier):
         """
         self._check_fitted()
         table = decide(
-            self._absences(X), self.decision_, self.threshold_, self.min_labels_, self.max_labels_
+            self._absences(X),
+            self.decision_,
+            self.threshold_,
+            self.min_labels_,
+            self.max_labels_,
+            self.size_correction_,
         )
         return self._as_fitted(table) if self.multilabel_ else self.classes_[table.indices]
 
@@ -352,17 +359,25 @@ class BudgetedPrediction(BaseLabelClassifier):
         """Predict the distribution of the number of labels, ``0..max_labels_``.
 
         It is the Poisson-binomial of each member's probabilities, truncated to ``min_labels`` and
-        ``max_labels_`` and averaged over the members.
+        ``max_labels_`` and averaged over the members, and then corrected (``size_correction_``) if
+        rows were left out of fits, see :mod:`~sdlgm.estimators.set_sizes`.
         """
         self._check_fitted()
-        low, high = self.min_labels_, min(self.max_labels_, self.n_labels_)
-        parts = [count_probabilities(absent, low, high).mean(0) for absent in self._absences(X)]
-        return np.pad(torch.cat(parts).numpy(), ((0, 0), (0, self.max_labels_ - high)))
+        bounds = self.min_labels_, self.max_labels_
+        parts = [
+            size_probabilities(absent, *bounds, self.size_correction_)
+            for absent in self._absences(X)
+        ]
+        return np.concatenate(parts)
 
     @neutral()
     def predict_counts(self, X: Any) -> NDArray[np.int64]:  # noqa: N803
-        """Predict the most probable number of labels, shape ``(n,)``."""
-        return self.predict_count_proba(X).argmax(1)
+        """Predict the number of labels, shape ``(n,)``: the median of its distribution.
+
+        No other number has a smaller expected error. The most probable number is
+        ``predict_count_proba(X).argmax(1)``.
+        """
+        return median_sizes(self.predict_count_proba(X))
 
     @neutral()
     def top_k(self, X: Any, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:  # noqa: N803

@@ -104,9 +104,9 @@ class UnitAdam:
             self._move(self.parameter, self.mean, size, rate)
         else:
             for member, each in enumerate(rows.transposed_times(gradient, self._inputs)):
-                square, mean = self.square[member], self.mean[member]
-                size = self._size(square, each.square().sum(0, keepdim=True), rate)
-                mean.lerp_(each, 1 - FIRST)
+                mean = self.mean[member].lerp_(each, 1 - FIRST)
+                squares = each.square_().sum(0, keepdim=True)  # in place: what is in the cache
+                size = self._size(self.square[member], squares, rate)
                 self._move(self.parameter[member], mean, size, rate)
         self._forget()
 

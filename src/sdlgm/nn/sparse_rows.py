@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -76,8 +76,8 @@ class SparseRows:
         )
         return found.view(*self.shape, -1)
 
-    def transposed_times(self, other: Tensor, inputs: int) -> Iterator[Tensor]:
-        """Yield the product ``(inputs, outputs)`` of the transposed rows of each member.
+    def transposed_times(self, other: Tensor, inputs: int) -> Tensor:
+        """Return the product ``(members, inputs, outputs)`` of the transposed rows.
 
         ``other`` is ``(members, b, outputs)``. On the CPU, and without a table of its own lines.
         """
@@ -86,9 +86,5 @@ class SparseRows:
         rows = sp.csr_array(
             (self.values.numpy(), self.lines.numpy(), ends), (members * number, members * inputs)
         )
-        columns, flat = rows.tocsc(), other.flatten(0, 1).numpy()
-        for start in range(0, members * inputs, inputs):
-            place = columns.indptr[start : start + inputs + 1]
-            part = slice(place[0], place[-1])
-            found = (columns.data[part], columns.indices[part], place - place[0])
-            yield torch.from_numpy(sp.csr_array(found, (inputs, len(flat))) @ flat)
+        found = rows.tocsc().T @ other.flatten(0, 1).numpy()
+        return torch.from_numpy(found).view(members, inputs, -1)
