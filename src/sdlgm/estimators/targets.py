@@ -414,6 +414,8 @@ def targets_of(
     DataError
         If they are not as described, or have a label that is none of the known ones.
     """
+    if len(set(classes.tolist())) < len(classes):
+        raise DataError(f"classes has a label more than once: {shown(classes)}.")
     sets = is_sets(y)
     values = y if sets or sp.issparse(y) else as_array(y, "y")
     if multilabel is None:
