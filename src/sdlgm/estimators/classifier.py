@@ -130,8 +130,9 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
           (:func:`~sdlgm.estimators.likely_sets.expected_f1`).
     class_weight
         Weight of each label in the likelihood: ``None``, ``"balanced"`` (by the inverse of its
-        frequency), one number for each label, or a dictionary. Its keys are labels as in
-        ``classes_``, or their places if labels are text; labels without a key weigh 1. If y holds
+        frequency), one number for each label, or a dictionary (or column of pandas). Its keys are
+        labels as in ``classes_``, or their places if labels are text; labels without a key weigh
+        1. If y holds
         one class for each sample: weight of the samples of each class.
     positive_weight
         Factor of the likelihood of labels that are present, against missing them: a number, one
