@@ -149,8 +149,9 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         linear features for each feature, for nonlinear feature effects), ``"common"`` (one scale
         for all columns, for words of texts and other sparse rows), ``"none"``, or ``"auto"``:
         ``"common"`` for a sparse X, and for a dense one of at most a tenth of values that are not
-        0 (``"standard"`` if a column is 100 times larger than most); else ``"bins"``, or
-        ``"standard"`` if most columns have two values.
+        0 (``"standard"`` if a column is 100 times larger than most); else ``"bins"``
+        (``"quantile"`` for 1,000 columns or more), or ``"standard"`` if most columns have two
+        values.
     likelihood
         Distribution of x given the code: ``"gaussian"`` (scaled inputs) or ``"bernoulli"`` (X of 0
         and 1).
