@@ -26,6 +26,8 @@ WORDS = (random.random((50, 40)) < 0.08).astype(float)
         (np.exp(1.5 * FEW), "bins"),
         ((MANY > 1.9).astype(float) + 1, "standard"),
         ((MANY > 0).astype(float), "standard"),  # bins of two values are copies
+        (random.normal(size=(5, 999)), "bins"),
+        (random.normal(size=(5, 1000)), "quantile"),
         (WORDS, "common"),
         (csr_array(WORDS), "common"),
         (csr_array(FEW), "common"),

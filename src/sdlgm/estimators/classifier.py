@@ -110,8 +110,9 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
           (:func:`~sdlgm.estimators.likely_sets.expected_f1`).
     class_weight
         Weight of each label in the likelihood: ``None``, ``"balanced"`` (by the inverse of its
-        frequency), one number for each label, or a dictionary. Its keys are labels as in
-        ``classes_``, or their places if labels are text; labels without a key weigh 1. If y holds
+        frequency), one number for each label, or a dictionary (or column of pandas). Its keys are
+        labels as in ``classes_``, or their places if labels are text; labels without a key weigh
+        1. If y holds
         one class for each sample: weight of the samples of each class.
     positive_weight
         Factor of the likelihood of labels that are present, against missing them: a number, one
@@ -128,8 +129,9 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         linear features for each feature, for nonlinear feature effects), ``"common"`` (one scale
         for all columns, for words of texts and other sparse rows), ``"none"``, or ``"auto"``:
         ``"common"`` for a sparse X, and for a dense one of at most a tenth of values that are not
-        0 (``"standard"`` if a column is 100 times larger than most); else ``"bins"``, or
-        ``"standard"`` if most columns have two values.
+        0 (``"standard"`` if a column is 100 times larger than most); else ``"bins"``
+        (``"quantile"`` for 1,000 columns or more), or ``"standard"`` if most columns have two
+        values.
     likelihood
         Distribution of x given the code: ``"gaussian"`` (scaled inputs) or ``"bernoulli"`` (X of 0
         and 1).
