@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -83,7 +82,9 @@ class SparseRows:
         """
         members, number = self.shape
         ends = np.append(self.starts.numpy(), len(self.lines))
-        rows = sp.csr_array(
+        from scipy.sparse import csr_array  # which a model of dense rows does not need
+
+        rows = csr_array(
             (self.values.numpy(), self.lines.numpy(), ends), (members * number, members * inputs)
         )
         found = rows.tocsc().T @ other.flatten(0, 1).numpy()
