@@ -307,6 +307,18 @@ def test_a_classifier(gpu: bool, settings: dict[str, Any], sparse: bool) -> None
     pickle.dumps(model)
 
 
+@pytest.mark.parametrize("dropout", [0.1, 0.5])
+def test_a_classifier_whose_gradients_are_written_out(gpu: bool, dropout: float) -> None:
+    X = rows_for("gaussian", 60).values.numpy()
+    Y = LABELS.astype(float)
+    Y[::7, 0] = np.nan
+    model = SDLGMClassifier(
+        epochs=2, members=2, folds=2, hidden=(8, 6), dropout=dropout, random_state=0,
+    ).fit(X, Y, sample_weight=np.arange(1.0, 61.0))  # fmt: skip
+    assert next(model.network_.model.parameters()).device == CPU
+    assert model.predict(X).shape == LABELS.shape
+
+
 @pytest.mark.parametrize(
     "settings",
     [{"hidden": (8,)}, {"encoder": "conv", "channels": (2, 3)}, {"hidden": (8,), "tied": False},

@@ -11,6 +11,7 @@ from scipy.sparse import csr_array
 from sklearn.datasets import make_multilabel_classification
 
 from sdlgm.estimators import SDLGMClassifier
+from sdlgm.estimators.label_parameters import chosen_effort
 from sdlgm.estimators.scaling import Inputs, chosen_inputs, mostly_zero
 
 random = np.random.default_rng(0)
@@ -95,3 +96,22 @@ def test_later_mixed_rows_are_trained_as_the_first_ones(tmp_path: Path) -> None:
     loaded = SDLGMClassifier.load(tmp_path / "model").partial_fit(frame, y)
     assert not model.network_.by_unit
     assert not loaded.network_.by_unit
+
+
+@pytest.mark.parametrize(
+    ("settings", "rate", "growth"),
+    [
+        ({}, 3.5e-3, (1, 2, 4)),
+        ({"inputs": "bins", "learning_rate": 1e-3}, 1e-3, (1, 2, 4)),
+        ({"inputs": "standard"}, 3e-3, (1,)),
+        ({"variant": "generative"}, 3e-3, (1,)),
+        ({"label_likelihood": "relaxed"}, 3e-3, (1,)),
+    ],
+)
+def test_batches_grow_where_they_were_found_to_cost_nothing(settings, rate, growth):
+    values, size = SDLGMClassifier(**settings).get_params(), (100, 3)
+    effort = chosen_effort(values, size, mostly_zero=False, one_pass=False)
+    assert (effort.learning_rate, effort.growth) == (rate, growth)
+    once = chosen_effort(values, size, mostly_zero=False, one_pass=True)
+    assert (once.learning_rate, once.growth) == (settings.get("learning_rate", 3e-3), (1,))
+    assert chosen_effort(values, size, mostly_zero=True, one_pass=False).growth == (1,)

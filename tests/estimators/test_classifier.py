@@ -196,15 +196,34 @@ def test_a_single_threshold_is_chosen_as_on_the_whole_table(fitted):
 
 def test_members_are_not_fitted_on_the_rows_they_hold_out():
     members = MemberRows(21, 6, 3, 4, 0)
+    members.cut(4, epochs=3)
     assert members.held.sum(0).tolist() == [2] * 21
-    for step in range(3 * members.batches_per_epoch):
+    for step in range(3 * members.steps[0]):
         batch = members.batch(step)
         assert batch.shape == (6, 4)
         assert not members.held.gather(1, batch).any()
     everything = MemberRows(21, 2, 0, 4, 0)
     assert not everything.held.any()
-    seen = torch.cat([everything.batch(s) for s in range(everything.batches_per_epoch)], 1)
+    seen = torch.cat([everything.batch(s) for s in range(everything.steps[0])], 1)
     assert [len(set(row.tolist())) for row in seen] == [20, 20]
+
+
+def test_batches_grow_in_equal_parts_of_the_epochs():
+    members = MemberRows(500, 2, 0, 32, 0)
+    members.cut(32, epochs=6, growth=(1, 2, 4))
+    assert members.steps == [15, 15, 8, 8, 4, 4]
+    sizes = [members.batch(step).shape[1] for step in range(54)]
+    assert sizes == [32] * 30 + [62] * 16 + [125] * 8
+    last = torch.cat([members.batch(step) for step in range(50, 54)], 1)
+    assert [len(set(row.tolist())) for row in last] == [500, 500]
+
+
+@pytest.mark.parametrize(("batch_size", "steps"), [(64, [8, 4, 4]), (200, [3, 3, 3])])
+def test_batches_grow_up_to_128_rows(batch_size, steps):
+    rows = 600 if batch_size == 200 else 512
+    members = MemberRows(rows, 1, 0, batch_size, 0)
+    members.cut(batch_size, epochs=3, growth=(1, 2, 4))
+    assert members.steps == steps
 
 
 def test_early_stopping_keeps_the_best_epoch():

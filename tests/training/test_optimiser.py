@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from sdlgm.training.optimiser import Schedule, make_adam, set_learning_rate
+from sdlgm.training.optimiser import (
+    EpochSchedule,
+    Schedule,
+    adam_step,
+    make_adam,
+    set_learning_rate,
+)
 
 
 def test_a_constant_rate_stays() -> None:
@@ -53,3 +59,34 @@ def test_only_what_should_decay_does() -> None:
         ([layer.weight], 0.5),
         ([layer.bias], 0.0),
     ]
+
+
+def test_epochs_of_equal_length_go_along_the_course_of_their_steps() -> None:
+    epochs, steps = EpochSchedule.of(0.3, [5] * 4, "cosine", 0.1), Schedule(0.3, 20, warmup=0.1)
+    assert [epochs(step) for step in range(20)] == [steps(step) for step in range(20)]
+
+
+def test_epochs_of_fewer_steps_go_as_far_and_have_higher_rates() -> None:
+    schedule, steps = EpochSchedule.of(0.3, [8, 2, 8], "cosine"), Schedule(0.3, 24)
+    assert schedule(8) == pytest.approx(2 * steps(8))
+    assert schedule(9) == pytest.approx(2 * steps(12))
+    assert schedule(10) == pytest.approx(steps(16))
+
+
+def test_a_step_without_hooks_equals_one_of_torch() -> None:
+    def trained(direct: bool, l2: float) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(3, 2)
+        unused = torch.nn.Linear(2, 2)
+        module = torch.nn.ModuleList([layer, unused])
+        adam = make_adam(module, 0.1, 0.02, l2=l2)
+        step = adam_step(adam) if direct else adam.step
+        for _ in range(4):
+            adam.zero_grad()
+            layer(torch.ones(5, 3)).square().sum().backward()
+            step()
+        return [parameter.detach() for parameter in module.parameters()]
+
+    for l2 in (0.0, 0.3):
+        for found, wanted in zip(trained(True, l2), trained(False, l2), strict=True):
+            assert torch.equal(found, wanted)

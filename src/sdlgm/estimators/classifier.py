@@ -158,11 +158,15 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         Number of networks; member ``m`` holds out fold ``m % folds`` of the rows. ``folds=0`` holds
         out nothing, and needs a ``threshold`` that is not chosen on held-out rows.
     epochs, batch_size, learning_rate, weight_decay
-        Settings of AdamW; by default 60 epochs in batches of 32 at a rate of 3e-3. Rows with at
-        most a tenth of non-zeros take 30 epochs at 1e-2, in batches of 32 to 256 rows, a power of
-        2 that is at most a tenth of the rows; there the weights of the first layer share one mean
-        square a unit (:mod:`~sdlgm.estimators.unit_adam`). The rate rises over the first 5 % of the
-        steps, then falls to 0 along a half cosine.
+        Settings of AdamW. Rows with at most a tenth of non-zeros take 30 epochs at a rate of 1e-2,
+        in batches of 32 to 256 rows, a power of 2 that is at most a tenth of the rows; there the
+        weights of the first layer share one mean square a unit
+        (:mod:`~sdlgm.estimators.unit_adam`). Other rows take 60 epochs at 3.5e-3 in batches of 32
+        that grow: in the second third of the epochs they have twice as many rows, and in the last
+        third four times as many, up to 128; the rate is then multiplied by the root of the factor.
+        With a decoder, ``label_likelihood="relaxed"`` or another scaling of inputs than ``"auto"``
+        and ``"bins"``, they stay, and the rate is 3e-3. The rate rises over the first 5 % of the
+        epochs, then falls to 0 along a half cosine.
     l2
         L2 penalty of each network: l2 / 2 times the sum of its squared parameters, which Adam then
         minimises with the loss, instead of the weight decay. By default 0, and 2e-3 for rows with

@@ -88,7 +88,10 @@ def label_training(
     effort, one_pass
         Length and rate of the training, or of one pass over the rows at a constant rate.
     """
-    members.cut(effort.batch_size)
+    if one_pass:
+        members.cut(effort.batch_size)
+    else:
+        members.cut(effort.batch_size, effort.epochs, effort.growth)
     if not weighted.kept.all():
         rows, weighted = rows[weighted.kept], weighted.take(weighted.kept)
     targets, weight, entries = weighted
@@ -204,7 +207,7 @@ def fit_network(classifier: SDLGMClassifier, training: LabelTraining) -> list[di
     epochs, members = training.settings.epochs, training.members
     says = announced_duration(
         "fitting",
-        epochs * members.batches_per_epoch,
+        sum(members.steps),
         f" for {len(members.held)} members (progress=True shows how far it is)",
         not classifier.progress,
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self, get_args
 
@@ -24,6 +26,7 @@ from sdlgm.estimators.label_inputs import (
     first_weights,
     sparse_inputs,
 )
+from sdlgm.estimators.label_losses import loss_by_autograd, loss_with_gradients
 from sdlgm.estimators.member_recalibration import (
     MemberRecalibration,
     absence_log_odds,
@@ -41,9 +44,7 @@ from sdlgm.models import LabelModelConfig, SupervisedSDLGM
 from sdlgm.nn import DataStatistics
 from sdlgm.objectives.labels import (
     LabelLikelihood,
-    absence,
     label_nll,
-    negative_labelled_elbo,
 )
 from sdlgm.random import generator
 
@@ -51,6 +52,8 @@ __all__ = ["LabelNetwork", "LabelTraining", "MemberRows", "input_statistics"]
 
 BLOCK_PROBABILITIES = 4_000_000
 """Number of probabilities (members x rows x labels) that are computed at a time."""
+MOST_GROWN = 128
+"""Rows up to which batches grow."""
 MOST_LOG_ODDS = 4_000_000
 """Most log-odds (members x rows x labels) that a recalibration is learned from."""
 
@@ -89,10 +92,24 @@ class MemberRows:
         self.cut(batch_size)
         self._epoch, self._order = -1, torch.empty(0)
 
-    def cut(self, batch_size: int) -> None:
-        """Set the number of rows of a batch: at most those that a member is fitted on."""
+    def cut(self, batch_size: int, epochs: int = 1, growth: Sequence[int] = (1,)) -> None:
+        """Cut the rows of each of some epochs into batches.
+
+        Parameters
+        ----------
+        batch_size
+            Rows of a batch: at most those that a member is fitted on.
+        epochs, growth
+            Batches may grow: of the epochs, the last part has ``growth[-1]`` times as many rows in
+            a batch as the first, up to ``MOST_GROWN``, and so on for parts of equal length.
+        """
         self.batch_size = min(batch_size, self.number)
-        self.batches_per_epoch = self.number // self.batch_size
+        most = self.number // self.batch_size
+        parts = [max(1, min(part, MOST_GROWN // self.batch_size)) for part in growth]
+        self.steps = [-(-most // parts[each * len(parts) // epochs]) for each in range(epochs)]
+        """Number of steps of each epoch."""
+        self._ends = list(itertools.accumulate(self.steps))
+        self._epoch, self._order = -1, torch.empty(0)
 
     @property
     def fitted(self) -> NDArray[np.bool_]:
@@ -112,13 +129,16 @@ class MemberRows:
         return fitted
 
     def batch(self, step: int) -> Tensor:
-        """Return the rows of each member at step ``0, 1, ...``: shape ``(members, batch_size)``."""
-        epoch, place = divmod(step, self.batches_per_epoch)
+        """Return the rows of each member at step ``0, 1, ...``: shape ``(members, b)``."""
+        epoch = bisect.bisect(self._ends, step)
+        steps = self.steps[epoch]
         if epoch != self._epoch:
             source = generator(self.seed, "order", self.first_epoch + epoch)
             orders = [k[torch.randperm(len(k), generator=source)[: self.number]] for k in self.kept]
             self._epoch, self._order = epoch, torch.stack(orders)
-        return self._order[:, place * self.batch_size : (place + 1) * self.batch_size]
+        size = self.batch_size if steps == self.steps[0] else self.number // steps
+        start = (step + steps - self._ends[epoch]) * size
+        return self._order[:, start : start + size]
 
 
 @dataclass(frozen=True)
@@ -217,34 +237,18 @@ class LabelNetwork:
         With patience, the weights of the epoch with the best held-out label loss are kept.
         """
         members, seed = training.members, training.settings.seed
-        active = ActiveLabels(training.labels)
-        dropout, source = (
+        dropout, draws = (
             generator(seed, what, members.first_epoch, device) for what in ("dropout", "draws")
         )
-        weight, label_weight = training.sample_weight, training.label_weight
-        label_weight = None if label_weight is None else label_weight.to(device)
         self.model.to(device)
         self.by_unit = training.settings.by_unit
         inputs, first = self._inputs(training, device)
-
-        def weights(index: Tensor) -> Tensor | None:
-            """Return the weights of the labels: of all rows, or of each."""
-            if label_weight is None or label_weight.dim() == 1:
-                return label_weight
-            return label_weight[index.to(device)]
-
-        def loss(step: int) -> Tensor:
-            index = members.batch(step)
-            x, target = inputs(index)
-            posterior = self.model(x, dropout)
-            absent = absence(posterior, self.labels, self.likelihood, self.temperature, source)
-            rows, columns = active(index)
-            each = label_nll(absent, rows.to(device), columns.to(device), weights(index))
-            if self.model.config.decoder:
-                each = each + training.elbo_weight * negative_labelled_elbo(
-                    self.model, posterior, target, self.likelihood, self.temperature, source
-                )
-            return (each * weight[index].to(device)).mean()
+        loss = loss_with_gradients(
+            self.model, training, inputs, self.likelihood, dropout, device
+        ) or loss_by_autograd(
+            self.model, training, inputs, self.likelihood, self.temperature, dropout, draws, device
+        )
+        active = ActiveLabels(training.labels)
 
         def validate() -> float:
             total, number = 0.0, 0.0
@@ -259,7 +263,7 @@ class LabelNetwork:
         history = optimise(
             self.model,
             loss,
-            members.batches_per_epoch,
+            members.steps,
             training.settings,
             validate=validate if patient else None,
             on_epoch=on_epoch,

@@ -31,9 +31,15 @@ class Effort(NamedTuple):
     l2: float
     by_unit: bool
     """See :class:`~sdlgm.estimators.network_training.TrainingSettings`."""
+    growth: tuple[int, ...] = (1,)
+    """See :class:`~sdlgm.estimators.label_network.MemberRows`."""
 
 
-DENSE_ROWS = Effort(epochs=60, batch_size=32, learning_rate=3e-3, l2=0.0, by_unit=False)
+DENSE_ROWS = Effort(
+    epochs=60, batch_size=32, learning_rate=3.5e-3, l2=0.0, by_unit=False, growth=(1, 2, 4)
+)
+STEADY_RATE = 3e-3
+"""Where batches do not grow: with a decoder, relaxed codes, another scaling, or single passes."""
 SPARSE_ROWS = Effort(epochs=30, batch_size=256, learning_rate=1e-2, l2=2e-3, by_unit=True)
 """What suits many rows that are mostly 0, such as words of texts; batches of fewer are smaller."""
 LEAST_BATCH = 32
@@ -98,8 +104,13 @@ def chosen_effort(
     suited = DENSE_ROWS
     if mostly_zero:
         suited = SPARSE_ROWS._replace(batch_size=_batch_size(*size, values["members"]))
-    if one_pass:  # a rate that does not fall must be lower
-        suited = suited._replace(learning_rate=DENSE_ROWS.learning_rate)
+    grows = (
+        values["variant"] == "discriminative"
+        and values["label_likelihood"] == "presence"
+        and values["inputs"] in ("auto", "bins")
+    )
+    if one_pass or not (grows or mostly_zero):
+        suited = suited._replace(learning_rate=STEADY_RATE, growth=(1,))
     given = {n: values[n] for n in suited._fields if values.get(n) is not None}
     effort = suited._replace(**given)
     return effort._replace(epochs=int(effort.epochs), batch_size=int(effort.batch_size))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from sdlgm.training.callbacks import (
     describe_not_finite,
 )
 from sdlgm.training.loop import Callback, run_loop
-from sdlgm.training.optimiser import Schedule, make_adam
+from sdlgm.training.optimiser import EpochSchedule, Schedule, adam_step, make_adam
 from sdlgm.training.order import Order
 from sdlgm.training.state import LoopState
 
@@ -61,9 +62,10 @@ class NetworkTask:
     network
         The network to fit.
     loss
-        Maps the step ``0, 1, ...`` to the loss of its batch, a scalar.
-    steps, settings
-        Number of steps, and how to take them.
+        Maps the step ``0, 1, ...`` to the loss of its batch, a scalar. If it has no graph, the
+        gradients are set already.
+    epochs, settings
+        Number of steps of each epoch, and how to take them.
     state
         The state of the optimiser of a training that this one continues.
     first
@@ -74,7 +76,7 @@ class NetworkTask:
         self,
         network: nn.Module,
         loss: Callable[[int], Tensor],
-        steps: int,
+        epochs: Sequence[int],
         settings: TrainingSettings,
         state: dict[str, Any] | None = None,
         first: UnitAdam | None = None,
@@ -82,12 +84,13 @@ class NetworkTask:
         self.loss, rate = loss, settings.learning_rate
         # A training that continues another has no second warm-up.
         warmup = 0.0 if state else 0.05
-        self.schedule = Schedule(rate, steps, settings.course, warmup=warmup)
+        self.schedule: Schedule = EpochSchedule.of(rate, epochs, settings.course, warmup)
         self.optimizer: torch.optim.Optimizer = make_adam(
             network, rate, settings.weight_decay, l2=settings.l2
         )
         if state:
             self.optimizer.load_state_dict(state)
+        self._adam_step = adam_step(self.optimizer)
         self.first = first
         if first is not None:
             first.start(self.optimizer, settings.weight_decay)
@@ -95,11 +98,12 @@ class NetworkTask:
     def step(self, step: int) -> Tensor:
         """Take gradient step ``0, 1, ...``; return the loss, ``(1,)``."""
         loss = self.loss(step)
-        self.optimizer.zero_grad()
-        loss.backward()
+        if loss.requires_grad:
+            self.optimizer.zero_grad()
+            loss.backward()
         if self.first is not None:
             self.first.step(self.schedule(step))
-        self.optimizer.step()
+        self._adam_step()
         return loss.view(1)
 
     def check(self, start: int, terms: list[Tensor]) -> None:
@@ -169,7 +173,7 @@ def train_counter(
     return optimise(
         network,
         loss,
-        order.batches_per_epoch,
+        [order.batches_per_epoch] * settings.epochs,
         settings,
         validate=None if validation is None else validate,
         on_epoch=on_epoch,
@@ -179,7 +183,7 @@ def train_counter(
 def optimise(
     network: nn.Module,
     loss: Callable[[int], Tensor],
-    batches_per_epoch: int,
+    epochs: Sequence[int],
     settings: TrainingSettings,
     *,
     validate: Callable[[], float] | None = None,
@@ -195,9 +199,13 @@ def optimise(
     network
         The network to fit, in evaluation mode afterwards.
     loss
-        Maps the step ``0, 1, ...`` to the loss of its batch, a scalar.
-    batches_per_epoch, settings
-        How long and how fast to train.
+        Maps the step ``0, 1, ...`` to the loss of its batch, a scalar. If it has no graph, the
+        gradients are set already.
+    epochs
+        Number of steps of each epoch. If they become fewer, because batches grow, the rate grows
+        by the root of the factor.
+    settings
+        How fast to train.
     validate
         Returns the loss of held-out samples, after each epoch; the best weights are kept.
     on_epoch
@@ -224,34 +232,34 @@ def optimise(
         total = 0.0
         for value in losses:
             total += value.item()
-        return {"epoch": state.step // batches_per_epoch, "loss": total / batches_per_epoch}
+        return {"epoch": len(history) + 1, "loss": total / len(losses)}
 
     def report(state: LoopState, value: float) -> None:
         history[-1]["validation_loss"] = value
 
-    def show(epoch: int, last: dict[str, float]) -> None:
-        on_epoch(epoch, last.get("validation_loss", last["loss"]))
+    def show(step: int, _: dict[str, float]) -> None:
+        on_step(step)
+        if step in ends:
+            last = history[-1]
+            on_epoch(len(history), last.get("validation_loss", last["loss"]))
 
+    ends = frozenset(itertools.accumulate(epochs))
     callbacks: list[Callback] = [
         CheckEveryStep(),
-        LogLines(history.append, line, every=batches_per_epoch),
-        Display(lambda step, _: on_step(step)),
+        LogLines(history.append, line, every=ends),
     ]
     if first is not None and validate is not None:
-        callbacks.append(Display(lambda step, _: first.catch_up(), every=batches_per_epoch))
+        callbacks.append(Display(lambda step, _: first.catch_up() if step in ends else None))
     if validate is not None:
         patience = settings.patience
-        callbacks.append(
-            Validation(network, validate, report, every=batches_per_epoch, patience=patience)
-        )
-    callbacks.append(Display(show, lambda: history[-1], every=batches_per_epoch))
-    steps = settings.epochs * batches_per_epoch
+        callbacks.append(Validation(network, validate, report, every=ends, patience=patience))
+    callbacks.append(Display(show))
     network.train()
     with as_keyboard_interrupt():
         continues = settings.course == "constant" and optimiser_state is not None
         before = optimiser_state if continues else None
-        task = NetworkTask(network, loss, steps, settings, before, first)
-        run_loop(task, LoopState(steps), callbacks)
+        task = NetworkTask(network, loss, epochs, settings, before, first)
+        run_loop(task, LoopState(sum(epochs)), callbacks)
         if first is not None:
             first.finish()
     network.eval()

@@ -26,7 +26,13 @@ from sdlgm.objectives.bounds import elbo_surrogate
 if TYPE_CHECKING:
     from sdlgm.models import SupervisedSDLGM
 
-__all__ = ["LabelLikelihood", "absence", "label_nll", "negative_labelled_elbo"]
+__all__ = [
+    "LabelLikelihood",
+    "absence",
+    "label_nll",
+    "negative_labelled_elbo",
+    "presence_gradients",
+]
 
 LabelLikelihood = Literal["presence", "relaxed"]
 """How a code gives the probability of a label: exactly, or by the paper's relaxed samples."""
@@ -115,6 +121,56 @@ class _LabelNLL(torch.autograd.Function):
             slope = slope * weights[rows, columns]
         table[rows, columns] = slope
         return table.view(ctx.shape), None, None, None
+
+
+@torch.no_grad()
+def presence_gradients(
+    total_count: int,
+    gates: Tensor,
+    features: Tensor,
+    labels: Tensor,
+    weights: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Mean of :func:`label_nll` for exact presence, and its gradients, of dense labels.
+
+    With the probability :math:`t_k = \lambda \pi_k` that a slot holds label k, and
+    :math:`p_k = 1 - (1 - t_k)^{L_0}` that a code does, the gradient with respect to
+    :math:`\log t_k` is, for n samples,
+
+    .. math:: u_k = \frac{L_0}{n} w_k \frac{t_k - t_k y_k / p_k}{1 - t_k},
+
+    and with respect to the logits of gate and features :math:`(1 - \lambda) \sum_k u_k` and
+    :math:`u_k - \pi_k \sum_j u_j`. As in
+    :attr:`~sdlgm.distributions.GatedMultinomial.absence_log_probs`, :math:`t_k` is clamped; the
+    gradients are those at the clamped value, and not 0 as there.
+
+    Parameters
+    ----------
+    total_count, gates, features
+        The budget and the logits ``(m, 1, b)`` and ``(m, K, b)`` of a
+        :class:`~sdlgm.distributions.GatedMultinomial` whose K features are the labels.
+    labels
+        0 or 1, in the type of the logits, shape ``(m, K, b)``.
+    weights
+        Weight of each label, of a shape that broadcasts with that of ``labels``; 1 by default.
+
+    Returns
+    -------
+    The mean, and the gradients with respect to ``gates`` and ``features``.
+    """
+    number, limits = gates.numel(), torch.finfo(features.dtype)
+    probs, opened = features.softmax(1), gates.sigmoid()
+    taken = (probs * opened).clamp_(max=1 - limits.eps)
+    absent = taken.neg().log1p_().mul_(total_count)
+    present = absent.expm1().neg_().clamp_(min=limits.tiny)
+    slope = taken.addcdiv(taken * labels, present, value=-1)
+    slope /= torch.rsub(taken, number / total_count, alpha=number / total_count)
+    each = absent.lerp_(present.log_(), labels)
+    if weights is not None:
+        each, slope = each * weights, slope * weights
+    total = slope.sum(1, keepdim=True)
+    into_features = slope.addcmul_(probs, total, value=-1)
+    return each.sum() / -number, total.addcmul_(total, opened, value=-1), into_features
 
 
 def negative_labelled_elbo(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -57,8 +57,8 @@ class LogLines(Callback):
     line
         Makes it from the terms of these steps.
     every
-        Number of steps between two lines; there is one after the last step, too. ``None``: that
-        one alone.
+        Number of steps between two lines, or the steps after which there is one; there is one
+        after the last step, too. ``None``: that one alone.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class LogLines(Callback):
         write: Callable[[dict[str, Any]], None],
         line: Callable[[list[Tensor], LoopState], dict[str, Any]],
         *,
-        every: int | None,
+        every: int | Collection[int] | None,
     ) -> None:
         self.write, self.line, self.every = write, line, every
         self._terms: list[Tensor] = []
@@ -95,7 +95,8 @@ class Validation(Callback):
     report
         Takes each value.
     every
-        Number of steps between two evaluations; there is one after the last step, too.
+        Number of steps between two evaluations, or the steps after which there is one; there is
+        one after the last step, too.
     keep_best
         Whether the weights of the best evaluation are those that the model ends with.
     patience
@@ -108,7 +109,7 @@ class Validation(Callback):
         evaluate: Callable[[], float],
         report: Callable[[LoopState, float], None],
         *,
-        every: int,
+        every: int | Collection[int],
         keep_best: bool = True,
         patience: int | None = None,
     ) -> None:
@@ -200,12 +201,17 @@ def describe_not_finite(names: tuple[str, ...], start: int, terms: list[Tensor])
     start, terms
         Number of steps taken before, and the terms of each step since then.
     """
-    bad = ~torch.isfinite(torch.stack(terms))
+    values = torch.stack(terms)
+    if math.isfinite(values.sum().item()):
+        return None
+    bad = ~torch.isfinite(values)
     if not bool(bad.any()):
         return None
     row, column = (int(i) for i in bad.nonzero()[0])
     return f"The {names[column]} is {float(terms[row][column])} at step {start + row + 1}."
 
 
-def _due(state: LoopState, every: int | None) -> bool:
-    return state.at_last_step or (every is not None and state.step % every == 0)
+def _due(state: LoopState, every: int | Collection[int] | None) -> bool:
+    if state.at_last_step or every is None:
+        return state.at_last_step
+    return state.step % every == 0 if isinstance(every, int) else state.step in every

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, Self
 
 import torch
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
-__all__ = ["Schedule", "make_adam", "set_learning_rate"]
+__all__ = ["EpochSchedule", "Schedule", "adam_step", "make_adam", "set_learning_rate"]
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,8 @@ class Schedule:
     warmup: float = 0.0
     """Share of the steps over which the rate first rises linearly."""
 
-    def __call__(self, step: int) -> float:
-        """Return the rate of step ``0, 1, ...``."""
+    def __call__(self, step: float) -> float:
+        """Return the rate of step ``0, 1, ...``, or between two."""
         warm = max(1, round(self.warmup * self.steps)) if self.warmup else 0
         if step < warm:
             return self.highest * ((step + 1) / warm)
@@ -41,6 +45,46 @@ class Schedule:
             return self.highest
         done = math.pi * (step - warm) / max(1, self.steps - warm)
         return self.highest * (0.5 * (1 + math.cos(done)))
+
+
+@dataclass(frozen=True)
+class EpochSchedule(Schedule):
+    """The same for epochs of different numbers of steps, each of which goes as far as the first.
+
+    Fewer steps have larger batches, whose mean gradients are more exact: their rate is multiplied
+    by the root of the ratio of the numbers of steps.
+
+    Examples
+    --------
+    >>> schedule = EpochSchedule.of(1.0, [4, 1], "cosine")
+    >>> [round(schedule(step), 2) for step in range(5)]
+    [1.0, 0.96, 0.85, 0.69, 1.0]
+    """
+
+    epochs: tuple[int, ...] = (1,)
+    """Number of steps of each epoch."""
+
+    @classmethod
+    def of(
+        cls,
+        highest: float,
+        epochs: Sequence[int],
+        course: Literal["constant", "cosine"],
+        warmup: float = 0.0,
+    ) -> Self:
+        """Return the schedule of epochs."""
+        return cls(highest, epochs[0] * len(epochs), course, warmup, tuple(epochs))
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return list(itertools.accumulate(self.epochs))
+
+    def __call__(self, step: float) -> float:
+        """Return the rate of step ``0, 1, ...``."""
+        epoch = bisect.bisect(self._ends, step)
+        factor = self.epochs[0] / self.epochs[epoch]
+        into = (step - self._ends[epoch] + self.epochs[epoch]) * factor
+        return super().__call__(epoch * self.epochs[0] + into) * math.sqrt(factor)
 
 
 def make_adam(
@@ -93,3 +137,47 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
             group["lr"].fill_(rate)
         else:
             group["lr"] = rate
+
+
+def adam_step(optimizer: Optimizer) -> Callable[[], None]:
+    """Return what takes a step of :func:`make_adam`: on the CPU without hooks and profiling.
+
+    What torch does around a fused step takes half as long as the step of a small network.
+    """
+    on_cpu = all(
+        p.device.type == "cpu" for group in optimizer.param_groups for p in group["params"]
+    )
+    name = "_fused_adamw_" if isinstance(optimizer, AdamW) else "_fused_adam_"
+    if not on_cpu or not hasattr(torch, name):
+        return optimizer.step
+
+    @torch.no_grad()
+    def step() -> None:
+        for group in optimizer.param_groups:
+            moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not moved:
+                continue
+            states = [optimizer.state[parameter] for parameter in moved]
+            if not all(states):
+                optimizer.step()  # makes the states
+                return
+            counts = [state["step"] for state in states]
+            for count in counts:
+                count += 1
+            getattr(torch, name)(
+                moved,
+                [parameter.grad for parameter in moved],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [],
+                counts,
+                lr=group["lr"],
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                amsgrad=False,
+                maximize=False,
+            )
+
+    return step
