@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import make_multilabel_classification
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
+from sklearn.exceptions import DataConversionWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
@@ -58,6 +61,20 @@ def test_a_classifier_within_another_is_fitted_once_for_each_label(
         inner = BudgetedClassifier(LOGISTIC, random_state=0).fit(x, labels, weights)
         model = BudgetedClassifier(outer(LOGISTIC), random_state=0).fit(x, labels, weights)
         np.testing.assert_array_equal(model.predict_proba(x), inner.predict_proba(x))
+
+
+@pytest.mark.parametrize("estimator", [OURS, TREES, LOGISTIC, MLPClassifier((4,), max_iter=5)])
+def test_a_table_of_one_label_stays_one(
+    data: tuple[np.ndarray, np.ndarray], estimator: BaseEstimator
+) -> None:
+    x, y = data
+    if estimator is OURS:
+        estimator = SDLGMClassifier(members=2, folds=2, epochs=2, hidden=(4,))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataConversionWarning)
+        model = BudgetedClassifier(estimator, folds=2, random_state=0).fit(x, csr_array(y[:, :1]))
+    assert model.predict_proba(x).shape == (300, 1)
+    assert model.estimators_[0].predict_proba(x).shape == (300, 1)
 
 
 def test_a_chain_says_what_it_cannot_do(data: tuple[np.ndarray, np.ndarray]) -> None:

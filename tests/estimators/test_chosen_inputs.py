@@ -27,9 +27,15 @@ WORDS = (random.random((50, 40)) < 0.08).astype(float)
         (np.exp(1.5 * FEW), "bins"),
         ((MANY > 1.9).astype(float) + 1, "standard"),
         ((MANY > 0).astype(float), "standard"),  # bins of two values are copies
+        (random.normal(size=(5, 999)), "bins"),
+        (random.normal(size=(5, 1000)), "quantile"),
         (WORDS, "common"),
         (csr_array(WORDS), "common"),
         (csr_array(FEW), "common"),
+        (csr_array(np.column_stack([WORDS, 50_000 + np.arange(50)])), "standard"),
+        (np.column_stack([WORDS, 1e-3 * WORDS[:, :4], 1e4 * WORDS[:, :2]]), "standard"),
+        (csr_array(np.column_stack([WORDS, 20 * WORDS[:, :4]])), "common"),
+        (csr_array((5, 3)), "common"),
     ],
 )
 def test_the_scaling_is_that_of_the_kind_of_rows(rows, kind: str) -> None:

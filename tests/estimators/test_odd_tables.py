@@ -76,6 +76,16 @@ def test_weights_of_labels_are_found_by_name() -> None:
         classifier().fit(X, labels, weights[["a", "b"]])
 
 
+def test_weights_of_a_column_of_pandas_belong_to_its_index() -> None:
+    labels = pd.DataFrame(Y, columns=["a", "b", "c"])
+    expected = classifier(class_weight={"c": 3, "a": 1, "b": 2}).fit(X, labels).predict_proba(X)
+    for weights in (pd.Series([3, 1, 2], index=["c", "a", "b"]), pd.Series([1, 2, 3])):
+        model = classifier(class_weight=weights).fit(X, labels)
+        np.testing.assert_array_equal(model.predict_proba(X), expected)
+    with pytest.raises(ConfigError, match="has the key 'd'"):
+        classifier(class_weight=pd.Series([3], index=["d"])).fit(X, labels)
+
+
 # --- types ------------------------------------------------------------------------------------
 
 
@@ -155,7 +165,9 @@ def test_rows_may_all_be_without_names() -> None:
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        ([{10**20}] * 40, "the label 100000000000000000000, beyond 64 bits"),
+        ([{10**20}] * 40, "the name 100000000000000000000. Names may not be beyond 64 bits"),
+        ([["a\0"], ["a"]] * 20, "null character"),
+        (pd.DataFrame(Y, columns=["a\0", "a", "b"]), "Y has the name .*null character"),
         (sp.coo_array(Y[:, 0]), r"sparse, of shape \(40,\)"),
         (np.where(Y[:, :1] > 0, np.nan, 0), r"y\[\d+\] is missing.*csr_array"),
     ],

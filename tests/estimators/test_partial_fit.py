@@ -143,3 +143,13 @@ def test_a_saved_classifier_continues(tmp_path: Path) -> None:
     in_parts(new()).save(tmp_path / "model")
     model = SDLGMClassifier.load(tmp_path / "model").partial_fit(X, Y)
     assert model.n_iter_ == 3
+
+
+def test_classes_of_later_calls_are_those_of_the_first() -> None:
+    x, y = np.random.default_rng(0).normal(size=(20, 2)), np.tile([[1, 0], [0, 1]], (10, 1))
+    model = SDLGMClassifier(members=2, folds=2, hidden=(4,), random_state=0)
+    model.partial_fit(x, y, classes=range(2)).partial_fit(x, y, classes=[1, 0])
+    with pytest.raises(ConfigError, match="classes are 0, 1, 2, but the classifier was fitted on"):
+        model.partial_fit(x, y, classes=range(3))
+    with pytest.raises(DataError, match="classes has a label more than once: 0, 0"):
+        SDLGMClassifier().partial_fit(x, y, classes=[0, 0])

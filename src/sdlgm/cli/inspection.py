@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 from sdlgm.cli.output import say, show, show_metrics
 from sdlgm.cli.parser import Command, Parser, add_accelerator, add_split, add_table_options
 from sdlgm.errors import ConfigError
-from sdlgm.folders import holds_estimator, holds_model
+from sdlgm.folders import holds_estimator, holds_metrics, holds_model
 
 if TYPE_CHECKING:
     from sdlgm.data import FolderRows, Samples
@@ -174,7 +174,7 @@ def _info(options: Namespace) -> None:
     show(f"data       {data.data}, binarisation {data.binarisation}")
     show(f"code       K = {model.features}, budget L0 = {model.budget}, {model.groups} groups")
     show(f"objective  {training.objective}, {training.estimator}, {training.iterations} iterations")
-    if not (run.folder / "metrics.json").exists():
+    if not holds_metrics(run.folder):
         done = max((line["step"] for line in run.log), default=0)
         show(f"state      stopped after about {done} iterations; sdlgm resume {run.folder}")
         return
@@ -193,7 +193,7 @@ def _info_of_model(run: Run) -> None:
     show(f"inputs     {model.n_inputs}, likelihood {config.likelihood}")
     show(f"code       K = {config.features}, budget L0 = {config.budget}, {config.groups} groups")
     show(f"weights    {weights:,}, hash {model_sha256(model)[:12]}")
-    if (run.folder / "metrics.json").is_file():
+    if holds_metrics(run.folder):
         show_metrics(run.metrics, "held-out metrics")
 
 

@@ -152,7 +152,7 @@ def _refuse_missing(
     starts = tuple(
         f"{name}{':' if kind == 'STRING' else '='}"
         for name, kind in attributes
-        if kind == "STRING" or (isinstance(kind, list) and f"{name}" not in found)
+        if kind == "STRING" or (isinstance(kind, list) and name not in found)
     )
     for name in wanted:
         if name not in found and not name.startswith(starts):

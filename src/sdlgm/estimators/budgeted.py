@@ -339,8 +339,7 @@ class BudgetedClassifier(BudgetedPrediction):
         """
         models = [clone(each) for each in self._given()]
         if targets.multilabel:
-            unknown = targets.unknown is not None
-            models = [_with_sets(model, unknown, folds, weighted) for model in models]
+            models = [_with_sets(model, targets, folds, weighted) for model in models]
         else:
             refuse_tables_only(models, "y holds one class for each sample")
         if weighted:
@@ -375,8 +374,10 @@ class BudgetedClassifier(BudgetedPrediction):
         fitted = []
         for model in models:
             own = {} if weight is None else {"sample_weight": weight[index]}
+            # Dense tables of one column are classes, for ours too.
+            sparse = isinstance(model, SDLGMClassifier) and y.shape[1:] == (1,)
             try:
-                fitted.append(clone(model).fit(part, y, **own))
+                fitted.append(clone(model).fit(part, sp.csr_array(y) if sparse else y, **own))
             except ValueError as error:
                 if targets.multilabel and not isinstance(error, SDLGMError):
                     explain_constant(model, y, targets.classes, error)
@@ -442,8 +443,9 @@ def _check_texts(rows: Any) -> None:
             raise DataError(f"X[{row}] is {text!r:.40}, not a text. Use '' for an empty one.")
 
 
-def _with_sets(model: Any, unknown: bool, folds: bool, weighted: bool) -> Any:
-    """Return a classifier that takes tables of labels, also where some are unknown."""
+def _with_sets(model: Any, targets: Targets, folds: bool, weighted: bool) -> Any:
+    """Return a classifier that takes these tables of labels, also where some are unknown."""
+    unknown = targets.unknown is not None
     if isinstance(model, MultiOutputClassifier) or (
         isinstance(model, OneVsRestClassifier) and (unknown or weighted)
     ):
@@ -459,10 +461,10 @@ def _with_sets(model: Any, unknown: bool, folds: bool, weighted: bool) -> Any:
     takes = tags.target_tags.multi_output or (
         tags.classifier_tags is not None and tags.classifier_tags.multi_label
     )
-    if takes and not unknown:
-        return model
-    refuse_tables_only([model], "some labels are unknown")
-    return OnePerLabel(model)
+    if unknown:
+        refuse_tables_only([model], "some labels are unknown")
+    one = targets.table.shape[1] == 1 and tags.target_tags.single_output  # classes for most
+    return OnePerLabel(model) if unknown or one or not takes else model
 
 
 def _left_out(

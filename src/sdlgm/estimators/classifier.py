@@ -16,7 +16,7 @@ from sdlgm.environment import device_of, neutral
 from sdlgm.errors import ConfigError
 from sdlgm.estimators.drift import check_range, training_range, warn_of_drift, widened_range
 from sdlgm.estimators.entry_weights import split_weights
-from sdlgm.estimators.frames import warn_of_other_order
+from sdlgm.estimators.frames import shown, warn_of_other_order
 from sdlgm.estimators.interruption import unfitted_unless_done
 from sdlgm.estimators.label_decisions import (
     Threshold,
@@ -110,8 +110,9 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
           (:func:`~sdlgm.estimators.likely_sets.expected_f1`).
     class_weight
         Weight of each label in the likelihood: ``None``, ``"balanced"`` (by the inverse of its
-        frequency), one number for each label, or a dictionary. Its keys are labels as in
-        ``classes_``, or their places if labels are text; labels without a key weigh 1. If y holds
+        frequency), one number for each label, or a dictionary (or column of pandas). Its keys are
+        labels as in ``classes_``, or their places if labels are text; labels without a key weigh
+        1. If y holds
         one class for each sample: weight of the samples of each class.
     positive_weight
         Factor of the likelihood of labels that are present, against missing them: a number, one
@@ -128,7 +129,9 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         linear features for each feature, for nonlinear feature effects), ``"common"`` (one scale
         for all columns, for words of texts and other sparse rows), ``"none"``, or ``"auto"``:
         ``"common"`` for a sparse X, and for a dense one of at most a tenth of values that are not
-        0; else ``"bins"``, or ``"standard"`` if most columns have two values.
+        0 (``"standard"`` if a column is 100 times larger than most); else ``"bins"``
+        (``"quantile"`` for 1,000 columns or more), or ``"standard"`` if most columns have two
+        values.
     likelihood
         Distribution of x given the code: ``"gaussian"`` (scaled inputs) or ``"bernoulli"`` (X of 0
         and 1).
@@ -375,7 +378,7 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
             ``min_labels_``, which then follow, unless they are parameters.
         classes
             For the first call: all labels, if its rows do not have all of them. For a table without
-            names, ``range(K)``.
+            names, ``range(K)``. Later calls may repeat them.
 
         Raises
         ------
@@ -389,6 +392,8 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
                 "class_weight='balanced' needs all rows, which partial_fit does not have: give the "
                 "weights as a dictionary."
             )
+        if classes is not None and hasattr(self, "network_"):
+            self._check_classes(classes)
         changed = copy.copy(self)  # what fails leaves the estimator as it was
         if hasattr(self, "network_"):
             training = changed._continue(X, y, sample_weight)
@@ -398,6 +403,15 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         changed._pass_over(training)
         self.__dict__.update(vars(changed))
         return self
+
+    def _check_classes(self, classes: ArrayLike) -> None:
+        """Raise :class:`ConfigError` for labels of a later call that are not those of the first."""
+        given = np.asarray(classes).tolist()
+        if sorted(given, key=str) != sorted(self.classes_.tolist(), key=str):
+            raise ConfigError(
+                f"classes are {shown(given)}, but the classifier was fitted on "
+                f"{shown(self.classes_)}. Leave classes out after the first call, or fit anew."
+            )
 
     def _start(
         self,

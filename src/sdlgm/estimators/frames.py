@@ -22,6 +22,7 @@ __all__ = [
     "is_frame",
     "is_missing",
     "is_time",
+    "name_array",
     "shown",
     "warn_of_other_order",
 ]
@@ -60,7 +61,25 @@ def column_names(table: Any, what: str) -> NDArray[Any] | None:
     repeated = [name for name, number in Counter(names).items() if number > 1]
     if repeated:
         raise DataError(f"{what} has several columns named {repeated[0]!r}. Rename all but one.")
-    return np.array(names)
+    return name_array(names, what)
+
+
+def name_array(names: list[Any], what: str) -> NDArray[Any]:
+    """Return names, all text or all integers, as an array.
+
+    Raises
+    ------
+    DataError
+        If numpy would change one.
+    """
+    array = np.array(names)
+    if array.dtype == object or array.tolist() != names:
+        changed = next((a for a, b in zip(names, array.tolist(), strict=True) if a != b), names[-1])
+        raise DataError(
+            f"{what} has the name {changed!r:.40}. Names may not be beyond 64 bits as numbers, nor "
+            "end in a null character as text. Rename it."
+        )
+    return array
 
 
 def check_in_memory(table: Any, what: str) -> None:

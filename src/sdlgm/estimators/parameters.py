@@ -180,6 +180,8 @@ def _weights(
 ) -> NDArray[np.float64]:
     """Return the weight of each class from a dictionary or a list."""
     names = classes.tolist()
+    if hasattr(class_weight, "iloc") and class_weight.index.tolist() != list(range(len(names))):
+        class_weight = class_weight.to_dict()  # a column of pandas with an index of labels
     if isinstance(class_weight, dict):
         places = {name: place for place, name in enumerate(names)}
         if all(isinstance(name, str) for name in names):

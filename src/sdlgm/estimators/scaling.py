@@ -39,24 +39,41 @@ InputScaling = Literal["auto", "standard", "quantile", "bins", "common", "none"]
 
 SPARSE = 0.1
 """Share of values that are not 0 up to which rows count as mostly 0."""
+UNITS = 100
+"""Size of a column, as a multiple of the median, from which columns have units of their own."""
+WIDE = 1000
+"""Number of dense columns from which each is one input."""
 _DROPOUT = {"common": 0.0, "bins": 0.5}
 """Input dropout that suits a scaling that was chosen by the data."""
 
 
 def chosen_inputs(rows: Table, zero: bool) -> InputScaling:
-    """Return the scaling that suits rows: ``"common"``, ``"bins"`` or ``"standard"``.
+    """Return the scaling that suits rows: common, bins, quantile or standard.
 
     ``zero`` is whether they are mostly 0 (:func:`mostly_zero`).
 
     Sparse rows, such as words of texts, share one scale, since those of single columns blow up the
-    rarest words. Bins suit columns of more than two values, by few rows, too; columns of two have
-    no shape that bins could show.
+    rarest words; unless columns have units of their own, such as an income beside words, which one
+    scale would make vanish. Bins suit columns of more than two values, by few rows, too; columns of
+    two have no shape that bins could show. Very many columns take ranks without bins, which predict
+    as well from a fourth of the inputs.
     """
     if sp.issparse(rows) or zero:
-        return "common"
+        return "standard" if _units_differ(rows) else "common"
     low, high = rows.min(0), rows.max(0)
     several = ((rows > low) & (rows < high)).any(0)
-    return "bins" if several.mean() >= 0.5 else "standard"
+    if several.mean() < 0.5:
+        return "standard"
+    return "bins" if rows.shape[1] < WIDE else "quantile"
+
+
+def _units_differ(rows: Table) -> bool:
+    """Return whether a column is much larger than most others, where it is not 0."""
+    table = sp.csr_array(rows)
+    numbers = np.bincount(table.indices, minlength=table.shape[1])
+    squares = np.bincount(table.indices, table.data.astype(np.float64) ** 2, table.shape[1])
+    sizes = np.sqrt(squares[numbers > 0] / numbers[numbers > 0])
+    return len(sizes) > 0 and bool(sizes.max() > UNITS * np.median(sizes))
 
 
 def mostly_zero(rows: Table) -> bool:

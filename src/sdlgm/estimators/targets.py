@@ -22,6 +22,7 @@ from sdlgm.estimators.frames import (
     in_order,
     is_frame,
     is_missing,
+    name_array,
     shown,
 )
 from sdlgm.estimators.validation import as_array
@@ -37,8 +38,6 @@ __all__ = [
     "with_unknown",
 ]
 
-LARGEST = 2**63 - 1
-"""Largest label that is a number."""
 SEPARATORS = ("|", ";", ",")
 """Characters that join labels in files."""
 
@@ -278,13 +277,10 @@ def _binarised(sets: list[list[Any]], names: NDArray[Any] | None) -> Labels:
     kinds = {isinstance(name, str) for name in found}
     if len(kinds) > 1:
         raise DataError("y has labels that are text and labels that are numbers. Use one kind.")
-    large = [name for name in found if not isinstance(name, str) and abs(int(name)) > LARGEST]
-    if large:
-        raise DataError(f"y has the label {large[0]}, beyond 64 bits. Turn such labels into text.")
     if found and found <= {"0", "1"}:
         raise DataError("y holds the texts '0' and '1' only. Convert them to numbers.")
     if names is None:
-        names = np.array(sorted(found))
+        names = name_array(sorted(found), "y")
     places = {name: place for place, name in enumerate(names.tolist())}
     unknown = sorted(found - places.keys(), key=str)
     if unknown:
@@ -414,6 +410,8 @@ def targets_of(
     DataError
         If they are not as described, or have a label that is none of the known ones.
     """
+    if len(set(classes.tolist())) < len(classes):
+        raise DataError(f"classes has a label more than once: {shown(classes)}.")
     sets = is_sets(y)
     values = y if sets or sp.issparse(y) else as_array(y, "y")
     if multilabel is None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -83,6 +82,8 @@ class SparseRows:
         ``other`` is ``(members, b, outputs)``, and ``lines`` the number of lines of the table.
         """
         ends = np.append(self.starts.numpy(), len(self.lines))
+        from scipy.sparse import csr_array  # which a model of dense rows does not need
+
         parts = (self.values.numpy(), self.lines.numpy(), ends)
-        rows = sp.csr_array(parts, (math.prod(self.shape), lines))
+        rows = csr_array(parts, (math.prod(self.shape), lines))
         return torch.from_numpy(rows.tocsc().T @ other.flatten(0, 1).numpy())

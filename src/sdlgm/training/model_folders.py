@@ -9,7 +9,7 @@ from typing import Any
 from sdlgm.config import DataConfig, TrainingConfig, from_dict
 from sdlgm.data import BUILT_IN, Columns, Dataset
 from sdlgm.errors import ConfigError, DataError, ModelFileError
-from sdlgm.folders import ESTIMATOR, holds_estimator, holds_model
+from sdlgm.folders import ESTIMATOR, METRICS, holds_estimator, holds_metrics, holds_model
 from sdlgm.models import SDLGM, load_model
 from sdlgm.storage import read_json
 from sdlgm.training.run_config import RunConfig
@@ -118,8 +118,8 @@ def _holds_none(folder: Path) -> str:
 
 
 def _metrics(folder: Path) -> dict[str, Any] | None:
-    path = folder / "metrics.json"
-    if not path.is_file():
+    path = folder / METRICS
+    if not holds_metrics(folder):
         return None
     found = read_json(path)
     if not isinstance(found, dict):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sdlgm.errors import ConfigError, ModelFileError
-from sdlgm.folders import MODEL, SETTINGS, holds_run
+from sdlgm.folders import MODEL, SETTINGS, holds_metrics, holds_run
 from sdlgm.outputs import OURS, locked, named, strangers_in, swap_folders, sweep, writing
 from sdlgm.storage import read_json, write_json
 from sdlgm.training.checkpoint import FILE as CHECKPOINT
@@ -134,7 +134,7 @@ def starting(out: Path, folder: Path) -> Iterator[None]:
                 write_json(folder / MARKER, {"folder": Path(os.path.realpath(out)).name})
             yield
         except BaseException:
-            if not (folder / CHECKPOINT).exists() and not (folder / "metrics.json").exists():
+            if not (folder / CHECKPOINT).exists() and not holds_metrics(folder):
                 _clear(folder)
             raise
 

@@ -37,7 +37,7 @@ from sdlgm.data import (
 from sdlgm.data.folder_tables import folder_sha256
 from sdlgm.environment import describe_device, device_of, neutral, resolve_accelerator
 from sdlgm.errors import ConfigError, DataError, ModelFileError, SDLGMWarning, warn
-from sdlgm.folders import SETTINGS, holds_run
+from sdlgm.folders import METRICS, SETTINGS, holds_metrics, holds_run
 from sdlgm.gradients import get_estimator
 from sdlgm.inference.codes import encode_batches
 from sdlgm.inference.evaluation import Evaluation, evaluate
@@ -104,8 +104,7 @@ class Run:
 
     def _check_parts(self) -> None:
         """Raise :class:`ModelFileError` if ``metrics.json`` is there and of other settings."""
-        found = self.metrics if (self.folder / "metrics.json").is_file() else {}
-        expected = found.get("settings_sha256") if isinstance(found, dict) else None
+        expected = self._measured().get("settings_sha256")
         if expected is not None and expected != self.config.sha256():
             raise ModelFileError(
                 f"{self.folder / SETTINGS} does not belong to this run: its settings are not "
@@ -128,8 +127,7 @@ class Run:
 
     def _check_model(self, model: SDLGM) -> None:
         """Raise :class:`ModelFileError` if the model is not that of the settings and metrics."""
-        found = self.metrics if (self.folder / "metrics.json").is_file() else {}
-        expected = found.get("model_sha256") if isinstance(found, dict) else None
+        expected = self._measured().get("model_sha256")
         if model.config != self.config.model or expected not in (None, model_sha256(model)):
             raise ModelFileError(
                 f"{self.folder} holds the settings of one run and the model of another. Restore "
@@ -159,7 +157,7 @@ class Run:
                 "Restore it, or name the data: --data FILE."
             )
         with warnings.catch_warnings():
-            if (self.folder / "metrics.json").exists():  # said when the run was trained
+            if holds_metrics(self.folder):  # said when the run was trained
                 warnings.simplefilter("ignore", SDLGMWarning)
             dataset = load_data(data, self.config.model.likelihood)
         self._check_source(dataset)
@@ -167,8 +165,7 @@ class Run:
 
     def _check_source(self, dataset: Dataset) -> None:
         """Raise :class:`DataError` if the rows were made from something else than those of fit."""
-        found = self.metrics if (self.folder / "metrics.json").is_file() else {}
-        source = found.get("data_source")
+        source = self._measured().get("data_source")
         if source is not None and source != dataset.source:
             raise DataError(
                 f"{self.folder} was trained on {dataset.name} ({source}), but here it is "
@@ -189,11 +186,15 @@ class Run:
     @property
     def metrics(self) -> dict[str, Any]:
         """The held-out numbers measured after training, with what they were measured on."""
-        path = self.folder / "metrics.json"
+        path = self.folder / METRICS
         metrics = read_json(path)
         if not isinstance(metrics, dict):
             raise ModelFileError(f"{path} is damaged: it does not map names to numbers.")
         return metrics
+
+    def _measured(self) -> dict[str, Any]:
+        """Return the numbers measured after training; none before."""
+        return self.metrics if holds_metrics(self.folder) else {}
 
     def load_rows(
         self,
@@ -352,14 +353,14 @@ def resume(
     """
     _check_samples(importance_samples)
     run = Run.open(folder)
-    if (run.folder / "metrics.json").exists() and replaced_by(run.folder) is None:
+    if holds_metrics(run.folder) and replaced_by(run.folder) is None:
         raise ConfigError(f"{run.folder} is complete; there is nothing to resume.")
     before, run = run.config, _moved(run, accelerator)
     with silenced(not progress):
         prepared = _prepare(run)
     with locked(run.folder):
         sweep(run.folder)
-        if (run.folder / "metrics.json").exists():  # killed just before it replaced another
+        if holds_metrics(run.folder):  # killed just before it replaced another
             with replacing(run.folder) as final:
                 return Run(final, run.config)
         resumed = (run.folder / CHECKPOINT).exists()
@@ -493,7 +494,7 @@ def _train_and_measure(
     started = time.monotonic()
     measured = _measure(model, dataset, importance_samples, progress)
     write_json(
-        run.folder / "metrics.json",
+        run.folder / METRICS,
         {
             **measured.to_dict(),
             "units": "nats per sample, lower is better; relaxed_objective is not a bound; "
