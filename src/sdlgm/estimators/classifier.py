@@ -176,8 +176,8 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         at most a tenth of non-zeros, where the weights of the first layer share one mean square a
         unit (:mod:`~sdlgm.estimators.unit_adam`). The rate rises over the first 5 % of the epochs,
         then falls to 0 along a half cosine. On other rows batches grow: in the second third of the
-        epochs they have twice as many rows, and in the last third four times as many, up to 128;
-        the rate is then multiplied by the root of the factor. With a decoder,
+        epochs they have about twice as many rows, and in the last third four times as many, but
+        about 128 at most; the rate is then multiplied by the root of the factor. With a decoder,
         ``label_likelihood="relaxed"`` or another scaling of inputs than ``"auto"`` and ``"bins"``,
         they stay, and the rate is 3e-3.
     l2

@@ -64,8 +64,9 @@ class MemberRows:
     the same fold. Folds depend on the seed and the number of rows; the order of the rows, also on
     the number of epochs before (``first_epoch``).
 
-    Batches may grow: of ``epochs`` epochs, the last part has ``growth[-1]`` times as many rows in a
-    batch as the first, up to ``MOST_GROWN``, and so on for parts of equal length.
+    Batches may grow: of ``epochs`` epochs, the last part has about ``growth[-1]`` times as many
+    rows in a batch as the first, up to about ``MOST_GROWN``, and so on for parts of equal length.
+    Grown batches have one size, so that they take nearly all rows.
     """
 
     def __init__(
