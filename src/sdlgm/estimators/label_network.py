@@ -100,8 +100,9 @@ class MemberRows:
         batch_size
             Rows of a batch: at most those that a member is fitted on.
         epochs, growth
-            Batches may grow: of the epochs, the last part has ``growth[-1]`` times as many rows in
-            a batch as the first, up to ``MOST_GROWN``, and so on for parts of equal length.
+            Batches may grow: of the epochs, the last part has about ``growth[-1]`` times as many
+            rows in a batch as the first, up to about ``MOST_GROWN``, and so on for parts of equal
+            length. Grown batches have one size, so that they take nearly all rows.
         """
         self.batch_size = min(batch_size, self.number)
         most = self.number // self.batch_size

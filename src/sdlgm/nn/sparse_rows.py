@@ -81,9 +81,9 @@ class SparseRows:
 
         ``other`` is ``(members, b, outputs)``, and ``lines`` the number of lines of the table.
         """
-        ends = np.append(self.starts.numpy(), len(self.lines))
         from scipy.sparse import csr_array  # which a model of dense rows does not need
 
+        ends = np.append(self.starts.numpy(), len(self.lines))
         parts = (self.values.numpy(), self.lines.numpy(), ends)
         rows = csr_array(parts, (math.prod(self.shape), lines))
         return torch.from_numpy(rows.tocsc().T @ other.flatten(0, 1).numpy())
