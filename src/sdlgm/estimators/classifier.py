@@ -163,10 +163,10 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         weights of the first layer share one mean square a unit
         (:mod:`~sdlgm.estimators.unit_adam`). Other rows take 60 epochs at 3.5e-3 in batches of 32
         that grow: in the second third of the epochs they have about twice as many rows, and in the
-        last third four times as many, but about 128 at most; the rate is then multiplied by the root of the factor.
-        With a decoder, ``label_likelihood="relaxed"`` or another scaling of inputs than ``"auto"``
-        and ``"bins"``, they stay, and the rate is 3e-3. The rate rises over the first 5 % of the
-        epochs, then falls to 0 along a half cosine.
+        last third four times as many, but about 128 at most; the rate is then multiplied by the
+        root of the factor. With a decoder, ``label_likelihood="relaxed"`` or another scaling of
+        inputs than ``"auto"`` and ``"bins"``, they stay, and the rate is 3e-3. The rate rises over
+        the first 5 % of the epochs, then falls to 0 along a half cosine.
     l2
         L2 penalty of each network: l2 / 2 times the sum of its squared parameters, which Adam then
         minimises with the loss, instead of the weight decay. By default 0, and 2e-3 for rows with
