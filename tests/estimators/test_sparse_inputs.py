@@ -203,7 +203,7 @@ def test_a_penalty_makes_weights_small():
 
 @pytest.mark.parametrize(
     ("rows", "labels", "size"),
-    [(60, 4, 32), (650, 4, 64), (2_559, 4, 128), (100_000, 4, 256), (100_000, 100_000, 32)],
+    [(60, 4, 32), (960, 4, 64), (3_839, 4, 128), (100_000, 4, 256), (100_000, 100_000, 32)],
 )
 def test_batches_of_rows_that_are_mostly_zero_grow_with_their_number(rows, labels, size):
     def chosen(mostly_zero, **given):

@@ -159,7 +159,7 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         out nothing, and needs a ``threshold`` that is not chosen on held-out rows.
     epochs, batch_size, learning_rate, weight_decay
         Settings of AdamW. Rows with at most a tenth of non-zeros take 30 epochs at a rate of 1e-2,
-        in batches of 32 to 256 rows, a power of 2 that is at most a tenth of the rows; there the
+        in batches of 32 to 256 rows, a power of 2 that is at most a fifteenth of the rows; there the
         weights of the first layer share one mean square a unit
         (:mod:`~sdlgm.estimators.unit_adam`). Other rows take 60 epochs at 3.5e-3 in batches of 32
         that grow: in the second third of the epochs they have about twice as many rows, and in the

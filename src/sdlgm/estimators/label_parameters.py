@@ -43,7 +43,7 @@ STEADY_RATE = 3e-3
 SPARSE_ROWS = Effort(epochs=30, batch_size=256, learning_rate=1e-2, l2=2e-3, by_unit=True)
 """What suits many rows that are mostly 0, such as words of texts; batches of fewer are smaller."""
 LEAST_BATCH = 32
-BATCHES = 10
+BATCHES = 15
 """Least number of batches of rows that are mostly 0, unless batches are the smallest."""
 MOST_PROBABILITIES = 8_000_000
 """Most probabilities (networks x rows x labels) of a batch, unless batches are the smallest."""
