@@ -19,7 +19,7 @@ from sdlgm.errors import ConfigError, ModelFileError, warn
 from sdlgm.estimators.drift import check_range, training_range, warn_of_drift
 from sdlgm.estimators.entry_weights import entry_weights, split_weights
 from sdlgm.estimators.frames import shown, warn_of_other_order
-from sdlgm.estimators.interruption import unfitted_unless_done
+from sdlgm.estimators.interruption import unchanged_unless_done, unfitted_unless_done
 from sdlgm.estimators.label_decisions import (
     Decision,
     Threshold,
@@ -356,17 +356,19 @@ class SDLGMClassifier(Saved, BudgetedPrediction):
         KeyboardInterrupt
             After Ctrl-C, once the current step is complete.
 
-        After any of them but for wrong parameters, the estimator is not fitted.
+        If data or parameters are refused, the estimator is as it was before; if training fails or
+        is interrupted, or a promise cannot be kept, it is not fitted.
         """
         check_parameters(self.get_params(deep=False))
         warn_of_other_order(X, y=y, sample_weight=sample_weight)
-        with unfitted_unless_done(self):
+        with unchanged_unless_done(self):
             self.seed_ = validate_seed(self.random_state)
             rows = self._first_rows(X)
             targets = check_targets(y, rows.shape[0])
             training, unknown = self._first_training(rows, targets, y, sample_weight)
             self.network_ = self._make_network(training, unknown)
             device = device_of(self.accelerator)
+        with unfitted_unless_done(self):
             self.history_ = self._train(training, device)
             self.n_iter_ = len(self.history_)
             self._choose_sets(training, unknown, device)
