@@ -109,13 +109,23 @@ def wrong_later(kind: str) -> tuple[Any, Any, Any]:
 
 
 @pytest.mark.parametrize("kind", [*ESTIMATORS, "budgeted"])
-def test_a_fit_that_fails_leaves_no_mixture_of_two_fits(kind: str) -> None:
+def test_data_that_are_refused_leave_the_fit_before(kind: str) -> None:
     model, rows, wrong = wrong_later(kind)
-    model.fit(X, Y)
+    before = model.fit(X, Y).predict(X)
     with pytest.raises(DataError):
         model.fit(rows, wrong)
+    np.testing.assert_array_equal(model.predict(X), before)
+
+
+@pytest.mark.parametrize("fitted_before", [False, True])
+def test_classifiers_that_fail_leave_no_mixture_of_two_fits(fitted_before: bool) -> None:
+    model = BudgetedClassifier(LogisticRegression(), folds=2, random_state=0)
+    if fitted_before:
+        model.fit(X, Y)
+    with pytest.raises(ValueError, match="NaN"):
+        model.fit(np.full((60, 2), np.nan), Y)
     with pytest.raises(NotFittedError):
-        model.predict(rows)
+        model.predict(X)
 
 
 def test_an_interrupted_classifier_of_others_is_not_fitted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from sdlgm.environment import neutral
 from sdlgm.errors import ConfigError, DataError, SDLGMError
 from sdlgm.estimators.classifier import SDLGMClassifier
 from sdlgm.estimators.frames import check_in_memory, is_frame, warn_of_other_order
-from sdlgm.estimators.interruption import unfitted_unless_done
+from sdlgm.estimators.interruption import unchanged_unless_done, unfitted_unless_done
 from sdlgm.estimators.label_decisions import (
     Threshold,
     check_threshold,
@@ -187,41 +187,52 @@ class BudgetedClassifier(BudgetedPrediction):
             If a parameter is out of range or does not fit the data, or a classifier has no
             probabilities.
 
-        If a fit fails or is interrupted, the estimator is not fitted.
+        If data or parameters are refused, the estimator is as it was before; if a classifier cannot
+        be fitted, a promise cannot be kept or the fit is interrupted, it is not fitted.
         """
         self._check_parameters()
         warn_of_other_order(X, y=y, sample_weight=sample_weight)
+        with unchanged_unless_done(self):
+            self.seed_ = validate_seed(self.random_state)
+            rows = _as_rows(self, X, reset=True)
+            number = _num_samples(rows)
+            weight = None if sample_weight is None else validate_weights(sample_weight, number)
+            targets = check_targets(y, number)
+            refuse_guarantee_of_classes(self.threshold, targets.multilabel)
+            kept = np.ones(number, bool) if weight is None else weight > 0
+            self._set_targets(targets, y)
+            held = [mask & kept for mask in self._held_out(number) if (mask & kept).any()]
+            split = is_split(self.threshold)
+            if split:
+                held = held[:1]
+            self._bound_sets(targets, kept, kept & ~held[0] if split else kept)
+            models = self._prepared(targets, bool(held) and not split, weight is not None)
         with unfitted_unless_done(self):
-            self._fit(X, y, sample_weight)
+            fit = partial(self._fit_all, rows=rows, targets=targets, weight=weight)
+            blocks = self._fit_and_score(models, rows, targets, weight, held, fit)
+            self._choose_sets(blocks, targets.multilabel, split)
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> None:  # noqa: N803
-        """Set all fitted attributes."""
-        self.seed_ = validate_seed(self.random_state)
-        rows = _as_rows(self, X, reset=True)
-        number = _num_samples(rows)
-        weight = None if sample_weight is None else validate_weights(sample_weight, number)
-        targets = check_targets(y, number)
-        refuse_guarantee_of_classes(self.threshold, targets.multilabel)
-        kept = np.ones(number, bool) if weight is None else weight > 0
-        self._set_targets(targets, y)
-        held = [mask & kept for mask in self._held_out(number) if (mask & kept).any()]
-        split = is_split(self.threshold)
-        self._bound_sets(targets, kept, kept & ~held[0] if split else kept)
-        models = self._prepared(targets, bool(held) and not split, weight is not None)
-        fit = partial(self._fit_all, rows=rows, targets=targets, weight=weight)
-        if split:  # what predicts is what the rows left out are scored by
-            held = held[:1]
+    def _fit_and_score(
+        self,
+        models: Sequence[Any],
+        rows: Any,
+        targets: Targets,
+        weight: NDArray[np.float64] | None,
+        held: list[NDArray[np.bool_]],
+        fit: Callable[..., list[Any]],
+    ) -> list[LeftOut]:
+        """Fit the classifiers that predict; return what is chosen from."""
+        if is_split(self.threshold):  # what predicts is what the rows left out are scored by
             self.estimators_ = fit(models, index=np.flatnonzero(~held[0]))
             scores = [self._scores(self.estimators_, rows, held[0])]
         else:
-            self.estimators_ = fit(models, index=np.arange(number))
+            self.estimators_ = fit(models, index=np.arange(_num_samples(rows)))
             scores = self._scores_of_folds(models, rows, weight, held, fit)
-        blocks = [
+        return [
             (proba, with_unknown(targets.table[mask].toarray(), targets.unknown, mask))
             for proba, mask in zip(scores, held, strict=True)
         ]
-        self._choose_sets(blocks, targets.multilabel, split)
 
     def _scores(
         self, models: Sequence[Any], rows: Any, mask: NDArray[np.bool_]

@@ -17,7 +17,7 @@ from sdlgm.errors import ConfigError
 from sdlgm.estimators.drift import check_range, training_range, warn_of_drift, widened_range
 from sdlgm.estimators.entry_weights import split_weights
 from sdlgm.estimators.frames import shown, warn_of_other_order
-from sdlgm.estimators.interruption import unfitted_unless_done
+from sdlgm.estimators.interruption import unchanged_unless_done, unfitted_unless_done
 from sdlgm.estimators.label_decisions import (
     Threshold,
     is_split,
@@ -159,8 +159,8 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         out nothing, and needs a ``threshold`` that is not chosen on held-out rows.
     epochs, batch_size, learning_rate, weight_decay
         Settings of AdamW. Rows with at most a tenth of non-zeros take 30 epochs at a rate of 1e-2,
-        in batches of 32 to 256 rows, a power of 2 that is at most a fifteenth of the rows; there the
-        weights of the first layer share one mean square a unit
+        in batches of 32 to 256 rows, a power of 2 that is at most a fifteenth of the rows; there
+        the weights of the first layer share one mean square a unit
         (:mod:`~sdlgm.estimators.unit_adam`). Other rows take 60 epochs at 3.5e-3 in batches of 32
         that grow: in the second third of the epochs they have about twice as many rows, and in the
         last third four times as many, but about 128 at most; the rate is then multiplied by the
@@ -343,12 +343,14 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         KeyboardInterrupt
             After Ctrl-C, once the current step is complete.
 
-        After any of them but for wrong parameters, the estimator is not fitted.
+        If data or parameters are refused, the estimator is as it was before; if training fails or
+        is interrupted, or a promise cannot be kept, it is not fitted.
         """
         check_parameters(self.get_params(deep=False))
         warn_of_other_order(X, y=y, sample_weight=sample_weight)
-        with unfitted_unless_done(self):
+        with unchanged_unless_done(self):
             training = self._start(X, y, sample_weight)
+        with unfitted_unless_done(self):
             self.history_ = fit_network(self, training)
             self.n_iter_ = len(self.history_)
             self._choose_sets(training)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.estimators.augmentation import Augmentation, augmented_copies
 from sdlgm.estimators.counting import BaseCounter
 from sdlgm.estimators.drift import check_range, training_range, warn_of_drift
-from sdlgm.estimators.interruption import unfitted_unless_done
+from sdlgm.estimators.interruption import unchanged_unless_done, unfitted_unless_done
 from sdlgm.estimators.network_training import TrainingSettings, apply, train_counter
 from sdlgm.estimators.parameters import (
     check_choice,
@@ -70,6 +70,10 @@ ENCODER_DEFAULTS: dict[str, dict[str, Any]] = {
 
 Those of ``columns`` give its result in docs/results/counts.md.
 """
+
+
+Part: TypeAlias = tuple[Tensor, Tensor, Tensor]
+"""Inputs, counts and weights of some rows."""
 
 
 class SDLGMCounter(Saved, BaseCounter):
@@ -238,15 +242,42 @@ class SDLGMCounter(Saved, BaseCounter):
         KeyboardInterrupt
             After Ctrl-C, once the current step is complete.
 
-        After any of them but for wrong parameters, the estimator is not fitted.
+        If data or parameters are refused, the estimator is as it was before; if training fails or
+        is interrupted, it is not fitted.
         """
         self._check_parameters()
-        with unfitted_unless_done(self):
-            self._fit(X, y, sample_weight)
+        with unchanged_unless_done(self):
+            parts, held, distribution, network = self._prepared(X, y, sample_weight)
+        epochs = self._setting("epochs")
+        settings = TrainingSettings(
+            epochs,
+            self._setting("batch_size"),
+            self._setting("learning_rate"),
+            self.weight_decay,
+            self.patience,
+            self.seed_,
+        )
+        with unfitted_unless_done(self), progress_bar("fitting", epochs, self.progress) as update:
+            self.history_ = train_counter(
+                network,
+                distribution,
+                *parts,
+                settings,
+                augmentation=self._make_augmentation(),
+                validation=held,
+                on_epoch=lambda epoch, loss: update(epoch, {"loss": loss}),
+            )
+        self.distribution_, self.network_ = distribution, network.cpu()
+        self.n_iter_ = len(self.history_)
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:  # noqa: N803
-        """Set all fitted attributes."""
+    def _prepared(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        sample_weight: Any,
+    ) -> tuple[Part, Part | None, CountDistribution, nn.Module]:
+        """Return rows to fit to and to follow, and an unfitted network with its distribution."""
         self.seed_ = validate_seed(self.random_state)
         budget = self.image_columns if self.encoder == "columns" else self.budget
         inputs, counts, weights = self._fit_checked(X, y, sample_weight, budget)
@@ -257,36 +288,14 @@ class SDLGMCounter(Saved, BaseCounter):
         self._limits = training_range(inputs)
         distribution = self._make_distribution(self.n_classes_, self.budget_)
         network = self._make_network(inputs, distribution).to(device_of(self.accelerator))
-        held = None
-        if self.validation_fraction:
-            share = max(1, round(self.validation_fraction * len(inputs)))
-            order = torch.randperm(len(inputs), generator=generator(self.seed_, "held out"))
-            first, rest = order[:share], order[share:]
-            held = (inputs[first], counts[first], weights[first])
-            inputs, counts, weights = inputs[rest], counts[rest], weights[rest]
-        epochs = self._setting("epochs")
-        settings = TrainingSettings(
-            epochs,
-            self._setting("batch_size"),
-            self._setting("learning_rate"),
-            self.weight_decay,
-            self.patience,
-            self.seed_,
+        if not self.validation_fraction:
+            return (inputs, counts, weights), None, distribution, network
+        share = max(1, round(self.validation_fraction * len(inputs)))
+        order = torch.randperm(len(inputs), generator=generator(self.seed_, "held out"))
+        held, rest = (
+            (inputs[part], counts[part], weights[part]) for part in (order[:share], order[share:])
         )
-        with progress_bar("fitting", epochs, self.progress) as update:
-            self.history_ = train_counter(
-                network,
-                distribution,
-                inputs,
-                counts,
-                weights,
-                settings,
-                augmentation=self._make_augmentation(),
-                validation=held,
-                on_epoch=lambda epoch, loss: update(epoch, {"loss": loss}),
-            )
-        self.distribution_, self.network_ = distribution, network.cpu()
-        self.n_iter_ = len(self.history_)
+        return rest, held, distribution, network
 
     def _setting(self, name: str) -> Any:
         """Return a parameter's value, or the encoder's default if it is ``None``."""

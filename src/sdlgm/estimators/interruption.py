@@ -1,4 +1,4 @@
-"""What an interrupted fit leaves behind: nothing."""
+"""What a fit that fails leaves behind: nothing, or what was there before."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from sdlgm.training.loop import Interrupted
 
-__all__ = ["as_keyboard_interrupt", "unfitted_unless_done"]
+__all__ = ["as_keyboard_interrupt", "unchanged_unless_done", "unfitted_unless_done"]
 
 
 @contextmanager
@@ -20,6 +20,18 @@ def as_keyboard_interrupt() -> Iterator[None]:
         yield
     except Interrupted as stop:
         raise KeyboardInterrupt(f"{stop} Nothing is kept.") from None
+
+
+@contextmanager
+def unchanged_unless_done(estimator: object) -> Iterator[None]:
+    """Give an estimator the attributes that it had if the block fails or is interrupted."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 @contextmanager
