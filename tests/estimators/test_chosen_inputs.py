@@ -12,7 +12,7 @@ from sklearn.datasets import make_multilabel_classification
 
 from sdlgm.estimators import SDLGMClassifier
 from sdlgm.estimators.label_parameters import chosen_effort
-from sdlgm.estimators.scaling import Inputs, chosen_inputs, mostly_zero
+from sdlgm.estimators.scaling import Inputs, chosen_dropout, chosen_inputs, mostly_zero
 
 random = np.random.default_rng(0)
 FEW, MANY = random.normal(size=(20, 4)), random.normal(size=(700, 4))
@@ -59,7 +59,7 @@ def fit(x: object, y: np.ndarray, **settings: object) -> SDLGMClassifier:
 
 
 def test_the_classifier_tells_what_was_chosen(tmp_path: Path) -> None:
-    x, y = make_multilabel_classification(800, n_features=5, n_classes=3, random_state=0)
+    x, y = make_multilabel_classification(800, n_features=8, n_classes=3, random_state=0)
     model = fit(x, y)
     assert (model.inputs_, model.input_dropout_) == ("bins", 0.5)
     model.save(tmp_path / "model")
@@ -115,3 +115,19 @@ def test_batches_grow_where_they_were_found_to_cost_nothing(settings, rate, grow
     once = chosen_effort(values, size, mostly_zero=False, one_pass=True)
     assert (once.learning_rate, once.growth) == (settings.get("learning_rate", 3e-3), (1,))
     assert chosen_effort(values, size, mostly_zero=True, one_pass=False).growth == (1,)
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "share"),
+    [("bins", 1, 0.0), ("bins", 2, 0.0), ("bins", 6, 0.25), ("bins", 7, 0.5), ("common", 3, 0.0),
+     ("standard", 2, 0.0), ("standard", 6, 0.25), ("standard", 7, 0.3)],
+)  # fmt: skip
+def test_few_columns_are_dropped_less(kind, columns, share):
+    assert chosen_dropout(kind, columns) == share
+
+
+def test_two_columns_tell_a_circle_from_what_is_around_it():
+    x = random.normal(size=(400, 2))
+    y = (np.square(x).sum(1) < 1).astype(int)
+    model = SDLGMClassifier(members=5, random_state=0).fit(x[:300], y[:300])
+    assert model.score(x[300:], y[300:]) > 0.93

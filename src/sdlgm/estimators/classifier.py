@@ -146,7 +146,8 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
     dropout, input_dropout, input_noise
         Share of hidden units and of inputs dropped in training, and standard deviation of the noise
         added to the scaled inputs. ``input_dropout=None``: with ``inputs="auto"`` 0 for
-        ``"common"`` and 0.5 for ``"bins"``, else 0.3.
+        ``"common"`` and 0.5 for ``"bins"``, else 0.3; but at most 0.25 for six columns or fewer,
+        and 0 for two or one.
     calibrated
         Whether to correct probabilities by an offset and a slope of the members' log-odds, and the
         distribution of the number of labels, learned on the rows that members leave out, if they

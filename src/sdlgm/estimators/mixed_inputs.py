@@ -77,7 +77,8 @@ class MixedInputs:
         if automatic:
             self.inputs_ = self._suited_scaling(_part(rows, fitted), zero)
         if self.input_dropout is None:
-            self.input_dropout_ = chosen_dropout(self.inputs_ if automatic else "standard")
+            scaling = self.inputs_ if automatic else "standard"
+            self.input_dropout_ = chosen_dropout(scaling, rows.shape[1])
         else:
             self.input_dropout_ = float(self.input_dropout)
 

@@ -45,6 +45,8 @@ WIDE = 1000
 """Number of dense columns from which each is one input."""
 _DROPOUT = {"common": 0.0, "bins": 0.5}
 """Input dropout that suits a scaling that was chosen by the data."""
+_DROPOUT_OF_FEW = ((2, 0.0), (6, 0.25))
+"""Numbers of columns, and the most input dropout that suits no more columns: each says a lot."""
 
 
 def chosen_inputs(rows: Table, zero: bool) -> InputScaling:
@@ -82,9 +84,10 @@ def mostly_zero(rows: Table) -> bool:
     return bool(np.count_nonzero(values) <= SPARSE * np.prod(rows.shape, dtype=float))
 
 
-def chosen_dropout(kind: InputScaling) -> float:
-    """Return the input dropout that suits a scaling."""
-    return _DROPOUT.get(kind, 0.3)
+def chosen_dropout(kind: InputScaling, columns: int) -> float:
+    """Return the input dropout that suits a scaling of so many columns."""
+    most = next((share for number, share in _DROPOUT_OF_FEW if columns <= number), 1.0)
+    return min(_DROPOUT.get(kind, 0.3), most)
 
 
 def take_rows(rows: Table, index: NDArray[np.int64]) -> NDArray[Any]:
