@@ -112,8 +112,7 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         Weight of each label in the likelihood: ``None``, ``"balanced"`` (by the inverse of its
         frequency), one number for each label, or a dictionary (or column of pandas). Its keys are
         labels as in ``classes_``, or their places if labels are text; labels without a key weigh
-        1. If y holds
-        one class for each sample: weight of the samples of each class.
+        1. If y holds one class for each sample: weight of the samples of each class.
     positive_weight
         Factor of the likelihood of labels that are present, against missing them: a number, one
         for each label, or a dictionary as of ``class_weight``. Probabilities then are too high,
@@ -491,9 +490,8 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         corrects = self.calibrated and self.multilabel_ and not is_split(self.threshold)
         self.size_correction_ = None
         if corrects and leaves_out(self.threshold, True) and training.members.held.any():
-            self.network_.recalibrate(training, device)
             bounds = self.min_labels_, self.max_labels_
-            self.size_correction_ = self.network_.size_correction(training, *bounds, device)
+            self.size_correction_ = self.network_.correct(training, *bounds, device)
         held = (
             (proba, training.truth(index))
             for index, proba in self.network_.on(device).held_out(training.rows, training.members)

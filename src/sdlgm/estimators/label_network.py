@@ -319,37 +319,34 @@ class LabelNetwork:
                 absent = self.recalibration(absent)
             yield torch.from_numpy(index), absent
 
-    def recalibrate(self, training: LabelTraining, device: torch.device) -> None:
-        """Learn to correct probabilities on rows, by the members that were not fitted on them.
-
-        Of many rows and labels, a random part is used.
-        """
-        rows = self._some_held_out(training)
-        held, index = training.members.held[:, rows], rows.numpy()
-        parts = [
-            absence_log_odds(part) for _, part in self.on(device).absences(training.rows[index])
-        ]
-        labels = torch.from_numpy(training.truth(index).astype(np.float64))
-        self.recalibration = fit_member_recalibration(torch.cat(parts, 1), held, labels)
-
-    def size_correction(
+    def correct(
         self, training: LabelTraining, min_labels: int, max_labels: int, device: torch.device
     ) -> SizeCorrection | None:
-        """Learn to correct the distribution of the number of labels, on rows as above.
+        """Learn to correct probabilities on rows, by the members that were not fitted on them.
 
-        Rows with unknown labels are not used.
+        Return what corrects the distribution of the number of labels, learned on those of these
+        rows that have no unknown labels. Of many rows and labels, a random part is used.
         """
         rows = self._some_held_out(training)
-        numbers = training.truth(rows.numpy()).sum(1)
-        rows, numbers = rows[torch.from_numpy(numbers == numbers)], numbers[numbers == numbers]
-        if len(rows) < LEAST_ROWS:
+        held, truth = training.members.held[:, rows], training.truth(rows.numpy())
+        parts = [part for _, part in self.on(device).absences(training.rows[rows.numpy()])]
+        odds = torch.cat([absence_log_odds(part) for part in parts], 1)
+        labels = torch.from_numpy(truth.astype(np.float64))
+        self.recalibration = fit_member_recalibration(odds, held, labels)
+        numbers = truth.sum(1)
+        known = numbers == numbers
+        if known.sum() < LEAST_ROWS:
             return None
-        parts = []
-        for place, absent in self.on(device).absences(training.rows[rows.numpy()]):
-            held = training.members.held[:, rows[place]].double()
-            each = count_probabilities(absent, min_labels, max_labels)
-            parts.append(torch.einsum("mb,mbl->bl", held / held.sum(0), each))
-        return fit_size_correction(torch.cat(parts).numpy(), numbers, min_labels)
+        weights = (held.double() / held.sum(0)).split([part.shape[1] for part in parts], 1)
+        sizes = [
+            torch.einsum(
+                "mb,mbl->bl",
+                weight,
+                count_probabilities(self.recalibration(part), min_labels, max_labels),
+            )
+            for weight, part in zip(weights, parts, strict=True)
+        ]
+        return fit_size_correction(torch.cat(sizes).numpy()[known], numbers[known], min_labels)
 
     def _some_held_out(self, training: LabelTraining) -> Tensor:
         """Return rows that some members were not fitted on: a random part if there are many."""
