@@ -54,6 +54,8 @@ def _fitted(**changes: Any) -> Change:
         (_fitted(threshold_="x"), "threshold_"),
         (_fitted(classes_=[1]), "threshold_, classes_"),
         (_fitted(extra_={"strings": ["str", [300], ["a" * 60_000, *["b"] * 299]]}), "fixed-width"),
+        (_fitted(_fitted_rows={"tuple": [3, False, "", 1, False]}), "rows of the fit"),
+        (_fitted(_fitted_rows=3), "rows of the fit"),
         (_fitted(extra_={"scalar": ["int8", 1000]}), "damaged"),
         (_fitted(extra_={"scalar": ["float64", [1]]}), "not a value"),
         (_fitted(extra_={"strings": ["object", [-1, "x"], ["a"]]}), "damaged"),

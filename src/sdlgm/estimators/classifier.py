@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from sdlgm.config import Activation, NetworkAccelerator
 from sdlgm.environment import device_of, neutral
-from sdlgm.errors import ConfigError
+from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.estimators.drift import check_range, training_range, warn_of_drift, widened_range
 from sdlgm.estimators.entry_weights import split_weights
+from sdlgm.estimators.fitted_rows import FittedRows
 from sdlgm.estimators.frames import shown, warn_of_other_order
 from sdlgm.estimators.interruption import unchanged_unless_done, unfitted_unless_done
 from sdlgm.estimators.label_decisions import (
@@ -226,6 +227,8 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
 
     _limits: NDArray[np.float64]
     """The range of the training rows."""
+    _fitted_rows: FittedRows | None
+    """Which rows the latest fit took; ``None`` in older files."""
 
     def __init__(
         self,
@@ -448,6 +451,7 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         effort = chosen_effort(self.get_params(deep=False), weighted.size, zero, one_pass)
         training = label_training(self, rows, weighted, members, effort, one_pass=one_pass)
         self._limits = training_range(training.rows)
+        self._fitted_rows = FittedRows.of(training)
         self.network_ = new_network(self, training, self._names())
         return training
 
@@ -473,6 +477,7 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         training = label_training(self, rows, weighted, members, effort, one_pass=True)
         # Files of 0.1 have no range.
         self._limits = widened_range(getattr(self, "_limits", None), training.rows)
+        self._fitted_rows = FittedRows.of(training)
         self.network_ = copy.deepcopy(self.network_)
         self.history_ = list(self.history_)
         return training
@@ -505,19 +510,33 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         """Predict the training rows by the members that were not fitted on them, ``(n, K)``.
 
         For what is chosen on these rows beside the threshold, such as weights of several
-        classifiers. Rows that all members were fitted on, or that were not given to ``fit``, are
-        NaN.
+        classifiers. Rows that all members were fitted on are NaN.
 
         Parameters
         ----------
         X
-            The rows of ``fit``, in the same order, none of which had a weight of 0.
+            The rows of the latest ``fit`` or ``partial_fit``, in the same order, without those of
+            weight 0.
+
+        Raises
+        ------
+        DataError
+            If X is other rows. :meth:`predict_proba` predicts these.
+        ModelFileError
+            If the classifier was saved by an older version, which did not keep what tells its rows.
         """
         self._check_fitted()
+        known = getattr(self, "_fitted_rows", None)
+        if known is None:
+            raise ModelFileError(
+                "This classifier was saved by an older version of sdlgm, which did not keep what "
+                "tells the rows of its fit from others. Fit it again for predict_left_out; "
+                "predict_proba predicts any rows."
+            )
         rows = self._read_rows(X)
+        known.check(rows)
         found = np.full((rows.shape[0], self.n_labels_), np.nan)
-        fitted = self.network_.model.config.members
-        members = member_rows(self, rows.shape[0], members=fitted)
+        members = known.members(self.network_.model.config.members, self.seed_)
         network = self.network_.on(device_of(self.accelerator))
         for index, proba in network.held_out(rows, members):
             found[index] = proba
@@ -549,6 +568,7 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         super()._check_fitted_values(where)
         self._check_columns(where)
         check_range(self, self._width, where)
+        self._fitted_rows = FittedRows.restore(getattr(self, "_fitted_rows", None), where)
         check_label_attributes(self, where)
 
     def _restore_network(self, values: dict[str, Any]) -> nn.Module:

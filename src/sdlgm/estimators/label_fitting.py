@@ -38,9 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["fit_network", "label_training", "member_rows", "new_network"]
 
 
-def member_rows(
-    classifier: SDLGMClassifier, rows: int, *, first_epoch: int = 0, members: int | None = None
-) -> MemberRows:
+def member_rows(classifier: SDLGMClassifier, rows: int, *, first_epoch: int = 0) -> MemberRows:
     """Return the folds that members leave out of some rows, and the order of the others.
 
     The others are one batch.
@@ -57,7 +55,7 @@ def member_rows(
         raise ConfigError(f"folds = {folds} for {rows} rows: use fewer folds, or more rows.")
     return MemberRows(
         rows,
-        int(members or classifier.members),
+        int(classifier.members),
         int(folds),
         rows,
         classifier.seed_,

@@ -79,6 +79,7 @@ class MemberRows:
         first_epoch: int = 0,
     ) -> None:
         self.seed, self.first_epoch = seed, first_epoch
+        self.folds, self.same = folds, same
         self.held = torch.zeros(members, rows, dtype=torch.bool)
         fold = torch.arange(rows)
         for member in range(members if folds else 0):
