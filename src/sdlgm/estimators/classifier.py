@@ -32,7 +32,7 @@ from sdlgm.estimators.label_fitting import (
     new_network,
 )
 from sdlgm.estimators.label_network import LabelNetwork, LabelTraining
-from sdlgm.estimators.label_parameters import Variant, check_parameters, chosen_effort
+from sdlgm.estimators.label_parameters import Variant, check_parameters
 from sdlgm.estimators.label_saving import check_label_attributes
 from sdlgm.estimators.mixed_columns import Mixed
 from sdlgm.estimators.mixed_inputs import MixedInputs
@@ -448,8 +448,9 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         rows = self._encode(rows, fitted)
         zero = self._mostly_zero(rows, fitted)
         self._choose_inputs(rows, fitted, zero)
-        effort = chosen_effort(self.get_params(deep=False), weighted.size, zero, one_pass)
-        training = label_training(self, rows, weighted, members, effort, one_pass=one_pass)
+        training = label_training(
+            self, rows, weighted, members, mostly_zero=zero, one_pass=one_pass
+        )
         self._limits = training_range(training.rows)
         self._fitted_rows = FittedRows.of(training)
         self.network_ = new_network(self, training, self._names())
@@ -470,11 +471,15 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         members = member_rows(self, weighted.size[0], first_epoch=self.n_iter_)
         fitted = members.fitted_of(weighted.kept)
         self._widen_sets(weighted.targets, weighted.kept, fitted)
-        zero = self._mostly_zero(rows, fitted)
-        effort = chosen_effort(self.get_params(deep=False), weighted.size, zero, one_pass=True)
-        if self.network_.optimiser_state:  # the optimiser stays
-            effort = effort._replace(by_unit=self.network_.by_unit)
-        training = label_training(self, rows, weighted, members, effort, one_pass=True)
+        training = label_training(
+            self,
+            rows,
+            weighted,
+            members,
+            mostly_zero=self._mostly_zero(rows, fitted),
+            one_pass=True,
+            by_unit=self.network_.by_unit if self.network_.optimiser_state else None,
+        )
         # Files of 0.1 have no range.
         self._limits = widened_range(getattr(self, "_limits", None), training.rows)
         self._fitted_rows = FittedRows.of(training)

@@ -75,7 +75,7 @@ class FittedRows(NamedTuple):
 
     def members(self, number: int, seed: int) -> MemberRows:
         """Return which rows each of so many members left out."""
-        return MemberRows(self.number, number, self.folds, self.number, seed, same=self.same)
+        return MemberRows(self.number, number, self.folds, seed, same=self.same)
 
 
 def _digest(rows: Table, sparse: bool) -> str:
