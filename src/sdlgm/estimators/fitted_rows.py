@@ -81,7 +81,8 @@ class FittedRows(NamedTuple):
 def _digest(rows: Table, sparse: bool) -> str:
     """Return a hash of the values of rows, as sparse or as dense ones, whichever form they have."""
     sums = [hashlib.blake2b(digest_size=16) for _ in range(3)]
-    size = rows_at_once(rows.shape[1])
+    stays = sparse and sp.issparse(rows)
+    size = rows_at_once(rows.nnz // rows.shape[0] if stays else rows.shape[1])
     for start in range(0, rows.shape[0], size):
         part = rows[start : start + size]
         if sparse:
