@@ -130,9 +130,8 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         rare columns, for words of texts), ``"none"``, or ``"auto"``: ``"counts"`` for a sparse X
         of whole numbers, and for a dense one of at most a tenth of values that are not 0,
         ``"common"`` for other numbers in them (``"standard"`` if a column is 100 times larger than
-        most); else ``"bins"``
-        (``"quantile"`` for 1,000 columns or more), or ``"standard"`` if most columns have two
-        values.
+        most); else ``"bins"`` (``"quantile"`` for 1,000 columns or more), or ``"standard"`` if
+        most columns have two values.
     likelihood
         Distribution of x given the code: ``"gaussian"`` (scaled inputs) or ``"bernoulli"`` (X of 0
         and 1).

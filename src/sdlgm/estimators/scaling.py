@@ -57,9 +57,9 @@ def chosen_inputs(rows: Table, zero: bool) -> InputScaling:
     Sparse rows, such as words of texts, share one scale, since those of single columns blow up the
     rarest words; unless columns have units of their own, such as an income beside words, which one
     scale would make vanish. Whole numbers, such as how often a word occurs, are counts: a few very
-    large ones, or an income, would make all others vanish. Bins suit columns of more than two values, by few
-    rows, too; columns of two have no shape that bins could show. Very many columns take ranks
-    without bins, which predict as well from a fourth of the inputs.
+    large ones, or an income, would make all others vanish. Bins suit columns of more than two
+    values, by few rows, too; columns of two have no shape that bins could show. Very many columns
+    take ranks without bins, which predict as well from a fourth of the inputs.
     """
     if sp.issparse(rows) or zero:
         table = sp.csr_array(rows)
