@@ -49,6 +49,16 @@ def data() -> tuple[np.ndarray, np.ndarray]:
     )
 
 
+def test_sparse_rows_with_long_indices_suit_trees(data: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = data
+    short = csr_array(x)
+    indices, starts = short.indices.astype(np.int64), short.indptr.astype(np.int64)
+    long = csr_array((short.data, indices, starts), shape=short.shape)
+    assert long.indices.dtype == np.int64
+    first, second = (BudgetedClassifier(TREES, folds=2).fit(rows, y) for rows in (short, long))
+    np.testing.assert_array_equal(first.predict_proba(long), second.predict_proba(short))
+
+
 @pytest.mark.parametrize("outer", [OneVsRestClassifier, MultiOutputClassifier])
 def test_a_classifier_within_another_is_fitted_once_for_each_label(
     data: tuple[np.ndarray, np.ndarray], outer: type
