@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy.sparse import csr_array
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import make_multilabel_classification
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
@@ -55,7 +55,8 @@ def test_sparse_rows_with_long_indices_suit_trees(data: tuple[np.ndarray, np.nda
     indices, starts = short.indices.astype(np.int64), short.indptr.astype(np.int64)
     long = csr_array((short.data, indices, starts), shape=short.shape)
     assert long.indices.dtype == np.int64
-    first, second = (BudgetedClassifier(TREES, folds=2).fit(rows, y) for rows in (short, long))
+    model = BudgetedClassifier(TREES, folds=2, random_state=0)
+    first, second = (clone(model).fit(rows, y) for rows in (short, long))
     np.testing.assert_array_equal(first.predict_proba(long), second.predict_proba(short))
 
 
