@@ -100,7 +100,7 @@ def explain_constant(model: Any, y: NDArray[Any], classes: NDArray[Any], error: 
     if len(constant) and not isinstance(model, OnePerLabel):
         raise DataError(
             f"{type(model).__name__} cannot be fitted to {len(y)} rows: {error} If the reason is "
-            f"that some labels never vary in them ({shown(constant)}), drop labels of few rows, "
+            f"that some labels never vary ({shown(constant)}), drop labels of few rows, "
             "use fewer folds, or pass the classifier within it, which is then fitted once for each "
             "label."
         ) from error
