@@ -444,7 +444,16 @@ def _as_rows(estimator: BudgetedClassifier, X: Any, *, reset: bool) -> Any:  # n
         validate_data(estimator, rows, reset=reset, skip_check_array=True)
     except ValueError as error:
         raise DataError(str(error)) from error
-    return sp.csr_array(rows) if sp.issparse(rows) else rows
+    return _short_indices(sp.csr_array(rows)) if sp.issparse(rows) else rows
+
+
+def _short_indices(rows: sp.csr_array) -> sp.csr_array:
+    """Return sparse rows with indices of 32 bits, which trees need, where these are enough."""
+    most = max(rows.nnz, *rows.shape)
+    if rows.indices.dtype == np.int32 or most > np.iinfo(np.int32).max:
+        return rows
+    indices, starts = rows.indices.astype(np.int32), rows.indptr.astype(np.int32)
+    return sp.csr_array((rows.data, indices, starts), shape=rows.shape)
 
 
 def _check_texts(rows: Any) -> None:

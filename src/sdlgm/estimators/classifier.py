@@ -127,11 +127,12 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         Scaling of the inputs: ``"standard"`` (z-scores; a sparse X is not centred), ``"quantile"``
         (normal quantiles of ranks, for heavy-tailed features), ``"bins"`` (``bins`` piecewise
         linear features for each feature, for nonlinear feature effects), ``"common"`` (one scale
-        for all columns, for words of texts and other sparse rows), ``"none"``, or ``"auto"``:
-        ``"common"`` for a sparse X, and for a dense one of at most a tenth of values that are not
-        0 (``"standard"`` if a column is 100 times larger than most); else ``"bins"``
-        (``"quantile"`` for 1,000 columns or more), or ``"standard"`` if most columns have two
-        values.
+        for all columns, for sparse rows), ``"counts"`` (logarithms, with a little more weight for
+        rare columns, for words of texts), ``"none"``, or ``"auto"``: ``"counts"`` for a sparse X
+        of whole numbers, and for a dense one of at most a tenth of values that are not 0,
+        ``"common"`` for other numbers in them (``"standard"`` if a column is 100 times larger than
+        most); else ``"bins"`` (``"quantile"`` for 1,000 columns or more), or ``"standard"`` if
+        most columns have two values.
     likelihood
         Distribution of x given the code: ``"gaussian"`` (scaled inputs) or ``"bernoulli"`` (X of 0
         and 1).
@@ -146,8 +147,8 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
     dropout, input_dropout, input_noise
         Share of hidden units and of inputs dropped in training, and standard deviation of the noise
         added to the scaled inputs. ``input_dropout=None``: with ``inputs="auto"`` 0 for
-        ``"common"`` and 0.5 for ``"bins"``, else 0.3; but at most 0.25 for six columns or fewer,
-        and 0 for two or one.
+        ``"common"`` and ``"counts"``, 0.5 for ``"bins"``, else 0.3; but at most 0.25 for six
+        columns or fewer, and 0 for two or one.
     calibrated
         Whether to correct probabilities by an offset and a slope of the members' log-odds, and the
         distribution of the number of labels, learned on the rows that members leave out, if they
