@@ -3,8 +3,9 @@
 Labels and predictions are 0 or 1, shape ``(n, K)``, dense or sparse. All metrics lie in [0, 1] and
 higher is better, except for the last three, which are errors.
 
-Labels may be NaN (dense) where they are unknown: these pairs of a row and a label do not count. In
-rankings they are left out, and numbers of labels are compared in rows that are known altogether.
+Labels may be NaN, or missing in a frame, where they are unknown: these pairs of a row and a label
+do not count. In rankings they are left out, and numbers of labels are compared in rows that are
+known altogether.
 
 Of two frames, columns are matched by name. Other values than 0, 1 and NaN are errors
 (:class:`~sdlgm.errors.DataError`), and so are tables of different shapes.
@@ -19,7 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, issparse
 
 from sdlgm.errors import DataError
-from sdlgm.estimators.frames import column_names, in_order, is_frame
+from sdlgm.estimators.frames import column_names, in_order, is_frame, is_missing
+from sdlgm.estimators.parameters import is_integer
 
 __all__ = [
     "count_violations",
@@ -114,8 +116,7 @@ def propensities(Y: Any, a: float = 0.55, b: float = 1.5) -> NDArray[np.float64]
         Constants of the data set.
     """
     table = _binary(Y, "Y")
-    known = table if issparse(table) else np.nan_to_num(table)
-    numbers = np.asarray(known.sum(0)).ravel()
+    numbers = np.asarray(_known(csr_array(table)).sum(0)).ravel()
     scale = (np.log(table.shape[0]) - 1) * (b + 1) ** a
     return np.asarray(1 / (1 + scale * (numbers + b) ** -a), np.float64)
 
@@ -194,6 +195,26 @@ def count_violations(
     return int((numbers < min_labels).sum()), over
 
 
+def _known(table: csr_array) -> csr_array:
+    """Return labels with 0 where they are unknown."""
+    return csr_array((np.nan_to_num(table.data), table.indices, table.indptr), shape=table.shape)
+
+
+def _unknown(table: csr_array) -> csr_array:
+    """Return 1 where labels are unknown, else 0."""
+    gaps = (table.data != table.data).astype(np.int64)
+    return csr_array((gaps, table.indices, table.indptr), shape=table.shape)
+
+
+def _added_up(table: Any) -> csr_array:
+    """Return a sparse table of any format as CSR with one value for each place."""
+    found = csr_array(table)
+    if not found.has_canonical_format:
+        found = found.copy()
+        found.sum_duplicates()
+    return found
+
+
 def _tally(truth: Any, guess: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return for each label the numbers of true positives, of positives, and of predictions.
 
@@ -208,7 +229,9 @@ def _tally(truth: Any, guess: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[
             f"{guess.shape}."
         )
     if issparse(truth) or issparse(guess):
-        true, said = (csr_array(values) for values in (truth, guess))
+        said = csr_array(guess).astype(np.int64)
+        said -= said.multiply(_unknown(csr_array(truth)))
+        true = _known(csr_array(truth))
         both = true.multiply(said)
     else:
         known = truth == truth
@@ -236,15 +259,17 @@ def _binary(labels: Any, what: str, *, gaps: bool = True) -> Any:
     DataError
         If it is no such table.
     """
-    table = labels if issparse(labels) else np.asarray(labels)
+    table = _added_up(labels) if issparse(labels) else np.asarray(labels)
     if len(table.shape) != 2:
-        raise DataError(f"{what} must be a table (n, K) of 0 and 1, got shape {table.shape}.")
+        raise DataError(
+            f"{what} must be a table (n, K) of 0 and 1, got shape {table.shape}. "
+            "MultiLabelBinarizer makes one of sets or lists of names."
+        )
     values: Any = table.data if issparse(table) else table
     if values.dtype.kind not in "biufO":
         raise DataError(f"{what} must hold 0 and 1, got values of type {values.dtype}.")
     if values.dtype == object:
-        table = table.astype(np.float64)
-        values = table.data if issparse(table) else table
+        table = values = _numbers(table, what)
     if values.dtype.kind == "f":
         wrong: Any = (values != 0) & (values != 1)
         if gaps:
@@ -259,6 +284,15 @@ def _binary(labels: Any, what: str, *, gaps: bool = True) -> Any:
             f"{values[wrong][0]}. Probabilities become 0 and 1 by a threshold."
         )
     return table
+
+
+def _numbers(table: NDArray[Any], what: str) -> NDArray[np.float64]:
+    """Return objects as numbers, and what is missing as NaN."""
+    gaps = np.frompyfunc(is_missing, 1, 1)(table).astype(bool)
+    try:
+        return np.where(gaps, np.nan, table).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{what} must hold 0 and 1: {error}.") from None
 
 
 def _dense(labels: Any) -> NDArray[Any]:
@@ -286,6 +320,8 @@ def _in_order(truth: Any, scores: ArrayLike, k: int) -> NDArray[Any]:
 
 def _best(labels: NDArray[Any], values: NDArray[np.float64], k: int) -> NDArray[np.int64]:
     """Return the columns of the k highest scores of known labels, best first, ``(n, k)``."""
-    if not 1 <= k <= values.shape[1]:
-        raise DataError(f"k must lie from 1 to the number of labels, {values.shape[1]}, got {k!r}.")
+    if not is_integer(k) or not 1 <= k <= values.shape[1]:
+        raise DataError(
+            f"k must be an integer from 1 to the number of labels, {values.shape[1]}, got {k!r}."
+        )
     return np.argsort(np.where(labels == labels, -values, np.inf), axis=1, kind="stable")[:, :k]
