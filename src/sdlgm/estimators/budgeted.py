@@ -33,7 +33,8 @@ from sdlgm.estimators.likely_sets import size_probabilities
 from sdlgm.estimators.one_per_label import (
     OnePerLabel,
     explain_constant,
-    of_presence,
+    has_probabilities,
+    probabilities,
     refuse_tables_only,
     refuse_without_weights,
 )
@@ -238,8 +239,12 @@ class BudgetedClassifier(BudgetedPrediction):
         self, models: Sequence[Any], rows: Any, mask: NDArray[np.bool_]
     ) -> list[NDArray[np.float64]]:
         """Return the probabilities of some rows by each of some fitted classifiers."""
-        part = _safe_indexing(rows, np.flatnonzero(mask))
-        return [_probabilities(model, part, self.n_labels_) for model in models]
+        return self._probabilities(models, _safe_indexing(rows, np.flatnonzero(mask)))
+
+    def _probabilities(self, models: Sequence[Any], rows: Any) -> list[NDArray[np.float64]]:
+        """Return the probabilities of rows by each of some fitted classifiers."""
+        classes = None if self.multilabel_ else self.classes_
+        return [probabilities(model, rows, self.n_labels_, classes) for model in models]
 
     def _scores_of_folds(
         self,
@@ -312,7 +317,7 @@ class BudgetedClassifier(BudgetedPrediction):
         if not given:
             raise ConfigError("estimator is an empty list: give at least one classifier.")
         for each in given:
-            if not hasattr(each, "fit") or not hasattr(each, "predict_proba"):
+            if not hasattr(each, "fit") or not has_probabilities(each):
                 raise ConfigError(
                     f"{type(each).__name__} has no fit or no predict_proba, so that it has no "
                     "probabilities to choose sets by. (A support vector classifier has them with "
@@ -414,8 +419,7 @@ class BudgetedClassifier(BudgetedPrediction):
 
     def _absences(self, X: Any) -> Iterator[Tensor]:  # noqa: N803
         rows = _as_rows(self, X, reset=False)
-        proba = [_probabilities(model, rows, self.n_labels_) for model in self.estimators_]
-        yield self._absent(proba)
+        yield self._absent(self._probabilities(self.estimators_, rows))
 
     def _absent(self, proba: Sequence[NDArray[np.float64]]) -> Tensor:
         """Return log-probabilities of absence ``(1, b, K)`` from those of the classifiers."""
@@ -444,7 +448,16 @@ def _as_rows(estimator: BudgetedClassifier, X: Any, *, reset: bool) -> Any:  # n
         validate_data(estimator, rows, reset=reset, skip_check_array=True)
     except ValueError as error:
         raise DataError(str(error)) from error
-    return sp.csr_array(rows) if sp.issparse(rows) else rows
+    return _with_short_indices(rows) if sp.issparse(rows) else rows
+
+
+def _with_short_indices(rows: Any) -> sp.csr_array:
+    """Return sparse rows with indices of 32 bits, if they fit: trees take no longer ones."""
+    table = sp.csr_array(rows)
+    if table.indices.dtype != np.int64 or max(table.nnz, *table.shape) > np.iinfo(np.int32).max:
+        return table
+    short = (table.data, table.indices.astype(np.int32), table.indptr.astype(np.int32))
+    return sp.csr_array(short, shape=table.shape)
 
 
 def _check_texts(rows: Any) -> None:
@@ -486,19 +499,3 @@ def _left_out(
         return None
     proba = model.predict_left_out(rows)
     return None if np.isnan(proba).any() else proba
-
-
-def _probabilities(model: Any, rows: Any, labels: int) -> NDArray[np.float64]:
-    """Return the probabilities ``(n, K)`` of a classifier, in whichever form it gives them."""
-    proba = model.predict_proba(rows)
-    if isinstance(proba, list):  # one table (n, classes) for each label
-        columns = [of_presence(*pair) for pair in zip(proba, model.classes_, strict=True)]
-        return np.stack(columns, 1)
-    proba = np.asarray(proba, np.float64)
-    if labels == 1 and proba.shape[1] == 2:
-        proba = proba[:, 1:]
-    if proba.shape[1] != labels:
-        raise DataError(
-            f"{type(model).__name__} gives probabilities of {proba.shape[1]} labels, not {labels}."
-        )
-    return proba
