@@ -247,6 +247,25 @@ def test_later_frames_need_the_columns_of_the_first() -> None:
         model.predict(FRAME.assign(age="old"))
     with pytest.raises(DataError, match="at least one of each"):
         model.predict(FRAME[:0])
+    with pytest.raises(DataError, match=r"in fit. Those of X\[estimator.feature_names_in_\] are"):
+        model.predict(FRAME[FRAME.columns[::-1]])
+
+
+def test_columns_without_names_of_text_keep_their_order() -> None:
+    width = FRAME.shape[1]
+    for names in (pd.RangeIndex(width), pd.MultiIndex.from_product([["a"], range(width)])):
+        frame = FRAME.set_axis(names, axis=1)
+        model = fit(frame, epochs=1)
+        with pytest.raises(DataError, match="X has the columns .*in this order"):
+            model.predict(frame[frame.columns[::-1]])
+        assert model.predict(frame).shape == np.shape(LABELS)
+
+
+def test_rows_with_gaps_are_told_of_the_parameter() -> None:
+    rows = np.where(np.eye(60) > 0, np.nan, 1.0)
+    for mixed in (False, "auto"):
+        with pytest.raises(DataError, match="fills in NaN in dense rows with mixed=True"):
+            fit(rows, mixed=mixed)
 
 
 # --- files ------------------------------------------------------------------------------------

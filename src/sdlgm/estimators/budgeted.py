@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.utils import Tags, _safe_indexing, get_tags
-from sklearn.utils.validation import _num_samples, validate_data
+from sklearn.utils.validation import _num_samples
 from torch import Tensor
 
 from sdlgm.environment import neutral
@@ -47,7 +47,12 @@ from sdlgm.estimators.recalibration import (
 from sdlgm.estimators.set_prediction import BudgetedPrediction
 from sdlgm.estimators.set_sizes import SizeCorrection, fit_size_correction
 from sdlgm.estimators.targets import Targets, check_targets, with_unknown
-from sdlgm.estimators.validation import as_array, validate_seed, validate_weights
+from sdlgm.estimators.validation import (
+    as_array,
+    validate_columns,
+    validate_seed,
+    validate_weights,
+)
 from sdlgm.random import generator
 
 __all__ = ["BudgetedClassifier"]
@@ -444,10 +449,7 @@ def _as_rows(estimator: BudgetedClassifier, X: Any, *, reset: bool) -> Any:  # n
             f"X must be rows (n, features), got shape {tuple(rows.shape)}. Reshape your data: for "
             "a single sample, use X.reshape(1, -1)."
         )
-    try:
-        validate_data(estimator, rows, reset=reset, skip_check_array=True)
-    except ValueError as error:
-        raise DataError(str(error)) from error
+    validate_columns(estimator, rows, reset=reset)
     return _with_short_indices(rows) if sp.issparse(rows) else rows
 
 

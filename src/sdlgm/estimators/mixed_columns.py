@@ -12,7 +12,6 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder
-from sklearn.utils.validation import validate_data
 
 from sdlgm.data import as_numbers
 from sdlgm.errors import ConfigError, DataError, ModelFileError, warn
@@ -27,7 +26,7 @@ from sdlgm.estimators.frames import (
     is_time,
     shown,
 )
-from sdlgm.estimators.validation import as_array
+from sdlgm.estimators.validation import as_array, validate_columns
 
 __all__ = ["Mixed", "MixedColumns", "MixedTable", "read_mixed"]
 
@@ -220,11 +219,10 @@ class MixedColumns:
         Raises
         ------
         DataError
-            If a column is missing, or holds texts where training had numbers.
+            If a column is missing or at another place, or holds texts where training had numbers.
         """
         kinds = [levels is not None for levels in self.levels]
-        table = _read(estimator, X, reset=False, kinds=kinds)
-        return self(table)
+        return self(_read(estimator, X, reset=False, kinds=kinds, fitted=self.names))
 
     def _name(self, place: int) -> Any:
         return f"column {place}" if self.names is None else self.names.tolist()[place]
@@ -281,18 +279,25 @@ def _read(
     *,
     reset: bool,
     kinds: Sequence[bool] | None = None,
+    fitted: NDArray[Any] | None = None,
 ) -> MixedTable:
-    """Read a table column by column; ``kinds`` says which ones are categories."""
+    """Read a table column by column; ``kinds`` says which ones are categories.
+
+    ``fitted`` are the names of the columns that the estimator was fitted on.
+    """
     values = X if is_frame(X) else as_array(X)
     names = column_names(X, "X")
     if len(values.shape) != 2 or 0 in values.shape:
         raise DataError(
             f"X must be rows (n, features), at least one of each, got shape {tuple(values.shape)}."
         )
-    try:
-        validate_data(estimator, values, reset=reset, skip_check_array=True)
-    except ValueError as error:
-        raise DataError(str(error)) from error
+    validate_columns(estimator, values, reset=reset)
+    if fitted is not None and names is not None and fitted.tolist() != names.tolist():
+        # scikit-learn compares texts only, not integers or the parts of a MultiIndex.
+        raise DataError(
+            f"X has the columns {shown(names)}, but the classifier was fitted on {shown(fitted)}, "
+            "in this order."
+        )
     given = columns_of(X) if is_frame(X) else [(column, None) for column in values.T]
     read = tuple(
         _column(column, kind, column_name(names, place), None if kinds is None else kinds[place])
