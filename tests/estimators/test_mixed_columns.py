@@ -251,14 +251,22 @@ def test_later_frames_need_the_columns_of_the_first() -> None:
         model.predict(FRAME[FRAME.columns[::-1]])
 
 
-def test_columns_without_names_of_text_keep_their_order() -> None:
-    width = FRAME.shape[1]
+@pytest.mark.parametrize("table", [FRAME, FRAME[["income", "member"]] * 1.0])
+def test_columns_without_names_of_text_keep_their_order(
+    table: pd.DataFrame, tmp_path: Path
+) -> None:
+    width = table.shape[1]
     for names in (pd.RangeIndex(width), pd.MultiIndex.from_product([["a"], range(width)])):
-        frame = FRAME.set_axis(names, axis=1)
-        model = fit(frame, epochs=1)
+        frame = table.set_axis(names, axis=1)
+        fit(frame, epochs=1).save(tmp_path / str(type(names)))
+        model = SDLGMClassifier.load(tmp_path / str(type(names)))
         with pytest.raises(DataError, match="X has the columns .*in this order"):
             model.predict(frame[frame.columns[::-1]])
-        assert model.predict(frame).shape == np.shape(LABELS)
+        same = [frame, table.to_numpy(), frame.set_axis(map(str, frame.columns), axis=1)]
+        if isinstance(names, pd.RangeIndex):
+            same.append(frame.set_axis(names + 1, axis=1))  # their places in another frame
+        for other in same:
+            np.testing.assert_array_equal(model.predict(other), model.predict(frame))
 
 
 def test_rows_with_gaps_are_told_of_the_parameter() -> None:

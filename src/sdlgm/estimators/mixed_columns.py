@@ -222,7 +222,7 @@ class MixedColumns:
             If a column is missing or at another place, or holds texts where training had numbers.
         """
         kinds = [levels is not None for levels in self.levels]
-        return self(_read(estimator, X, reset=False, kinds=kinds, fitted=self.names))
+        return self(_read(estimator, X, reset=False, kinds=kinds))
 
     def _name(self, place: int) -> Any:
         return f"column {place}" if self.names is None else self.names.tolist()[place]
@@ -279,12 +279,8 @@ def _read(
     *,
     reset: bool,
     kinds: Sequence[bool] | None = None,
-    fitted: NDArray[Any] | None = None,
 ) -> MixedTable:
-    """Read a table column by column; ``kinds`` says which ones are categories.
-
-    ``fitted`` are the names of the columns that the estimator was fitted on.
-    """
+    """Read a table column by column; ``kinds`` says which ones are categories."""
     values = X if is_frame(X) else as_array(X)
     names = column_names(X, "X")
     if len(values.shape) != 2 or 0 in values.shape:
@@ -292,12 +288,6 @@ def _read(
             f"X must be rows (n, features), at least one of each, got shape {tuple(values.shape)}."
         )
     validate_columns(estimator, values, reset=reset)
-    if fitted is not None and names is not None and fitted.tolist() != names.tolist():
-        # scikit-learn compares texts only, not integers or the parts of a MultiIndex.
-        raise DataError(
-            f"X has the columns {shown(names)}, but the classifier was fitted on {shown(fitted)}, "
-            "in this order."
-        )
     given = columns_of(X) if is_frame(X) else [(column, None) for column in values.T]
     read = tuple(
         _column(column, kind, column_name(names, place), None if kinds is None else kinds[place])

@@ -17,7 +17,14 @@ from torch import Tensor
 from sdlgm.data import as_numbers
 from sdlgm.data.rows import cure_of, not_finite
 from sdlgm.errors import ConfigError, DataError, SDLGMError
-from sdlgm.estimators.frames import check_column, check_columns, column_name, column_names, is_frame
+from sdlgm.estimators.frames import (
+    check_column,
+    check_columns,
+    column_name,
+    column_names,
+    is_frame,
+    shown,
+)
 from sdlgm.estimators.parameters import is_integer
 
 __all__ = [
@@ -104,6 +111,7 @@ def validate_rows(
                 rows = rows.astype(np.float64)
     except ValueError as error:
         raise DataError(_first_line(error)) from error
+    _refuse_other_order(estimator, X, reset=reset)
     if sp.issparse(rows):
         rows = _canonical(rows)
     rows = _exact(rows) if dtype is None else rows
@@ -123,6 +131,30 @@ def validate_columns(estimator: Any, X: Any, *, reset: bool) -> None:  # noqa: N
         validate_data(estimator, X, reset=reset, skip_check_array=True)
     except ValueError as error:
         raise DataError(_first_line(error)) from error
+    _refuse_other_order(estimator, X, reset=reset)
+
+
+def _refuse_other_order(estimator: Any, X: Any, *, reset: bool) -> None:  # noqa: N803
+    """Remember names of columns that scikit-learn does not compare, or check their order.
+
+    It compares texts only, not integers or the parts of a ``MultiIndex``. Integers may also be the
+    places of columns in another frame, so that other ones are not refused.
+    """
+    names = column_names(X, "X")
+    if reset:
+        estimator.__dict__.pop("_columns", None)
+        if names is not None and not hasattr(estimator, "feature_names_in_"):
+            estimator._columns = names
+        return
+    fitted = getattr(estimator, "_columns", None)
+    if names is None or not isinstance(fitted, np.ndarray):
+        return
+    given, before = (list(map(str, each.tolist())) for each in (names, fitted))
+    if given != before and sorted(given) == sorted(before):
+        raise DataError(
+            f"X has the columns {shown(names)}, but the estimator was fitted on {shown(fitted)}, "
+            "in this order."
+        )
 
 
 def _cure_of_gaps(estimator: Any) -> str:
