@@ -20,11 +20,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, issparse
 
 from sdlgm.errors import DataError
-from sdlgm.estimators.frames import column_names, in_order, is_frame, is_missing
+from sdlgm.estimators.frames import by_name, is_missing
 from sdlgm.estimators.parameters import is_integer
 
 __all__ = [
     "count_violations",
+    "dense_labels",
     "expected_calibration_error",
     "label_count_error",
     "macro_f1_harmonic",
@@ -83,7 +84,7 @@ def ndcg_at_k(Y: Any, scores: ArrayLike, k: int) -> float:  # noqa: N803
     """
     gains = 1 / np.log2(np.arange(2, k + 2))
     found = _in_order(Y, scores, k) @ gains
-    true = np.nansum(_dense(Y), axis=1).astype(np.int64)
+    true = np.nansum(dense_labels(Y), axis=1).astype(np.int64)
     most = np.concatenate([[0], gains.cumsum()])[np.minimum(true, k)]
     return float(np.divide(found, most, out=np.zeros(len(found)), where=most > 0).mean())
 
@@ -93,7 +94,7 @@ def recall_at_k(Y: Any, scores: ArrayLike, k: int) -> float:  # noqa: N803
 
     Rows without labels do not count; the result is NaN if there are no others.
     """
-    true = np.nansum(_dense(Y), axis=1)
+    true = np.nansum(dense_labels(Y), axis=1)
     found = _in_order(Y, scores, k).sum(1)[true > 0]
     return float((found / true[true > 0]).mean()) if len(found) else float("nan")
 
@@ -134,7 +135,7 @@ def psp_at_k(
     that of the best ranking, as in the published tables.
     """
     gains = 1 / np.asarray(propensity, np.float64)
-    truth, values = _dense(Y), _scores(Y, scores)
+    truth, values = dense_labels(Y), _scores(Y, scores)
     if gains.shape != (values.shape[1],) or not (gains >= 1).all():
         raise DataError(
             f"propensity must hold one number between 0 and 1 for each of the {values.shape[1]} "
@@ -159,7 +160,7 @@ def expected_calibration_error(Y: Any, probabilities: ArrayLike, bins: int = 15)
     DataError
         If a probability is not in [0, 1].
     """
-    truth, values = _dense(Y).ravel(), _scores(Y, probabilities).ravel()
+    truth, values = dense_labels(Y).ravel(), _scores(Y, probabilities).ravel()
     truth, values = truth[truth == truth], values[truth == truth]
     if not len(values):
         return float("nan")
@@ -178,7 +179,7 @@ def label_count_error(Y: Any, numbers: ArrayLike) -> float:  # noqa: N803
 
     ``numbers`` are the predicted numbers, whole or expected, shape ``(n,)``.
     """
-    true = np.asarray(_dense(Y).sum(1))
+    true = np.asarray(dense_labels(Y).sum(1))
     guess = np.asarray(numbers, np.float64)
     if guess.shape != true.shape:
         raise DataError(f"Y has {len(true)} rows, but numbers has shape {guess.shape}.")
@@ -221,7 +222,7 @@ def _tally(truth: Any, guess: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[
     The search for a threshold spends its time here; scikit-learn's scores, which give the same
     values, take 50 to 100 times as long.
     """
-    guess = _by_name(truth, guess)
+    guess = by_name(truth, guess, "predicted")
     truth, guess = _binary(truth, "Y"), _binary(guess, "The predictions", gaps=False)
     if truth.shape != guess.shape:
         raise DataError(
@@ -240,15 +241,6 @@ def _tally(truth: Any, guess: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[
         both = true * said
     sums = [np.asarray(counts.sum(0)).ravel() for counts in (both, true, said)]
     return sums[0], sums[1], sums[2]
-
-
-def _by_name(truth: Any, guess: Any) -> Any:
-    """Return a table with the columns of another, if both are frames."""
-    if not (is_frame(truth) and is_frame(guess)):
-        return guess
-    names: Any = column_names(truth, "Y")
-    order = in_order(column_names(guess, "predicted"), names, "predicted")  # type: ignore[arg-type]
-    return np.asarray(guess)[:, order]
 
 
 def _binary(labels: Any, what: str, *, gaps: bool = True) -> Any:
@@ -295,13 +287,20 @@ def _numbers(table: NDArray[Any], what: str) -> NDArray[np.float64]:
         raise DataError(f"{what} must hold 0 and 1: {error}.") from None
 
 
-def _dense(labels: Any) -> NDArray[Any]:
+def dense_labels(labels: Any) -> NDArray[Any]:
+    """Return labels in any form as an array of 0, 1 and, where they are unknown, NaN.
+
+    Raises
+    ------
+    DataError
+        If they are anything else.
+    """
     table = _binary(labels, "Y")
     return np.asarray(table.toarray() if issparse(table) else table)
 
 
 def _scores(labels: Any, scores: ArrayLike) -> NDArray[np.float64]:
-    values = np.asarray(_by_name(labels, scores), np.float64)
+    values = np.asarray(by_name(labels, scores, "scores"), np.float64)
     if not values.size:
         raise DataError(f"There are no scores: their shape is {values.shape}.")
     if values.shape != np.shape(labels):
@@ -313,7 +312,7 @@ def _scores(labels: Any, scores: ArrayLike) -> NDArray[np.float64]:
 
 def _in_order(truth: Any, scores: ArrayLike, k: int) -> NDArray[Any]:
     """Return the labels of the k highest scores, best first, ``(n, k)``."""
-    labels = _dense(truth)
+    labels = dense_labels(truth)
     order = _best(labels, _scores(truth, scores), k)
     return np.take_along_axis(np.nan_to_num(labels), order, 1)
 
