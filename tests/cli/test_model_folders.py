@@ -16,9 +16,10 @@ import sdlgm
 from sdlgm.cli import main
 from sdlgm.codec import decode_file
 from sdlgm.config import DataConfig, ModelConfig, TrainingConfig
-from sdlgm.estimators import SDLGMClassifier, SDLGMTransformer
+from sdlgm.estimators import RecallAtLeast, SDLGMClassifier, SDLGMCounter, SDLGMTransformer
 from sdlgm.hub import Card
 from sdlgm.hub.transfer import FILES
+from sdlgm.models import model_sha256
 from sdlgm.training import Run, fit
 
 Fetch = Callable[[Any], Path]
@@ -174,9 +175,15 @@ def test_a_transformer_serves_the_commands_with_the_names_of_its_columns(
     assert call("encode", folder, tmp_path / "other.csv", "--out", tmp_path / "codes.sdz") == 1
     assert "lacks columns that the model was trained on: disk" in capfd.readouterr().err
     assert call("info", folder) == 0
+    shown = capfd.readouterr().out
+    for part in (
+        "SDLGMTransformer", "columns    3 ('cpu', 'ram', 'disk')", "K = 6, budget L0 = 3, 1 groups",
+        "10 epochs, random_state 0", f"hash {model_sha256(made.model_)[:12]}",
+    ):  # fmt: skip
+        assert part in shown
 
 
-@pytest.mark.parametrize("command", ["evaluate", "info", "report", "encode", "decode"])
+@pytest.mark.parametrize("command", ["evaluate", "report", "encode", "decode"])
 def test_a_classifier_is_named_in_a_sentence(
     command: str, fetched: Fetch, table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,6 +192,63 @@ def test_a_classifier_is_named_in_a_sentence(
     more = {"encode": [table, "--out", tmp_path / "c.sdz"], "decode": [table, "--out", "c.npy"]}
     assert call(command, fetched(made), *more.get(command, [])) == 1
     assert "estimator" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ({"threshold": 0.3}, ["threshold  0.3\n", "2 networks, inputs 'standard'"]),
+        ({"threshold": "counts"}, ["threshold  none, but 'counts'"]),
+        ({"threshold": "per_label"}, [" to ", ", by 'per_label'"]),
+        (
+            {"threshold": RecallAtLeast(0.1, confidence=None)},
+            [", by RecallAtLeast(level=0.1, confidence=None, held_out='split')"],
+        ),
+    ],
+)
+def test_a_classifier_is_described(
+    settings: dict[str, Any],
+    parts: list[str],
+    fetched: Fetch,
+    table: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    frame = pd.read_csv(table)
+    made = SDLGMClassifier(
+        members=2, folds=2, epochs=1, inputs="standard", random_state=0, **settings
+    )
+    folder = fetched(made.fit(frame, (frame > 0).astype(int).add_suffix(" high")))
+    assert call("info", folder) == 0
+    shown = capfd.readouterr().out
+    for part in (
+        "SDLGMClassifier", "columns    3 ('cpu', 'ram', 'disk')", "sets       from 0 to 3 labels",
+        "labels     3 ('cpu high', 'ram high', 'disk high')", "saved by   sdlgm ",
+        f"{(folder / 'estimator.safetensors').stat().st_size:,} bytes", *parts,
+    ):  # fmt: skip
+        assert part in shown
+
+
+def test_classes_and_mixed_columns_of_a_classifier_are_described(
+    fetched: Fetch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    frame = pd.DataFrame({"age": [1.0, 2.0] * 20, "colour": ["red", "blue"] * 20})
+    made = SDLGMClassifier(members=2, epochs=1, mixed=True, random_state=0)
+    assert call("info", fetched(made.fit(frame, ["low", "high"] * 20))) == 0
+    shown = capfd.readouterr().out
+    assert "classes    2 ('high', 'low'), one for each row" in shown
+    assert "columns    2 ('age', 'colour'); mixed, read as 3 columns" in shown
+
+
+def test_a_counter_is_described(fetched: Fetch, capfd: pytest.CaptureFixture[str]) -> None:
+    x = np.random.default_rng(0).normal(size=(30, 3))
+    made = SDLGMCounter(hidden=(4,), epochs=1, random_state=0).fit(x, (x > 0).astype(int))
+    assert call("info", fetched(made)) == 0
+    shown = capfd.readouterr().out
+    for part in (
+        "SDLGMCounter", "columns    3 (no names)", "classes    3 (no names)", "at most 3 in all",
+        "encoder 'mlp', tied slots",
+    ):  # fmt: skip
+        assert part in shown
 
 
 @pytest.mark.parametrize(

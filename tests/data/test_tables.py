@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sdlgm.config import DataConfig
-from sdlgm.data import load_data, read_rows, write_rows
+from sdlgm.data import load_data, read_rows, read_table, write_rows
 from sdlgm.errors import DataError
 
 
@@ -79,6 +79,13 @@ def test_unusable_files_are_refused(tmp_path: Path) -> None:
         (b"a;b\n1,5;2\n", "has semicolons between its columns.*sep=';', decimal=','"),
         (b"a\tb\n1\t2\n", "has tabs between its columns"),
         (b"a|b\n1|2\n", "has bars between its columns"),
+        (b"a;b;c\n1;2\n", "has semicolons between its columns.*sep=';', decimal=','"),
+        (b'a;note\n1;"x;y"\n', "has semicolons between its columns"),
+        (b'"size, cm";b\n1,5;2\n', "has semicolons between its columns"),
+        (b"size, cm;b\n1.5;2\n", "has semicolons between its columns"),
+        (b"sep=;\na;b;c\n1;2;3\n", "has semicolons between its columns"),
+        (b"a\tb\tc\n1\t2\n", "has tabs between its columns.*sep='.t'"),
+        (b"a;b", "has semicolons between its columns"),
         (gzip.compress(b"a,b\n1,2\n", mtime=0), "is compressed, not lines with commas"),
         (b"PK\x03\x04 and more", "is a workbook or a zip archive"),
         ("a,b\n1,2\n".encode("utf-16"), "is text in UTF-16"),
@@ -92,6 +99,21 @@ def test_what_is_not_lines_with_commas_is_called_what_it_is(
     (tmp_path / "a.csv").write_bytes(content)
     with pytest.raises(DataError, match=message):
         read_rows(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("content", ["1;2;3\n", "1,5;2,5\n2,5;3,5\n", "1;2\n1;2;3\n"])
+def test_other_separators_are_named_in_files_without_names_too(
+    content: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(DataError, match="has semicolons between its columns"):
+        read_table(tmp_path / "a.csv", header=False)
+
+
+@pytest.mark.parametrize("name", ["a;b", '"a;b"', "a|b"])
+def test_a_column_of_numbers_may_have_a_separator_in_its_name(name: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"{name}\n1\n2\n")
+    assert read_rows(tmp_path / "a.csv")[0].values.tolist() == [[1], [2]]
 
 
 @pytest.mark.parametrize(

@@ -29,12 +29,17 @@ WORDS = (random.random((50, 40)) < 0.08).astype(float)
         ((MANY > 0).astype(float), "standard"),  # bins of two values are copies
         (random.normal(size=(5, 999)), "bins"),
         (random.normal(size=(5, 1000)), "quantile"),
-        (WORDS, "common"),
-        (csr_array(WORDS), "common"),
+        (WORDS, "counts"),
+        (csr_array(WORDS), "counts"),
+        (csr_array(WORDS * random.geometric(0.05, size=WORDS.shape) ** 2), "counts"),
+        (csr_array(np.column_stack([WORDS, 300 * (np.arange(50) < 2)])), "counts"),
+        (csr_array(WORDS * random.random(WORDS.shape)), "common"),
+        (csr_array(-WORDS), "common"),
         (csr_array(FEW), "common"),
-        (csr_array(np.column_stack([WORDS, 50_000 + np.arange(50)])), "standard"),
+        (csr_array(np.column_stack([WORDS, 50_000.5 + np.arange(50)])), "standard"),
+        (csr_array(np.column_stack([WORDS, 50_000 + np.arange(50)])), "counts"),
         (np.column_stack([WORDS, 1e-3 * WORDS[:, :4], 1e4 * WORDS[:, :2]]), "standard"),
-        (csr_array(np.column_stack([WORDS, 20 * WORDS[:, :4]])), "common"),
+        (csr_array(np.column_stack([WORDS, 20 * WORDS[:, :4]])), "counts"),
         (csr_array((5, 3)), "common"),
     ],
 )
@@ -51,6 +56,41 @@ def test_one_scale_keeps_zeros_and_does_not_depend_on_the_unit() -> None:
     np.testing.assert_allclose(first, second, rtol=1e-6)
     assert ((first.numpy() == 0) == (part == 0)).all()
     assert np.isfinite(Inputs("common", 0 * WORDS)(WORDS)[0]).all()
+
+
+def test_counts_become_logarithms_and_rare_columns_weigh_a_little_more() -> None:
+    x = WORDS * random.integers(1, 500, size=WORDS.shape)
+    scaled = Inputs("counts", csr_array(x))(x)[0].numpy()
+    rows = (x != 0).sum(0).clip(1)
+    weighted = np.log1p(x) * np.sqrt(1 + np.log((1 + len(x)) / (1 + rows)))
+    expected = weighted / np.sqrt((weighted[x != 0] ** 2).mean())
+    np.testing.assert_allclose(scaled, expected, rtol=1e-6)
+    np.testing.assert_array_equal(Inputs("counts", x)(x)[0], scaled)
+    np.testing.assert_array_equal(
+        Inputs("counts", x).non_zeros(csr_array(x)).numpy(), scaled[x != 0]
+    )
+    # Rows that come later may hold other numbers.
+    later = Inputs("counts", x)(-x - 0.5)[0].numpy()
+    assert np.isfinite(later).all()
+    assert (later < 0).all()
+
+
+def test_a_few_large_counts_do_not_hide_what_the_others_say() -> None:
+    counts = random.poisson(0.08, size=(400, 60)).astype(float)
+    y = (counts[:, :4] > 0).astype(int)
+    counts[:, 4:] *= np.where(random.random((400, 56)) < 0.05, 2000, 1)
+    settings = {"members": 2, "folds": 0, "threshold": 0.5, "random_state": 0}
+    model = SDLGMClassifier(**settings).fit(csr_array(counts[:300]), y[:300])
+    right = model.predict(csr_array(counts[300:])) == y[300:]
+    assert right.mean() > 0.97
+
+
+def test_files_of_older_versions_scale_as_before() -> None:
+    scaling = Inputs("common", WORDS)
+    values = dict(vars(scaling))
+    del values["logarithms"]
+    again = Inputs.restore(values, WORDS.shape[1])
+    np.testing.assert_array_equal(again(WORDS)[0], scaling(WORDS)[0])
 
 
 def fit(x: object, y: np.ndarray, **settings: object) -> SDLGMClassifier:
@@ -84,7 +124,7 @@ def test_rows_that_are_left_out_choose_neither_scaling_nor_training() -> None:
     options = {"members": 2, "folds": 0, "threshold": 0.5, "hidden": (4,), "random_state": 0}
     model = SDLGMClassifier(**options).fit(x, y, weight)
     alone = SDLGMClassifier(**options).fit(WORDS, y[:50])
-    assert (model.inputs_, model.n_iter_, model.network_.by_unit) == ("common", 30, True)
+    assert (model.inputs_, model.n_iter_, model.network_.by_unit) == ("counts", 30, True)
     np.testing.assert_array_equal(model.predict_proba(WORDS), alone.predict_proba(WORDS))
 
 
@@ -119,7 +159,8 @@ def test_batches_grow_where_they_were_found_to_cost_nothing(settings, rate, grow
 
 @pytest.mark.parametrize(
     ("kind", "columns", "share"),
-    [("bins", 1, 0.0), ("bins", 2, 0.0), ("bins", 6, 0.25), ("bins", 7, 0.5), ("common", 3, 0.0),
+    [("bins", 1, 0.0), ("bins", 2, 0.0), ("bins", 6, 0.25), ("bins", 7, 0.5),
+     ("common", 3, 0.0), ("counts", 3, 0.0),
      ("standard", 2, 0.0), ("standard", 6, 0.25), ("standard", 7, 0.3)],
 )  # fmt: skip
 def test_few_columns_are_dropped_less(kind, columns, share):

@@ -185,7 +185,7 @@ def test_a_single_threshold_is_chosen_as_on_the_whole_table(fitted):
     proba = fitted.predict_proba(x)
     chosen = apply_threshold(proba, fitted.threshold_, 1, 3)
     np.testing.assert_array_equal(fitted.predict(x), chosen)
-    members = MemberRows(len(x), 4, 2, 32, 0)
+    members = MemberRows(len(x), 4, 2, 0)
     held = np.zeros(y.shape)
     for index, part in fitted.network_.held_out(x.astype(np.float32), members):
         held[index] = part
@@ -195,21 +195,23 @@ def test_a_single_threshold_is_chosen_as_on_the_whole_table(fitted):
 
 
 def test_members_are_not_fitted_on_the_rows_they_hold_out():
-    members = MemberRows(21, 6, 3, 4, 0)
+    members = MemberRows(21, 6, 3, 0)
     members.cut(4, epochs=3)
     assert members.held.sum(0).tolist() == [2] * 21
     for step in range(3 * members.steps[0]):
         batch = members.batch(step)
         assert batch.shape == (6, 4)
         assert not members.held.gather(1, batch).any()
-    everything = MemberRows(21, 2, 0, 4, 0)
+    everything = MemberRows(21, 2, 0, 0)
+    assert everything.batch(0).shape == (2, 21)
+    everything.cut(4)
     assert not everything.held.any()
     seen = torch.cat([everything.batch(s) for s in range(everything.steps[0])], 1)
     assert [len(set(row.tolist())) for row in seen] == [20, 20]
 
 
 def test_batches_grow_in_equal_parts_of_the_epochs():
-    members = MemberRows(500, 2, 0, 32, 0)
+    members = MemberRows(500, 2, 0, 0)
     members.cut(32, epochs=6, growth=(1, 2, 4))
     assert members.steps == [15, 15, 8, 8, 4, 4]
     sizes = [members.batch(step).shape[1] for step in range(54)]
@@ -221,7 +223,7 @@ def test_batches_grow_in_equal_parts_of_the_epochs():
 @pytest.mark.parametrize(("batch_size", "steps"), [(64, [8, 4, 4]), (200, [3, 3, 3])])
 def test_batches_grow_up_to_128_rows(batch_size, steps):
     rows = 600 if batch_size == 200 else 512
-    members = MemberRows(rows, 1, 0, batch_size, 0)
+    members = MemberRows(rows, 1, 0, 0)
     members.cut(batch_size, epochs=3, growth=(1, 2, 4))
     assert members.steps == steps
 

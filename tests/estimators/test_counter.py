@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 
+from sdlgm.baselines import ConstantCounter, PoissonCounter, SoftmaxCounter
 from sdlgm.errors import ConfigError, DataError, SDLGMError, TrainingError
 from sdlgm.estimators import SDLGMCounter
 from sdlgm.estimators.augmentation import Augmentation
@@ -265,6 +266,43 @@ def test_columns_are_shifted_and_rotated_independently_and_stay_whole(
     assert rows_used.max() <= 11 + 3 + 2
 
 
+def test_distributions_of_large_sums_that_do_not_fit_memory_are_refused_with_the_cure() -> None:
+    X, y = rows(40)
+    counter = SDLGMCounter(**{**QUICK, "epochs": 1}).fit(X, y * 1_000_000)
+    assert counter.predict_mean(X).shape == (40, 3)
+    message = r"40 rows of 4,000,001 prob.* take 1.3 GB. Predict up to 33 rows at a time, or count"
+    with pytest.raises(ConfigError, match=message):
+        counter.predict_total(X)
+    constant = ConstantCounter().fit(X, y * 1_000_000)
+    with pytest.raises(ConfigError, match=message):
+        constant.predict_total(X)
+    with pytest.raises(ConfigError, match=r"3 x 4,000,001, more than 1,000,000.*PoissonC"):
+        SoftmaxCounter(**QUICK).fit(X, y * 1_000_000)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_distributions_of_sums_are_made_in_parts(
+    tied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = rows(40)
+    counter = SDLGMCounter(tied=tied, **{**QUICK, "epochs": 1}).fit(X, y)
+    whole, sizes = counter.predict_total(X), []
+    own = counter.distribution_.total
+    monkeypatch.setattr("sdlgm.estimators.counter.TOTALS_AT_ONCE", 70)
+    monkeypatch.setattr(
+        type(counter.distribution_), "total", lambda _, z: sizes.append(len(z)) or own(z)
+    )
+    np.testing.assert_allclose(counter.predict_total(X), whole)
+    assert sizes == [14, 14, 12]
+
+
+def test_distributions_of_large_sums_add_up_to_1() -> None:
+    X, y = rows(40)
+    for kind in (SDLGMCounter, PoissonCounter):
+        counter = kind(**{**QUICK, "epochs": 1}).fit(X, y * 50_000)
+        np.testing.assert_allclose(counter.predict_total(X[:2]).sum(1), 1, rtol=1e-6)
+
+
 # --- errors ----------------------------------------------------------------------------------
 
 
@@ -274,6 +312,8 @@ def test_columns_are_shifted_and_rotated_independently_and_stay_whole(
         ([[1, 0], [-2, 0]], r"1 entries that are negative, the first \(-2\) at \[1, 0\]"),
         ([[1, 0], [0, 0.5]], r"not whole numbers, the first \(0.5\) at \[1, 1\]. Counts are int"),
         ([[1, 0], [0, np.nan]], r"not whole numbers, the first \(nan\)"),
+        ([[1, 0], [2**62, 2**62]], r"2 entries that are above 9,007,.* at \[1, 0\]. Count in"),
+        ([[1, 0], [1e300, 0]], r"1 entries that are above 9,007,.* at \[1, 0\]. Count in larger"),
         ([[1, 0], [2, 2]], r"counts of y\[1\] sum to 4, more than budget = 3. Raise budget"),
         ([[1, 0]], "X has 2 samples and y has 1 rows"),
         ([1, 0], r"shape \(n, K\), one column for each class, got \(2,\)"),

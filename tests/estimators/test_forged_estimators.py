@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from sdlgm import load
+from sdlgm.cli import main
 from sdlgm.errors import ModelFileError, SDLGMError
 from sdlgm.estimators import SDLGMClassifier
 from sdlgm.storage import read_tensors, write_described
@@ -54,6 +55,8 @@ def _fitted(**changes: Any) -> Change:
         (_fitted(threshold_="x"), "threshold_"),
         (_fitted(classes_=[1]), "threshold_, classes_"),
         (_fitted(extra_={"strings": ["str", [300], ["a" * 60_000, *["b"] * 299]]}), "fixed-width"),
+        (_fitted(_fitted_rows={"tuple": [3, False, "", 1, False]}), "rows of the fit"),
+        (_fitted(_fitted_rows=3), "rows of the fit"),
         (_fitted(extra_={"scalar": ["int8", 1000]}), "damaged"),
         (_fitted(extra_={"scalar": ["float64", [1]]}), "not a value"),
         (_fitted(extra_={"strings": ["object", [-1, "x"], ["a"]]}), "damaged"),
@@ -105,3 +108,26 @@ def test_a_transformer_whose_file_names_no_network_is_refused(tmp_path: Path) ->
     folder = forge("transformer-1", tmp_path, lambda about, tensors: about.pop("network"))
     with pytest.raises(ModelFileError, match="does not belong to"):
         load(folder)
+
+
+@pytest.mark.parametrize("kind", ["classifier-1", "counter-1", "transformer-1"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"feature_names_in_": 3, "target_names_in_": 3},
+        {"feature_names_in_": {"strings": ["object", [1], ["\x1b[2J"]]}},
+        {"inputs_": [1]},
+    ],
+)
+def test_forged_values_are_described_as_text(
+    kind: str, changes: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def change(about: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        about["fitted"].update(changes)
+        about["params"].update({"variant": 3} if kind == "classifier-1" else {})
+        about["versions"] = [1]
+
+    assert main(["info", str(forge(kind, tmp_path, change))]) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert "\x1b" not in out

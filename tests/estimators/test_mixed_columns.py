@@ -18,6 +18,7 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.preprocessing import OneHotEncoder
 
 from helpers import no_warning
+from sdlgm import load
 from sdlgm.errors import ConfigError, DataError, ModelFileError, SDLGMWarning
 from sdlgm.estimators import BudgetedClassifier, RecallAtLeast, SDLGMClassifier
 from sdlgm.estimators.label_fitting import member_rows
@@ -125,6 +126,24 @@ def test_whole_numbers_and_truth_values_are_the_same_levels_with_and_without_gap
     )
     assert flags.encoded_names() == ("b", "b=missing")
     assert flags(found)[:3].tolist() == [[1, 0], [0, 0], [0.5, 1]]
+
+
+def test_texts_that_equal_the_marks_of_missing_and_rare_levels_are_levels_of_their_own(
+    tmp_path: Path,
+) -> None:
+    texts = ["missing", None, "rare", "'rare'", "red"]
+    frame = pd.DataFrame({"meat": texts * 6 + ["odd"]})
+    columns, found = learned(frame)
+    names = ["''rare''", "'missing'", "'rare'", "missing", "red", "rare"]
+    assert columns.encoded_names() == tuple(f"meat={name}" for name in names)
+    marked = [names[place] for place in columns(found)[:5].argmax(1)]
+    assert marked == ["'missing'", "missing", "'rare'", "''rare''", "red"]
+    model = fit(frame, np.eye(6, dtype=int)[[0, 1, 2, 3, 4] * 6 + [5]], epochs=1)
+    model.save(tmp_path / "model")
+    with no_warning():
+        proba = load(tmp_path / "model").predict_proba(frame)
+    np.testing.assert_array_equal(proba, model.predict_proba(frame))
+    assert len(np.unique(proba, axis=0)) == 6
 
 
 def test_an_array_with_missing_values_is_read_if_it_is_said() -> None:

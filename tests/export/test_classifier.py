@@ -26,6 +26,7 @@ def real_data() -> tuple[np.ndarray, np.ndarray]:
 SETTINGS: dict[str, dict[str, Any]] = {
     "standard": {},
     "quantile": {"inputs": "quantile", "normalisation": "layer"},
+    "counts": {"inputs": "counts"},
     "bins": {"inputs": "bins", "bins": 3, "activation": "gelu"},
     "none": {"inputs": "none", "hidden": ()},
     "cap": {"max_labels": 4, "threshold": 0.02, "min_labels": 0},
@@ -120,7 +121,7 @@ def test_a_saved_transformer_is_exported_like_a_run(tmp_path: Path) -> None:
         export_run(tmp_path / "codes", tmp_path / "no.onnx", part="classifier")
 
 
-@pytest.mark.parametrize("inputs", ["standard", "quantile", "bins", "none"])
+@pytest.mark.parametrize("inputs", ["standard", "quantile", "bins", "counts", "none"])
 def test_a_row_that_is_not_finite_gets_no_labels(inputs: str, tmp_path: Path) -> None:
     x, y = real_data()
     settings: dict[str, Any] = {"members": 2, "epochs": 2, "hidden": (8,), "inputs": inputs}

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from sdlgm.errors import ConfigError
 from sdlgm.estimators.counter import SDLGMCounter
-from sdlgm.estimators.counting import BaseCounter
+from sdlgm.estimators.counting import BaseCounter, check_totals
 from sdlgm.objectives.counts import CountDistribution, log_mean
 
 __all__ = [
@@ -22,6 +22,9 @@ __all__ = [
     "PoissonCounter",
     "SoftmaxCounter",
 ]
+
+MOST_OUTPUTS = 1_000_000
+"""Most outputs of a network, each with weights of its own."""
 
 
 class ConstantCounter(BaseCounter):
@@ -56,6 +59,7 @@ class ConstantCounter(BaseCounter):
 
     def predict_total(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         """Predict the training samples' distribution of the sum, ``(n, L0 + 1)``."""
+        check_totals(len(self._inputs(X)), self.budget_ + 1)
         return self._repeat(X, "total_")
 
     def _repeat(self, X: Any, name: str) -> NDArray[np.float64]:  # noqa: N803
@@ -97,6 +101,12 @@ class SoftmaxCounter(_IndependentCounter):
     """
 
     def _make_distribution(self, features: int, budget: int) -> CountDistribution:
+        if features * (budget + 1) > MOST_OUTPUTS:
+            raise ConfigError(
+                f"SoftmaxCounter has an output for each count from 0 to the budget of each class, "
+                f"{features:,} x {budget + 1:,}, more than {MOST_OUTPUTS:,}. Count in larger "
+                "units, or use PoissonCounter."
+            )
         return IndependentSoftmax(features, budget)
 
 
@@ -130,9 +140,9 @@ class IndependentPoisson(CountDistribution):
 
     def total(self, outputs: Tensor) -> Tensor:
         """Poisson distribution of the sum; the last entry holds ``L0`` and all larger sums."""
-        totals = torch.arange(self.budget, device=outputs.device)
+        totals = torch.arange(self.budget, dtype=outputs.dtype, device=outputs.device)
         rate = outputs.exp().sum(-1, keepdim=True)
-        below = (totals * rate.log() - rate - torch.lgamma(totals + 1.0)).exp()
+        below = (totals * rate.log() - rate - torch.lgamma(totals + 1)).exp()
         return torch.cat([below, (1 - below.sum(-1, keepdim=True)).clamp_min(0)], dim=-1)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
+from sdlgm.cli.estimator_info import estimator_lines
 from sdlgm.cli.output import say, show, show_metrics
 from sdlgm.cli.parser import Command, Parser, add_accelerator, add_split, add_table_options
 from sdlgm.errors import ConfigError
@@ -154,10 +155,13 @@ def _report_of_labels(folder: Path, options: Namespace) -> Path:
 def _info_parser() -> Parser:
     parser = Parser(
         "info RUN",
-        description="Describe a run: its data, shape, state and metrics.",
-        epilog="example:\n  sdlgm info runs/digits",
+        description="Describe a run: its data, shape, state and metrics; or a saved estimator: its "
+        "columns, labels, bounds, threshold and size.",
+        epilog="""examples:
+  sdlgm info runs/digits
+  sdlgm info tags                         # of SDLGMClassifier.save("tags")""",
     )
-    parser.add_argument("run", help="Folder of the run.")
+    parser.add_argument("run", help="Folder of the run, or of a saved estimator.")
     return parser
 
 
@@ -165,6 +169,10 @@ def _info(options: Namespace) -> None:
     from sdlgm.models import model_sha256
     from sdlgm.training import Run
 
+    if holds_estimator(Path(options.run)):
+        for name, text in estimator_lines(Path(options.run)):
+            show(f"{name:<10} {text}")
+        return
     run = Run.open(options.run)
     data, model, training = run.config.data, run.config.model, run.config.training
     if not run.has_settings:
@@ -247,5 +255,5 @@ def _export(options: Namespace) -> None:
 
 EVALUATE = Command(_evaluate_parser, _evaluate, "Measure the bounds of a model.")
 REPORT = Command(_report_parser, _report, "Draw a run on one HTML page.")
-INFO = Command(_info_parser, _info, "Describe a run.")
+INFO = Command(_info_parser, _info, "Describe a run or a saved estimator.")
 EXPORT = Command(_export_parser, _export, "Write a part of a model as ONNX.")

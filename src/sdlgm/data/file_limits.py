@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sdlgm.data.parquet_footer import column_chunks
+from sdlgm.data.separators import separator_of, wrong_separator
 from sdlgm.errors import DataError
 from sdlgm.limits import check, check_cells, open_regular
 
@@ -72,15 +73,10 @@ def _check_text(path: Path, start: bytes) -> None:
             f"{path} is not in UTF-8 (byte {error.start:,} is 0x{start[error.start]:02x}). Save it "
             "in UTF-8 first."
         ) from None
-    lines = start.split(b"\n", 2)[:2]
-    for mark, name in ((b";", "semicolons"), (b"\t", "tabs"), (b"|", "bars")):
-        numbers = [line.count(mark) for line in lines]
-        if b"," not in lines[0] and len(lines) == 2 and numbers[0] == numbers[1] > 0:
-            raise DataError(
-                f"{path} has {name} between its columns. Write it with commas, and with points in "
-                f"numbers, first: pandas.read_csv(FILE, sep={mark.decode()!r}, decimal=',')"
-                ".to_csv(NEW, index=False), or leave out decimal if its numbers have points."
-            )
+    lines = [line.decode(errors="replace") for line in start.split(b"\n", 2)[:2]]
+    mark, below = map(separator_of, (lines * 2)[:2])
+    if mark is not None and mark == below and lines[0].count(mark) == lines[-1].count(mark):
+        raise wrong_separator(path, mark)
 
 
 def _check_array(path: Path, size: int) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from sdlgm.data.columns import Columns, match_names
 from sdlgm.data.file_limits import check_table_file
 from sdlgm.data.rows import Rows, as_numbers
+from sdlgm.data.separators import separator_of_file, wrong_separator
 from sdlgm.errors import DataError, warn
 from sdlgm.outputs import atomic_path
 
@@ -311,13 +312,22 @@ def _read_csv(path: Path, header: bool | None) -> Table:
     from sdlgm.data.arrow_columns import check_numeric, index_columns, listed, to_numbers
 
     options = pa.csv.ReadOptions(autogenerate_column_names=header is False)
-    table = pa.csv.read_csv(path, read_options=options)
-    names = table.column_names
+    mark = separator_of_file(path)
+    try:
+        table = pa.csv.read_csv(path, read_options=options)
+    except pa.ArrowInvalid:
+        if mark is not None:
+            raise wrong_separator(path, mark) from None
+        raise
+    names, kinds = table.column_names, table.schema.types
+    texts = any(str(kind) in ("string", "null") for kind in kinds)
+    if mark is not None and texts and (header is False or len(names) == 1):
+        raise wrong_separator(path, mark)
     if header is False:
         where, places = str(path), [str(place) for place in range(len(names))]
-        check_numeric(places, table.schema.types, where)
+        check_numeric(places, kinds, where)
         parts = [to_numbers(c, n, where) for n, c in zip(places, table.columns, strict=True)]
-        types = tuple(str(kind) for kind in table.schema.types)
+        types = tuple(map(str, kinds))
         return Table(np.stack(parts, 1), where, types=types, header=False)
     if header is None and names and all(map(_is_number, names)):
         raise DataError(

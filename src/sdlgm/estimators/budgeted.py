@@ -450,16 +450,16 @@ def _as_rows(estimator: BudgetedClassifier, X: Any, *, reset: bool) -> Any:  # n
             "a single sample, use X.reshape(1, -1)."
         )
     validate_columns(estimator, rows, reset=reset)
-    return _with_short_indices(rows) if sp.issparse(rows) else rows
+    return _short_indices(sp.csr_array(rows)) if sp.issparse(rows) else rows
 
 
-def _with_short_indices(rows: Any) -> sp.csr_array:
-    """Return sparse rows with indices of 32 bits, if they fit: trees take no longer ones."""
-    table = sp.csr_array(rows)
-    if table.indices.dtype != np.int64 or max(table.nnz, *table.shape) > np.iinfo(np.int32).max:
-        return table
-    short = (table.data, table.indices.astype(np.int32), table.indptr.astype(np.int32))
-    return sp.csr_array(short, shape=table.shape)
+def _short_indices(rows: sp.csr_array) -> sp.csr_array:
+    """Return sparse rows with indices of 32 bits, which trees need, where these are enough."""
+    most = max(rows.nnz, *rows.shape)
+    if rows.indices.dtype == np.int32 or most > np.iinfo(np.int32).max:
+        return rows
+    indices, starts = rows.indices.astype(np.int32), rows.indptr.astype(np.int32)
+    return sp.csr_array((rows.data, indices, starts), shape=rows.shape)
 
 
 def _check_texts(rows: Any) -> None:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from sdlgm.config import Activation, NetworkAccelerator
 from sdlgm.environment import device_of, neutral
-from sdlgm.errors import ConfigError
+from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.estimators.drift import check_range, training_range, warn_of_drift, widened_range
 from sdlgm.estimators.entry_weights import split_weights
+from sdlgm.estimators.fitted_rows import FittedRows
 from sdlgm.estimators.frames import shown, warn_of_other_order
 from sdlgm.estimators.interruption import unchanged_unless_done, unfitted_unless_done
 from sdlgm.estimators.label_decisions import (
@@ -31,7 +32,7 @@ from sdlgm.estimators.label_fitting import (
     new_network,
 )
 from sdlgm.estimators.label_network import LabelNetwork, LabelTraining
-from sdlgm.estimators.label_parameters import Variant, check_parameters, chosen_effort
+from sdlgm.estimators.label_parameters import Variant, check_parameters
 from sdlgm.estimators.label_saving import check_label_attributes
 from sdlgm.estimators.mixed_columns import Mixed
 from sdlgm.estimators.mixed_inputs import MixedInputs
@@ -126,11 +127,12 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         Scaling of the inputs: ``"standard"`` (z-scores; a sparse X is not centred), ``"quantile"``
         (normal quantiles of ranks, for heavy-tailed features), ``"bins"`` (``bins`` piecewise
         linear features for each feature, for nonlinear feature effects), ``"common"`` (one scale
-        for all columns, for words of texts and other sparse rows), ``"none"``, or ``"auto"``:
-        ``"common"`` for a sparse X, and for a dense one of at most a tenth of values that are not
-        0 (``"standard"`` if a column is 100 times larger than most); else ``"bins"``
-        (``"quantile"`` for 1,000 columns or more), or ``"standard"`` if most columns have two
-        values.
+        for all columns, for sparse rows), ``"counts"`` (logarithms, with a little more weight for
+        rare columns, for words of texts), ``"none"``, or ``"auto"``: ``"counts"`` for a sparse X
+        of whole numbers, and for a dense one of at most a tenth of values that are not 0,
+        ``"common"`` for other numbers in them (``"standard"`` if a column is 100 times larger than
+        most); else ``"bins"`` (``"quantile"`` for 1,000 columns or more), or ``"standard"`` if
+        most columns have two values.
     likelihood
         Distribution of x given the code: ``"gaussian"`` (scaled inputs) or ``"bernoulli"`` (X of 0
         and 1).
@@ -145,8 +147,8 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
     dropout, input_dropout, input_noise
         Share of hidden units and of inputs dropped in training, and standard deviation of the noise
         added to the scaled inputs. ``input_dropout=None``: with ``inputs="auto"`` 0 for
-        ``"common"`` and 0.5 for ``"bins"``, else 0.3; but at most 0.25 for six columns or fewer,
-        and 0 for two or one.
+        ``"common"`` and ``"counts"``, 0.5 for ``"bins"``, else 0.3; but at most 0.25 for six
+        columns or fewer, and 0 for two or one.
     calibrated
         Whether to correct probabilities by an offset and a slope of the members' log-odds, and the
         distribution of the number of labels, learned on the rows that members leave out, if they
@@ -226,6 +228,8 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
 
     _limits: NDArray[np.float64]
     """The range of the training rows."""
+    _fitted_rows: FittedRows | None
+    """Which rows the latest fit took; ``None`` in older files."""
 
     def __init__(
         self,
@@ -445,9 +449,11 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         rows = self._encode(rows, fitted)
         zero = self._mostly_zero(rows, fitted)
         self._choose_inputs(rows, fitted, zero)
-        effort = chosen_effort(self.get_params(deep=False), weighted.size, zero, one_pass)
-        training = label_training(self, rows, weighted, members, effort, one_pass=one_pass)
+        training = label_training(
+            self, rows, weighted, members, mostly_zero=zero, one_pass=one_pass
+        )
         self._limits = training_range(training.rows)
+        self._fitted_rows = FittedRows.of(training)
         self.network_ = new_network(self, training, self._names())
         return training
 
@@ -466,13 +472,18 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         members = member_rows(self, weighted.size[0], first_epoch=self.n_iter_)
         fitted = members.fitted_of(weighted.kept)
         self._widen_sets(weighted.targets, weighted.kept, fitted)
-        zero = self._mostly_zero(rows, fitted)
-        effort = chosen_effort(self.get_params(deep=False), weighted.size, zero, one_pass=True)
-        if self.network_.optimiser_state:  # the optimiser stays
-            effort = effort._replace(by_unit=self.network_.by_unit)
-        training = label_training(self, rows, weighted, members, effort, one_pass=True)
+        training = label_training(
+            self,
+            rows,
+            weighted,
+            members,
+            mostly_zero=self._mostly_zero(rows, fitted),
+            one_pass=True,
+            by_unit=self.network_.by_unit if self.network_.optimiser_state else None,
+        )
         # Files of 0.1 have no range.
         self._limits = widened_range(getattr(self, "_limits", None), training.rows)
+        self._fitted_rows = FittedRows.of(training)
         self.network_ = copy.deepcopy(self.network_)
         self.history_ = list(self.history_)
         return training
@@ -505,19 +516,33 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         """Predict the training rows by the members that were not fitted on them, ``(n, K)``.
 
         For what is chosen on these rows beside the threshold, such as weights of several
-        classifiers. Rows that all members were fitted on, or that were not given to ``fit``, are
-        NaN.
+        classifiers. Rows that all members were fitted on are NaN.
 
         Parameters
         ----------
         X
-            The rows of ``fit``, in the same order, none of which had a weight of 0.
+            The rows of the latest ``fit`` or ``partial_fit``, in the same order, without those of
+            weight 0.
+
+        Raises
+        ------
+        DataError
+            If X is other rows. :meth:`predict_proba` predicts these.
+        ModelFileError
+            If the classifier was saved by an older version, which did not keep what tells its rows.
         """
         self._check_fitted()
+        known = getattr(self, "_fitted_rows", None)
+        if known is None:
+            raise ModelFileError(
+                "This classifier was saved by an older version of sdlgm, which did not keep what "
+                "tells the rows of its fit from others. Fit it again for predict_left_out; "
+                "predict_proba predicts any rows."
+            )
         rows = self._read_rows(X)
+        known.check(rows)
         found = np.full((rows.shape[0], self.n_labels_), np.nan)
-        fitted = self.network_.model.config.members
-        members = member_rows(self, rows.shape[0], members=fitted)
+        members = known.members(self.network_.model.config.members, self.seed_)
         network = self.network_.on(device_of(self.accelerator))
         for index, proba in network.held_out(rows, members):
             found[index] = proba
@@ -549,6 +574,7 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         super()._check_fitted_values(where)
         self._check_columns(where)
         check_range(self, self._width, where)
+        self._fitted_rows = FittedRows.restore(getattr(self, "_fitted_rows", None), where)
         check_label_attributes(self, where)
 
     def _restore_network(self, values: dict[str, Any]) -> nn.Module:

@@ -15,7 +15,7 @@ from sdlgm.distributions.poisson_multinomial import MAX_SLOTS
 from sdlgm.environment import device_of, neutral, placed
 from sdlgm.errors import ConfigError, ModelFileError
 from sdlgm.estimators.augmentation import Augmentation, augmented_copies
-from sdlgm.estimators.counting import BaseCounter
+from sdlgm.estimators.counting import TOTALS_AT_ONCE, BaseCounter, check_totals
 from sdlgm.estimators.drift import check_range, training_range, warn_of_drift
 from sdlgm.estimators.interruption import unchanged_unless_done, unfitted_unless_done
 from sdlgm.estimators.network_training import TrainingSettings, apply, train_counter
@@ -447,9 +447,21 @@ class SDLGMCounter(Saved, BaseCounter):
         """Predict the probabilities of the sums ``0..L0`` of the counts, shape ``(n, L0 + 1)``.
 
         For the column encoder, ``L0`` is the number of columns of X.
+
+        Raises
+        ------
+        ConfigError
+            If they take more than 1 GiB; the message says how many rows do not.
         """
-        outputs = self._outputs(X)
-        return self.distribution_.total(outputs).double().numpy()
+        outputs, distribution = self._outputs(X), self.distribution_
+        sums = distribution.largest_sum(outputs) + 1
+        check_totals(len(outputs), sums)
+        total = np.empty((len(outputs), sums))
+        size = max(1, TOTALS_AT_ONCE // sums)
+        for start in range(0, len(outputs), size):
+            part = outputs[start : start + size].double()  # millions of slots need its precision
+            total[start : start + size] = distribution.total(part)
+        return total
 
     def _outputs(self, X: Any) -> Tensor:  # noqa: N803
         fitted_columns = self.encoder == "columns" and hasattr(self, "sample_shape_")

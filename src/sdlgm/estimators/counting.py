@@ -24,7 +24,12 @@ from sdlgm.estimators.validation import (
 )
 from sdlgm.limits import MAX_BUDGET
 
-__all__ = ["BaseCounter"]
+__all__ = ["TOTALS_AT_ONCE", "BaseCounter", "check_totals"]
+
+MOST_TOTALS = 2**27
+"""Most probabilities of sums that are returned at once: 1 GiB."""
+TOTALS_AT_ONCE = 2**22
+"""Probabilities of sums that are computed at a time: 16 MiB in an array."""
 
 
 class BaseCounter(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -85,6 +90,11 @@ class BaseCounter(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         Samples of weight 0 are dropped; the returned weights have a mean of 1.
         """
         check_integer("budget", budget, optional=True)
+        if budget is not None and budget > MAX_BUDGET:
+            raise ConfigError(
+                f"The budget may be up to {MAX_BUDGET:,}, but budget is {budget:,}. Count in "
+                "larger units."
+            )
         warn_of_other_order(X, y=y, sample_weight=sample_weight)
         inputs = validate_samples(self, X, reset=True)
         weights = validate_weights(sample_weight, len(inputs))
@@ -92,16 +102,11 @@ class BaseCounter(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         self.__dict__.pop("target_names_in_", None)
         if names is not None:
             self.target_names_in_ = names
+        _refuse_large_sums(counts, weights)
         kept = torch.from_numpy(weights > 0)
         inputs, counts = inputs[kept], counts[kept]
         weights = weights[weights > 0]
         self.budget_ = int(budget or max(1, int(counts.sum(1).max())))
-        if self.budget_ > MAX_BUDGET:
-            raise (DataError if budget is None else ConfigError)(
-                f"The budget may be up to {MAX_BUDGET:,}, but "
-                f"{'the largest sum of a row of y' if budget is None else 'budget'} is "
-                f"{self.budget_:,}. Count in larger units."
-            )
         self.sample_shape_ = tuple(inputs.shape[1:])
         self.n_classes_ = counts.shape[1]
         return inputs, counts, torch.from_numpy(weights / weights.mean()).float()
@@ -114,3 +119,27 @@ class BaseCounter(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         inputs = validate_samples(self, X, reset=False)
         check_same_shape(inputs, self.sample_shape_, column_width)
         return inputs
+
+
+def check_totals(rows: int, sums: int) -> None:
+    """Raise :class:`ConfigError` if the probabilities of the sums of some rows are too many."""
+    if rows * sums > MOST_TOTALS:
+        raise ConfigError(
+            f"predict_total would return {rows:,} rows of {sums:,} probabilities, one for each sum "
+            f"from 0, which take {rows * sums * 8 / 1e9:.1f} GB. Predict up to "
+            f"{MOST_TOTALS // sums:,} rows at a time, or count in larger units."
+        )
+
+
+def _refuse_large_sums(counts: Tensor, weights: NDArray[np.float64]) -> None:
+    """Raise :class:`DataError` for the row with the largest sum, if it exceeds all budgets.
+
+    Rows of weight 0 do not count.
+    """
+    sums = counts.double().sum(1).numpy() * (weights > 0)
+    row = int(sums.argmax())
+    if sums[row] > MAX_BUDGET:
+        raise DataError(
+            f"The counts of y[{row}] sum to {sums[row]:,.0f}, but a budget may be up to "
+            f"{MAX_BUDGET:,}. Count in larger units."
+        )

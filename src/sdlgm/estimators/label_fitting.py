@@ -18,7 +18,7 @@ from sdlgm.estimators.label_network import (
     MemberRows,
     input_statistics,
 )
-from sdlgm.estimators.label_parameters import Effort
+from sdlgm.estimators.label_parameters import Effort, chosen_effort
 from sdlgm.estimators.network_training import TrainingSettings
 from sdlgm.estimators.parameters import (
     class_sample_weight,
@@ -38,12 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["fit_network", "label_training", "member_rows", "new_network"]
 
 
-def member_rows(
-    classifier: SDLGMClassifier, rows: int, *, first_epoch: int = 0, members: int | None = None
-) -> MemberRows:
+def member_rows(classifier: SDLGMClassifier, rows: int, *, first_epoch: int = 0) -> MemberRows:
     """Return the folds that members leave out of some rows, and the order of the others.
-
-    The others are one batch.
 
     Raises
     ------
@@ -57,9 +53,8 @@ def member_rows(
         raise ConfigError(f"folds = {folds} for {rows} rows: use fewer folds, or more rows.")
     return MemberRows(
         rows,
-        int(members or classifier.members),
+        int(classifier.members),
         int(folds),
-        rows,
         classifier.seed_,
         same=is_split(classifier.threshold),
         first_epoch=first_epoch,
@@ -71,9 +66,10 @@ def label_training(
     rows: Table,
     weighted: WeightedTargets,
     members: MemberRows,
-    effort: Effort,
     *,
+    mostly_zero: bool,
     one_pass: bool,
+    by_unit: bool | None = None,
 ) -> LabelTraining:
     """Return what networks are fitted to: rows, labels and weights, without those of weight 0.
 
@@ -85,13 +81,17 @@ def label_training(
         All rows ``(n, D)``, and their targets.
     members
         Which of the rows that have a weight each member is fitted on. They are cut into batches.
-    effort, one_pass
-        Length and rate of the training, or of one pass over the rows at a constant rate.
+    mostly_zero
+        Whether the rows are mostly 0, which changes the default length and rate of the training.
+    one_pass
+        Whether there is one pass over the rows at a constant rate.
+    by_unit
+        How the first layer is trained, if an optimiser continues.
     """
-    if one_pass:
-        members.cut(effort.batch_size)
-    else:
-        members.cut(effort.batch_size, effort.epochs, effort.growth)
+    effort = chosen_effort(classifier.get_params(deep=False), weighted.size, mostly_zero, one_pass)
+    if by_unit is not None:
+        effort = effort._replace(by_unit=by_unit)
+    members.cut(effort.batch_size, 1 if one_pass else effort.epochs, effort.growth)
     if not weighted.kept.all():
         rows, weighted = rows[weighted.kept], weighted.take(weighted.kept)
     targets, weight, entries = weighted

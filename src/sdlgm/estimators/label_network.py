@@ -61,10 +61,11 @@ MOST_LOG_ODDS = 4_000_000
 class MemberRows:
     """The rows that each member is fitted on, and their order.
 
-    Member ``m`` holds out fold ``m % folds`` of a random partition, with a new partition for every
-    ``folds`` members. With ``folds = 0`` no rows are held out; with ``same``, all members hold out
-    the same fold. Folds depend on the seed and the number of rows; the order of the rows, also on
-    the number of epochs before (``first_epoch``).
+    They are one batch until they are :meth:`cut`. Member ``m`` holds out fold ``m % folds`` of a
+    random partition, with a new partition for every ``folds`` members. With ``folds = 0`` no rows
+    are held out; with ``same``, all members hold out the same fold. Folds depend on the seed and
+    the number of rows; the order of the rows, also on the number of epochs before
+    (``first_epoch``).
     """
 
     def __init__(
@@ -72,13 +73,13 @@ class MemberRows:
         rows: int,
         members: int,
         folds: int,
-        batch_size: int,
         seed: int,
         *,
         same: bool = False,
         first_epoch: int = 0,
     ) -> None:
         self.seed, self.first_epoch = seed, first_epoch
+        self.folds, self.same = folds, same
         self.held = torch.zeros(members, rows, dtype=torch.bool)
         fold = torch.arange(rows)
         for member in range(members if folds else 0):
@@ -89,8 +90,7 @@ class MemberRows:
         self.kept = [torch.nonzero(~held).squeeze(1) for held in self.held]
         # Folds may differ by one row, which is skipped in this epoch.
         self.number = min(map(len, self.kept))
-        self.cut(batch_size)
-        self._epoch, self._order = -1, torch.empty(0)
+        self.cut(self.number)
 
     def cut(self, batch_size: int, epochs: int = 1, growth: Sequence[int] = (1,)) -> None:
         """Cut the rows of each of some epochs into batches.

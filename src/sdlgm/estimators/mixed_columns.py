@@ -39,8 +39,9 @@ MOST_LEVELS = 100
 """Most columns that a category becomes."""
 FEW = 20
 """A category of so many levels is one in any case; else it may have one for every second row."""
-MISSING = "missing"
-"""The level of a missing value of a category."""
+MISSING, OTHERS = "missing", "rare"
+"""The level of a missing value of a category, and the name of that of all rare levels. A text that
+equals one of them is a level of its own, in quotes."""
 
 
 _NESTED = (list, tuple, dict, set, np.ndarray)
@@ -68,7 +69,8 @@ class MixedColumns:
     - A column of categories becomes a column of 0 and 1 for each level, with one for all levels of
       fewer than ``RARE`` training rows and those beyond the ``MOST_LEVELS`` most frequent ones. A
       level that training did not have counts as a rare one, and is no level if there is no rare
-      one. Missing values are a level.
+      one. Missing values are a level. The texts ``missing`` and ``rare`` are levels as all others,
+      ``'missing'`` and ``'rare'`` by name.
 
     This is scikit-learn's ``SimpleImputer(strategy="median", add_indicator=True)`` and
     ``OneHotEncoder(min_frequency=5, max_categories=100, handle_unknown="infrequent_if_exist")``,
@@ -160,7 +162,7 @@ class MixedColumns:
                 marks += [f"{name}={MISSING}"] * bool(self.gaps[place])
             else:
                 categories += [f"{name}={level}" for level in levels]
-                categories += [f"{name}=rare"] * bool(len(rare))  # type: ignore[arg-type]
+                categories += [f"{name}={OTHERS}"] * bool(len(rare))  # type: ignore[arg-type]
         return tuple(found + marks + categories)
 
     def describe(self) -> str:
@@ -370,7 +372,8 @@ def _level(item: Any) -> str:
     """Return the text of a level; whole numbers are the same as integers and floats."""
     if is_missing(item):
         return MISSING
-    return str(int(item)) if isinstance(item, float) and item.is_integer() else str(item)
+    text = str(int(item)) if isinstance(item, float) and item.is_integer() else str(item)
+    return f"'{text}'" if text.strip("'") in (MISSING, OTHERS) else text
 
 
 def _is_number(item: Any) -> bool:

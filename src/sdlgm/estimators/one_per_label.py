@@ -135,7 +135,8 @@ def explain_constant(model: Any, y: NDArray[Any], classes: NDArray[Any], error: 
     constant = classes[np.nanmin(y, axis=0) == np.nanmax(y, axis=0)]
     if len(constant) and not isinstance(model, OnePerLabel):
         raise DataError(
-            f"{type(model).__name__} cannot be fitted to {len(y)} rows in which some labels never "
-            f"vary ({shown(constant)}): {error} Drop labels of few rows, use fewer folds, or pass "
-            "the classifier within it, which is then fitted once for each label."
+            f"{type(model).__name__} cannot be fitted to {len(y)} rows: {error} If the reason is "
+            f"that some labels never vary ({shown(constant)}), drop labels of few rows, "
+            "use fewer folds, or pass the classifier within it, which is then fitted once for each "
+            "label."
         ) from error

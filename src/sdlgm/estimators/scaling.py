@@ -35,7 +35,7 @@ __all__ = [
     "take_rows",
 ]
 
-InputScaling = Literal["auto", "standard", "quantile", "bins", "common", "none"]
+InputScaling = Literal["auto", "standard", "quantile", "bins", "common", "counts", "none"]
 
 SPARSE = 0.1
 """Share of values that are not 0 up to which rows count as mostly 0."""
@@ -43,25 +43,29 @@ UNITS = 100
 """Size of a column, as a multiple of the median, from which columns have units of their own."""
 WIDE = 1000
 """Number of dense columns from which each is one input."""
-_DROPOUT = {"common": 0.0, "bins": 0.5}
+_DROPOUT = {"common": 0.0, "counts": 0.0, "bins": 0.5}
 """Input dropout that suits a scaling that was chosen by the data."""
 _DROPOUT_OF_FEW = ((2, 0.0), (6, 0.25))
 """Numbers of columns, and the most input dropout that suits no more columns: each says a lot."""
 
 
 def chosen_inputs(rows: Table, zero: bool) -> InputScaling:
-    """Return the scaling that suits rows: common, bins, quantile or standard.
+    """Return the scaling that suits rows: common, counts, bins, quantile or standard.
 
     ``zero`` is whether they are mostly 0 (:func:`mostly_zero`).
 
     Sparse rows, such as words of texts, share one scale, since those of single columns blow up the
     rarest words; unless columns have units of their own, such as an income beside words, which one
-    scale would make vanish. Bins suit columns of more than two values, by few rows, too; columns of
-    two have no shape that bins could show. Very many columns take ranks without bins, which predict
-    as well from a fourth of the inputs.
+    scale would make vanish. Whole numbers, such as how often a word occurs, are counts: a few very
+    large ones, or an income, would make all others vanish. Bins suit columns of more than two
+    values, by few rows, too; columns of two have no shape that bins could show. Very many columns
+    take ranks without bins, which predict as well from a fourth of the inputs.
     """
     if sp.issparse(rows) or zero:
-        return "standard" if _units_differ(rows) else "common"
+        table = sp.csr_array(rows)
+        if _whole(table.data):
+            return "counts"
+        return "standard" if _units_differ(table) else "common"
     low, high = rows.min(0), rows.max(0)
     several = ((rows > low) & (rows < high)).any(0)
     if several.mean() < 0.5:
@@ -69,13 +73,22 @@ def chosen_inputs(rows: Table, zero: bool) -> InputScaling:
     return "bins" if rows.shape[1] < WIDE else "quantile"
 
 
-def _units_differ(rows: Table) -> bool:
-    """Return whether a column is much larger than most others, where it is not 0."""
-    table = sp.csr_array(rows)
-    numbers = np.bincount(table.indices, minlength=table.shape[1])
-    squares = np.bincount(table.indices, table.data.astype(np.float64) ** 2, table.shape[1])
-    sizes = np.sqrt(squares[numbers > 0] / numbers[numbers > 0])
-    return len(sizes) > 0 and bool(sizes.max() > UNITS * np.median(sizes))
+def _units_differ(table: sp.csr_array) -> bool:
+    """Return whether a column is much larger than most others, where it is not 0.
+
+    The size of a column is the geometric mean of its values, which a few large ones hardly change.
+    """
+    values, columns = np.abs(table.data.astype(np.float64)), table.indices
+    values, columns = values[values > 0], columns[values > 0]
+    numbers = np.bincount(columns, minlength=table.shape[1])
+    sums = np.bincount(columns, np.log(values), table.shape[1])
+    sizes = sums[numbers > 0] / numbers[numbers > 0]
+    return len(sizes) > 0 and bool(sizes.max() > np.log(UNITS) + np.median(sizes))
+
+
+def _whole(values: NDArray[Any]) -> bool:
+    """Return whether all values are whole numbers that are not negative, and some are not 0."""
+    return bool(values.any() and values.min() >= 0 and (np.floor(values) == values).all())
 
 
 def mostly_zero(rows: Table) -> bool:
@@ -111,6 +124,10 @@ class Inputs:
       them, as trees do. Dense rows only.
     - ``"common"``: all values divided by one number, the root mean square of those that are not 0,
       so that zeros stay zeros and columns keep their sizes relative to each other.
+    - ``"counts"``: the sign of x times ``log(1 + |x|)``, times ``sqrt(1 + log((1 + n) / (1 + d)))``
+      where a column is not 0 in ``d >= 1`` of n training rows, then as ``"common"``. Large counts
+      weigh little more than small ones, and rare columns a little more than frequent ones (the
+      square root of the usual inverse document frequency).
     - ``"none"``: unchanged.
 
     Values are compared and scaled in double precision, and rounded to single precision last.
@@ -131,12 +148,11 @@ class Inputs:
         self.bins = bins if kind == "bins" else 0
         ranked = kind in ("quantile", "bins")
         self.sorted = np.sort(rows, axis=0) if ranked else None
+        self.logarithms = kind == "counts"
         self.shift: NDArray[Any] | float = 0.0
         self.scale: NDArray[Any] | float = 1.0
-        if kind == "common":
-            values = (rows.data if sp.issparse(rows) else rows[rows != 0]).astype(np.float64)
-            size = float(np.sqrt(np.mean(values**2))) if len(values) and values.any() else 1.0
-            self.shift, self.scale = np.zeros(rows.shape[1]), np.full(rows.shape[1], size)
+        if kind in ("common", "counts"):
+            self.shift, self.scale = np.zeros(rows.shape[1]), _one_scale(rows, self.logarithms)
         elif kind != "none":
             statistics = table_statistics(rows)
             warn_of_constant_columns(statistics, "X", columns)
@@ -160,11 +176,16 @@ class Inputs:
         """
         scaling = cls("none", np.zeros((1, features), np.float32))
         bins, ranked = values.get("bins"), values.get("sorted") is not None
-        if not is_integer(bins) or any(
-            isinstance(value, np.ndarray) and not np.isfinite(value).all()
-            for value in values.values()
+        if (
+            not is_integer(bins)
+            or not isinstance(values.get("logarithms", False), bool)
+            or any(
+                isinstance(value, np.ndarray) and not np.isfinite(value).all()
+                for value in values.values()
+            )
         ):
             raise ModelFileError("The scaling of inputs has values that are not finite.")
+        values.setdefault("logarithms", False)  # older files have none
         names = {*vars(scaling), *(("bin_shift", "bin_scale") if bins else ())}
         width = (features * (bins or 1),)
         shapes: dict[str, tuple[int, ...]] = {"bin_shift": width, "bin_scale": width}
@@ -199,7 +220,7 @@ class Inputs:
 
     def non_zeros(self, rows: sp.csr_array) -> Tensor:
         """Return the scaled non-zeros of sparse rows, in their order; zeros stay zeros."""
-        values = torch.from_numpy(rows.data.astype(np.float64))
+        values = torch.from_numpy(self._logarithms(rows.data.astype(np.float64)))
         if isinstance(self.scale, np.ndarray):
             values /= torch.from_numpy(self.scale)[torch.from_numpy(rows.indices)]
         return values.to(torch.float32)
@@ -211,7 +232,7 @@ class Inputs:
 
     def _block(self, rows: NDArray[Any]) -> tuple[Tensor, Tensor]:
         ranks = self._ranks(rows) if self.sorted is not None else None
-        placed = rows if ranks is None else self._normal(ranks)
+        placed = self._logarithms(rows) if ranks is None else self._normal(ranks)
         if isinstance(self.shift, np.ndarray) and isinstance(self.scale, np.ndarray):
             scaled = _scaled(placed, self.shift, self.scale)
         else:
@@ -230,6 +251,10 @@ class Inputs:
         else:
             return False
         return needs_double(torch.from_numpy(shift), torch.from_numpy(scale))
+
+    def _logarithms(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the logarithms of counts; other values as they are."""
+        return _logarithms(values) if self.logarithms else values
 
     def _ranks(self, rows: NDArray[Any]) -> NDArray[np.float64]:
         """Return mean ranks among the training values, from 0 to 1."""
@@ -297,6 +322,24 @@ def table_statistics(rows: Table) -> DataStatistics:
     ends = torch.from_numpy(low), torch.from_numpy(high)
     centre = torch.zeros(width, dtype=torch.float64)
     return DataStatistics(torch.from_numpy(mean), torch.from_numpy(scale), 2, centre, *ends)
+
+
+def _logarithms(values: NDArray[Any]) -> NDArray[np.float64]:
+    values = values.astype(np.float64)
+    return np.sign(values) * np.log1p(np.abs(values))
+
+
+def _one_scale(rows: Table, logarithms: bool) -> NDArray[np.float64]:
+    """Return what all values are divided by; of counts, rare columns by less than frequent ones."""
+    table = sp.csr_array(rows)
+    values = table.data.astype(np.float64)
+    weights = np.ones(table.shape[1])
+    if logarithms:
+        rows_with = np.bincount(table.indices[values != 0], minlength=table.shape[1]).clip(1)
+        weights = np.sqrt(1 + np.log((1 + table.shape[0]) / (1 + rows_with)))
+        values = _logarithms(values) * weights[table.indices]
+    values = values[values != 0]
+    return (float(np.sqrt(np.mean(values**2))) if len(values) else 1.0) / weights
 
 
 def _moments(rows: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -40,6 +40,8 @@ __all__ = [
 
 SEPARATORS = ("|", ";", ",")
 """Characters that join labels in files."""
+LARGEST_COUNT = 2**53
+"""Largest count: that up to which double precision holds all integers."""
 
 
 def check_counts(
@@ -61,8 +63,9 @@ def check_counts(
     Raises
     ------
     DataError
-        If they are not a table of one row for each sample, or an entry is not whole, or negative,
-        or a row exceeds the budget; the message names the first such row. If a frame lacks a class.
+        If they are not a table of one row for each sample, or an entry is not whole, negative or
+        above 2^53, or a row exceeds the budget; the message names the first such row. If a frame
+        lacks a class.
     """
     if y is None:
         raise DataError("A counter requires y to be passed, but the target y is None.")
@@ -81,8 +84,10 @@ def check_counts(
     whole = np.isfinite(values) & (np.floor(values) == values)
     _refuse_counts(values, ~whole, "not whole numbers", "Counts are integers; round them first.")
     _refuse_counts(values, values < 0, "negative", "A count is 0 or more.")
+    large = f"above {LARGEST_COUNT:,}"
+    _refuse_counts(values, values > LARGEST_COUNT, large, "Count in larger units.")
     counts = values.astype(np.int64)
-    sums = counts.sum(1)
+    sums = counts.sum(1, dtype=np.float64)
     largest = int(sums.max())
     if budget is not None and largest > budget:
         row = int(sums.argmax())

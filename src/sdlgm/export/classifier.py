@@ -124,6 +124,8 @@ def _scaled(graph: Graph, x: Value, scaling: Inputs) -> Value:
     if scaling.sorted is None:
         if not isinstance(scaling.shift, np.ndarray):  # "none"
             return x
+        if scaling.logarithms:
+            x = _logarithms(graph, x)
         return _standardised(graph, x, scaling.shift, scaling.scale)
     rows = scaling.sorted.shape[0]
     kind = np.float64 if scaling.needs_double else np.float32
@@ -141,6 +143,13 @@ def _scaled(graph: Graph, x: Value, scaling: Inputs) -> Value:
     ]
     placed = graph("Concat", *looked_up, axis=1)
     return _standardised(graph, placed, scaling.bin_shift, scaling.bin_scale)
+
+
+def _logarithms(graph: Graph, x: Value) -> Value:
+    """Add the sign of x times the logarithm of 1 + |x|, in double precision."""
+    x = graph.cast(x, np.float64)
+    above = graph("Add", graph("Abs", x), graph.constant(np.float64(1)))
+    return graph("Mul", graph("Sign", x), graph("Log", above))
 
 
 def _standardised(graph: Graph, x: Value, shift: Any, scale: Any) -> Value:

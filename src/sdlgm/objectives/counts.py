@@ -53,6 +53,10 @@ class CountDistribution(ABC):
     def total(self, outputs: Tensor) -> Tensor:
         """Probabilities of the sum of the counts, shape ``(n, L0 + 1)``."""
 
+    def largest_sum(self, outputs: Tensor) -> int:
+        """Return the largest sum of the counts for these outputs."""
+        return self.budget
+
 
 class TiedSlots(CountDistribution):
     """All slots share one gate and one distribution over features: a multinomial."""
@@ -130,8 +134,12 @@ class UntiedSlots(CountDistribution):
 
     def total(self, outputs: Tensor) -> Tensor:
         """Poisson-binomial distribution of the sum."""
-        totals = torch.arange(outputs.shape[1] + 1, device=outputs.device).unsqueeze(-1)
+        totals = torch.arange(self.largest_sum(outputs) + 1, device=outputs.device).unsqueeze(-1)
         return self.distribution(outputs).total_log_prob(totals).exp().T
+
+    def largest_sum(self, outputs: Tensor) -> int:
+        """Return the number of slots of the outputs."""
+        return outputs.shape[1]
 
 
 def log_mean(logs: Tensor) -> Tensor:
