@@ -73,6 +73,27 @@ def test_texts_become_numbers_of_words(tmp_path: Path) -> None:
     assert found.Y.toarray().tolist() == [[1], [0]]
 
 
+def test_what_a_sparse_row_leaves_out_is_the_first_level_of_labels_too(tmp_path: Path) -> None:
+    head = "@relation x\n@attribute a numeric\n@attribute warm {1,0}\n@attribute loud {no,yes}\n"
+    text = head + "@data\n{0 3, 2 yes}\n{1 0}\n{1 ?}\n"
+    found = read_arff(write(tmp_path, text), 2)
+    np.testing.assert_array_equal(found.Y.toarray(), [[1, 1], [0, 0], [np.nan, 0]])
+    assert found.X.toarray().tolist() == [[3], [0], [0]]
+
+
+def test_trees_take_the_rows_of_a_sparse_file(tmp_path: Path) -> None:
+    found = read_arff(write(tmp_path, SPARSE), 1)
+    for table in (found.X, found.Y):
+        assert table.indices.dtype == table.indptr.dtype == np.int32
+
+
+def test_labels_within_labels_are_labels(tmp_path: Path) -> None:
+    xml = '<labels><label name="loud"><label name="warm"/></label><label name="open"/></labels>'
+    found = read_arff(write(tmp_path, DENSE), write(tmp_path, xml, "labels.xml"))
+    assert found.label_names == ("loud", "warm", "open")
+    assert "warm" not in found.feature_names
+
+
 def test_a_test_file_has_the_columns_of_the_training_file(tmp_path: Path) -> None:
     train = read_arff(write(tmp_path, SPARSE), 1)
     other = write(tmp_path, SPARSE.replace("a red Rose red", "violet rose"))
@@ -127,6 +148,10 @@ def test_a_file_may_start_with_a_mark_and_must_be_utf_8(tmp_path: Path) -> None:
         (DENSE, ["colour"], "label 'colour' is 'red' in row 0"),
         (DENSE[: DENSE.index("1.5")], 2, "has no rows"),
         ("hello", 1, "cannot be read"),
+        (DENSE, "nowhere.xml", r"^nowhere\.xml cannot be read"),
+        (DENSE, ["warm", "warm"], "labels hold several times 'warm'"),
+        (DENSE, None, "labels are None, but"),
+        (DENSE.replace("size", "'colour=red'"), 2, "become 'colour=red'"),
     ],
 )
 def test_faults_are_named(tmp_path: Path, text: str, labels, message: str) -> None:

@@ -12,7 +12,11 @@ from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import make_multilabel_classification
-from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    HistGradientBoostingClassifier,
+    StackingClassifier,
+)
 from sklearn.exceptions import DataConversionWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -320,6 +324,26 @@ def test_sparse_rows_and_labels_stay_sparse(data) -> None:
     assert isinstance(predicted, csr_array)
     dense = BudgetedClassifier(LOGISTIC, random_state=0).fit(x, y)
     np.testing.assert_array_equal(predicted.toarray(), dense.predict(x))
+
+
+def test_stacked_classifiers_have_probabilities(data) -> None:
+    x, y = data
+    stacked = StackingClassifier([("one", LOGISTIC)], cv=2)
+    for estimator in (stacked, make_pipeline(StandardScaler(), stacked)):
+        model = BudgetedClassifier(estimator, folds=2, random_state=0).fit(x, y)
+        assert model.predict_proba(x).shape == y.shape
+    blind = StackingClassifier([("one", LOGISTIC)], final_estimator=LinearSVC())
+    with pytest.raises(ConfigError, match="no predict_proba"):
+        BudgetedClassifier(blind).fit(x, y)
+
+
+def test_a_class_without_weight_has_no_probability(data) -> None:
+    x, names = data[0], np.array(["b", "a", "c"])[data[1][:, :2].sum(1)]
+    model = BudgetedClassifier(LOGISTIC).fit(x, names, (names != "b").astype(float))
+    assert model.classes_.tolist() == ["a", "b", "c"]
+    own = LogisticRegression().fit(x[names != "b"], names[names != "b"]).predict_proba(x)
+    np.testing.assert_allclose(model.predict_proba(x)[:, [0, 2]], own)
+    assert model.predict_proba(x)[:, 1].max() < 1e-12
 
 
 def test_a_label_may_be_absent_from_a_fold(data) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.sparse import csr_array, csr_matrix
+from scipy.sparse import coo_array, csr_array, csr_matrix
 from sklearn.metrics import f1_score, ndcg_score, precision_score, recall_score
 
 from sdlgm.errors import DataError
@@ -97,7 +97,10 @@ def test_calibration_error_is_near_zero_for_sampled_labels_and_one_for_certain_e
     [
         (lambda: micro_f1(TRUTH, GUESS[:2]), r"one shape \(n, K\), got \(3, 3\) and \(2, 3\)"),
         (lambda: precision_at_k(TRUTH, GUESS, 4), "from 1 to the number of labels, 3, got 4"),
+        (lambda: precision_at_k(TRUTH, GUESS, 2.0), "k must be an integer"),
         (lambda: ndcg_at_k(TRUTH, GUESS * np.nan, 1), "must be finite"),
+        (lambda: micro_f1([{"a"}, {"b"}], [{"a"}, {"c"}]), "MultiLabelBinarizer"),
+        (lambda: micro_f1(np.array([["x"]], object), [[1]]), "Y must hold 0 and 1"),
         (lambda: expected_calibration_error(TRUTH, 2.0 * GUESS), r"lie in \[0, 1\], got 0 to 2"),
         (lambda: label_count_error(TRUTH, [1, 2]), "Y has 3 rows"),
     ],
@@ -188,3 +191,25 @@ def test_numbers_of_labels_are_counted_in_lists_and_frames() -> None:
     assert count_violations(GUESS.tolist(), 1, 1) == (0, 1)
     assert count_violations(pd.DataFrame(GUESS), 2, 2) == (2, 0)
     np.testing.assert_array_equal(propensities(TRUTH.tolist()), propensities(csr_array(TRUTH)))
+
+
+def test_unknown_labels_of_sparse_tables_and_frames_do_not_count() -> None:
+    random = np.random.default_rng(0)
+    truth = (random.random((30, 4)) < 0.4).astype(float)
+    guess, scores = (random.random((30, 4)) < 0.4).astype(int), random.random((30, 4))
+    truth[random.random(truth.shape) < 0.3] = np.nan
+    frame = pd.DataFrame(truth).astype("Int64")
+    for other in (csr_array(truth), csr_matrix(truth).tocoo(), csr_array(truth).tolil(), frame):
+        for metric in (micro_f1, macro_f1_mean, macro_f1_harmonic):
+            for said in (guess, csr_array(guess)):
+                assert metric(other, said) == metric(truth, guess)
+        for ranking in (precision_at_k, recall_at_k, ndcg_at_k):
+            assert ranking(other, scores, 2) == ranking(truth, scores, 2)
+        np.testing.assert_array_equal(propensities(other), propensities(truth))
+        assert label_count_error(other, guess.sum(1)) == label_count_error(truth, guess.sum(1))
+
+
+def test_values_at_one_place_of_a_sparse_table_add_up() -> None:
+    twice = coo_array((np.ones(2), ([0, 0], [0, 0])), shape=(1, 2))
+    with pytest.raises(DataError, match="others, the first 2"):
+        micro_f1(twice, [[1, 0]])

@@ -266,6 +266,33 @@ def test_later_frames_need_the_columns_of_the_first() -> None:
         model.predict(FRAME.assign(age="old"))
     with pytest.raises(DataError, match="at least one of each"):
         model.predict(FRAME[:0])
+    with pytest.raises(DataError, match=r"in fit. Those of X\[estimator.feature_names_in_\] are"):
+        model.predict(FRAME[FRAME.columns[::-1]])
+
+
+@pytest.mark.parametrize("table", [FRAME, FRAME[["income", "member"]] * 1.0])
+def test_columns_without_names_of_text_keep_their_order(
+    table: pd.DataFrame, tmp_path: Path
+) -> None:
+    width = table.shape[1]
+    for names in (pd.RangeIndex(width), pd.MultiIndex.from_product([["a"], range(width)])):
+        frame = table.set_axis(names, axis=1)
+        fit(frame, epochs=1).save(tmp_path / str(type(names)))
+        model = SDLGMClassifier.load(tmp_path / str(type(names)))
+        with pytest.raises(DataError, match="X has the columns .*in this order"):
+            model.predict(frame[frame.columns[::-1]])
+        same = [frame, table.to_numpy(), frame.set_axis(map(str, frame.columns), axis=1)]
+        if isinstance(names, pd.RangeIndex):
+            same.append(frame.set_axis(names + 1, axis=1))  # their places in another frame
+        for other in same:
+            np.testing.assert_array_equal(model.predict(other), model.predict(frame))
+
+
+def test_rows_with_gaps_are_told_of_the_parameter() -> None:
+    rows = np.where(np.eye(60) > 0, np.nan, 1.0)
+    for mixed in (False, "auto"):
+        with pytest.raises(DataError, match="fills in NaN in dense rows with mixed=True"):
+            fit(rows, mixed=mixed)
 
 
 # --- files ------------------------------------------------------------------------------------

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from sdlgm.errors import ConfigError, DataError
+from sdlgm.errors import ConfigError, DataError, SDLGMWarning
+from sdlgm.estimators.guarantees import RecallAtLeast, choose_guaranteed
 from sdlgm.estimators.label_decisions import threshold_sets
 from sdlgm.estimators.metrics import macro_f1_harmonic, micro_f1
 from sdlgm.estimators.thresholds import apply_counts, apply_threshold, choose_threshold, leading
@@ -147,3 +149,36 @@ def test_predicted_sets_break_ties_like_the_sets_that_thresholds_are_chosen_by(
     for threshold in (0.1, 0.5, 0.9):
         found = threshold_sets(torch.from_numpy(scores), threshold, 1, cap).toarray()
         np.testing.assert_array_equal(found, apply_threshold(scores, threshold, 1, cap))
+
+
+def test_columns_of_two_frames_are_matched_by_name_and_rows_are_not() -> None:
+    random = np.random.default_rng(0)
+    truth = (random.random((60, 3)) < [0.1, 0.3, 0.6]).astype(int)
+    scores = pd.DataFrame(0.4 * truth + 0.6 * random.random((60, 3)), columns=list("abc"))
+    labels = pd.DataFrame(truth, columns=scores.columns)
+    promise = RecallAtLeast(0.3)
+    for other in (labels, labels[["c", "b", "a"]]):
+        thresholds = choose_threshold(scores[other.columns[::-1]], other, "per_label")
+        known = choose_threshold(scores[other.columns].to_numpy(), other.to_numpy(), "per_label")
+        np.testing.assert_array_equal(thresholds, known)
+        found = choose_guaranteed(scores[other.columns[::-1]], other, promise)
+        assert found == choose_guaranteed(scores[other.columns].to_numpy(), other, promise)
+    with pytest.warns(SDLGMWarning, match="Y and scores have the same index in another order"):
+        choose_threshold(scores.iloc[::-1], labels)
+    with pytest.warns(SDLGMWarning, match="Y and predicted have the same index in another order"):
+        micro_f1(labels, labels.iloc[::-1])
+
+
+def test_thresholds_take_labels_that_are_missing_in_a_frame() -> None:
+    random = np.random.default_rng(0)
+    truth = (random.random((60, 3)) < 0.4).astype(float)
+    truth[random.random(truth.shape) < 0.2] = np.nan
+    scores = np.where(truth > 0, 0.4, 0.0) + 0.6 * random.random((60, 3))
+    frame = pd.DataFrame(truth).astype("Int64")
+    assert choose_threshold(scores, frame) == choose_threshold(scores, truth)
+    promise = RecallAtLeast(0.3)
+    assert choose_guaranteed(scores, frame, promise) == choose_guaranteed(scores, truth, promise)
+    with pytest.raises(DataError, match="MultiLabelBinarizer"):
+        choose_guaranteed(scores, [{"a"}] * 60, promise)
+    with pytest.raises(ConfigError, match="max_labels must be an integer"):
+        choose_guaranteed(scores, truth, promise, max_labels="3")

@@ -96,6 +96,28 @@ def test_a_saved_classifier_without_names_has_a_page_in_python_only(
         write_saved_label_report(tmp_path / "tags", tmp_path / "rows.csv")
 
 
+def test_labels_that_are_numbers_are_found_by_their_text(tmp_path: Path) -> None:
+    frame, labels = pd.DataFrame(ROWS, columns=list("abcd")), TABLE.set_axis(range(4), axis=1)
+    short = SDLGMClassifier(members=2, epochs=1, hidden=(4,), random_state=0)
+    short.fit(frame, labels).save(tmp_path / "tags")
+    pd.concat([frame, labels], axis=1).to_csv(tmp_path / "rows.csv", index=False)
+    page = write_saved_label_report(tmp_path / "tags", tmp_path / "rows.csv")
+    expected = write_label_report(short, frame, labels, tmp_path / "expected.html")
+    assert page.read_text() == expected.read_text()
+
+
+def test_inputs_and_labels_of_one_name_are_not_read_from_one_column(tmp_path: Path) -> None:
+    frame, labels = (
+        pd.DataFrame(ROWS > 0, columns=list("abcd")),
+        TABLE.set_axis(list("axyz"), axis=1),
+    )
+    short = SDLGMClassifier(members=2, epochs=1, hidden=(4,), random_state=0)
+    short.fit(frame, labels).save(tmp_path / "tags")
+    pd.concat([frame, labels.drop(columns="a")], axis=1).to_csv(tmp_path / "rows.csv", index=False)
+    with pytest.raises(ModelFileError, match="inputs and labels of the same names .'a'."):
+        write_saved_label_report(tmp_path / "tags", tmp_path / "rows.csv")
+
+
 @pytest.mark.usefixtures("without_jinja2")
 def test_a_missing_package_is_named(model: SDLGMClassifier, tmp_path: Path) -> None:
     with pytest.raises(SDLGMError, match=r"needs jinja2: pip install 'sdlgm\[report\]'"):

@@ -45,14 +45,15 @@ def read_arff(
       a column of 0 and 1 for each level, or for the second of two.
     - A text column becomes the number of times that each of its words occurs.
     - Labels are 0 and 1, or words such as ``TRUE`` and ``no``; ``?`` is an unknown label.
+    - What a sparse row leaves out is 0, or the first level of a nominal column.
 
     Parameters
     ----------
     path
         The ARFF file, dense or sparse.
     labels
-        Which columns are labels: the XML file that names them (Mulan), their names, or the number
-        of columns at the end (negative: at the start, as in MEKA).
+        Which columns are labels: the XML file that names them (Mulan; all of a hierarchy), their
+        names, or the number of columns at the end (negative: at the start, as in MEKA).
     like
         The table of the training file: the columns of X and Y are then its columns, in their order,
         and words and levels that it lacks are left out.
@@ -60,8 +61,9 @@ def read_arff(
     Raises
     ------
     DataError
-        If the file cannot be read, a label is missing or neither true nor false, an input is
-        missing, or a limit of :mod:`sdlgm.limits` is exceeded; the message names row and column.
+        If a file cannot be read, a label is missing or neither true nor false, an input is
+        missing, two columns have one name, or a limit of :mod:`sdlgm.limits` is exceeded; the
+        message names row and column.
         If the file lacks a column or label of ``like``.
     """
     path = Path(path)
@@ -95,15 +97,22 @@ def _parse(text: str, labels: Any, like: ArffTable | None, file: str) -> ArffTab
         for place, value in values.items() if sparse else enumerate(values):
             columns[place][row] = value
     names = [name for name, _ in attributes]
+    _refuse_repeated(names, f"{file} has several columns named")
+    size = len(found["data"])
+    if sparse:
+        columns = [
+            _completed(column, kind, size)
+            for column, (_, kind) in zip(columns, attributes, strict=True)
+        ]
     targets = _targets(labels, names, file)
     if like is not None:
         targets = _targets_like(targets, names, like, file)
-    size = len(found["data"])
     y = [_label(columns[place], names[place], size, file) for place in targets]
     inputs: list[tuple[str, Column]] = []
     for place, (name, kind) in enumerate(attributes):
         if place not in set(targets):
-            inputs += _input(name, kind, columns[place], size, sparse, file, like is not None)
+            inputs += _input(name, kind, columns[place], file, like is not None)
+    _refuse_repeated([name for name, _ in inputs], f"Several columns of {file} become")
     feature_names = tuple(name for name, _ in inputs) if like is None else like.feature_names
     by_name = dict(inputs)
     if like is not None:
@@ -116,19 +125,46 @@ def _parse(text: str, labels: Any, like: ArffTable | None, file: str) -> ArffTab
     return ArffTable(x, y_table, tuple(names[place] for place in targets), feature_names)
 
 
+def _refuse_repeated(names: list[str], what: str, cure: str = "Rename all but one.") -> None:
+    repeated = [name for name, number in Counter(names).items() if number > 1]
+    if repeated:
+        raise DataError(f"{what} {repeated[0]!r}. {cure}")
+
+
+def _completed(column: Column, kind: Any, size: int) -> Column:
+    """Return a column of a sparse file with the first level of a nominal one where it has none."""
+    if not isinstance(kind, list) or (set(kind) <= {"0", "1"} and kind[0] == "0"):
+        return column
+    return {row: column.get(row, kind[0]) for row in range(size)}
+
+
 def _targets(labels: Any, names: list[str], file: str) -> list[int]:
     """Return the places of the labels."""
-    if isinstance(labels, int):
+    if isinstance(labels, int) and not isinstance(labels, bool):
         if not 0 < abs(labels) < len(names):
             raise DataError(f"{file} has {len(names)} columns, so that {labels} cannot be labels.")
         return list(range(len(names)))[-labels:] if labels > 0 else list(range(-labels))
-    if isinstance(labels, str | Path):
-        labels = label_names(Path(labels).read_text(encoding="utf-8"), str(labels))
+    labels = _names_of(labels)
     place = {name: index for index, name in enumerate(names)}
     missing = [label for label in labels if label not in place]
     if missing:
         raise DataError(f"{file} has no column for the label {missing[0]!r}.")
     return [place[label] for label in labels]
+
+
+def _names_of(labels: Any) -> list[str]:
+    """Return the names of the labels, from a file or as they are given."""
+    cure = "labels are the XML file that names them, a list of names, or a number of columns."
+    if isinstance(labels, str | Path):
+        try:
+            labels = label_names(Path(labels).read_text(encoding="utf-8-sig"), str(labels))
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{labels} cannot be read: {error}. Here {cure}") from None
+    elif not isinstance(labels, Iterable):
+        raise DataError(f"labels are {labels!r:.40}, but {cure}")
+    found = list(labels)
+    _refuse_repeated(found, "labels hold several times", "Name it once.")
+    return found
 
 
 def _targets_like(targets: list[int], names: list[str], like: ArffTable, file: str) -> list[int]:
@@ -171,32 +207,32 @@ def _label(column: Column, name: str, size: int, file: str) -> Column:
         elif word is None:
             found[row] = np.nan
         elif word not in _FALSE and word != "0.0":
-            raise DataError(f"{file}: label {name!r} is {value!r:.40} in row {row}, not 0 or 1.")
+            raise DataError(
+                f"{file}: label {name!r} is {value!r:.40} in row {row}, not 0 or 1, nor a word "
+                "such as TRUE or no. Change the file, or name other columns as labels."
+            )
     return found
 
 
 def _input(
-    name: str, kind: Any, column: Column, size: int, sparse: bool, file: str, every: bool
+    name: str, kind: Any, column: Column, file: str, every: bool
 ) -> Iterable[tuple[str, Column]]:
     """Return the columns of numbers that a column becomes."""
     gaps = [row for row, value in column.items() if value is None]
     if gaps:
         raise DataError(
-            f"{file} has a missing value in column {name!r}, row {gaps[0]}. Fill it in, or "
-            "drop the row."
+            f"{file} has a missing value in column {name!r}, row {gaps[0]} ({len(gaps)} in the "
+            "column). Fill it in, drop the row, or give SDLGMClassifier the rows as a pandas "
+            "frame, which may have gaps."
         )
     if isinstance(kind, list):
-        return _nominal(name, kind, column, size, sparse, every)
+        return _nominal(name, kind, column, every)
     if kind == "STRING":
         return _words(name, column)
     return [(name, {row: float(value) for row, value in column.items()})]
 
 
-def _nominal(
-    name: str, levels: list[str], column: Column, size: int, sparse: bool, every: bool
-) -> list[tuple[str, Column]]:
-    if sparse:  # what a sparse row omits is the first level
-        column = {row: column.get(row, levels[0]) for row in range(size)}
+def _nominal(name: str, levels: list[str], column: Column, every: bool) -> list[tuple[str, Column]]:
     try:
         values = {level: float(level) for level in levels}
     except ValueError:
@@ -222,7 +258,10 @@ def _table(columns: list[Column], size: int) -> Any:
     from scipy.sparse import csc_array
 
     starts = np.cumsum([0, *map(len, columns)])
-    rows = np.array([row for column in columns for row in column], np.int64)
+    # Trees of scikit-learn take no indices of 64 bits.
+    kind = np.int32 if starts[-1] <= np.iinfo(np.int32).max else np.int64
+    starts = starts.astype(kind)
+    rows = np.array([row for column in columns for row in column], kind)
     values = np.array([value for column in columns for value in column.values()], np.float64)
     table = csc_array((values, rows, starts), shape=(size, len(columns))).tocsr()
     table.eliminate_zeros()

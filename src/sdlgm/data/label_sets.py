@@ -253,7 +253,7 @@ def _parse(arff: str, xml: str, file: str) -> _Part:
 
 
 def label_names(xml: str, file: str) -> list[str]:
-    """Return the names of the labels in the text of an XML file of Mulan.
+    """Return the names of the labels in the text of an XML file of Mulan, which may be nested.
 
     Raises
     ------
@@ -263,7 +263,8 @@ def label_names(xml: str, file: str) -> list[str]:
     if "<!DOCTYPE" in xml.upper() or "<!ENTITY" in xml.upper():
         raise DataError(f"{file} declares entities, which could be nested.")
     try:
-        return [plain_name(label.attrib["name"]) for label in ET.fromstring(xml)]  # noqa: S314
+        root = ET.fromstring(xml)  # noqa: S314
+        return [plain_name(label.attrib["name"]) for label in root.iter() if label is not root]
     except (ET.ParseError, KeyError) as error:
         raise DataError(f"{file} cannot be read: {reason(error)}") from None
 

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.utils import Tags, _safe_indexing, get_tags
-from sklearn.utils.validation import _num_samples, validate_data
+from sklearn.utils.validation import _num_samples
 from torch import Tensor
 
 from sdlgm.environment import neutral
@@ -33,7 +33,8 @@ from sdlgm.estimators.likely_sets import size_probabilities
 from sdlgm.estimators.one_per_label import (
     OnePerLabel,
     explain_constant,
-    of_presence,
+    has_probabilities,
+    probabilities,
     refuse_tables_only,
     refuse_without_weights,
 )
@@ -46,7 +47,12 @@ from sdlgm.estimators.recalibration import (
 from sdlgm.estimators.set_prediction import BudgetedPrediction
 from sdlgm.estimators.set_sizes import SizeCorrection, fit_size_correction
 from sdlgm.estimators.targets import Targets, check_targets, with_unknown
-from sdlgm.estimators.validation import as_array, validate_seed, validate_weights
+from sdlgm.estimators.validation import (
+    as_array,
+    validate_columns,
+    validate_seed,
+    validate_weights,
+)
 from sdlgm.random import generator
 
 __all__ = ["BudgetedClassifier"]
@@ -238,8 +244,12 @@ class BudgetedClassifier(BudgetedPrediction):
         self, models: Sequence[Any], rows: Any, mask: NDArray[np.bool_]
     ) -> list[NDArray[np.float64]]:
         """Return the probabilities of some rows by each of some fitted classifiers."""
-        part = _safe_indexing(rows, np.flatnonzero(mask))
-        return [_probabilities(model, part, self.n_labels_) for model in models]
+        return self._probabilities(models, _safe_indexing(rows, np.flatnonzero(mask)))
+
+    def _probabilities(self, models: Sequence[Any], rows: Any) -> list[NDArray[np.float64]]:
+        """Return the probabilities of rows by each of some fitted classifiers."""
+        classes = None if self.multilabel_ else self.classes_
+        return [probabilities(model, rows, self.n_labels_, classes) for model in models]
 
     def _scores_of_folds(
         self,
@@ -312,7 +322,7 @@ class BudgetedClassifier(BudgetedPrediction):
         if not given:
             raise ConfigError("estimator is an empty list: give at least one classifier.")
         for each in given:
-            if not hasattr(each, "fit") or not hasattr(each, "predict_proba"):
+            if not hasattr(each, "fit") or not has_probabilities(each):
                 raise ConfigError(
                     f"{type(each).__name__} has no fit or no predict_proba, so that it has no "
                     "probabilities to choose sets by. (A support vector classifier has them with "
@@ -414,8 +424,7 @@ class BudgetedClassifier(BudgetedPrediction):
 
     def _absences(self, X: Any) -> Iterator[Tensor]:  # noqa: N803
         rows = _as_rows(self, X, reset=False)
-        proba = [_probabilities(model, rows, self.n_labels_) for model in self.estimators_]
-        yield self._absent(proba)
+        yield self._absent(self._probabilities(self.estimators_, rows))
 
     def _absent(self, proba: Sequence[NDArray[np.float64]]) -> Tensor:
         """Return log-probabilities of absence ``(1, b, K)`` from those of the classifiers."""
@@ -440,10 +449,7 @@ def _as_rows(estimator: BudgetedClassifier, X: Any, *, reset: bool) -> Any:  # n
             f"X must be rows (n, features), got shape {tuple(rows.shape)}. Reshape your data: for "
             "a single sample, use X.reshape(1, -1)."
         )
-    try:
-        validate_data(estimator, rows, reset=reset, skip_check_array=True)
-    except ValueError as error:
-        raise DataError(str(error)) from error
+    validate_columns(estimator, rows, reset=reset)
     return _short_indices(sp.csr_array(rows)) if sp.issparse(rows) else rows
 
 
@@ -495,19 +501,3 @@ def _left_out(
         return None
     proba = model.predict_left_out(rows)
     return None if np.isnan(proba).any() else proba
-
-
-def _probabilities(model: Any, rows: Any, labels: int) -> NDArray[np.float64]:
-    """Return the probabilities ``(n, K)`` of a classifier, in whichever form it gives them."""
-    proba = model.predict_proba(rows)
-    if isinstance(proba, list):  # one table (n, classes) for each label
-        columns = [of_presence(*pair) for pair in zip(proba, model.classes_, strict=True)]
-        return np.stack(columns, 1)
-    proba = np.asarray(proba, np.float64)
-    if labels == 1 and proba.shape[1] == 2:
-        proba = proba[:, 1:]
-    if proba.shape[1] != labels:
-        raise DataError(
-            f"{type(model).__name__} gives probabilities of {proba.shape[1]} labels, not {labels}."
-        )
-    return proba

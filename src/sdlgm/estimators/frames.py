@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sdlgm.errors import DataError, warn
 
 __all__ = [
+    "by_name",
     "check_column",
     "check_columns",
     "check_in_memory",
@@ -124,8 +125,21 @@ def in_order(given: NDArray[Any], fitted: NDArray[Any], what: str) -> NDArray[np
     return np.array([places[name] for name in fitted.tolist()], np.int64)
 
 
-def warn_of_other_order(X: Any, **others: Any) -> None:  # noqa: N803
-    """Warn of tables of pandas that have the index of X in another order.
+def by_name(labels: Any, other: Any, what: str) -> Any:
+    """Return a table ``other`` with its columns in the order of labels, if both are frames.
+
+    Rows stay as they are; an index in another order gives a warning.
+    """
+    if not (is_frame(labels) and is_frame(other)):
+        return other
+    warn_of_other_order(labels, "Y", **{what: other})
+    names: Any = column_names(labels, "Y")
+    order = in_order(column_names(other, what), names, what)  # type: ignore[arg-type]
+    return np.asarray(other)[:, order]
+
+
+def warn_of_other_order(X: Any, first: str = "X", **others: Any) -> None:  # noqa: N803
+    """Warn of tables of pandas that have the index of X in another order; ``first`` names X.
 
     Rows are matched by their position, as in scikit-learn, so that such tables are most likely
     paired wrongly.
@@ -137,9 +151,9 @@ def warn_of_other_order(X: Any, **others: Any) -> None:  # noqa: N803
         if X.index.equals(index) or Counter(X.index.tolist()) != Counter(index.tolist()):
             continue
         warn(
-            f"X and {what} have the same index in another order, but their rows are matched by "
-            f"position. If rows belong together by index, pass {what}.loc[X.index]; if by "
-            f"position, {what}.set_axis(X.index)."
+            f"{first} and {what} have the same index in another order, but their rows are matched "
+            f"by position. If rows belong together by index, pass {what}.loc[{first}.index]; if by "
+            f"position, {what}.set_axis({first}.index)."
         )
 
 

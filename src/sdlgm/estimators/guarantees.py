@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sdlgm.errors import ConfigError, DataError
-from sdlgm.estimators.parameters import check_choice, is_real
+from sdlgm.estimators.parameters import check_choice, check_integer, is_real
 from sdlgm.estimators.ranked_labels import RankedLabels
 
 __all__ = [
@@ -297,8 +297,8 @@ def choose_guaranteed(
     scores
         Probabilities ``(n, K)`` of rows that they were not learned from.
     Y
-        Their labels, 0 or 1, shape ``(n, K)``, dense or sparse; NaN (dense) where unknown: promises
-        are then about known labels.
+        Their labels, 0 or 1, shape ``(n, K)``, dense or sparse; NaN where unknown: promises are
+        then about known labels. Of two frames, columns are matched by name.
     guarantee
         The promise.
     min_labels, max_labels
@@ -321,6 +321,8 @@ def choose_guaranteed(
     if isinstance(scores, RankedLabels):
         given = scores
     else:
+        check_integer("min_labels", min_labels, low=0)
+        check_integer("max_labels", max_labels, low=0, optional=True)
         most = np.shape(scores)[-1] if max_labels is None else int(max_labels)
         given = RankedLabels(scores, Y, int(min_labels), most)
     if len(given) and not (given.scores.min(initial=0) >= 0 and given.scores.max(initial=1) <= 1):

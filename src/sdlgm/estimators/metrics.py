@@ -3,8 +3,9 @@
 Labels and predictions are 0 or 1, shape ``(n, K)``, dense or sparse. All metrics lie in [0, 1] and
 higher is better, except for the last three, which are errors.
 
-Labels may be NaN (dense) where they are unknown: these pairs of a row and a label do not count. In
-rankings they are left out, and numbers of labels are compared in rows that are known altogether.
+Labels may be NaN, or missing in a frame, where they are unknown: these pairs of a row and a label
+do not count. In rankings they are left out, and numbers of labels are compared in rows that are
+known altogether.
 
 Of two frames, columns are matched by name. Other values than 0, 1 and NaN are errors
 (:class:`~sdlgm.errors.DataError`), and so are tables of different shapes.
@@ -19,10 +20,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, issparse
 
 from sdlgm.errors import DataError
-from sdlgm.estimators.frames import column_names, in_order, is_frame
+from sdlgm.estimators.frames import by_name, is_missing
+from sdlgm.estimators.parameters import is_integer
 
 __all__ = [
     "count_violations",
+    "dense_labels",
     "expected_calibration_error",
     "label_count_error",
     "macro_f1_harmonic",
@@ -81,7 +84,7 @@ def ndcg_at_k(Y: Any, scores: ArrayLike, k: int) -> float:  # noqa: N803
     """
     gains = 1 / np.log2(np.arange(2, k + 2))
     found = _in_order(Y, scores, k) @ gains
-    true = np.nansum(_dense(Y), axis=1).astype(np.int64)
+    true = np.nansum(dense_labels(Y), axis=1).astype(np.int64)
     most = np.concatenate([[0], gains.cumsum()])[np.minimum(true, k)]
     return float(np.divide(found, most, out=np.zeros(len(found)), where=most > 0).mean())
 
@@ -91,7 +94,7 @@ def recall_at_k(Y: Any, scores: ArrayLike, k: int) -> float:  # noqa: N803
 
     Rows without labels do not count; the result is NaN if there are no others.
     """
-    true = np.nansum(_dense(Y), axis=1)
+    true = np.nansum(dense_labels(Y), axis=1)
     found = _in_order(Y, scores, k).sum(1)[true > 0]
     return float((found / true[true > 0]).mean()) if len(found) else float("nan")
 
@@ -114,8 +117,7 @@ def propensities(Y: Any, a: float = 0.55, b: float = 1.5) -> NDArray[np.float64]
         Constants of the data set.
     """
     table = _binary(Y, "Y")
-    known = table if issparse(table) else np.nan_to_num(table)
-    numbers = np.asarray(known.sum(0)).ravel()
+    numbers = np.asarray(_known(csr_array(table)).sum(0)).ravel()
     scale = (np.log(table.shape[0]) - 1) * (b + 1) ** a
     return np.asarray(1 / (1 + scale * (numbers + b) ** -a), np.float64)
 
@@ -133,7 +135,7 @@ def psp_at_k(
     that of the best ranking, as in the published tables.
     """
     gains = 1 / np.asarray(propensity, np.float64)
-    truth, values = _dense(Y), _scores(Y, scores)
+    truth, values = dense_labels(Y), _scores(Y, scores)
     if gains.shape != (values.shape[1],) or not (gains >= 1).all():
         raise DataError(
             f"propensity must hold one number between 0 and 1 for each of the {values.shape[1]} "
@@ -158,7 +160,7 @@ def expected_calibration_error(Y: Any, probabilities: ArrayLike, bins: int = 15)
     DataError
         If a probability is not in [0, 1].
     """
-    truth, values = _dense(Y).ravel(), _scores(Y, probabilities).ravel()
+    truth, values = dense_labels(Y).ravel(), _scores(Y, probabilities).ravel()
     truth, values = truth[truth == truth], values[truth == truth]
     if not len(values):
         return float("nan")
@@ -177,7 +179,7 @@ def label_count_error(Y: Any, numbers: ArrayLike) -> float:  # noqa: N803
 
     ``numbers`` are the predicted numbers, whole or expected, shape ``(n,)``.
     """
-    true = np.asarray(_dense(Y).sum(1))
+    true = np.asarray(dense_labels(Y).sum(1))
     guess = np.asarray(numbers, np.float64)
     if guess.shape != true.shape:
         raise DataError(f"Y has {len(true)} rows, but numbers has shape {guess.shape}.")
@@ -194,13 +196,33 @@ def count_violations(
     return int((numbers < min_labels).sum()), over
 
 
+def _known(table: csr_array) -> csr_array:
+    """Return labels with 0 where they are unknown."""
+    return csr_array((np.nan_to_num(table.data), table.indices, table.indptr), shape=table.shape)
+
+
+def _unknown(table: csr_array) -> csr_array:
+    """Return 1 where labels are unknown, else 0."""
+    gaps = (table.data != table.data).astype(np.int64)
+    return csr_array((gaps, table.indices, table.indptr), shape=table.shape)
+
+
+def _added_up(table: Any) -> csr_array:
+    """Return a sparse table of any format as CSR with one value for each place."""
+    found = csr_array(table)
+    if not found.has_canonical_format:
+        found = found.copy()
+        found.sum_duplicates()
+    return found
+
+
 def _tally(truth: Any, guess: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return for each label the numbers of true positives, of positives, and of predictions.
 
     The search for a threshold spends its time here; scikit-learn's scores, which give the same
     values, take 50 to 100 times as long.
     """
-    guess = _by_name(truth, guess)
+    guess = by_name(truth, guess, "predicted")
     truth, guess = _binary(truth, "Y"), _binary(guess, "The predictions", gaps=False)
     if truth.shape != guess.shape:
         raise DataError(
@@ -208,7 +230,9 @@ def _tally(truth: Any, guess: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[
             f"{guess.shape}."
         )
     if issparse(truth) or issparse(guess):
-        true, said = (csr_array(values) for values in (truth, guess))
+        said = csr_array(guess).astype(np.int64)
+        said -= said.multiply(_unknown(csr_array(truth)))
+        true = _known(csr_array(truth))
         both = true.multiply(said)
     else:
         known = truth == truth
@@ -219,15 +243,6 @@ def _tally(truth: Any, guess: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[
     return sums[0], sums[1], sums[2]
 
 
-def _by_name(truth: Any, guess: Any) -> Any:
-    """Return a table with the columns of another, if both are frames."""
-    if not (is_frame(truth) and is_frame(guess)):
-        return guess
-    names: Any = column_names(truth, "Y")
-    order = in_order(column_names(guess, "predicted"), names, "predicted")  # type: ignore[arg-type]
-    return np.asarray(guess)[:, order]
-
-
 def _binary(labels: Any, what: str, *, gaps: bool = True) -> Any:
     """Return a table of 0 and 1, and with ``gaps`` of NaN, as an array or sparse.
 
@@ -236,15 +251,17 @@ def _binary(labels: Any, what: str, *, gaps: bool = True) -> Any:
     DataError
         If it is no such table.
     """
-    table = labels if issparse(labels) else np.asarray(labels)
+    table = _added_up(labels) if issparse(labels) else np.asarray(labels)
     if len(table.shape) != 2:
-        raise DataError(f"{what} must be a table (n, K) of 0 and 1, got shape {table.shape}.")
+        raise DataError(
+            f"{what} must be a table (n, K) of 0 and 1, got shape {table.shape}. "
+            "MultiLabelBinarizer makes one of sets or lists of names."
+        )
     values: Any = table.data if issparse(table) else table
     if values.dtype.kind not in "biufO":
         raise DataError(f"{what} must hold 0 and 1, got values of type {values.dtype}.")
     if values.dtype == object:
-        table = table.astype(np.float64)
-        values = table.data if issparse(table) else table
+        table = values = _numbers(table, what)
     if values.dtype.kind == "f":
         wrong: Any = (values != 0) & (values != 1)
         if gaps:
@@ -261,13 +278,29 @@ def _binary(labels: Any, what: str, *, gaps: bool = True) -> Any:
     return table
 
 
-def _dense(labels: Any) -> NDArray[Any]:
+def _numbers(table: NDArray[Any], what: str) -> NDArray[np.float64]:
+    """Return objects as numbers, and what is missing as NaN."""
+    gaps = np.frompyfunc(is_missing, 1, 1)(table).astype(bool)
+    try:
+        return np.where(gaps, np.nan, table).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{what} must hold 0 and 1: {error}.") from None
+
+
+def dense_labels(labels: Any) -> NDArray[Any]:
+    """Return labels in any form as an array of 0, 1 and, where they are unknown, NaN.
+
+    Raises
+    ------
+    DataError
+        If they are anything else.
+    """
     table = _binary(labels, "Y")
     return np.asarray(table.toarray() if issparse(table) else table)
 
 
 def _scores(labels: Any, scores: ArrayLike) -> NDArray[np.float64]:
-    values = np.asarray(_by_name(labels, scores), np.float64)
+    values = np.asarray(by_name(labels, scores, "scores"), np.float64)
     if not values.size:
         raise DataError(f"There are no scores: their shape is {values.shape}.")
     if values.shape != np.shape(labels):
@@ -279,13 +312,15 @@ def _scores(labels: Any, scores: ArrayLike) -> NDArray[np.float64]:
 
 def _in_order(truth: Any, scores: ArrayLike, k: int) -> NDArray[Any]:
     """Return the labels of the k highest scores, best first, ``(n, k)``."""
-    labels = _dense(truth)
+    labels = dense_labels(truth)
     order = _best(labels, _scores(truth, scores), k)
     return np.take_along_axis(np.nan_to_num(labels), order, 1)
 
 
 def _best(labels: NDArray[Any], values: NDArray[np.float64], k: int) -> NDArray[np.int64]:
     """Return the columns of the k highest scores of known labels, best first, ``(n, k)``."""
-    if not 1 <= k <= values.shape[1]:
-        raise DataError(f"k must lie from 1 to the number of labels, {values.shape[1]}, got {k!r}.")
+    if not is_integer(k) or not 1 <= k <= values.shape[1]:
+        raise DataError(
+            f"k must be an integer from 1 to the number of labels, {values.shape[1]}, got {k!r}."
+        )
     return np.argsort(np.where(labels == labels, -values, np.inf), axis=1, kind="stable")[:, :k]

@@ -12,7 +12,6 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder
-from sklearn.utils.validation import validate_data
 
 from sdlgm.data import as_numbers
 from sdlgm.errors import ConfigError, DataError, ModelFileError, warn
@@ -27,7 +26,7 @@ from sdlgm.estimators.frames import (
     is_time,
     shown,
 )
-from sdlgm.estimators.validation import as_array
+from sdlgm.estimators.validation import as_array, validate_columns
 
 __all__ = ["Mixed", "MixedColumns", "MixedTable", "read_mixed"]
 
@@ -222,11 +221,10 @@ class MixedColumns:
         Raises
         ------
         DataError
-            If a column is missing, or holds texts where training had numbers.
+            If a column is missing or at another place, or holds texts where training had numbers.
         """
         kinds = [levels is not None for levels in self.levels]
-        table = _read(estimator, X, reset=False, kinds=kinds)
-        return self(table)
+        return self(_read(estimator, X, reset=False, kinds=kinds))
 
     def _name(self, place: int) -> Any:
         return f"column {place}" if self.names is None else self.names.tolist()[place]
@@ -291,10 +289,7 @@ def _read(
         raise DataError(
             f"X must be rows (n, features), at least one of each, got shape {tuple(values.shape)}."
         )
-    try:
-        validate_data(estimator, values, reset=reset, skip_check_array=True)
-    except ValueError as error:
-        raise DataError(str(error)) from error
+    validate_columns(estimator, values, reset=reset)
     given = columns_of(X) if is_frame(X) else [(column, None) for column in values.T]
     read = tuple(
         _column(column, kind, column_name(names, place), None if kinds is None else kinds[place])

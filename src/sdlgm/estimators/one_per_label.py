@@ -8,6 +8,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
+from sklearn.ensemble import StackingClassifier
+from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, get_tags
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, has_fit_parameter
@@ -18,7 +20,8 @@ from sdlgm.estimators.frames import shown
 __all__ = [
     "OnePerLabel",
     "explain_constant",
-    "of_presence",
+    "has_probabilities",
+    "probabilities",
     "refuse_tables_only",
     "refuse_without_weights",
 ]
@@ -56,16 +59,49 @@ class OnePerLabel(BaseEstimator):  # type: ignore[misc]  # untyped
         columns = [
             np.full(_num_samples(X), each)
             if isinstance(each, float)
-            else of_presence(each.predict_proba(X), each.classes_)
+            else _of_presence(each.predict_proba(X), each.classes_)
             for each in self.estimators_
         ]
         return np.stack(columns, 1)
 
 
-def of_presence(proba: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.float64]:
+def _of_presence(proba: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.float64]:
     """Return the probability of class 1, which may be the only class, or none of them."""
     place = np.flatnonzero(np.asarray(classes) == 1)
     return proba[:, place[0]] if len(place) else np.zeros(len(proba))
+
+
+def has_probabilities(model: Any) -> bool:
+    """Return whether a classifier has ``predict_proba``, at the latest when it is fitted."""
+    if isinstance(model, Pipeline):
+        return has_probabilities(model.steps[-1][1])
+    if isinstance(model, StackingClassifier):  # which asks the last one, once it is fitted
+        return model.final_estimator is None or has_probabilities(model.final_estimator)
+    return hasattr(model, "predict_proba")
+
+
+def probabilities(
+    model: Any, rows: Any, labels: int, classes: NDArray[Any] | None
+) -> NDArray[np.float64]:
+    """Return the probabilities ``(n, K)`` of a classifier, in whichever form it gives them.
+
+    Of one class a sample, ``classes`` are all of them; those of no fitted row have probability 0.
+    """
+    proba = model.predict_proba(rows)
+    if isinstance(proba, list):  # one table (n, classes) for each label
+        columns = [_of_presence(*pair) for pair in zip(proba, model.classes_, strict=True)]
+        return np.stack(columns, 1)
+    proba = np.asarray(proba, np.float64)
+    if classes is not None and proba.shape[1] < labels:
+        known = np.isin(classes, model.classes_)
+        proba = np.where(known, proba[:, (known.cumsum() - 1).clip(0)], 0.0)
+    if labels == 1 and proba.shape[1] == 2:
+        proba = proba[:, 1:]
+    if proba.shape[1] != labels:
+        raise DataError(
+            f"{type(model).__name__} gives probabilities of {proba.shape[1]} labels, not {labels}."
+        )
+    return proba
 
 
 def _inner(model: Any) -> Any:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from sdlgm.errors import ConfigError, DataError
+from sdlgm.estimators.frames import by_name
+from sdlgm.estimators.metrics import dense_labels
 
 __all__ = ["RankedLabels"]
 
@@ -26,7 +27,8 @@ class RankedLabels:
     scores
         Shape ``(n, K)``.
     Y
-        0 and 1, shape ``(n, K)``, dense or sparse; NaN (dense) where it is unknown.
+        0 and 1, shape ``(n, K)``, dense or sparse; NaN where it is unknown. Of two frames, columns
+        are matched by name.
     min_labels, max_labels
         Smallest and largest size of a set.
     """
@@ -38,12 +40,10 @@ class RankedLabels:
         min_labels: int,
         max_labels: int,
     ) -> None:
-        values = np.asarray(scores, np.float64)
-        truth = np.asarray(Y.toarray() if sp.issparse(Y) else Y, np.float64)
+        values = np.asarray(by_name(Y, scores, "scores"), np.float64)
+        truth = dense_labels(Y).astype(np.float64)
         if values.ndim != 2 or truth.shape != values.shape:
             raise DataError(f"scores have shape {values.shape}, but Y has {truth.shape}.")
-        if not np.isin(truth[~np.isnan(truth)], (0, 1)).all():
-            raise DataError("Y must hold 0 and 1, and NaN where a label is unknown.")
         self.labels = values.shape[1]
         self.low, self.high = min_labels, min(max_labels, self.labels)
         if not 0 <= self.low <= self.high:

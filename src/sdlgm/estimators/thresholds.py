@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import Any, Literal, get_args
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from sdlgm.errors import ConfigError, DataError
-from sdlgm.estimators.metrics import macro_f1_harmonic, micro_f1
+from sdlgm.estimators.frames import by_name
+from sdlgm.estimators.metrics import dense_labels, macro_f1_harmonic, micro_f1
 from sdlgm.estimators.parameters import check_choice, check_integer
 
 __all__ = [
@@ -153,8 +153,8 @@ def choose_threshold(
     scores
         Shape ``(n, K)``, of rows that the scores were not learned from.
     Y
-        Their labels, 0 or 1, shape ``(n, K)``, dense or sparse; NaN (dense) where unknown. What is
-        unknown does not count.
+        Their labels, 0 or 1, shape ``(n, K)``, dense or sparse; NaN where unknown. What is unknown
+        does not count. Of two frames, columns are matched by name.
     rule
         ``"micro"``: one threshold with the best :func:`~sdlgm.estimators.metrics.micro_f1`;
         ``"macro"``: one with the best :func:`~sdlgm.estimators.metrics.macro_f1_harmonic`, both of
@@ -182,7 +182,7 @@ def choose_threshold(
     ConfigError
         If the rule is unknown, or ``min_labels`` and ``max_labels`` do not fit.
     """
-    values, labels = _check_scores(scores), _check_binary(Y)
+    values, labels = _check_scores(by_name(Y, scores, "scores")), dense_labels(Y)
     if labels.shape != values.shape:
         raise DataError(f"scores have shape {values.shape}, but Y has {labels.shape}.")
     check_choice("rule", rule, get_args(ThresholdRule))
@@ -265,13 +265,6 @@ def _check_scores(scores: ArrayLike) -> NDArray[np.float64]:
     if not np.isfinite(values).all():
         row, column = np.argwhere(~np.isfinite(values))[0]
         raise DataError(f"scores must be finite, got {values[row, column]} at [{row}, {column}].")
-    return values
-
-
-def _check_binary(labels: Any) -> NDArray[Any]:
-    values = np.asarray(labels.toarray() if sp.issparse(labels) else labels)
-    if values.dtype.kind not in "biuf" or not (np.isin(values, (0, 1)) | (values != values)).all():
-        raise DataError("Y must hold 0 and 1 only, and NaN where a label is unknown.")
     return values
 
 

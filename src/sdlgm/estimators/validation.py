@@ -17,7 +17,14 @@ from torch import Tensor
 from sdlgm.data import as_numbers
 from sdlgm.data.rows import cure_of, not_finite
 from sdlgm.errors import ConfigError, DataError, SDLGMError
-from sdlgm.estimators.frames import check_column, check_columns, column_name, column_names, is_frame
+from sdlgm.estimators.frames import (
+    check_column,
+    check_columns,
+    column_name,
+    column_names,
+    is_frame,
+    shown,
+)
 from sdlgm.estimators.parameters import is_integer
 
 __all__ = [
@@ -28,6 +35,7 @@ __all__ = [
     "check_same_shape",
     "pad_rows",
     "validate_codes",
+    "validate_columns",
     "validate_rows",
     "validate_samples",
     "validate_seed",
@@ -37,6 +45,7 @@ __all__ = [
 Table: TypeAlias = Any
 """Checked rows ``(n, D)``: an array, or ``scipy.sparse.csr_array``, which has no types."""
 
+CURE_OF_GAPS = "Fill in the values first, for example with SimpleImputer, or drop these rows."
 BLOCK = 64
 """Smallest number of rows that a network predicts at a time."""
 
@@ -102,11 +111,56 @@ def validate_rows(
                 rows = rows.astype(np.float64)
     except ValueError as error:
         raise DataError(_first_line(error)) from error
+    _refuse_other_order(estimator, X, reset=reset)
     if sp.issparse(rows):
         rows = _canonical(rows)
     rows = _exact(rows) if dtype is None else rows
-    _refuse_gaps(rows, column_names(X, "X"))
+    _refuse_gaps(rows, column_names(X, "X"), _cure_of_gaps(estimator))
     return rows
+
+
+def validate_columns(estimator: Any, X: Any, *, reset: bool) -> None:  # noqa: N803
+    """Set the number and the names of the columns of X, or check them; not what they hold.
+
+    Raises
+    ------
+    DataError
+        If they differ from those of ``fit``.
+    """
+    try:
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+    except ValueError as error:
+        raise DataError(_first_line(error)) from error
+    _refuse_other_order(estimator, X, reset=reset)
+
+
+def _refuse_other_order(estimator: Any, X: Any, *, reset: bool) -> None:  # noqa: N803
+    """Remember names of columns that scikit-learn does not compare, or check their order.
+
+    It compares texts only, not integers or the parts of a ``MultiIndex``. Integers may also be the
+    places of columns in another frame, so that other ones are not refused.
+    """
+    names = column_names(X, "X")
+    if reset:
+        estimator.__dict__.pop("_columns", None)
+        if names is not None and not hasattr(estimator, "feature_names_in_"):
+            estimator._columns = names
+        return
+    fitted = getattr(estimator, "_columns", None)
+    if names is None or not isinstance(fitted, np.ndarray):
+        return
+    given, before = (list(map(str, each.tolist())) for each in (names, fitted))
+    if given != before and sorted(given) == sorted(before):
+        raise DataError(
+            f"X has the columns {shown(names)}, but the estimator was fitted on {shown(fitted)}, "
+            "in this order."
+        )
+
+
+def _cure_of_gaps(estimator: Any) -> str:
+    if getattr(estimator, "mixed", None) in (None, True):
+        return CURE_OF_GAPS
+    return f"{CURE_OF_GAPS} {type(estimator).__name__} fills in NaN in dense rows with mixed=True."
 
 
 def validate_samples(estimator: Any, X: Any, *, reset: bool) -> Tensor:  # noqa: N803
@@ -273,7 +327,9 @@ def _canonical(rows: Any) -> sp.csr_array:
     return table
 
 
-def _refuse_gaps(values: Table, names: NDArray[Any] | None = None) -> None:
+def _refuse_gaps(
+    values: Table, names: NDArray[Any] | None = None, cure: str = CURE_OF_GAPS
+) -> None:
     """Raise :class:`DataError` with the position of the first value that is not finite."""
     sparse = sp.issparse(values)
     data = values.data if sparse else values
@@ -289,8 +345,7 @@ def _refuse_gaps(values: Table, names: NDArray[Any] | None = None) -> None:
         f"X has {len(bad)} values that are not finite, the first ({not_finite(first)}) at "
         f"{list(place)}"
         + ("" if names is None else f", {column_name(names, place[1])}")
-        + ": NaN and inf are not accepted. Fill in the values first, for example with "
-        f"SimpleImputer, or drop these rows.{cure_of(first)}"
+        + f": NaN and inf are not accepted. {cure}{cure_of(first)}"
     )
 
 

@@ -130,6 +130,13 @@ def write_saved_label_report(
             "which their columns could be found. Use write_label_report(model, X, y, out) of "
             "sdlgm.report in Python."
         )
+    both = sorted(set(inputs.tolist()) & set(map(str, labels.tolist())))
+    if both:
+        raise ModelFileError(
+            f"{folder} holds a classifier with inputs and labels of the same names "
+            f"({shown(both)}), which one table cannot tell apart. Rename the labels and fit it "
+            "again, or use write_label_report(model, X, y, out) of sdlgm.report in Python."
+        )
     table = read_table(data)
     wanted = [str(name) for name in (*inputs, *labels)]
     missing = [name for name in wanted if name not in (table.names or ())]
@@ -137,7 +144,7 @@ def write_saved_label_report(
         raise DataError(f"{table.name} lacks the columns {shown(missing)} of {folder}.")
     frame = table.data.to_pandas()  # type: ignore[union-attr]  # it has names
     X, y = frame[wanted[: len(inputs)]], frame[wanted[len(inputs) :]]  # noqa: N806
-    return write_label_report(classifier, X, y, out)
+    return write_label_report(classifier, X, y.set_axis(labels, axis=1), out)
 
 
 def _rows(X: Any) -> int:  # noqa: N803
