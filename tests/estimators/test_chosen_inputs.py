@@ -105,7 +105,7 @@ def test_the_classifier_tells_what_was_chosen(tmp_path: Path) -> None:
     model.save(tmp_path / "model")
     assert SDLGMClassifier.load(tmp_path / "model").inputs_ == "bins"
     assert fit((x > 0).astype(float), y).input_dropout_ == 0.3
-    assert fit(csr_array(x), y).input_dropout_ == 0
+    assert fit(csr_array(WORDS), y[:50]).input_dropout_ == 0
     assert fit(x, y, input_dropout=0.1).input_dropout_ == 0.1
     given = fit(x, y, inputs="standard")
     assert (given.inputs_, given.input_dropout_) == ("standard", 0.3)
@@ -115,6 +115,22 @@ def test_dense_and_sparse_words_give_the_same_probabilities() -> None:
     y = (WORDS[:, :3] + WORDS[:, 3:6] > 0).astype(int)
     dense, sparse = fit(WORDS, y), fit(csr_array(WORDS), y)
     np.testing.assert_array_equal(dense.predict_proba(WORDS), sparse.predict_proba(WORDS))
+
+
+def test_a_table_that_is_not_mostly_0_is_read_alike_in_a_sparse_form(tmp_path: Path) -> None:
+    x = np.where(random.random((120, 6)) < 0.4, random.normal(size=(120, 6)), 0)
+    y = (x[:, :3] > 0).astype(int)
+    dense, sparse = fit(x, y, members=2, folds=2), fit(csr_array(x), y, members=2, folds=2)
+    assert sparse.inputs_ == dense.inputs_ == "bins"
+    few = x * (random.random(x.shape) < 0.2)  # mostly 0, as the rows of the fit were not
+    for rows in (x, few):
+        expected = dense.predict_proba(rows)
+        np.testing.assert_array_equal(sparse.predict_proba(csr_array(rows)), expected)
+    np.testing.assert_array_equal(sparse.predict_left_out(csr_array(x)), dense.predict_left_out(x))
+    dense.partial_fit(few, y)
+    sparse.partial_fit(csr_array(few), y).save(tmp_path / "model")
+    loaded = SDLGMClassifier.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict_proba(csr_array(x)), dense.predict_proba(x))
 
 
 def test_rows_that_are_left_out_choose_neither_scaling_nor_training() -> None:

@@ -37,7 +37,7 @@ from sdlgm.estimators.label_saving import check_label_attributes
 from sdlgm.estimators.mixed_columns import Mixed
 from sdlgm.estimators.mixed_inputs import MixedInputs
 from sdlgm.estimators.saving import Saved
-from sdlgm.estimators.scaling import InputScaling
+from sdlgm.estimators.scaling import InputScaling, dense_if_small
 from sdlgm.estimators.set_prediction import BudgetedPrediction
 from sdlgm.estimators.targets import check_targets, targets_of
 from sdlgm.estimators.validation import validate_seed
@@ -128,10 +128,10 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         (normal quantiles of ranks, for heavy-tailed features), ``"bins"`` (``bins`` piecewise
         linear features for each feature, for nonlinear feature effects), ``"common"`` (one scale
         for all columns, for sparse rows), ``"counts"`` (logarithms, with a little more weight for
-        rare columns, for words of texts), ``"none"``, or ``"auto"``: ``"counts"`` for a sparse X
-        of whole numbers, and for a dense one of at most a tenth of values that are not 0,
-        ``"common"`` for other numbers in them (``"standard"`` if a column is 100 times larger than
-        most); else ``"bins"`` (``"quantile"`` for 1,000 columns or more), or ``"standard"`` if
+        rare columns, for words of texts), ``"none"``, or ``"auto"``: for an X, sparse or
+        dense, of at most a tenth of values that are not 0, ``"counts"`` if these are whole
+        numbers and ``"common"`` if not (``"standard"`` if a column is 100 times larger than most);
+        else ``"bins"`` (``"quantile"`` for 1,000 columns or more), or ``"standard"`` if
         most columns have two values.
     likelihood
         Distribution of x given the code: ``"gaussian"`` (scaled inputs) or ``"bernoulli"`` (X of 0
@@ -448,6 +448,8 @@ class SDLGMClassifier(Saved, MixedInputs, BudgetedPrediction):
         self._bound_sets(weighted.targets, weighted.kept, fitted)
         rows = self._encode(rows, fitted)
         zero = self._mostly_zero(rows, fitted)
+        if self.inputs == "auto" and not zero:
+            rows = dense_if_small(rows)
         self._choose_inputs(rows, fitted, zero)
         training = label_training(
             self, rows, weighted, members, mostly_zero=zero, one_pass=one_pass

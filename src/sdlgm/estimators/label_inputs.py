@@ -187,7 +187,7 @@ def sparse_inputs(
         device.type == "cpu"
         and not config.decoder
         and not config.input_noise
-        and (sp.issparse(rows) or scaling.keeps_zeros)
+        and scaling.keeps_zeros
     )
     if not possible:
         return None
@@ -203,7 +203,7 @@ def block_inputs(
     rows: Table, index: NDArray[np.int64], scaling: Inputs, members: int, device: torch.device
 ) -> Any:
     """Return the inputs of a block of rows for all members, filled up to ``BLOCK`` rows."""
-    if sp.issparse(rows) and device.type == "cpu":
+    if sp.issparse(rows) and scaling.keeps_zeros and device.type == "cpu":
         block = rows[index]
         if block.nnz <= MOST_NON_ZERO * np.prod(block.shape):
             return _sparse_block(block, scaling, members)

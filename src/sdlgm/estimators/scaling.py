@@ -30,6 +30,7 @@ __all__ = [
     "Standardised",
     "chosen_dropout",
     "chosen_inputs",
+    "dense_if_small",
     "mostly_zero",
     "table_statistics",
     "take_rows",
@@ -39,6 +40,8 @@ InputScaling = Literal["auto", "standard", "quantile", "bins", "common", "counts
 
 SPARSE = 0.1
 """Share of values that are not 0 up to which rows count as mostly 0."""
+MOST_DENSE = 2**28
+"""Most values of sparse rows that are made dense because they are not mostly 0."""
 UNITS = 100
 """Size of a column, as a multiple of the median, from which columns have units of their own."""
 WIDE = 1000
@@ -95,6 +98,15 @@ def mostly_zero(rows: Table) -> bool:
     """Return whether hardly any values are not 0, whether the rows are stored as sparse or not."""
     values = rows.data if sp.issparse(rows) else rows
     return bool(np.count_nonzero(values) <= SPARSE * np.prod(rows.shape, dtype=float))
+
+
+def dense_if_small(rows: Table) -> Table:
+    """Return rows that are not mostly 0 as dense ones, unless these would take over 2 GiB.
+
+    So a table is scaled in the same way in both forms.
+    """
+    small = np.prod(rows.shape, dtype=float) <= MOST_DENSE
+    return rows.toarray() if sp.issparse(rows) and small else rows
 
 
 def chosen_dropout(kind: InputScaling, columns: int) -> float:
