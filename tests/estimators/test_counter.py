@@ -219,6 +219,29 @@ def test_early_stopping_keeps_the_best_epoch() -> None:
     assert len(losses) == losses.index(min(losses)) + 5
 
 
+def test_rows_that_say_nothing_are_not_learned_by_heart() -> None:
+    X, y = rows(200)
+    y = np.random.default_rng(1).permutation(y)  # unrelated to X
+    settings = {**QUICK, "epochs": 60, "learning_rate": 1e-2, "hidden": (128, 128)}
+    whole, held_out = (
+        SDLGMCounter(validation_fraction=share, **settings).fit(X[:100], y[:100])
+        for share in (0.0, None)
+    )
+    first, second = (
+        ((counter.predict_mean(X[100:]) - y[100:]) ** 2).mean() for counter in (whole, held_out)
+    )
+    assert second < 0.9 * first
+    assert second < 1.2 * y[100:].var(0).mean()
+
+
+def test_small_tables_and_images_are_fitted_whole() -> None:
+    X, y = rows(49)
+    images, counts = bars(60, 2)
+    for samples, numbers in ((X, y), (images, counts)):
+        counter = SDLGMCounter(**{**QUICK, "epochs": 2}).fit(samples, numbers)
+        assert "validation_loss" not in counter.history_[0]
+
+
 def test_bytes_floats_and_flat_rows_are_accepted() -> None:
     X, y = bars(40, 2)
     quick = {**QUICK, "epochs": 2}

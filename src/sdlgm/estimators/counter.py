@@ -43,6 +43,8 @@ from sdlgm.random import generator
 __all__ = ["SDLGMCounter"]
 
 Encoder = Literal["mlp", "conv", "columns"]
+HELD_OUT, LEAST_ROWS = 0.1, 50
+"""Share of the rows of a table that is held out by default, and the fewest rows that it takes."""
 
 _OF_WHOLE_SAMPLES: dict[str, Any] = {
     "tied": True,
@@ -131,7 +133,9 @@ class SDLGMCounter(Saved, BaseCounter):
         otherwise 0.
     validation_fraction, patience
         Hold out this share of the data, keep the weights of the epoch with the best likelihood on
-        it, and stop after ``patience`` epochs without improvement.
+        it, and stop after ``patience`` epochs without improvement. ``validation_fraction=None``:
+        0.1 for tables of 50 rows or more, which the network would learn by heart, and 0 for images
+        and for fewer rows.
     random_state
         Source of initial weights, order and augmentation: an integer, a ``RandomState`` or
         ``None`` for a fresh seed. Two fits with the same integer are bit-identical (on one
@@ -187,7 +191,7 @@ class SDLGMCounter(Saved, BaseCounter):
         shuffle_columns: bool = False,
         test_orders: int = 1,
         test_shift: int | None = None,
-        validation_fraction: float = 0.0,
+        validation_fraction: float | None = None,
         patience: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         accelerator: NetworkAccelerator = "auto",
@@ -288,14 +292,31 @@ class SDLGMCounter(Saved, BaseCounter):
         self._limits = training_range(inputs)
         distribution = self._make_distribution(self.n_classes_, self.budget_)
         network = self._make_network(inputs, distribution).to(device_of(self.accelerator))
-        if not self.validation_fraction:
+        fraction = self._held_out_fraction(inputs)
+        if not fraction:
             return (inputs, counts, weights), None, distribution, network
-        share = max(1, round(self.validation_fraction * len(inputs)))
+        share = max(1, round(fraction * len(inputs)))
         order = torch.randperm(len(inputs), generator=generator(self.seed_, "held out"))
         held, rest = (
             (inputs[part], counts[part], weights[part]) for part in (order[:share], order[share:])
         )
         return rest, held, distribution, network
+
+    def _held_out_fraction(self, inputs: Tensor) -> float:
+        """Return the share of the samples that is held out.
+
+        Raises
+        ------
+        ConfigError
+            If it is 0, and ``patience`` needs some.
+        """
+        fraction = self.validation_fraction
+        if fraction is None:
+            tall = inputs.dim() == 2 and len(inputs) >= LEAST_ROWS
+            fraction = HELD_OUT if tall else 0.0
+        if self.patience is not None and not fraction:
+            raise ConfigError("patience needs held-out samples: set validation_fraction above 0.")
+        return fraction
 
     def _setting(self, name: str) -> Any:
         """Return a parameter's value, or the encoder's default if it is ``None``."""
@@ -322,9 +343,8 @@ class SDLGMCounter(Saved, BaseCounter):
             check_number(name, self._setting(name))
         check_number("weight_decay", self.weight_decay)
         check_number("learning_rate", self._setting("learning_rate"), "positive")
-        check_number("validation_fraction", self.validation_fraction, "a share")
-        if self.patience is not None and not self.validation_fraction:
-            raise ConfigError("patience needs held-out samples: set validation_fraction above 0.")
+        if self.validation_fraction is not None:
+            check_number("validation_fraction", self.validation_fraction, "a share")
         if self.encoder == "columns":
             self._check_column_parameters()
         if self.test_orders > 1 and not self._setting("tied"):
