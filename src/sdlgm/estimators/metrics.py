@@ -230,9 +230,10 @@ def _tally(truth: Any, guess: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[
             f"{guess.shape}."
         )
     if issparse(truth) or issparse(guess):
-        said = csr_array(guess).astype(np.int64)
-        said -= said.multiply(_unknown(csr_array(truth)))
-        true = _known(csr_array(truth))
+        true, said = csr_array(truth), csr_array(guess).astype(np.int64)
+        unknown = _unknown(true)
+        if unknown.data.any():
+            true, said = _known(true), said - said.multiply(unknown)
         both = true.multiply(said)
     else:
         known = truth == truth
