@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sdlgm.errors import DataError
 
-__all__ = ["separator_of", "separator_of_file", "wrong_separator"]
+__all__ = ["refuse_other_separator", "separator_of", "wrong_separator"]
 
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 LONGEST_LINE = 2**24
@@ -29,10 +29,12 @@ def separator_of(line: str) -> str | None:
     return mark if bare.count(mark) >= max(1, bare.count(",")) else None
 
 
-def separator_of_file(path: Path) -> str | None:
-    """Return what separates the columns of the first line of a file instead of commas."""
+def refuse_other_separator(path: Path) -> None:
+    """Raise :class:`DataError` if the first line of a file has another separator than commas."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return separator_of(file.readline(LONGEST_LINE))
+        mark = separator_of(file.readline(LONGEST_LINE))
+    if mark is not None:
+        raise wrong_separator(path, mark) from None
 
 
 def wrong_separator(path: Path, mark: str) -> DataError:

@@ -22,7 +22,7 @@ from torch import Tensor
 from sdlgm.data.columns import Columns, match_names
 from sdlgm.data.file_limits import check_table_file
 from sdlgm.data.rows import Rows, as_numbers
-from sdlgm.data.separators import separator_of_file, wrong_separator
+from sdlgm.data.separators import refuse_other_separator
 from sdlgm.errors import DataError, warn
 from sdlgm.outputs import atomic_path
 
@@ -312,17 +312,15 @@ def _read_csv(path: Path, header: bool | None) -> Table:
     from sdlgm.data.arrow_columns import check_numeric, index_columns, listed, to_numbers
 
     options = pa.csv.ReadOptions(autogenerate_column_names=header is False)
-    mark = separator_of_file(path)
     try:
         table = pa.csv.read_csv(path, read_options=options)
     except pa.ArrowInvalid:
-        if mark is not None:
-            raise wrong_separator(path, mark) from None
+        refuse_other_separator(path)
         raise
     names, kinds = table.column_names, table.schema.types
     texts = any(str(kind) in ("string", "null") for kind in kinds)
-    if mark is not None and texts and (header is False or len(names) == 1):
-        raise wrong_separator(path, mark)
+    if texts and (header is False or len(names) == 1):
+        refuse_other_separator(path)
     if header is False:
         where, places = str(path), [str(place) for place in range(len(names))]
         check_numeric(places, kinds, where)

@@ -337,7 +337,7 @@ def table_statistics(rows: Table) -> DataStatistics:
 
 
 def _logarithms(values: NDArray[Any]) -> NDArray[np.float64]:
-    values = values.astype(np.float64)
+    values = values.astype(np.float64, copy=False)
     return np.sign(values) * np.log1p(np.abs(values))
 
 
